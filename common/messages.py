@@ -1,0 +1,372 @@
+"""Every message between Millrace's processes. Nothing else crosses a process boundary.
+
+Messages are msgspec structs: tagged, array-like msgpack. Fields with defaults may be appended; any
+other change raises ``PROTOCOL_VERSION``. One process chooses each id and the
+others repeat it:
+
+* a *front-end number* is a random 31-bit integer, new for every front-end process;
+* a *sequence id* is ``front-end number << 32 | counter``, chosen by the front end;
+* an *epoch* is one scheduler's start, an *incarnation* one worker's start (random 63 bits);
+* an *attempt* counts how often the front end has handed a sequence in. Tokens of an earlier attempt
+  are stale and dropped, so a lost worker that wakes up again cannot mix two continuations.
+
+Who says what to whom::
+
+    front end -> scheduler   Hello Alive Submit Cancel Missing Delivered Tally Scrape FrontendGone
+    scheduler -> front end   Status Accepted Rejected Replay Ended Recover Scraped
+    scheduler -> worker      Dispatch Reset
+    worker    -> scheduler   Ready StepReport Heartbeat
+    worker    -> front end   Tokens (PUB/SUB, lossy: every token carries its index)
+"""
+
+from typing import Literal
+
+import msgspec
+
+from common.sampling import SamplingParameters
+
+PROTOCOL_VERSION = 1
+BLOCK_TOKENS = 16
+"""Tokens of keys and values in one KV block."""
+
+WorkerFinish = Literal["", "length", "eos_token"]
+"""What a worker can find by itself; the empty string while the sequence goes on."""
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A part of a message."""
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A whole message; the class name is its tag."""
+
+
+def frontend_of(sequence_id: int) -> int:
+    """The number of the front end that owns a sequence."""
+    return sequence_id >> 32
+
+
+def topic_of(frontend: int) -> bytes:
+    """The PUB/SUB topic of a front end's tokens; fixed width, so that none is another's prefix."""
+    return frontend.to_bytes(4, "big")
+
+
+# --- parts ------------------------------------------------------------------------------------
+
+
+class SequenceSpec(_Record, frozen=True):
+    """What is to be generated: constant for the whole life of a sequence."""
+
+    id: int
+    prompt_ids: list[int]
+    """At least one token id."""
+    max_new_tokens: int
+    """The sequence ends with ``length`` after this many tokens; >= 1."""
+    sampling: SamplingParameters
+    stop_token_ids: list[int] = []
+    """Any of these ends the sequence with ``eos_token``; the token itself is emitted."""
+    prefill_logprobs: bool = False
+    """Report the log-probability of every prompt token. Such a prompt is never read from cache."""
+
+
+class Started(_Record, frozen=True):
+    """Facts known when a sequence's first new token is there; sent with it."""
+
+    queue_s: float
+    """Seconds between the scheduler's acceptance and the first dispatch."""
+    cached_tokens: int = 0
+    """Prompt tokens whose keys and values came from the prefix cache."""
+    prefill_logprobs: list[float] = []
+    """Log-probability of prompt tokens 1 … n-1 given those before; empty unless asked for."""
+
+
+class SequenceTokens(_Record, frozen=True):
+    """New tokens of one sequence. Built once, sent to the front end and to the scheduler."""
+
+    id: int
+    attempt: int
+    index: int
+    """Position of ``ids[0]`` among the sequence's generated tokens, from 0."""
+    ids: list[int] = []
+    logprobs: list[float] = []
+    """One per id: log-softmax of the processed logits."""
+    tops: list[list[tuple[int, float]]] = []
+    """With ``top_n_tokens``: one list per id of (token id, log-probability), best first."""
+    finish: WorkerFinish = ""
+    """Why the sequence ended with the last of these ids."""
+    started: Started | None = None
+
+
+class Progress(_Record, frozen=True):
+    """What one step did for one sequence."""
+
+    tokens: SequenceTokens
+    """Without ids while the prompt is still being read."""
+    computed_tokens: int
+    """Tokens of the sequence (prompt and output) whose keys and values are written."""
+    error: str = ""
+    """The sequence failed and was dropped by the worker: one sentence, without prompt text."""
+
+
+class StepTiming(_Record, frozen=True):
+    """What a step cost; seconds."""
+
+    prefill_tokens: int
+    decode_tokens: int
+    forward_s: float
+    sample_s: float
+    publish_s: float
+    total_s: float
+
+
+class NewSequence(_Record, frozen=True):
+    """A sequence handed to a worker: sent whole once, by difference afterwards."""
+
+    spec: SequenceSpec
+    attempt: int
+    generated_ids: list[int]
+    """Tokens generated before (preempted or recovered sequence); the next has index ``len()``."""
+    blocks: list[int]
+    """Leased KV blocks in order; block i holds tokens 16 i … 16 i + 15."""
+    cached_tokens: int = 0
+    """Tokens at the start whose keys and values those blocks already hold; a multiple of 16 and
+    less than the number of known tokens."""
+    queue_s: float = 0.0
+    """To be repeated in ``Started``."""
+
+
+class Grant(_Record, frozen=True):
+    """More blocks for a running sequence, appended to its lease."""
+
+    id: int
+    blocks: list[int]
+
+
+class ReplicaStatus(_Record, frozen=True):
+    """One replica as the scheduler sees it."""
+
+    replica: int
+    ready: bool
+    running: int = 0
+    """Sequences dispatched to it."""
+    progress_age_s: float = 0.0
+    """Seconds since its last sign of progress."""
+
+
+# --- front end -> scheduler -------------------------------------------------------------------
+
+
+class Hello(_Message, frozen=True):
+    """First words of a front end on a new connection or to a new scheduler; answered by Status."""
+
+    version: int
+    frontend: int
+    pid: int
+
+
+class Alive(_Message, frozen=True):
+    """Heartbeat, once a second. Unknown front ends are answered with Status (say Hello again)."""
+
+    frontend: int
+
+
+class Submit(_Message, frozen=True):
+    """A validated sequence; answered by Accepted or Rejected."""
+
+    spec: SequenceSpec
+    attempt: int = 0
+    generated_ids: list[int] = []
+    """On resubmission: what the client has received so far. Never rejected for overload then."""
+    priority: int = 0
+    """Lower is sooner."""
+    timeout_s: float = 0.0
+    """The sequence must have ended within so many seconds from now; 0 is no deadline."""
+    cache_salt: str = ""
+    """Sequences share cached prefixes only with sequences of the same salt."""
+
+
+class Cancel(_Message, frozen=True):
+    """Stop computing; the front end is no longer interested in tokens of this sequence."""
+
+    id: int
+    reason: Literal["stop_sequence", "client_gone", "sibling_failed", "deadline"]
+
+
+class Missing(_Message, frozen=True):
+    """A gap was seen: answered by Replay from ``index`` on (or Ended, if the id is unknown)."""
+
+    id: int
+    index: int
+
+
+class Delivered(_Message, frozen=True):
+    """A sequence's end reached the front end: the record can be forgotten. Seconds."""
+
+    id: int
+    success: bool
+    generated_tokens: int = 0
+    total_s: float = 0.0
+    validation_s: float = 0.0
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+
+
+class Tally(_Message, frozen=True):
+    """Counts that only a front end can see."""
+
+    requests: int = 0
+    """Added to ``tgi_request_count``."""
+    failures: dict[str, int] = {}
+    """Added to ``tgi_request_failure`` by ``err``."""
+
+
+class Scrape(_Message, frozen=True):
+    """Asks for the metrics text; answered by Scraped with the same ``tag_id``."""
+
+    tag_id: int
+
+
+class FrontendGone(_Message, frozen=True):
+    """Said by the front ends' parent process: this front end is dead, cancel what it owned."""
+
+    pid: int
+
+
+# --- scheduler -> front end -------------------------------------------------------------------
+
+
+class Status(_Message, frozen=True):
+    """The scheduler's heartbeat, once a second and when a replica's readiness changes."""
+
+    version: int
+    epoch: int
+    replicas: list[ReplicaStatus] = []
+    waiting: int = 0
+    running: int = 0
+    accepting: bool = True
+    """False while draining."""
+
+
+class Accepted(_Message, frozen=True):
+    """The sequence is queued."""
+
+    id: int
+    attempt: int
+
+
+class Rejected(_Message, frozen=True):
+    """The sequence was not taken."""
+
+    id: int
+    attempt: int
+    reason: Literal["overloaded", "draining", "invalid"]
+    retry_after_s: float = 1.0
+    message: str = ""
+
+
+class Replay(_Message, frozen=True):
+    """Tokens over the reliable socket: an answer to Missing, or instead of an unseen PUB/SUB."""
+
+    items: list[SequenceTokens]
+
+
+class Ended(_Message, frozen=True):
+    """A sequence ended without a token saying so."""
+
+    id: int
+    attempt: int
+    reason: Literal["failed", "expired", "unknown"]
+    message: str = ""
+
+
+class Recover(_Message, frozen=True):
+    """A worker is lost: resubmit these sequences with what their clients have received."""
+
+    ids: list[int]
+
+
+class Scraped(_Message, frozen=True):
+    """The metrics in Prometheus text format."""
+
+    tag_id: int
+    text: bytes
+
+
+# --- scheduler -> worker ----------------------------------------------------------------------
+
+
+class Dispatch(_Message, frozen=True):
+    """Changes to what a worker runs. Applied in the order release, add, grant."""
+
+    epoch: int
+    number: int
+    """Counts up by one per epoch and worker."""
+    step_tokens: int
+    """Bound on the tokens of one step: running sequences first, the rest for prefill chunks."""
+    release: list[int] = []
+    """Stop these and confirm in StepReport.released (unknown ids are confirmed too)."""
+    add: list[NewSequence] = []
+    grants: list[Grant] = []
+
+
+class Reset(_Message, frozen=True):
+    """Drop everything and say Ready to this epoch: the scheduler does not know this worker."""
+
+    epoch: int
+
+
+# --- worker -> scheduler ----------------------------------------------------------------------
+
+
+class Ready(_Message, frozen=True):
+    """The model is loaded and warmed up; nothing runs."""
+
+    version: int
+    replica: int
+    shard: int
+    incarnation: int
+    pid: int
+    blocks: int
+    """KV blocks, numbered 0 … blocks - 1. Block 0 is never leased: padding writes there."""
+    epoch: int = 0
+    """Of the Reset that this answers; 0 at start."""
+
+
+class StepReport(_Message, frozen=True):
+    """One step has retired (or releases were confirmed without a step)."""
+
+    epoch: int
+    incarnation: int
+    dispatch: int
+    """Number of the last Dispatch applied before the step."""
+    step: int
+    items: list[Progress] = []
+    released: list[int] = []
+    undelivered: list[int] = []
+    """Front ends whose subscription this worker has not seen: the scheduler replays to them."""
+    timing: StepTiming | None = None
+
+
+class Heartbeat(_Message, frozen=True):
+    """Sent once a second by a worker that has nothing to report."""
+
+    epoch: int
+    incarnation: int
+    step: int
+
+
+# --- worker -> front end ----------------------------------------------------------------------
+
+
+class Tokens(_Message, frozen=True):
+    """All new tokens of one step for one front end; published under ``topic_of(frontend)``."""
+
+    incarnation: int
+    step: int
+    items: list[SequenceTokens]
+
+
+FromFrontend = Hello | Alive | Submit | Cancel | Missing | Delivered | Tally | Scrape | FrontendGone
+ToFrontend = Status | Accepted | Rejected | Replay | Ended | Recover | Scraped
+ToWorker = Dispatch | Reset
+FromWorker = Ready | StepReport | Heartbeat

@@ -1,0 +1,91 @@
+"""The settings of a running server: one frozen structure, resolved once by the launcher.
+
+The launcher writes it to a file (mode 0600) in the runtime directory; every process loads that
+file, which the environment variable ``MILLRACE_SETTINGS`` names. Nobody else reads the environment.
+"""
+
+import os
+
+import msgspec
+
+from common.errors import StartupError
+
+SETTINGS_VARIABLE = "MILLRACE_SETTINGS"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every resolved setting; ``common/options.py`` says what each means."""
+
+    # the model
+    model_id: str
+    """As the user named it."""
+    model_dir: str
+    """Local directory with config, weights and tokenizer, prepared by the launcher."""
+    revision: str | None = None
+    model_sha: str | None = None
+    model_pipeline_tag: str | None = None
+    dtype: str = "auto"
+    """``auto``, ``float32``, ``bfloat16`` or ``float16``."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    rope_scaling: str | None = None
+    rope_factor: float | None = None
+    tokenizer_config_path: str | None = None
+    # limits
+    max_concurrent_requests: int = 128
+    max_best_of: int = 2
+    max_stop_sequences: int = 4
+    max_top_n_tokens: int = 5
+    max_input_tokens: int = 1024
+    max_total_tokens: int = 2048
+    max_client_batch_size: int = 4
+    payload_limit: int = 2_000_000
+    validation_workers: int = 2
+    """Tokenizer threads of each front end."""
+    enable_prefill_logprobs: bool = False
+    # scheduling
+    waiting_served_ratio: float = 0.3
+    max_batch_prefill_tokens: int = 4096
+    max_batch_total_tokens: int | None = None
+    """KV room of a replica in tokens; None lets the worker derive it from memory."""
+    max_waiting_tokens: int = 20
+    max_batch_size: int | None = None
+    prefix_caching: bool = True
+    # processes and network
+    num_shard: int = 1
+    num_replicas: int = 1
+    num_frontends: int = 1
+    worker_threads: int = 1
+    """Compute threads of each worker on a CPU."""
+    hostname: str = "0.0.0.0"  # noqa: S104 - a server in a container
+    port: int = 3000
+    prometheus_port: int = 9000
+    cors_allow_origin: list[str] = []
+    api_key: str | None = None
+    compute_type: str = "cpu"
+    graceful_termination_timeout: int = 90
+    cuda_memory_fraction: float = 1.0
+    json_output: bool = False
+    log_level: str = "INFO"
+    runtime_dir: str = ""
+
+    def __repr__(self) -> str:
+        """Without secrets."""
+        return f"Settings(model_id={self.model_id!r}, port={self.port})"
+
+
+def load() -> Settings:
+    """The settings of this process, from the file named by ``MILLRACE_SETTINGS``.
+
+    Raises StartupError if there is none or it is not valid.
+    """
+    path = os.environ.get(SETTINGS_VARIABLE)
+    if not path:
+        raise StartupError(
+            f"{SETTINGS_VARIABLE} is not set: this process is started by millrace, not by hand"
+        )
+    try:
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=Settings)
+    except (OSError, msgspec.DecodeError) as error:
+        raise StartupError(f"cannot read the settings in {path}: {error}") from None

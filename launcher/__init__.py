@@ -1,0 +1,1 @@
+"""The launcher: from flags and environment to running processes under supervisord."""

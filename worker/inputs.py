@@ -1,0 +1,24 @@
+"""The tensors of one step: what the engine assembles and the model reads. Knows no sequences' ids.
+
+Rows are packed: all tokens of all sequences of the step, one after another, decoding sequences
+first. T tokens, S sequences, D of which decode (exactly one token each).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """One forward pass."""
+
+    token_ids: torch.Tensor  # [T] int64
+    positions: torch.Tensor  # [T] int64, position of each token in its sequence
+    slots: torch.Tensor  # [T] int64, where its key and value go: block * 16 + offset
+    block_tables: torch.Tensor  # [S, max blocks] int64, padded with block 0
+    lengths: torch.Tensor  # [S] int64, tokens of the sequence after this step
+    lengths_host: tuple[int, ...]  # the same on the host
+    query_lengths_host: tuple[int, ...]  # [S], tokens of the sequence in this step
+    decode_sequences: int  # D: the first D sequences, one token each
+    logit_rows: torch.Tensor  # [R] int64, rows of the packed tokens whose logits are wanted
