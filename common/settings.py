@@ -74,6 +74,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Settings(model_id={self.model_id!r}, port={self.port})"
 
 
+def environment() -> dict[str, str]:
+    """A copy of this process's environment; nobody else looks at ``os.environ``."""
+    return dict(os.environ)
+
+
 def load() -> Settings:
     """The settings of this process, from the file named by ``MILLRACE_SETTINGS``.
 

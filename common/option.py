@@ -1,0 +1,163 @@
+"""What an option is: its names, how its text becomes a value, and what it accepts.
+
+The table itself is ``common/options.py``; the launcher resolves it against flags and environment.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+AUTO = "auto"
+"""The value of an option that the launcher derives."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a text becomes a value. ``parse`` raises ValueError with "must be …"."""
+
+    word: str
+    """What the help shows after the flag; empty for switches, which take no value as flags."""
+    parse: Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting: every name that it answers to, and what it means."""
+
+    name: str
+    """Field of ``Settings`` if there is one of that name; the flag is ``--name-with-dashes``."""
+    kind: Kind
+    default: Any
+    meaning: str
+    check: Callable[[Any], str] | None = None
+    """Gives "must be …" for a value that is refused, else an empty text."""
+    short: str = ""
+    """A one-letter flag."""
+    legacy: str = ""
+    """An older name, accepted as flag and in the environment."""
+    environment: tuple[str, ...] = ()
+    """Names that other platforms use; they come after our own."""
+    bare: bool = True
+    """Whether the plain upper-case name counts too, as in TGI; False where it is too common."""
+    lenient: bool = False
+    """A bare name that does not parse belongs to somebody else: it is skipped with a log line."""
+    auto: str = ""
+    """What ``auto`` stands for; empty where ``auto`` is not accepted."""
+    no_effect: str = ""
+    """Accepted, and why it changes nothing."""
+    not_yet: str = ""
+    """Refused, and why, unless the value is one of ``harmless``."""
+    harmless: tuple[Any, ...] = ()
+    flag: bool = True
+    """False for names that exist only in the environment."""
+    negation: bool = False
+    """Whether ``--no-…`` exists."""
+    secret: bool = False
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """All spellings on the command line, the usual one first."""
+        if not self.flag:
+            return ()
+        names = [f"--{name.replace('_', '-')}" for name in (self.name, self.legacy) if name]
+        return (*names, self.short) if self.short else tuple(names)
+
+    @property
+    def environment_names(self) -> tuple[str, ...]:
+        """All names in the environment, the strongest first."""
+        names = [name.upper() for name in (self.name, self.legacy) if name]
+        ours = [f"TGI_{name}" for name in names] if self.flag else []
+        return (*ours, *(names if self.bare else ()), *self.environment)
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether the flag stands alone."""
+        return not self.kind.word
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the flag may be repeated."""
+        return self.kind is LIST
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("must be a number") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError("must be a number")
+    return value
+
+
+def _truth(text: str) -> bool:
+    if text.lower() in ("true", "1"):
+        return True
+    if text.lower() in ("false", "0"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _log_level(text: str) -> str:
+    """TGI's filters (``info,router=debug``) are reduced to their first plain level."""
+    levels = {"warn": "WARNING", "trace": "DEBUG"}
+    for part in text.lower().split(","):
+        if part in ("error", "warn", "warning", "info", "debug", "trace"):
+            return levels.get(part, part.upper())
+    raise ValueError("must be error, warn, info or debug")
+
+
+TEXT = Kind("TEXT", _text)
+PATH = Kind("PATH", _text)
+WHOLE = Kind("N", _whole)
+NUMBER = Kind("X", _number)
+TRUTH = Kind("true|false", _truth)
+SWITCH = Kind("", _truth)
+LIST = Kind("TEXT", _items)
+LOG_LEVEL = Kind("LEVEL", _log_level)
+
+
+def choice(*words: str) -> Kind:
+    """One of a few words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text
+
+    return Kind("|".join(words) if len(words) <= 5 else "NAME", parse)
+
+
+def at_least(minimum: int) -> Callable[[Any], str]:
+    """A check for numbers."""
+    return lambda value: "" if value >= minimum else f"must be at least {minimum}"
+
+
+def port(value: int) -> str:
+    """A check for TCP ports."""
+    return "" if 1 <= value <= 65535 else "must be a port between 1 and 65535"
+
+
+def fraction(value: float) -> str:
+    """A check for shares of something."""
+    return "" if 0 < value <= 1 else "must be above 0 and at most 1"
+
+
+def positive(value: float) -> str:
+    """A check for factors."""
+    return "" if value > 0 else "must be above 0"

@@ -1,0 +1,271 @@
+"""The one table of every option. ``--help``, ``docs/settings.md`` and ``--dry-run`` come from it.
+
+Every flag of TGI's launcher is here: implemented, accepted without effect (the log says why), or
+refused with a sentence that names it. None is silently ignored.
+"""
+
+from common.option import (
+    AUTO,
+    LIST,
+    LOG_LEVEL,
+    NUMBER,
+    PATH,
+    SWITCH,
+    TEXT,
+    TRUTH,
+    WHOLE,
+    Option,
+    at_least,
+    choice,
+    fraction,
+    port,
+    positive,
+)
+
+BUILTIN_MODEL = "millrace-builtin"
+"""The name of the model that comes with the code."""
+
+_ONE_SHARD = "a model runs in one process so far"
+
+MODEL = (
+    Option(
+        "model_id", TEXT, BUILTIN_MODEL,
+        "Model: a local directory, or a repository of the hub, which is downloaded. The default is "
+        "the small model that comes with the code.",
+        environment=("HF_MODEL_ID",),
+    ),
+    Option(
+        "revision", TEXT, None, "Branch, tag or commit of the hub repository.",
+        environment=("HF_MODEL_REVISION",),
+    ),
+    Option(
+        "huggingface_hub_cache", PATH, None,
+        "Where downloaded models are kept. Default: the hub client's own cache.",
+        environment=("HF_HUB_CACHE",),
+    ),
+    Option(
+        "dtype", choice("auto", "float32", "bfloat16", "float16"), AUTO, "Type of the weights.",
+        auto="float32 on a CPU, the type in the model's config on a GPU",
+    ),
+    Option(
+        "device", choice("auto", "cpu", "cuda"), AUTO, "Where the model runs.", bare=False,
+        auto="a GPU if there is one",
+    ),
+    Option(
+        "rope_scaling", choice("linear", "dynamic"), None,
+        "Scaling of rotary positions, for contexts longer than the model was made for. A factor "
+        "alone means linear; a scaling alone has factor 1.",
+    ),
+    Option("rope_factor", NUMBER, None, "Factor of --rope-scaling.", positive),
+    Option(
+        "tokenizer_config_path", PATH, None,
+        "A tokenizer_config.json to take the chat template from.",
+    ),
+)  # fmt: skip
+
+REQUESTS = (
+    Option(
+        "max_concurrent_requests", WHOLE, 128,
+        "Sequences that may be alive at once, waiting ones included; more are answered 429.",
+        at_least(1),
+    ),
+    Option("max_best_of", WHOLE, 2, "Largest best_of (and n) of a request.", at_least(1)),
+    Option("max_stop_sequences", WHOLE, 4, "Most stop strings of a request.", at_least(0)),
+    Option("max_top_n_tokens", WHOLE, 5, "Largest top_n_tokens of a request.", at_least(0)),
+    Option(
+        "max_input_tokens", WHOLE, 1024, "Longest prompt, in tokens.", at_least(1),
+        legacy="max_input_length", auto="max_total_tokens - 1",
+    ),
+    Option(
+        "max_total_tokens", WHOLE, 2048, "Most tokens of prompt and answer together.", at_least(2),
+        auto="the context of the model",
+    ),
+    Option(
+        "max_client_batch_size", WHOLE, 4, "Most prompts in one completions request.", at_least(1)
+    ),
+    Option("payload_limit", WHOLE, 2_000_000, "Largest request body, in bytes.", at_least(1)),
+    Option(
+        "validation_workers", WHOLE, 2, "Tokenizer threads of each front-end process.", at_least(1)
+    ),
+    Option(
+        "enable_prefill_logprobs", SWITCH, False,
+        "Allow requests for the log-probabilities of prompt tokens.",
+    ),
+)  # fmt: skip
+
+SCHEDULING = (
+    Option(
+        "max_batch_prefill_tokens", WHOLE, 4096,
+        "Most tokens computed in one step; longer prompts are read in pieces.", at_least(1),
+        auto="4096, at most max_batch_total_tokens",
+    ),
+    Option(
+        "max_batch_total_tokens", WHOLE, AUTO, "Room for keys and values of each replica, in "
+        "tokens.", at_least(2), auto="what fits into memory",
+    ),
+    Option(
+        "max_batch_size", WHOLE, None, "Most sequences computed together. Default: no bound.",
+        at_least(1),
+    ),
+    Option(
+        "waiting_served_ratio", NUMBER, 0.3,
+        "Waiting sequences join running ones when there are this many times as many of them.",
+        at_least(0),
+    ),
+    Option(
+        "max_waiting_tokens", WHOLE, 20,
+        "…or when this many tokens were generated since the last time.", at_least(0),
+    ),
+    Option(
+        "prefix_caching", SWITCH, True, "Compute common beginnings of prompts once.",
+        negation=True,
+    ),
+    Option(
+        "cuda_memory_fraction", NUMBER, 1.0, "Share of the GPU's memory that may be used.", fraction
+    ),
+)  # fmt: skip
+
+PROCESSES = (
+    Option(
+        "num_replicas", WHOLE, 1, "Copies of the model, one worker process each.", at_least(1),
+        bare=False,
+    ),
+    Option(
+        "num_frontends", WHOLE, AUTO, "HTTP processes.", at_least(1), bare=False,
+        auto="1; one for every 4 cores, at most 4, on machines with 8 cores or more",
+    ),
+    Option(
+        "worker_threads", WHOLE, AUTO, "Compute threads of each worker on a CPU.", at_least(1),
+        bare=False,
+        auto="the cores, less one for each front end if there are more than 2, divided among the "
+        "replicas",
+    ),
+    Option(
+        "runtime_dir", PATH, None, "Directory for sockets and settings, mode 0700. Default: a new "
+        "one among the temporary files, removed at the end.", bare=False,
+    ),
+    Option(
+        "graceful_termination_timeout", WHOLE, 90,
+        "Seconds that running requests get to finish after SIGTERM.", at_least(0), short="-g",
+    ),
+)  # fmt: skip
+
+NETWORK = (
+    Option(
+        "hostname", TEXT, "0.0.0.0",  # noqa: S104 - a server in a container
+        "Address to listen on: an IP address or localhost; any other name means 0.0.0.0.",
+        lenient=True,
+    ),
+    Option(
+        "port", WHOLE, 3000, "Port of the API.", port, short="-p", environment=("AIP_HTTP_PORT",)
+    ),
+    Option("prometheus_port", WHOLE, 9000, "A second port for /metrics.", port),
+    Option(
+        "cors_allow_origin", LIST, [],
+        "Origin that browsers may call from; repeat the flag, or separate by commas in the "
+        "environment. Default: any.",
+    ),
+    Option(
+        "api_key", TEXT, None, "Key that requests must bring (Authorization: Bearer …). Better "
+        "given in the environment than as a flag.", secret=True,
+    ),
+)  # fmt: skip
+
+OBSERVING = (
+    Option("json_output", SWITCH, False, "Log JSON objects."),
+    Option("log_level", LOG_LEVEL, "INFO", "error, warn, info or debug."),
+    Option("compute_type", TEXT, AUTO, "Value of the x-compute-type header.",
+           auto="cpu, or the name of the GPU"),
+    Option(
+        "dry_run", SWITCH, False,
+        "Print what every setting becomes, and why; start and download nothing.", bare=False,
+    ),
+    Option(
+        "env", SWITCH, False, "Print versions, devices and environment names first.", short="-e",
+        lenient=True,
+    ),
+)  # fmt: skip
+
+NO_EFFECT = (
+    Option("disable_grammar_support", SWITCH, False, "TGI: refuse grammars.",
+           no_effect="requests with a grammar are refused in any case"),
+    Option("disable_custom_kernels", SWITCH, False, "TGI: avoid its CUDA kernels.",
+           no_effect="the worker itself picks kernels that run on the device"),
+    Option("cuda_graphs", TEXT, None, "TGI: batch sizes to capture.",
+           no_effect="the worker captures no CUDA graphs"),
+    Option("usage_stats", choice("on", "off", "no-stack"), None, "TGI: telemetry.",
+           no_effect="Millrace sends no usage statistics"),
+    Option("shard_uds_path", TEXT, None, "TGI: sockets of its shards.",
+           no_effect="sockets live in the runtime directory (--runtime-dir)"),
+    Option("master_addr", TEXT, None, "TGI: rendezvous of its shards.", no_effect=_ONE_SHARD),
+    Option("master_port", TEXT, None, "TGI: rendezvous of its shards.", no_effect=_ONE_SHARD),
+    Option("otlp_service_name", TEXT, None, "TGI: name in traces.",
+           no_effect="traces are not sent"),
+    Option("attention", TEXT, None, "TGI: attention implementation.", flag=False,
+           no_effect="the worker itself picks kernels that run on the device"),
+    Option("use_flash_attention", TEXT, None, "TGI: attention implementation.", flag=False,
+           no_effect="the worker itself picks kernels that run on the device"),
+    Option("prefill_chunking", TEXT, None, "TGI: read long prompts in pieces.", flag=False,
+           no_effect="long prompts are always read in pieces"),
+    Option("tgi_wiggle_room", TEXT, None, "TGI: share of memory left free.", flag=False,
+           no_effect="use --cuda-memory-fraction or --max-batch-total-tokens"),
+)  # fmt: skip
+
+NOT_YET = (
+    Option("sharded", TRUTH, None, "TGI: split the model over several GPUs.",
+           not_yet=f"{_ONE_SHARD}; leave it out, or use --num-replicas for more copies",
+           harmless=(None, False)),
+    Option("num_shard", WHOLE, 1, "TGI: number of GPUs that share a model.", at_least(1),
+           not_yet=f"{_ONE_SHARD}; leave it out, or use --num-replicas for more copies",
+           harmless=(1,)),
+    Option("quantize", TEXT, None, "TGI: quantization of the weights.",
+           not_yet="quantized weights are not supported yet; choose an unquantized model",
+           harmless=(None,), environment=("HF_MODEL_QUANTIZE",)),
+    Option("speculate", WHOLE, None, "TGI: speculative tokens per step.", at_least(0),
+           not_yet="speculation is not supported yet; leave it out", harmless=(None, 0)),
+    Option("kv_cache_dtype", TEXT, None, "TGI: type of cached keys and values.",
+           not_yet="keys and values are cached in the model's type; leave it out",
+           harmless=(None,)),
+    Option("trust_remote_code", SWITCH, False, "TGI: run Python code from the repository.",
+           not_yet="code from model repositories is never run; choose a model without it",
+           harmless=(False,), environment=("HF_MODEL_TRUST_REMOTE_CODE",)),
+    Option("lora_adapters", TEXT, None, "TGI: adapters to load.",
+           not_yet="adapters are not supported yet; merge the adapter into the model",
+           harmless=(None,)),
+    Option("weights_cache_override", PATH, None, "TGI: a second place for weights.",
+           not_yet="it is not supported; pass the directory as --model-id", harmless=(None,)),
+    Option("otlp_endpoint", TEXT, None, "TGI: where traces go.",
+           not_yet="traces are not supported yet; leave it out", harmless=(None,)),
+    Option("watermark_gamma", NUMBER, None, "TGI: share of the watermark's green list.",
+           not_yet="watermarks are not supported yet; leave it out", harmless=(None,)),
+    Option("watermark_delta", NUMBER, None, "TGI: strength of the watermark.",
+           not_yet="watermarks are not supported yet; leave it out", harmless=(None,)),
+    Option("ngrok", SWITCH, False, "TGI: a public tunnel.",
+           not_yet="tunnels are not supported; run a tunnel of your own beside the server",
+           harmless=(False,)),
+    Option("ngrok_authtoken", TEXT, None, "TGI: a public tunnel.", secret=True,
+           not_yet="tunnels are not supported; leave it out", harmless=(None,)),
+    Option("ngrok_edge", TEXT, None, "TGI: a public tunnel.",
+           not_yet="tunnels are not supported; leave it out", harmless=(None,)),
+)  # fmt: skip
+
+SECTIONS = {
+    "Model": MODEL,
+    "Limits of a request": REQUESTS,
+    "Scheduling": SCHEDULING,
+    "Processes": PROCESSES,
+    "Network": NETWORK,
+    "Logs and information": OBSERVING,
+    "Accepted without effect": NO_EFFECT,
+    "Refused so far": NOT_YET,
+}
+OPTIONS: dict[str, Option] = {
+    option.name: option for section in SECTIONS.values() for option in section
+}
+
+HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_API_TOKEN")
+"""Environment names of the hub token, the strongest first. Only the hub client sees it."""
+SECRET_NAMES = frozenset(HUB_TOKENS) | {
+    name for option in OPTIONS.values() if option.secret for name in option.environment_names
+}
+"""Environment names that no started process inherits."""

@@ -1,0 +1,154 @@
+"""Checks a model directory before anything is started: files, headers, lengths. Without torch.
+
+Finds what would otherwise be a traceback in a worker after a minute. Whether the tensors are the
+right ones for the architecture is the worker's business.
+"""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from common.errors import StartupError
+
+INDEX = "model.safetensors.index.json"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+_MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a verified directory holds."""
+
+    weights: tuple[Path, ...]
+    has_fast_tokenizer: bool
+
+
+def verify(directory: Path) -> Checkpoint:
+    """Look at config, weights and tokenizer. Raises StartupError."""
+    read_config(directory)
+    weights = _weights(directory)
+    tensors: set[str] = set()
+    for path in weights:
+        tensors |= read_header(path)
+    _check_index(directory, tensors)
+    return Checkpoint(tuple(weights), _has_fast_tokenizer(directory))
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The parsed config.json. Raises StartupError."""
+    path = directory / "config.json"
+    if not path.exists():
+        hint = ""
+        if (directory / "adapter_config.json").exists():
+            hint = "; it is an adapter: merge it into its base model first"
+        raise StartupError(f"{directory} is not a model: there is no config.json{hint}")
+    return _json_object(path)
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise StartupError(f"cannot read {path}: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise StartupError(f"{path} is not valid JSON ({error}): fetch the model again") from None
+    if not isinstance(value, dict):
+        raise StartupError(f"{path} does not hold a JSON object: fetch the model again")
+    return value
+
+
+def choose_weights(names: list[str]) -> list[str]:
+    """Of a directory's top-level files, the weights to load (or to download).
+
+    Repositories that carry the same weights twice (``model-*`` and ``consolidated``) are read once.
+    """
+    found = sorted(name for name in names if name.endswith(".safetensors") and "/" not in name)
+    return [name for name in found if name.startswith("model")] or found
+
+
+def no_weights(place: str, names: list[str]) -> StartupError:
+    """The sentence for a place without safetensors."""
+    pickled = sorted(name for name in names if name.endswith(PICKLED))
+    if pickled:
+        return StartupError(
+            f"{place} has only pickled weights ({pickled[0]}), which can run code when they are "
+            "loaded and are refused: convert them to safetensors"
+        )
+    return StartupError(f"{place} has no weights: there is no *.safetensors file")
+
+
+def _weights(directory: Path) -> list[Path]:
+    index = directory / INDEX
+    names = [path.name for path in directory.iterdir()]
+    if index.exists():
+        shards = sorted(set(_weight_map(index).values()))
+        for shard in shards:
+            if shard not in names:
+                raise StartupError(
+                    f"{directory / shard} is missing: {INDEX} names it; fetch the model again"
+                )
+        return [directory / shard for shard in shards]
+    chosen = choose_weights(names)
+    if not chosen:
+        raise no_weights(str(directory), names)
+    return [directory / name for name in chosen]
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    entries = _json_object(index).get("weight_map")
+    if not isinstance(entries, dict) or not entries:
+        raise StartupError(f"{index} has no weight_map: fetch the model again")
+    return {str(tensor): str(shard) for tensor, shard in entries.items()}
+
+
+def _check_index(directory: Path, tensors: set[str]) -> None:
+    index = directory / INDEX
+    if not index.exists():
+        return
+    lost = sorted(set(_weight_map(index)) - tensors)
+    if lost:
+        raise StartupError(
+            f"{index} promises {lost[0]}, which no file holds ({len(lost)} such): fetch the model "
+            "again"
+        )
+
+
+def read_header(path: Path) -> set[str]:
+    """Tensor names of a safetensors file whose length fits its header. Raises StartupError.
+
+    The format: 8 bytes with the header's length (little endian), the header (JSON: name to dtype,
+    shape and ``data_offsets``), the data.
+    """
+    try:
+        actual = path.stat().st_size
+        with path.open("rb") as file:
+            prefix = file.read(8)
+            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _MAX_HEADER_BYTES + 1
+            text = file.read(length) if length <= min(actual, _MAX_HEADER_BYTES) else b""
+    except OSError as error:
+        raise StartupError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        header = msgspec.json.decode(text, type=dict[str, dict[str, Any]])
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
+        expected = 8 + length + max(ends, default=0)
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError):
+        raise StartupError(
+            f"{path} is not a safetensors file, or is cut off ({actual} bytes): fetch it again"
+        ) from None
+    if expected != actual:
+        word = "cut off" if actual < expected else "too long"
+        raise StartupError(
+            f"{path} is {word}: {actual} bytes instead of {expected}; fetch it again"
+        )
+    return {name for name in header if name[:2] != "__"}
+
+
+def _has_fast_tokenizer(directory: Path) -> bool:
+    path = directory / "tokenizer.json"
+    if not path.exists():
+        return False
+    _json_object(path)
+    return True

@@ -1,0 +1,196 @@
+"""Derived values and impossible combinations, from the resolved settings, the model, the machine.
+
+Pure. The rule of adaptation: a value that nobody set gives way to one that somebody set; two set
+values that contradict each other stop the start. A model with a smaller context clips both, and
+says so.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from common.errors import StartupError
+from common.option import AUTO
+from common.options import OPTIONS
+from launcher.machine import Machine
+from launcher.resolve import Resolution
+
+ROOM_FOR_OUTPUT = 1024
+"""Tokens that a total derived from --max-input-tokens leaves for the answer."""
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+_NO_LIMIT = 10**9
+"""Tokenizers without a limit carry a huge ``model_max_length``."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """How long a model's sequences may be."""
+
+    tokens: int
+    reason: str
+
+
+def read_context(model_dir: Path, resolution: Resolution) -> Context | None:
+    """The context from config.json and tokenizer_config.json; None if neither says anything."""
+    config = _json(model_dir / "config.json")
+    nested = config.get("text_config")
+    places = [config, nested] if isinstance(nested, dict) else [config]
+    found = [
+        Context(place[key], f"{key} of the model's config.json is {place[key]}")
+        for place in places
+        for key in _CONTEXT_KEYS
+        if isinstance(place.get(key), int) and place[key] > 0
+    ][:1]
+    factor = resolution["rope_factor"]
+    if factor and factor > 1:
+        tokens = [math.floor(context.tokens * factor) for context in found]
+        return Context(tokens[0], f"{found[0].reason}, times --rope-factor") if found else None
+    longest = _json(model_dir / "tokenizer_config.json").get("model_max_length")
+    if isinstance(longest, int) and 0 < longest < _NO_LIMIT:
+        reason = f"model_max_length of the model's tokenizer_config.json is {longest}"
+        found.append(Context(longest, reason))
+    return min(found, key=lambda context: context.tokens, default=None)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def check_combinations(resolution: Resolution) -> None:
+    """What can be refused before a model is looked at. Raises StartupError."""
+    chosen = {name: resolution[name] for name, value in resolution.values.items() if value.explicit}
+    room = chosen.get("max_batch_total_tokens")
+    most = chosen.get("max_input_tokens")
+    total = chosen.get("max_total_tokens")
+    if most is not None and total is not None and most >= total:
+        raise StartupError(
+            f"{resolution.named('max_input_tokens')} ({most}) must be smaller than "
+            f"{resolution.named('max_total_tokens')} ({total}): lower the first or raise the second"
+        )
+    for name in ("max_total_tokens", "max_batch_prefill_tokens", "max_input_tokens"):
+        value = chosen.get(name)
+        if room is not None and value is not None and value > room - (name == "max_input_tokens"):
+            raise StartupError(
+                f"{resolution.named(name)} ({value}) does not fit into "
+                f"{resolution.named('max_batch_total_tokens')} ({room}): lower the first or raise "
+                "the second"
+            )
+    if resolution["port"] == resolution["prometheus_port"]:
+        raise StartupError(
+            f"{resolution.named('port')} and {resolution.named('prometheus_port')} are both "
+            f"{resolution['port']}: choose two different ports"
+        )
+    path = resolution["tokenizer_config_path"]
+    if path is not None and not Path(path).is_file():
+        raise StartupError(f"{resolution.named('tokenizer_config_path')}: there is no file {path}")
+
+
+def derive(resolution: Resolution, context: Context | None, machine: Machine) -> None:
+    """Replace every ``auto`` and adapt every default."""
+    check_combinations(resolution)
+    _rope(resolution)
+    _total(resolution, context)
+    _input(resolution)
+    _step(resolution)
+    if resolution["max_batch_total_tokens"] == AUTO:
+        resolution.derive("max_batch_total_tokens", None, "the worker fills the memory that it has")
+    _processes(resolution, machine)
+
+
+def _rope(resolution: Resolution) -> None:
+    if resolution["rope_factor"] is not None and resolution["rope_scaling"] is None:
+        resolution.derive("rope_scaling", "linear", "--rope-factor is set")
+    elif resolution["rope_scaling"] is not None and resolution["rope_factor"] is None:
+        resolution.derive("rope_factor", 1.0, "--rope-scaling is set without a factor")
+
+
+def _total(resolution: Resolution, context: Context | None) -> None:
+    value = resolution.values["max_total_tokens"]
+    room = resolution.values["max_batch_total_tokens"]
+    if not value.explicit:
+        total, reason = _unset_total(resolution, context)
+        if room.explicit and room.value < total:
+            total, reason = room.value, f"{resolution.named('max_batch_total_tokens')} is smaller"
+        if total != value.value:
+            resolution.derive("max_total_tokens", total, reason)
+    total = resolution["max_total_tokens"]
+    if context is not None and total > context.tokens:
+        resolution.note(
+            f"{resolution.named('max_total_tokens')} is lowered from {total} to {context.tokens}: "
+            f"{context.reason}",
+            "warning" if value.explicit else "info",
+        )
+        resolution.derive("max_total_tokens", context.tokens, f"clipped: {context.reason}")
+
+
+def _unset_total(resolution: Resolution, context: Context | None) -> tuple[int, str]:
+    default: int = OPTIONS["max_total_tokens"].default
+    most = resolution.values["max_input_tokens"]
+    if resolution["max_total_tokens"] == AUTO and context is not None:
+        return context.tokens, context.reason
+    if most.explicit and most.value >= default:
+        named = resolution.named("max_input_tokens")
+        return most.value + ROOM_FOR_OUTPUT, f"{named} and {ROOM_FOR_OUTPUT} for the answer"
+    return default, "the model names no context"
+
+
+def _input(resolution: Resolution) -> None:
+    value = resolution.values["max_input_tokens"]
+    largest = resolution["max_total_tokens"] - 1
+    if value.value == AUTO:
+        resolution.derive("max_input_tokens", largest, "max_total_tokens - 1")
+    elif value.value > largest:
+        resolution.note(
+            f"{resolution.named('max_input_tokens')} is lowered from {value.value} to {largest}, "
+            "max_total_tokens - 1",
+            "warning" if value.explicit else "info",
+        )
+        resolution.derive("max_input_tokens", largest, "clipped to max_total_tokens - 1")
+
+
+def _step(resolution: Resolution) -> None:
+    value = resolution.values["max_batch_prefill_tokens"]
+    room = resolution.values["max_batch_total_tokens"]
+    if value.explicit:
+        return
+    tokens: int = OPTIONS["max_batch_prefill_tokens"].default
+    reason = "the default"
+    if room.explicit and room.value < tokens:
+        tokens, reason = room.value, f"{resolution.named('max_batch_total_tokens')} is smaller"
+    if tokens != value.value:
+        resolution.derive("max_batch_prefill_tokens", tokens, reason)
+
+
+def _processes(resolution: Resolution, machine: Machine) -> None:
+    cores, replicas = machine.cores, resolution["num_replicas"]
+    if resolution["device"] == "cuda" and not machine.gpus:
+        raise StartupError(
+            f"{resolution.named('device')} is cuda, but this machine shows no NVIDIA GPU: "
+            "check nvidia-smi, or use --device cpu"
+        )
+    if resolution["num_frontends"] == AUTO:
+        count = max(1, min(4, cores // 4)) if cores >= 8 else 1
+        resolution.derive("num_frontends", count, f"{cores} cores")
+    if resolution["worker_threads"] == AUTO:
+        reserved = resolution["num_frontends"] if cores > 2 else 0
+        threads = max(1, (cores - reserved) // replicas)
+        reason = f"{cores} cores"
+        reason += f", {reserved} kept for the front ends" if reserved else ""
+        reason += f", {replicas} replicas" if replicas > 1 else ""
+        resolution.derive("worker_threads", threads, reason)
+    if resolution["compute_type"] == AUTO:
+        on_gpu = bool(machine.gpus) and resolution["device"] != "cpu"
+        kind = f"1-{_slug(machine.gpus[0])}" if on_gpu else "cpu"
+        resolution.derive("compute_type", kind, "the device")
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

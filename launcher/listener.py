@@ -1,0 +1,111 @@
+"""``python -m launcher.listener``: supervisord's event listener. Logs deaths, and gives up.
+
+Runs as a child of supervisord and speaks its event protocol on standard input and output; log lines
+go to standard error, which supervisord hands on. Ends everything (SIGTERM to supervisord) when a
+process has said in ``<runtime directory>/failure`` that it cannot start.
+"""
+
+import io
+import logging
+import os
+import signal
+import sys
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from common import logs
+from common.settings import load
+from launcher.runtime import FAILURE
+
+MOST_CRASHES = 3
+"""Deaths of one program before the server was ever ready, after which nobody waits any longer."""
+MOST_FAILURES = 3
+"""The same for failures to start again later, within ``FAILURES_WITHIN_S``."""
+FAILURES_WITHIN_S = 300.0
+_ANNOUNCER = "announce"
+_DEATHS = ("PROCESS_STATE_EXITED", "PROCESS_STATE_BACKOFF", "PROCESS_STATE_FATAL")
+
+_LOGGER = logging.getLogger("launcher.listener")
+
+
+class Watcher:
+    """Decides what a death means."""
+
+    def __init__(self, failure: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._failure = failure
+        self._clock = clock
+        self._ready = False
+        self._crashes: dict[str, int] = defaultdict(int)
+        self._failures: deque[float] = deque(maxlen=MOST_FAILURES)
+
+    def see(self, event: str, fields: dict[str, str]) -> bool:
+        """Take note of a state change; True if everything has to end."""
+        name = fields.get("processname", "?")
+        if name == _ANNOUNCER:
+            self._ready |= event == "PROCESS_STATE_EXITED" and fields.get("expected") == "1"
+            return False
+        if event not in _DEATHS:
+            return False
+        if self._failure.exists():
+            return self._cannot_start(name)
+        if self._ready:
+            _LOGGER.warning("%s died and is started again", name)
+            return False
+        self._crashes[name] += 1
+        if self._crashes[name] < MOST_CRASHES:
+            _LOGGER.warning("%s died while the server started; trying again", name)
+            return False
+        self._failure.write_text(
+            f"{name} died {MOST_CRASHES} times before the server was ready: the lines above say why"
+        )
+        return True
+
+    def _cannot_start(self, name: str) -> bool:
+        """Before the server was ready: the end. Later it may pass, so it is tried a few times."""
+        now = self._clock()
+        self._failures.append(now)
+        full = len(self._failures) == MOST_FAILURES
+        if not self._ready or (full and now - self._failures[0] < FAILURES_WITHIN_S):
+            return True
+        sentence = self._failure.read_text(errors="replace").strip()
+        _LOGGER.error("%s cannot start: %s; trying again", name, sentence)
+        self._failure.unlink(missing_ok=True)
+        return False
+
+
+def events(incoming: BinaryIO, outgoing: io.FileIO) -> Iterator[tuple[str, dict[str, str]]]:
+    """Supervisord's events: a header line of key:value pairs, then ``len`` bytes of payload."""
+    while True:
+        outgoing.write(b"READY\n")
+        line = incoming.readline()
+        if not line:
+            return
+        header = _pairs(line)
+        fields = _pairs(incoming.read(int(header["len"])))
+        yield header["eventname"], fields
+        outgoing.write(b"RESULT 2\nOK")
+
+
+def _pairs(text: bytes) -> dict[str, str]:
+    return dict(pair.split(":", 1) for pair in text.decode().split() if ":" in pair)
+
+
+def main() -> None:
+    """Watch until supervisord closes the pipe."""
+    settings = load()
+    outgoing = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # log lines must not get between the protocol's
+    logs.set_up("launcher", json_output=settings.json_output, level=settings.log_level)
+    watcher = Watcher(Path(settings.runtime_dir) / FAILURE)
+    stopping = False
+    for event, fields in events(sys.stdin.buffer, outgoing):
+        if not stopping and watcher.see(event, fields):
+            stopping = True
+            os.kill(os.getppid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""``--help`` and ``docs/settings.md``, both rendered from the table of options.
+
+``python -m launcher.reference`` prints the page; ``make docs`` writes it.
+"""
+
+import textwrap
+from typing import Any
+
+from common.option import AUTO, Option
+from common.options import SECTIONS
+
+_USAGE = """\
+millrace: a text-generation server with the API of TGI and of OpenAI
+
+Usage:
+  millrace [serve] [FLAGS]         start the server
+  millrace download MODEL [FLAGS]  fetch a model from the hub and check it
+  millrace env [FLAGS]             print versions, devices and environment names
+
+Each setting is taken from its flag, else from TGI_<NAME>, else from <NAME> in the environment,
+else it has its default. Values in the environment that are empty do not count.
+"""
+
+_PAGE = """\
+# Settings
+
+*This page is made from `common/options.py` by `make docs`; a test checks that it is current.*
+
+Each setting is taken from its flag, else from the environment, else it has its default. In the
+environment the name is `TGI_` and the upper-case name of the flag with underscores; TGI's plain
+name (`MODEL_ID`) counts too, after it, where the table shows it. Empty values do not count.
+Switches take `true` or `false` in the environment. `millrace --dry-run` with the same flags and
+environment prints what each setting becomes and where that comes from, and starts nothing.
+
+- **Names that are not ours.** An unknown `TGI_*` name is warned about, with the nearest real one.
+  Kubernetes puts names like `TGI_PORT=tcp://10.0.0.1:80` into every pod when a Service is called
+  `tgi`; such links are recognised by name and value and skipped. `HOSTNAME` and `ENV` are skipped
+  if they hold something else than TGI's setting.
+- **Limits need not be set.** If only one of `--max-input-tokens` and `--max-total-tokens` is set,
+  the other gives way: a total of 512 makes the input 511 at most; an input of 4000 makes the total
+  5024 (room for 1024 generated tokens). A model with a smaller context clips them, and the log
+  says so.
+- **Impossible combinations** stop the start with one sentence and exit status 1; flags and values
+  that cannot be understood with exit status 2.
+- **Secrets** (`API_KEY`, `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, `HF_API_TOKEN`) are taken out of the
+  environment before any other process starts, and appear in no log. A key given as a flag is
+  visible to other users of the machine until the server has replaced its own command line, a
+  moment later; the environment is the better place.
+- **The hub.** `HF_ENDPOINT` names another hub; `HF_HUB_OFFLINE=1` uses only what was downloaded
+  before.
+"""
+
+_TABLE_HEAD = ["", "| flag | environment | default | meaning |", "|---|---|---|---|"]
+
+
+def help_text() -> str:
+    """What ``--help`` prints."""
+    parts = [_USAGE]
+    for title, options in SECTIONS.items():
+        parts.append(f"{title}:")
+        parts += [_help_entry(option) for option in options if option.flag]
+        parts.append("")
+    parts.append("  -h, --help\n  -V, --version")
+    return "\n".join(parts)
+
+
+def _help_entry(option: Option) -> str:
+    names = ", ".join(sorted(option.flags, key=len))
+    if option.negation:
+        names += f", --no-{option.flags[0].removeprefix('--')}"
+    if not option.is_switch:
+        names += f" {option.kind.word}"
+    text = textwrap.fill(
+        _meaning(option), 98, initial_indent=" " * 10, subsequent_indent=" " * 10,
+        break_on_hyphens=False,
+    )  # fmt: skip
+    return f"  {names}\n{text}"
+
+
+def _meaning(option: Option) -> str:
+    text = option.meaning
+    if option.not_yet:
+        return f"{text} Refused: {option.not_yet}."
+    if option.no_effect:
+        return f"{text} No effect: {option.no_effect}."
+    if option.auto:
+        text += f" auto: {option.auto}."
+    shown = _default(option)
+    return f"{text} [{shown}]" if shown else text
+
+
+def _default(option: Option) -> str:
+    value: Any = option.default
+    if value is None or value == [] or (option.is_switch and value is False):
+        return ""
+    if value is True:
+        return "on"
+    return str(value)
+
+
+def settings_page() -> str:
+    """The text of ``docs/settings.md``."""
+    parts = [_PAGE]
+    for title, options in SECTIONS.items():
+        parts += [f"## {title}", *_TABLE_HEAD]
+        parts += [_row(option) for option in options]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _row(option: Option) -> str:
+    spellings = list(option.flags)
+    if option.negation:
+        spellings.append(f"--no-{option.flags[0].removeprefix('--')}")
+    flags = ", ".join(f"`{name}`" for name in spellings)
+    names = ", ".join(f"`{name}`" for name in option.environment_names)
+    meaning = option.meaning
+    if option.kind.word and "|" in option.kind.word:
+        words = option.kind.word.split("|")
+        meaning += f" One of {', '.join(f'`{word}`' for word in words)}."
+    if option.auto:
+        meaning += f" `{AUTO}`: {option.auto}."
+    if option.no_effect:
+        meaning += f" No effect: {option.no_effect}."
+    if option.not_yet:
+        meaning += f" Refused: {option.not_yet}."
+    default = _default(option) if not (option.no_effect or option.not_yet) else ""
+    shown = f"`{default}`" if default else ""
+    return f"| {flags} | {names} | {shown} | {meaning} |"
+
+
+if __name__ == "__main__":
+    print(settings_page(), end="")

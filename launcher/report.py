@@ -1,0 +1,80 @@
+"""What ``--dry-run`` and ``env`` print. Secrets are shown as set or not set, never as they are."""
+
+import platform
+import tomllib
+from collections.abc import Mapping
+from importlib import metadata
+
+from common.option import AUTO
+from common.options import HUB_TOKENS, OPTIONS, SECRET_NAMES, SECTIONS
+from launcher.children import PACKAGES_ROOT, in_checkout
+from launcher.machine import Machine
+from launcher.resolve import Resolution, Value
+
+_PACKAGES = (
+    "torch", "transformers", "tokenizers", "safetensors", "huggingface-hub", "pyzmq", "gunicorn",
+    "gevent", "falcon", "supervisor",
+)  # fmt: skip
+_HUB_NAMES = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME", "CUDA_VISIBLE_DEVICES", *HUB_TOKENS)
+_HIDDEN = "set (hidden)"
+
+
+def version() -> str:
+    """Of the installed distribution, or of the source tree."""
+    if not in_checkout():
+        return version_of("millrace")
+    project = tomllib.loads((PACKAGES_ROOT / "pyproject.toml").read_text())["project"]
+    return str(project["version"])
+
+
+def version_of(package: str) -> str:
+    """A distribution's version, without importing it."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def dry_run(resolution: Resolution, model_lines: list[str]) -> str:
+    """Every setting, its value, and where that came from."""
+    lines = ["model:", *(f"  {line}" for line in model_lines)]
+    for title, options in SECTIONS.items():
+        rows = [
+            (option.name, _shown(option.secret, resolution.values[option.name]),
+             resolution.values[option.name].source)
+            for option in options
+            if not (option.no_effect or option.not_yet) or resolution.values[option.name].explicit
+        ]  # fmt: skip
+        if rows:
+            lines.append(f"{title.lower()}:")
+            lines += [f"  {name:<30} {text:<24} {source}" for name, text, source in rows]
+    return "\n".join(lines)
+
+
+def _shown(secret: bool, value: Value) -> str:
+    if secret and value.value is not None:
+        return _HIDDEN
+    if value.value is None or value.value == []:
+        return "-"
+    if isinstance(value.value, bool):
+        return str(value.value).lower()
+    if isinstance(value.value, list):
+        return ",".join(value.value)
+    return AUTO if value.value == AUTO else str(value.value)
+
+
+def environment_report(machine: Machine, environ: Mapping[str, str]) -> str:
+    """Versions, devices, and the names in the environment that mean something here."""
+    lines = [
+        f"millrace {version()}",
+        f"python {platform.python_version()} on {platform.platform()}",
+        *(f"{package} {version_of(package)}" for package in _PACKAGES),
+        f"cores: {machine.cores}",
+        f"GPUs: {', '.join(machine.gpus) or 'none'}",
+        "environment:",
+    ]
+    known = [name for option in OPTIONS.values() for name in option.environment_names]
+    for name in sorted({*known, *_HUB_NAMES}):
+        if environ.get(name):
+            lines.append(f"  {name}={_HIDDEN if name in SECRET_NAMES else environ[name]}")
+    return "\n".join(lines)

@@ -1,0 +1,95 @@
+"""The runtime directory: made private, kept from being shared by two servers, and removed.
+
+Holds the sockets of the processes, ``settings.json`` (with the API key) and, if a process cannot
+start, ``failure`` with its sentence. A lock tells a directory in use from one left behind.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+from common.errors import StartupError
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+FAILURE = "failure"
+SETTINGS = "settings.json"
+_LOCK = "lock"
+_PREFIX = "millrace-"
+_OURS = (FAILURE, SETTINGS, _LOCK, "supervisord.pid", "supervisor.sock", "requests", "dispatch")
+
+
+class RuntimeDirectory:
+    """A locked runtime directory. The lock survives ``exec`` and ends with the process."""
+
+    def __init__(self, path: Path, lock: int, *, temporary: bool) -> None:
+        self.path = path
+        self.lock = lock
+        self.temporary = temporary
+
+    def remove(self) -> None:
+        """Take away what the server put there; all of it, if the directory was made for it."""
+        if self.temporary:
+            shutil.rmtree(self.path, ignore_errors=True)
+            return
+        for name in [*_OURS, *(path.name for path in self.path.glob("tokens-*"))]:
+            with contextlib.suppress(OSError):
+                (self.path / name).unlink()
+
+
+def open_runtime_directory(given: str | None) -> RuntimeDirectory:
+    """The directory of ``--runtime-dir``, or a new one. Raises StartupError."""
+    from common.sockets import check_runtime_dir  # supervisord needs no sockets of ours
+
+    try:
+        if given is None:
+            sweep()
+            path, temporary = Path(tempfile.mkdtemp(prefix=_PREFIX)), True
+        else:
+            path, temporary = Path(given).expanduser().absolute(), False
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_runtime_dir(str(path))
+        lock = _lock(path)
+    except (OSError, ValueError) as error:
+        raise StartupError(f"the runtime directory cannot be used: {error}") from None
+    if lock is None:
+        raise StartupError(f"{path} is in use by another server: give each its own --runtime-dir")
+    for name in (FAILURE, SETTINGS):
+        (path / name).unlink(missing_ok=True)
+    return RuntimeDirectory(path, lock, temporary=temporary)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """A file that only this user can read, from its first moment."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+
+
+def sweep() -> None:
+    """Remove directories of servers that were killed: they hold settings, maybe a key."""
+    from common.sockets import check_runtime_dir
+
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError, ValueError):
+            check_runtime_dir(str(path))
+            if not (path / _LOCK).exists():
+                continue
+            lock = _lock(path)
+            if lock is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    """An inheritable descriptor that holds the directory's lock; None if somebody else does."""
+    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    os.set_inheritable(lock, True)
+    return lock

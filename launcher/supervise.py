@@ -1,0 +1,185 @@
+"""``python -m launcher.supervise LOCK [--remove]``: this process is supervisord.
+
+Runs ``supervisord.conf`` in this very process until it is told to stop, then removes the runtime
+directory. Started by ``launcher/start.py`` through exec. ``supervisorctl reload`` and SIGHUP end
+the server: settings are resolved once.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from supervisor.options import ServerOptions
+from supervisor.supervisord import go
+
+from common.settings import load
+from launcher.children import PACKAGES_ROOT, in_checkout
+from launcher.runtime import FAILURE, STOP_SIGNALS, RuntimeDirectory
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise; the exit status: 0 after a stop, 1 if a process could not start."""
+    runtime = RuntimeDirectory(
+        Path(load().runtime_dir), int(arguments[0]), temporary="--remove" in arguments
+    )
+    failure = runtime.path / FAILURE
+    sentence = ""
+    try:
+        for number in STOP_SIGNALS:
+            signal.signal(number, _stop_early)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        with _WritableOutput():
+            run(configuration())
+        if failure.exists():
+            sentence = failure.read_text(errors="replace").strip()
+    finally:
+        runtime.remove()
+    if sentence:
+        print(f"millrace: {sentence}", file=sys.stderr, flush=True)
+    return 1 if sentence else 0
+
+
+def _stop_early(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def configuration() -> Path:
+    """``supervisord.conf``: at the root of a checkout, in this package when installed."""
+    return (PACKAGES_ROOT if in_checkout() else Path(__file__).parent) / "supervisord.conf"
+
+
+def run(path: Path) -> None:
+    """Be supervisord until it is stopped."""
+    options = _Options(_death_signal())
+    options.realize(["-c", str(path)])
+    options.first = True
+    options.test = False
+    with _Alarm() as alarm:
+        options.get_socket_map()[alarm.fileno] = alarm
+        go(options)
+    options.close_httpservers()
+    options.close_logger()
+
+
+class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
+    """supervisord's options; its children end when it is killed."""
+
+    def __init__(self, prepare_child: Callable[[], None]) -> None:
+        super().__init__()
+        self._prepare_child = prepare_child
+
+    def setpgrp(self) -> None:
+        """Called in every child between fork and exec."""
+        super().setpgrp()
+        self._prepare_child()
+
+
+class _Alarm:
+    """Wakes supervisord's loop at every signal, a child's death above all.
+
+    PERF: without it the loop notices signals at its next tick, which costs up to 1 s for a restart
+    and 1 s per group of processes at a stop. To the loop this is one more connection to read.
+    """
+
+    def __init__(self) -> None:
+        self.fileno, self._writable = os.pipe()
+        os.set_blocking(self.fileno, False)
+        os.set_blocking(self._writable, False)
+
+    def __enter__(self) -> "_Alarm":
+        self._previous = signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.set_wakeup_fd(self._previous)
+
+    def readable(self) -> bool:
+        """Asked by the loop."""
+        return True
+
+    def writable(self) -> bool:
+        """Asked by the loop."""
+        return False
+
+    def handle_read_event(self) -> None:
+        """Forget the signals: the loop looks for them itself."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.fileno, 1024)
+
+    def handle_error(self) -> None:
+        """Never needed; asked for by the loop."""
+
+
+def _death_signal() -> Callable[[], None]:
+    """Asks the kernel for SIGTERM when the parent dies, however it dies. Linux only."""
+    try:
+        prctl: Any = ctypes.CDLL(None, use_errno=True).prctl
+    except (OSError, AttributeError):
+        return lambda: None
+    parent = os.getpid()
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # RACE: supervisord died between fork and here
+            os._exit(1)
+
+    return ask
+
+
+class _WritableOutput:
+    """Makes ``/dev/fd/1``, where the programs' output goes, something that can be opened.
+
+    A socket, or a pipe that belongs to another user, cannot be opened by name: then a small process
+    hands on what is written to a pipe. supervisord's own complaints about output that cannot be
+    written (a full disk) must not stop it, so they go nowhere.
+    """
+
+    def __enter__(self) -> None:
+        self._relay = 0
+        self._stderr = sys.stderr
+        sys.stderr = open(os.devnull, "w")
+        try:
+            os.close(os.open("/dev/fd/1", os.O_WRONLY | os.O_APPEND))
+        except OSError:
+            self._relay = _start_relay()
+
+    def __exit__(self, *error: object) -> None:
+        sys.stderr = self._stderr
+        if self._relay:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            try:
+                os.waitpid(self._relay, 0)
+            except ChildProcessError:
+                return
+
+
+def _start_relay() -> int:
+    readable, writable = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(readable)
+        os.dup2(writable, 1)
+        os.close(writable)
+        return pid
+    os.close(writable)
+    for number in (*STOP_SIGNALS, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    while data := os.read(readable, 1 << 16):
+        try:
+            while data:
+                data = data[os.write(1, data) :]
+        except OSError:
+            continue
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

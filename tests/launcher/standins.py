@@ -1,0 +1,167 @@
+"""Stand-ins for the processes that supervisord runs: small, quick, and steered by files."""
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from select import poll
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 30
+
+_COMMON = """
+import os, signal, sys
+from pathlib import Path
+from common.settings import load
+settings = load()
+control = Path(os.environ["STANDIN_CONTROL"])
+def say(text):
+    print(NAME, text, flush=True)
+def until_told():
+    signal.sigwait({signal.SIGTERM})
+    say("stops")
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+say(f"runs as {os.getpid()}")
+if (control / f"{NAME}-refuses").exists():
+    (Path(settings.runtime_dir) / "failure").write_text("the model is made of cheese")
+    sys.exit(78)
+if (control / f"{NAME}-crashes").exists():
+    sys.exit(3)
+"""
+_PLAIN = _COMMON + "until_told()\n"
+_FRONTEND = (
+    _COMMON
+    + """
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if (control / "told").exists():
+            (control / "told").write_text("healthy")
+        self.send_response(200); self.send_header("content-length", "0"); self.end_headers()
+    def log_message(self, *args): pass
+server = HTTPServer(("127.0.0.1", settings.port), Health)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+until_told()
+"""
+)
+
+
+def make_standins(directory: Path) -> Path:
+    """Packages named like the real ones, to be put in front of them."""
+    for name, code in {"scheduler": _PLAIN, "worker": _PLAIN, "frontend": _FRONTEND}.items():
+        package = directory / name
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package / "__main__.py").write_text(f"NAME = {name!r}\n{code}")
+    return directory
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Run:
+    """A launcher with stand-ins; its output line by line."""
+
+    def __init__(
+        self, home: Path, *arguments: str, env: dict[str, str] | None = None, stdout: Any = None
+    ) -> None:
+        self.port = free_port()
+        self.lines: list[str] = []
+        self._queue: queue.Queue[str | None] = queue.Queue()
+        temporary = home / "t"
+        temporary.mkdir(exist_ok=True)
+        self.temporary = temporary
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "launcher", "--hostname", "127.0.0.1"),
+                *("--port", str(self.port), "--prometheus-port", str(free_port()), *arguments),
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE if stdout is None else stdout,
+            stderr=subprocess.STDOUT,
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(home),
+                "TMPDIR": str(temporary),
+                "PYTHONPATH": str(home / "standins"),
+                "STANDIN_CONTROL": str(home),
+                **(env or {}),
+            },
+        )
+        if self.process.stdout is not None:
+            threading.Thread(target=self._collect, daemon=True).start()
+
+    def _collect(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._queue.put(line.decode(errors="replace").rstrip())
+        self._queue.put(None)
+
+    def wait_for(self, *words: str) -> str:
+        """The next line that holds all ``words``."""
+        while True:
+            line = self._queue.get(timeout=LIMIT_S)
+            assert line is not None, "the launcher ended:\n" + "\n".join(self.lines)
+            self.lines.append(line)
+            if all(word in line for word in words):
+                return line
+
+    def pids_of(self, *names: str) -> list[int]:
+        """From the next lines in which stand-ins say that they run, in whatever order."""
+        found: dict[str, int] = {}
+        while not found.keys() >= set(names):
+            line = self.wait_for(" runs as ")
+            found[line.split()[0]] = int(line.rsplit(" ", 1)[1])
+        return [found[name] for name in names]
+
+    def end(self) -> int:
+        """The exit status, once the launcher has ended by itself or was told to."""
+        status = self.process.wait(LIMIT_S)
+        if self.process.stdout is not None:
+            while (line := self._queue.get(timeout=LIMIT_S)) is not None:
+                self.lines.append(line)
+        return status
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.end()
+
+    def runtime_dirs(self) -> list[Path]:
+        return list(self.temporary.glob("millrace-*"))
+
+
+@contextmanager
+def running(home: Path, *arguments: str, **kwargs: Any) -> Iterator[Run]:
+    """A launcher that is gone at the end, whatever happens."""
+    run = Run(home, *arguments, **kwargs)
+    try:
+        yield run
+    finally:
+        if run.process.poll() is None:
+            run.process.kill()
+            run.process.wait(LIMIT_S)
+
+
+def gone(pid: int, limit_s: float = 10) -> bool:
+    """Whether a process (not a child of ours) ends in time."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        waiter = poll()
+        waiter.register(descriptor)
+        return bool(waiter.poll(limit_s * 1000))
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,163 @@
+"""Derived values, adaptation, clipping, and the combinations that stop the start."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common.errors import StartupError
+from launcher.arguments import parse_arguments
+from launcher.limits import Context, derive, read_context
+from launcher.machine import Machine
+from launcher.resolve import Resolution, resolve
+
+TWO_CORES = Machine(2)
+
+
+def derived(flags: str = "", context: int | None = None, machine: Machine = TWO_CORES) -> Resolution:
+    resolution = resolve(parse_arguments(flags.split()).given, {})
+    derive(resolution, Context(context, "its context") if context else None, machine)
+    return resolution
+
+
+@pytest.mark.parametrize(
+    ("flags", "context", "limits"),
+    [  # (max_input_tokens, max_total_tokens, max_batch_prefill_tokens, max_batch_total_tokens)
+        ("", None, (1024, 2048, 4096, None)),
+        ("", 8192, (1024, 2048, 4096, None)),
+        ("", 512, (511, 512, 4096, None)),
+        ("--max-total-tokens 512", None, (511, 512, 4096, None)),
+        ("--max-total-tokens 8000", None, (1024, 8000, 4096, None)),
+        ("--max-total-tokens auto", 8192, (1024, 8192, 4096, None)),
+        ("--max-total-tokens auto --max-input-tokens auto", 8192, (8191, 8192, 4096, None)),
+        ("--max-total-tokens auto", None, (1024, 2048, 4096, None)),
+        ("--max-input-tokens auto", 512, (511, 512, 4096, None)),
+        ("--max-input-tokens 4000", None, (4000, 5024, 4096, None)),
+        ("--max-input-tokens 4000", 4500, (4000, 4500, 4096, None)),
+        ("--max-input-tokens 4000", 2048, (2047, 2048, 4096, None)),
+        ("--max-input-tokens 2047", None, (2047, 2048, 4096, None)),
+        ("--max-input-tokens 2048", None, (2048, 3072, 4096, None)),
+        ("--max-input-tokens 3000 --max-total-tokens 4000", 2048, (2047, 2048, 4096, None)),
+        ("--max-batch-total-tokens 1000", None, (999, 1000, 1000, 1000)),
+        ("--max-batch-total-tokens 100000", None, (1024, 2048, 4096, 100000)),
+        ("--max-batch-prefill-tokens 64", None, (1024, 2048, 64, None)),
+        ("--max-batch-prefill-tokens auto", None, (1024, 2048, 4096, None)),
+        ("--max-batch-total-tokens auto", None, (1024, 2048, 4096, None)),
+    ],
+)
+def test_token_limits(flags, context, limits) -> None:
+    resolution = derived(flags, context)
+    names = ("max_input_tokens", "max_total_tokens", "max_batch_prefill_tokens",
+             "max_batch_total_tokens")  # fmt: skip
+    assert tuple(resolution[name] for name in names) == limits
+
+
+@pytest.mark.parametrize(
+    ("flags", "context", "level"),
+    [
+        ("", 8192, None),
+        ("", 512, "info"),
+        ("--max-total-tokens 4000", 512, "warning"),
+        ("--max-input-tokens 700", 512, "warning"),
+    ],
+)
+def test_clipping_is_said(flags, context, level) -> None:
+    resolution = derived(flags, context)
+    if level is None:
+        assert resolution.notes == []
+    else:
+        assert level in [note.level for note in resolution.notes]
+        assert "its context" in resolution.notes[0].text
+        assert resolution.values["max_total_tokens"].source == "derived: clipped: its context"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--max-input-tokens 9 --max-total-tokens 9", ["--max-input-tokens (9)", "smaller"]),
+        ("--max-input-length 9 --max-total-tokens 8", ["--max-input-length (9)"]),
+        ("--max-total-tokens 9 --max-batch-total-tokens 8", ["--max-batch-total-tokens (8)"]),
+        ("--max-input-tokens 8 --max-batch-total-tokens 8", ["--max-input-tokens (8)"]),
+        (
+            "--max-batch-prefill-tokens 9 --max-batch-total-tokens 8",
+            ["--max-batch-prefill-tokens (9)"],
+        ),
+        ("--port 5 --prometheus-port 5", ["--port", "--prometheus-port", "two different"]),
+        ("--device cuda", ["--device", "no NVIDIA GPU"]),
+        ("--tokenizer-config-path /nowhere/x.json", ["/nowhere/x.json"]),
+    ],
+)
+def test_impossible_combinations(flags, words) -> None:
+    with pytest.raises(StartupError) as caught:
+        derived(flags)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_chunking_lifts_tgis_bound_on_inputs() -> None:
+    assert derived("--max-input-tokens 1000 --max-batch-prefill-tokens 16")["max_input_tokens"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("cores", "flags", "frontends", "threads"),
+    [
+        (1, "", 1, 1),
+        (2, "", 1, 2),
+        (2, "--num-replicas 2", 1, 1),
+        (2, "--num-replicas 9", 1, 1),
+        (4, "", 1, 3),
+        (8, "", 2, 6),
+        (16, "--num-replicas 2", 4, 6),
+        (64, "", 4, 60),
+        (64, "--num-frontends 8 --worker-threads 7", 8, 7),
+    ],
+)
+def test_processes(cores, flags, frontends, threads) -> None:
+    resolution = derived(flags, machine=Machine(cores))
+    assert (resolution["num_frontends"], resolution["worker_threads"]) == (frontends, threads)
+
+
+@pytest.mark.parametrize(
+    ("flags", "gpus", "kind"),
+    [
+        ("", (), "cpu"),
+        ("", ("NVIDIA H200",), "1-nvidia-h200"),
+        ("--device cpu", ("NVIDIA H200",), "cpu"),
+        ("--compute-type mine", ("NVIDIA H200",), "mine"),
+    ],
+)
+def test_compute_type(flags, gpus, kind) -> None:
+    assert derived(flags, machine=Machine(4, gpus))["compute_type"] == kind
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("", (None, None)),
+        ("--rope-factor 2", ("linear", 2.0)),
+        ("--rope-scaling dynamic", ("dynamic", 1.0)),
+        ("--rope-scaling dynamic --rope-factor 4", ("dynamic", 4.0)),
+    ],
+)
+def test_rope(flags, expected) -> None:
+    resolution = derived(flags)
+    assert (resolution["rope_scaling"], resolution["rope_factor"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer", "flags", "tokens"),
+    [
+        ({"max_position_embeddings": 700}, {}, "", 700),
+        ({"n_positions": 700}, {"model_max_length": 10**30}, "", 700),
+        ({"max_seq_len": 700}, {"model_max_length": 600}, "", 600),
+        ({"text_config": {"max_position_embeddings": 700}}, {}, "", 700),
+        ({}, {"model_max_length": 600}, "", 600),
+        ({}, {}, "", None),
+        ({"max_position_embeddings": 700}, {"model_max_length": 700}, "--rope-factor 2", 1400),
+        ({"max_position_embeddings": "many"}, [], "", None),
+    ],
+)
+def test_context(tmp_path: Path, config, tokenizer, flags, tokens) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    context = read_context(tmp_path, resolve(parse_arguments(flags.split()).given, {}))
+    assert (context.tokens if context else None) == tokens

@@ -1,0 +1,176 @@
+"""The launcher as supervisord, with stand-ins for the processes: starts, deaths, stops, secrets."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.launcher.standins import ROOT, Run, gone, make_standins, running
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    make_standins(tmp_path / "standins")
+    return tmp_path
+
+
+def command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_starts_announces_and_stops_in_order(home: Path) -> None:
+    with running(home, "--num-replicas", "2") as run:
+        ready = run.wait_for("Millrace is ready")
+        assert f"http://localhost:{run.port}" in ready
+        assert "millrace-builtin" in ready
+        run.wait_for("chat/completions")
+        (runtime,) = run.runtime_dirs()
+        assert stat.S_IMODE(runtime.stat().st_mode) == 0o700
+        assert stat.S_IMODE((runtime / "settings.json").stat().st_mode) == 0o600
+        assert run.stop() == 0
+        text = "\n".join(run.lines)
+        assert text.count("worker runs as") == 2
+        stops = [line for line in run.lines if line.endswith(" stops")]
+        assert stops == ["frontend stops", "worker stops", "worker stops", "scheduler stops"]
+        assert run.runtime_dirs() == []
+
+
+def test_a_killed_worker_is_started_again(home: Path) -> None:
+    with running(home) as run:
+        (worker,) = run.pids_of("worker")
+        run.wait_for("Millrace is ready")
+        for _ in range(3):  # as often as is too much before the server is ready
+            os.kill(worker, signal.SIGKILL)
+            (worker,) = run.pids_of("worker")
+        assert run.stop() == 0
+        assert any("worker_0 died and is started again" in line for line in run.lines)
+
+
+def test_a_process_that_cannot_start_ends_everything_with_its_sentence(home: Path) -> None:
+    (home / "worker-refuses").touch()
+    with running(home) as run:
+        assert run.end() == 1
+        assert run.lines[-1] == "millrace: the model is made of cheese"
+        assert run.runtime_dirs() == []
+
+
+def test_a_process_that_crashes_at_every_start_is_given_up(home: Path) -> None:
+    (home / "scheduler-crashes").touch()
+    (home / "frontend-crashes").touch()
+    with running(home) as run:
+        assert run.end() == 1
+        assert "died 3 times before the server was ready" in run.lines[-1]
+
+
+def test_a_later_failure_to_start_is_tried_again(home: Path) -> None:
+    with running(home) as run:
+        (worker,) = run.pids_of("worker")
+        run.wait_for("Millrace is ready")
+        (home / "worker-refuses").touch()
+        os.kill(worker, signal.SIGKILL)
+        run.wait_for("worker_0 cannot start: the model is made of cheese; trying again")
+        (home / "worker-refuses").unlink()
+        run.wait_for("worker runs as")
+        assert run.stop() == 0
+
+
+def test_children_end_when_the_launcher_is_killed(home: Path) -> None:
+    with running(home) as run:
+        pids = run.pids_of("scheduler", "worker", "frontend")
+        run.wait_for("Millrace is ready")
+        run.process.kill()
+        assert all(gone(pid) for pid in pids)
+    left = run.runtime_dirs()
+    assert len(left) == 1
+    with running(home) as run:  # the next start tidies up
+        run.wait_for("Millrace is ready")
+        assert left[0] not in run.runtime_dirs()
+        assert run.stop() == 0
+
+
+@pytest.mark.parametrize("when", ["starting; model", "scheduler runs as"])
+def test_told_to_stop_while_starting(home: Path, when: str) -> None:
+    with running(home) as run:
+        run.wait_for(when)
+        assert run.stop() in (0, 128 + signal.SIGTERM)
+        assert run.runtime_dirs() == []
+
+
+def test_secrets_are_neither_arguments_nor_environment(home: Path) -> None:
+    env = {"HF_TOKEN": "hush-token", "TGI_API_KEY": "hush-key"}
+    with running(home, "--api-key", "hush-flag", "--cors-allow-origin", "a", env=env) as run:
+        pids = run.pids_of("scheduler", "worker", "frontend")
+        run.wait_for("Millrace is ready")
+        for pid in [run.process.pid, *pids]:
+            assert b"hush" not in command_line(pid)
+            assert b"hush" not in Path(f"/proc/{pid}/environ").read_bytes()
+        (runtime,) = run.runtime_dirs()
+        assert b"hush-flag" in (runtime / "settings.json").read_bytes()
+        assert run.stop() == 0
+        assert "hush" not in "\n".join(run.lines)
+        assert any("--api-key on the command line can be seen" in line for line in run.lines)
+
+
+def test_supervisorctl_and_a_given_runtime_directory(home: Path) -> None:
+    place = home / "r"
+    with running(home, "--runtime-dir", str(place)) as run:
+        run.wait_for("Millrace is ready")
+        answer = subprocess.run(
+            [
+                *(sys.executable, "-m", "supervisor.supervisorctl"),
+                *("-s", f"unix://{place}/supervisor.sock", "-c", str(ROOT / "supervisord.conf")),
+                "status",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "worker:worker_0" in answer.stdout
+        second = Run(home, "--runtime-dir", str(place))
+        assert second.end() == 1
+        assert "is in use by another server" in second.lines[-1]
+        assert run.stop() == 0
+    assert list(place.iterdir()) == []
+
+
+def test_output_to_a_socket(home: Path) -> None:
+    """What journald and some container runtimes connect; it cannot be opened by name."""
+    ours, theirs = socket.socketpair()
+    with running(home, stdout=theirs) as run, ours:
+        theirs.close()
+        text = b""
+        while b"Millrace is ready" not in text:
+            text += ours.recv(65536)
+        assert run.stop() == 0
+        while data := ours.recv(65536):
+            text += data
+        assert b"scheduler stops" in text
+
+
+def test_output_to_a_full_disk_does_not_matter(home: Path) -> None:
+    os.mkfifo(home / "told")
+    with open("/dev/full", "wb") as full, running(home, stdout=full) as run:
+        assert (home / "told").read_text() == "healthy"  # blocks until the front end was asked
+        assert run.stop() == 0
+
+
+def test_output_in_a_file_keeps_every_line(home: Path) -> None:
+    path = home / "log"
+    (home / "worker-refuses").touch()
+    with path.open("wb") as file, running(home, stdout=file) as run:
+        assert run.end() == 1
+    lines = path.read_text().splitlines()
+    assert "starting; model" in lines[0]
+    assert lines[-1] == "millrace: the model is made of cheese"
+
+
+def test_json_output(home: Path) -> None:
+    with running(home, "--json-output") as run:
+        run.wait_for('"message":"starting; model')
+        run.wait_for('"message":"ready: port')
+        assert run.stop() == 0
