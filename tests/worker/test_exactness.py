@@ -1,0 +1,215 @@
+"""The engine over real tiny Llamas in float32 against transformers, token for token."""
+
+import random
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from common.messages import BLOCK_TOKENS
+from common.sampling import SamplingParameters
+from tests.worker.driver import CPU, GREEDY, Driver
+from tests.worker.tiny import VOCABULARY, write_tiny_llama
+from worker.cache import KVCache
+from worker.loading import load_model
+
+BLOCKS = 256
+SAMPLED = [
+    SamplingParameters(do_sample=True, seed=2**63 + 5, temperature=0.8, top_p=0.9),
+    SamplingParameters(do_sample=True, seed=1, repetition_penalty=1.3, top_k=30),
+    SamplingParameters(do_sample=True, seed=2, typical_p=0.9, frequency_penalty=0.5),
+    SamplingParameters(
+        do_sample=True, seed=3, output_frequency_penalty=0.3, output_presence_penalty=0.4
+    ),
+    SamplingParameters(repetition_penalty=1.2, min_new_tokens=4, logit_bias={7: 1.5}),
+]
+
+
+@pytest.fixture(scope="module", params=["grouped", "tied"])
+def models(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp(request.param)
+    overrides = {
+        "grouped": {},
+        "tied": {"num_hidden_layers": 1, "num_key_value_heads": 4, "tie_word_embeddings": True},
+    }[request.param]
+    write_tiny_llama(directory, seed=3, **overrides)
+    ours = load_model(str(directory), device=CPU, dtype=torch.float32)
+    theirs = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    return ours, theirs
+
+
+def driver_of(model, *, step_tokens=64) -> Driver:
+    cache = KVCache(model.configuration, BLOCKS, CPU, torch.float32)
+    for layer in cache.layers:
+        layer.fill_(torch.nan)  # nobody may read what was not written
+    return Driver(model, cache, blocks=BLOCKS, step_tokens=step_tokens)
+
+
+def generate(theirs, ids: list[int], count: int) -> tuple[list[int], list[float]]:
+    """transformers' greedy tokens and their log-probabilities."""
+    with torch.inference_mode():
+        out = theirs.generate(
+            torch.tensor([ids]),
+            attention_mask=torch.ones((1, len(ids)), dtype=torch.int64),
+            max_new_tokens=count,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_logits=True,
+            pad_token_id=0,
+        )
+    tokens = out.sequences[0, len(ids) :].tolist()
+    logprobs = [
+        torch.log_softmax(logits[0], -1)[token].item()
+        for logits, token in zip(out.logits, tokens, strict=True)
+    ]
+    return tokens, logprobs
+
+
+def text(choice: random.Random, length: int) -> list[int]:
+    return [choice.randrange(VOCABULARY) for _ in range(length)]
+
+
+def check(driver: Driver, theirs, number: int, prompt: list[int], count: int) -> None:
+    record = driver.records[number]
+    tokens, logprobs = generate(theirs, prompt, count)
+    assert record.ids == tokens
+    assert record.logprobs == pytest.approx(logprobs, abs=1e-4)
+    assert record.finish == "length"
+
+
+def undisturbed(ours, prompt, count, sampling) -> list[int]:
+    driver = driver_of(ours)
+    driver.add(0, prompt, count, sampling=sampling)
+    driver.run()
+    return driver.records[0].ids
+
+
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 70])
+@pytest.mark.parametrize("budget", [16, 1000])
+def test_alone(models, length, budget):
+    ours, theirs = models
+    prompt = text(random.Random(length), length)
+    driver = driver_of(ours, step_tokens=budget)
+    driver.add(0, prompt, 20)
+    driver.run()
+    check(driver, theirs, 0, prompt, 20)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_in_a_busy_batch(models, seed):
+    """Arrivals, lengths, budgets, leases and releases at random; sampled company."""
+    ours, theirs = models
+    choice = random.Random(seed)
+    driver = driver_of(ours)
+    greedy: dict[int, tuple[list[int], int]] = {}
+    sampled: dict[int, tuple[list[int], int, SamplingParameters]] = {}
+    waiting = list(range(14))
+    while waiting or driver.engine.held:
+        driver.step_tokens = choice.choice([3, 9, 40, 200])
+        if waiting and choice.random() < 0.4:
+            number = waiting.pop(0)
+            prompt, count = text(choice, choice.randrange(1, 60)), choice.randrange(1, 25)
+            if number % 2:
+                sampling = choice.choice(SAMPLED)
+                sampled[number] = prompt, count, sampling
+                driver.add(number, prompt, count, sampling=sampling, room=len(prompt))
+            else:
+                greedy[number] = prompt, count
+                driver.add(number, prompt, count, room=choice.randrange(1, len(prompt) + 1))
+        elif driver.step() is None:
+            driver.dispatch()
+        for number, (prompt, count, *_) in (greedy | sampled).items():
+            held = len(driver.leases[number]) * BLOCK_TOKENS
+            if held < len(prompt) + count and choice.random() < 0.3:
+                driver.grant(number, 16)
+    for number, (prompt, count) in greedy.items():
+        check(driver, theirs, number, prompt, count)
+    for number, (prompt, count, sampling) in sampled.items():
+        assert driver.records[number].ids == undisturbed(ours, prompt, count, sampling)
+
+
+def test_from_the_blocks_of_another(models):
+    ours, theirs = models
+    choice = random.Random(5)
+    shared = text(choice, 48)
+    driver = driver_of(ours, step_tokens=20)
+    driver.add(0, [*shared, 9, 9, 9], 12)
+    driver.add(1, text(choice, 30), 40)
+    for _ in range(6):
+        driver.step()
+    for number, cached in ((2, 48), (3, 16), (4, 32)):
+        prompt = shared + text(random.Random(number), number)
+        blocks = driver.leases[0][: cached // 16] + driver.lease(100 - cached)
+        driver.add(number, prompt, 15, blocks=blocks, cached=cached)
+    # the whole prompt but its last token
+    blocks = driver.leases[0][:2] + driver.lease(32)
+    driver.add(5, shared[:33], 15, blocks=blocks, cached=32)
+    driver.run()
+    check(driver, theirs, 0, [*shared, 9, 9, 9], 12)
+    for number in (2, 3, 4):
+        check(driver, theirs, number, shared + text(random.Random(number), number), 15)
+        assert driver.records[number].started.cached_tokens == {2: 48, 3: 16, 4: 32}[number]
+    check(driver, theirs, 5, shared[:33], 15)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, *SAMPLED])
+def test_preempted_and_continued(models, sampling):
+    ours, _ = models
+    prompt, other = text(random.Random(6), 37), text(random.Random(7), 50)
+    expected = undisturbed(ours, prompt, 40, sampling)
+    for step_tokens in (8, 100):
+        driver = driver_of(ours, step_tokens=step_tokens)
+        driver.add(0, other, 60)
+        driver.add(1, prompt, 40, sampling=sampling)
+        for stop in (1, 7, 8, 30):
+            while len(driver.records[1].ids) < stop:
+                driver.step()
+            driver.release(1)
+            for _ in range(2):
+                driver.step()
+            generated = driver.records[1].ids[:]
+            driver.add(1, prompt, 40, sampling=sampling, generated=generated)
+        driver.run()
+        assert driver.records[1].ids == expected
+
+
+def test_preempted_onto_its_own_blocks(models):
+    """A continuation that finds its tokens, output included, in the prefix cache."""
+    ours, theirs = models
+    prompt = text(random.Random(8), 20)
+    driver = driver_of(ours)
+    driver.add(0, prompt, 40)
+    while len(driver.records[0].ids) < 20:
+        driver.step()
+    blocks = driver.leases[0][:2] + driver.lease(40)
+    generated = driver.records[0].ids[:]
+    again = driver.new(0, prompt, 40, generated=generated, blocks=blocks, cached=32)
+    driver.dispatch(release=[0], add=[again])
+    driver.run()
+    check(driver, theirs, 0, prompt, 40)
+
+
+@pytest.mark.parametrize("budget", [7, 16, 300])
+def test_prompt_logprobs(models, budget):
+    ours, theirs = models
+    prompt = text(random.Random(9), 290)
+    with torch.inference_mode():
+        table = torch.log_softmax(theirs(torch.tensor([prompt])).logits[0], -1)
+    expected = [table[place - 1, prompt[place]].item() for place in range(1, len(prompt))]
+    driver = driver_of(ours, step_tokens=budget)
+    driver.add(0, text(random.Random(10), 20), 10)
+    driver.add(1, prompt, 3, prefill_logprobs=True, sampling=SAMPLED[0])
+    driver.run()
+    started = driver.records[1].started
+    assert started.prefill_logprobs == pytest.approx(expected, abs=1e-4)
+
+
+def test_stop_token(models):
+    ours, theirs = models
+    prompt = text(random.Random(11), 12)
+    tokens, _ = generate(theirs, prompt, 10)
+    driver = driver_of(ours)
+    driver.add(0, prompt, 10, stop_token_ids=[tokens[6]])
+    driver.run()
+    assert driver.records[0].finish == "eos_token"
+    assert driver.records[0].ids == tokens[: tokens.index(tokens[6]) + 1]

@@ -1,0 +1,218 @@
+"""The loop with a link of lists and a clock that is told the time: no sockets, no waiting."""
+
+from dataclasses import dataclass, field
+
+from common.messages import (
+    PROTOCOL_VERSION,
+    Dispatch,
+    Heartbeat,
+    NewSequence,
+    Ready,
+    Reset,
+    SequenceSpec,
+    StepReport,
+)
+from common.sampling import SamplingParameters
+from tests.worker.driver import CPU, HistoryModel
+from worker.engine import Engine
+from worker.loop import Identity, Loop
+
+ALICE, BOB = 5, 6
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class ListLink:
+    clock: Clock
+    inbox: list = field(default_factory=list)
+    subscriptions: set[int] = field(default_factory=lambda: {ALICE, BOB})
+    timeouts: list[float] = field(default_factory=list)
+    reports: list = field(default_factory=list)
+    published: list = field(default_factory=list)
+
+    def receive(self, timeout_s):
+        self.timeouts.append(timeout_s)
+        arrived, self.inbox = self.inbox, []
+        if not arrived:
+            self.clock.now += timeout_s
+        return arrived
+
+    def subscribed(self, frontend):
+        return frontend in self.subscriptions
+
+    def publish(self, frontend, tokens):
+        self.published.append((frontend, tokens))
+
+    def report(self, message):
+        self.reports.append(message)
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.link = ListLink(self.clock)
+        self.model = HistoryModel()
+        self.engine = Engine(
+            self.model, HistoryModel.cache(32), blocks=32, device=CPU, clock=self.clock
+        )
+        self.loop = Loop(self.engine, self.link, Identity(2, 0, 99, 4321), self.clock)
+        self.number = 0
+
+    def turn(self, *messages):
+        """One turn; what it reported."""
+        self.link.inbox += messages
+        self.link.reports.clear()
+        self.link.published.clear()
+        self.loop.turn()
+        return list(self.link.reports)
+
+    def dispatch(self, *add, epoch=7, **changes):
+        self.number += 1
+        return Dispatch(epoch, self.number, 64, add=list(add), **changes)
+
+
+def new(frontend: int, counter: int, count: int = 3, *, blocks=None, **options) -> NewSequence:
+    spec = SequenceSpec(frontend << 32 | counter, [1, 2, 3], count, SamplingParameters(), **options)
+    first = 1 + 2 * counter
+    return NewSequence(spec, 0, [], [first, first + 1] if blocks is None else blocks)
+
+
+def test_ready_is_said_first_and_stopping_is_asked_between_steps():
+    world = World()
+    world.link.inbox = [world.dispatch(new(ALICE, 1, 10))]
+    answers = iter([False, False, True])
+    world.loop.run(lambda: next(answers))
+    assert world.link.reports[0] == Ready(PROTOCOL_VERSION, 2, 0, 99, 4321, 32, 0)
+    assert [report.step for report in world.link.reports[1:]] == [1, 2]
+
+
+def test_a_report_says_what_happened():
+    world = World()
+    (report,) = world.turn(world.dispatch(new(ALICE, 1), release=[77]))
+    assert isinstance(report, StepReport)
+    assert (report.epoch, report.incarnation, report.dispatch, report.step) == (7, 99, 1, 1)
+    assert report.released == [77]
+    assert report.timing.prefill_tokens == 3
+    assert report.timing.decode_tokens == 0
+    assert report.items[0].computed_tokens == 3
+    (report,) = world.turn()
+    assert (report.dispatch, report.step, report.released) == (1, 2, [])
+    assert (report.timing.prefill_tokens, report.timing.decode_tokens) == (0, 1)
+
+
+def test_one_message_per_front_end_of_the_very_same_tokens():
+    world = World()
+    (report,) = world.turn(world.dispatch(new(ALICE, 1), new(BOB, 2), new(ALICE, 3)))
+    (first, to_alice), (second, to_bob) = world.link.published
+    assert (first, second) == (ALICE, BOB)
+    assert [tokens.id & 7 for tokens in to_alice.items] == [1, 3]
+    assert to_alice.items[0] is report.items[0].tokens
+    assert to_bob.items[0] is report.items[1].tokens
+    assert (to_bob.incarnation, to_bob.step) == (99, 1)
+    assert report.undelivered == []
+
+
+def test_unseen_front_ends_are_left_to_the_scheduler():
+    world = World()
+    world.link.subscriptions = {BOB}
+    (report,) = world.turn(world.dispatch(new(ALICE, 1), new(BOB, 2)))
+    assert [frontend for frontend, _ in world.link.published] == [BOB]
+    assert report.undelivered == [ALICE]
+    world.link.subscriptions.add(ALICE)
+    (report,) = world.turn()
+    assert len(world.link.published) == 2
+    assert report.undelivered == []
+
+
+def test_errors_and_unfinished_prompts_are_for_the_scheduler_only():
+    world = World()
+    reading = NewSequence(SequenceSpec(ALICE << 32, [1] * 40, 3, SamplingParameters()), 0, [], [1])
+    (report,) = world.turn(world.dispatch(reading, new(BOB, 2, blocks=[0])))
+    assert [bool(item.error) for item in report.items] == [True, False]
+    assert world.link.published == []
+    assert report.undelivered == []
+
+
+def test_busy_turns_do_not_wait_and_idle_ones_wait_for_the_heartbeat():
+    world = World()
+    world.loop.run(iter([False] * 3 + [True]).__next__)
+    assert world.link.timeouts == [1.0, 1.0, 1.0]
+    assert [type(r) for r in world.link.reports] == [Ready, Heartbeat, Heartbeat, Heartbeat]
+    assert world.link.reports[1] == Heartbeat(0, 99, 0)
+    world.link.timeouts.clear()
+    world.turn(world.dispatch(new(ALICE, 1, 3)))
+    world.turn()
+    world.turn()
+    assert world.link.timeouts[1:] == [0.0, 0.0]
+    world.clock.now += 0.25
+    assert world.turn() == []  # nobody could advance: now it may wait
+    assert world.turn() == [Heartbeat(7, 99, 3)]
+    assert world.link.timeouts[-2:] == [0.0, 0.75]
+
+
+def test_a_sequence_without_room_is_waited_for():
+    world = World()
+    world.turn(world.dispatch(new(ALICE, 1, blocks=[])))
+    world.turn()
+    assert world.link.timeouts[-1] > 0
+
+
+def test_releases_without_a_step_are_confirmed_at_once():
+    world = World()
+    (report,) = world.turn(world.dispatch(release=[5, 6]))
+    assert (report.released, report.step, report.timing) == ([5, 6], 0, None)
+    assert report.dispatch == 1
+    assert world.turn() == [Heartbeat(7, 99, 0)]
+
+
+def test_several_messages_at_once_are_applied_in_order():
+    world = World()
+    (report,) = world.turn(
+        world.dispatch(new(ALICE, 1), new(ALICE, 2)), world.dispatch(release=[ALICE << 32 | 1])
+    )
+    assert report.dispatch == 2
+    assert [item.tokens.id & 7 for item in report.items] == [2]
+
+
+def test_reset_drops_everything_and_is_answered():
+    world = World()
+    world.turn(world.dispatch(new(ALICE, 1, 10)))
+    (ready,) = world.turn(Reset(8))
+    assert ready == Ready(PROTOCOL_VERSION, 2, 0, 99, 4321, 32, 8)
+    assert world.engine.held == 0
+    assert world.turn(world.dispatch(new(ALICE, 1), epoch=7)) == []
+    assert world.engine.held == 0
+    assert world.loop.stale_dispatches == 1
+    (report,) = world.turn(world.dispatch(new(ALICE, 1), epoch=8))
+    assert (report.epoch, report.step) == (8, 2)
+
+
+def test_an_old_release_is_not_confirmed_to_a_new_epoch():
+    world = World()
+    world.turn(Reset(7))
+    reports = world.turn(world.dispatch(release=[5]), Reset(8))
+    assert [type(report) for report in reports] == [Ready]
+
+
+def test_after_a_reset_in_the_same_breath_the_new_epoch_counts():
+    world = World()
+    reports = world.turn(
+        world.dispatch(new(ALICE, 1)), Reset(8), world.dispatch(new(BOB, 2), epoch=8)
+    )
+    assert [type(report) for report in reports] == [Ready, StepReport]
+    assert [item.tokens.id >> 32 for item in reports[1].items] == [BOB]
+
+
+def test_a_dispatch_that_is_missing_is_only_logged(caplog):
+    world = World()
+    world.turn(world.dispatch())
+    world.number += 1
+    world.turn(world.dispatch(new(ALICE, 1)))
+    assert "dispatch 3 came after 1" in caplog.text
+    assert world.engine.held

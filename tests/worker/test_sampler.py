@@ -1,0 +1,211 @@
+"""The sampler against naive rows, statistics, and itself in other company."""
+
+import math
+import random
+
+import msgspec
+import pytest
+import torch
+
+from common.sampling import SamplingParameters
+from tests.worker import naive
+from worker.sampler import Sampled, Sampler
+
+CPU = torch.device("cpu")
+
+
+class Case:
+    """One row to be sampled, with its history."""
+
+    def __init__(self, logits, parameters, prompt=(0,), output=(), stops=()):
+        self.logits = torch.as_tensor(logits, dtype=torch.float32)
+        self.parameters = parameters
+        self.prompt, self.output, self.stops = list(prompt), list(output), list(stops)
+
+
+def sample(cases: list[Case]) -> Sampled:
+    sampler = Sampler(len(cases[0].logits), CPU)
+    rows = [sampler.admit(c.parameters, c.stops, c.prompt, c.output) for c in cases]
+    logits = torch.stack([c.logits for c in cases])
+    positions = [len(c.output) for c in cases]
+    lengths = [len(c.prompt + c.output) for c in cases]
+    return sampler.sample(logits, rows, positions, lengths)
+
+
+def random_parameters(choice: random.Random, vocabulary: int) -> SamplingParameters:
+    pick = choice.choice
+    return SamplingParameters(
+        do_sample=pick([True, True, False]),
+        seed=choice.getrandbits(64),
+        temperature=pick([1.0, 0.7, 1.3]),
+        top_k=pick([0, 5, 20]),
+        top_p=pick([1.0, 0.6, 0.9]),
+        typical_p=pick([1.0, 0.8]),
+        repetition_penalty=pick([1.0, 1.4]),
+        frequency_penalty=pick([0.0, 0.9]),
+        output_frequency_penalty=pick([0.0, 0.4]),
+        output_presence_penalty=pick([0.0, 0.6, -0.5]),
+        logit_bias=pick([{}, {3: 2.0, vocabulary - 1: -1.0}]),
+        min_new_tokens=pick([0, 3]),
+        top_n_tokens=pick([0, 0, 4]),
+    )
+
+
+def random_cases(seed: int, count: int, vocabulary: int) -> list[Case]:
+    choice = random.Random(seed)
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        Case(
+            torch.randn(vocabulary, generator=generator) * 3,
+            random_parameters(choice, vocabulary),
+            choice.choices(range(vocabulary), k=choice.randrange(1, 30)),
+            choice.choices(range(vocabulary), k=choice.randrange(0, 8)),
+            [1, 2, vocabulary + 5],
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_processor_is_the_naive_one(seed):
+    """All tokens' log-probabilities, read through ``top_n_tokens``."""
+    cases = random_cases(seed, 12, 60)
+    for case in cases:
+        case.parameters = msgspec.structs.replace(case.parameters, top_n_tokens=60)
+        case.stops = [1, 2]
+    sampled = sample(cases)
+    for case, token, logprob, top in zip(
+        cases, sampled.ids, sampled.logprobs, sampled.tops, strict=True
+    ):
+        row = naive.processed(case.logits, case.parameters, case.prompt, case.output, case.stops)
+        expected = {t: lp for t, lp in enumerate(naive.logprobs(row)) if lp > -math.inf}
+        assert dict(top).keys() == expected.keys()
+        assert dict(top) == pytest.approx(expected, abs=1e-4)
+        assert logprob == pytest.approx(expected[token], abs=1e-4)
+        assert top == sorted(top, key=lambda pair: (-pair[1], pair[0]))
+        if not case.parameters.do_sample:
+            assert expected[token] == pytest.approx(max(expected.values()), abs=1e-6)
+
+
+@pytest.mark.parametrize("vocabulary", [60, 3000])
+def test_a_row_yields_the_same_alone_and_in_company(vocabulary):
+    cases = random_cases(100, 16, vocabulary)
+    together = sample(cases)
+    for number, case in enumerate(cases):
+        alone = sample([case])
+        assert alone.ids[0] == together.ids[number]
+        assert alone.logprobs[0] == pytest.approx(together.logprobs[number], abs=1e-6)
+        assert alone.tops[0] == together.tops[number]
+
+
+def test_sparse_noise_draws_what_dense_noise_draws(monkeypatch):
+    cases = [
+        Case(c.logits, SamplingParameters(do_sample=True, seed=n, top_k=20))
+        for n, c in enumerate(random_cases(3, 30, 2000))
+    ]
+    sparse = sample(cases)
+    monkeypatch.setattr("worker.sampler._SPARSE_FACTOR", 1_000_000)
+    assert sample(cases).ids == sparse.ids
+
+
+def test_the_draw_follows_the_distribution():
+    """Chi-square over positions and over seeds; 9 degrees of freedom, p = 0.001 is 27.9."""
+    logits = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, 1.5, 0.2, -1.0, -2.0, 0.9])
+    probabilities = torch.softmax(logits, -1)
+    draws = 4000
+    for fixed in ("seed", "position"):
+        sampler = Sampler(10, CPU)
+        seeds = [77] * draws if fixed == "seed" else range(draws)
+        positions = list(range(draws)) if fixed == "seed" else [5] * draws
+        rows = [
+            sampler.admit(SamplingParameters(do_sample=True, seed=seed), [], [0], [])
+            for seed in seeds
+        ]
+        ids = sampler.sample(logits.repeat(draws, 1), rows, positions, [1] * draws).ids
+        counts = torch.bincount(torch.tensor(ids), minlength=10)
+        expected = probabilities * draws
+        assert ((counts - expected) ** 2 / expected).sum() < 27.9
+
+
+def test_plain_rows_take_the_largest_logit_and_its_logprob():
+    logits = torch.randn((4, 50), generator=torch.Generator().manual_seed(0))
+    sampled = sample([Case(row, SamplingParameters()) for row in logits])
+    assert sampled.ids == logits.argmax(-1).tolist()
+    assert sampled.logprobs == pytest.approx(torch.log_softmax(logits, -1).amax(-1).tolist())
+    assert sampled.tops == [[], [], [], []]
+
+
+def test_top_n_includes_ties_and_excludes_what_was_filtered():
+    logits = [3.0, 1.0, 2.0, 2.0, 2.0]
+    two = sample([Case(logits, SamplingParameters(top_n_tokens=2))]).tops[0]
+    assert [token for token, _ in two] == [0, 2, 3, 4]
+    filtered = SamplingParameters(do_sample=True, top_k=1, top_n_tokens=3)
+    assert sample([Case(logits, filtered)]).tops[0] == [(0, 0.0)]
+    beyond = sample([Case(logits, SamplingParameters(top_n_tokens=99))]).tops[0]
+    assert [token for token, _ in beyond] == [0, 2, 3, 4, 1]
+
+
+def test_stop_tokens_wait_for_the_minimum_length():
+    parameters = SamplingParameters(min_new_tokens=2)
+    for output, expected in (([], 0), ([5], 0), ([5, 5], 3)):
+        case = Case([1.0, 0.0, 0.0, 9.0, 0.0, 0.0], parameters, output=output, stops=[3, 99])
+        assert sample([case]).ids == [expected]
+
+
+def test_counts_advance_with_accepted_tokens():
+    parameters = SamplingParameters(
+        repetition_penalty=1.3, frequency_penalty=0.7, output_frequency_penalty=0.5
+    )
+    sampler = Sampler(20, CPU)
+    prompts = [[1, 2, 2], [3]]
+    rows = [sampler.admit(parameters, [], prompt, []) for prompt in prompts]
+    outputs: list[list[int]] = [[], []]
+    generator = torch.Generator().manual_seed(1)
+    for step in range(12):
+        logits = torch.randn((2, 20), generator=generator)
+        expected = [
+            naive.processed(logits[n], parameters, prompts[n], outputs[n], []) for n in range(2)
+        ]
+        lengths = [len(prompts[n]) + step for n in range(2)]
+        sampled = sampler.sample(logits, rows, [step] * 2, lengths)
+        assert sampled.ids == [max(range(20), key=row.__getitem__) for row in expected]
+        sampler.accept(rows, sampled.ids)
+        for output, token in zip(outputs, sampled.ids, strict=True):
+            output.append(token)
+    continued = sampler.admit(parameters, [], prompts[0], outputs[0])
+    logits = torch.randn((1, 20), generator=generator).repeat(2, 1)
+    again = sampler.sample(logits, [rows[0], continued], [12, 12], [15, 15])
+    assert again.ids[0] == again.ids[1]
+    assert again.logprobs[0] == again.logprobs[1]
+    for row in (*rows, continued):
+        sampler.release(row)
+    assert sampler.count_rows_in_use == 0
+
+
+def test_a_row_that_is_not_a_number_spoils_no_other():
+    bad = [0.0] * 2000
+    bad[7] = math.nan
+    cases = random_cases(9, 8, 2000)
+    healthy = sample(cases)
+    for parameters in (
+        SamplingParameters(),
+        SamplingParameters(do_sample=True, seed=1),
+        SamplingParameters(do_sample=True, temperature=0.5, top_k=3, top_p=0.5, typical_p=0.5),
+        SamplingParameters(repetition_penalty=2.0, top_n_tokens=3),
+    ):
+        mixed = sample([*cases[:4], Case(bad, parameters), *cases[4:]])
+        assert math.isnan(mixed.logprobs[4])
+        assert mixed.ids[:4] + mixed.ids[5:] == healthy.ids
+    overflowing = sample([Case([math.inf, 0.0], SamplingParameters(do_sample=True))])
+    assert math.isnan(overflowing.logprobs[0])
+
+
+def test_a_tiny_temperature_is_arg_max():
+    case = Case([1.0, 1.5, 0.0], SamplingParameters(do_sample=True, seed=4, temperature=1e-40))
+    assert sample([case]).ids == [1]
+
+
+def test_no_row_needs_no_table():
+    sampler = Sampler(1000, CPU)
+    sampler.admit(SamplingParameters(do_sample=True, top_p=0.5), [], [1], [])
+    assert sampler.count_rows_in_use == 0

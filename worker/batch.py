@@ -1,0 +1,159 @@
+"""The step's inputs: from turns and block tables to the tensors that the model reads.
+
+Runs in the worker. Owns the block tables, on the host: a row per sequence, written when blocks are
+leased, never rebuilt. A device other than the CPU gets all of a step's numbers in one transfer.
+Knows nothing of sampling or messages.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from common.messages import BLOCK_TOKENS
+from worker.inputs import StepInputs
+from worker.turns import Part
+
+_ALIGNMENT = 16
+"""Numbers of a transfer start at multiples of so many, 128 bytes, as kernels like it."""
+
+
+class BlockTables:
+    """The block of tokens 16 i … 16 i + 15 of each sequence: [rows, width] int64, padded with 0."""
+
+    def __init__(self) -> None:
+        self._table = torch.zeros((8, 8), dtype=torch.int64)
+        self._used: list[int] = [0] * 8
+        self._free = list(range(7, -1, -1))
+
+    @property
+    def rows_in_use(self) -> int:
+        """Rows that have been added and not released."""
+        return len(self._used) - len(self._free)
+
+    def add(self, blocks: list[int]) -> int:
+        """A row for a sequence with these blocks; its number until ``release``."""
+        if not self._free:
+            self._resize(2 * len(self._table), self._table.shape[1])
+        row = self._free.pop()
+        self.append(row, blocks)
+        return row
+
+    def append(self, row: int, blocks: list[int]) -> None:
+        """More blocks for a sequence."""
+        if not blocks:
+            return
+        used = self._used[row]
+        after = used + len(blocks)
+        if after > self._table.shape[1]:
+            self._resize(len(self._table), max(after, 2 * self._table.shape[1]))
+        self._table[row, used:after] = torch.tensor(blocks, dtype=torch.int64)
+        self._used[row] = after
+
+    def release(self, row: int) -> None:
+        """The row may be given to another sequence."""
+        self._table[row, : self._used[row]] = 0
+        self._used[row] = 0
+        self._free.append(row)
+
+    def rows(self, rows: torch.Tensor, width: int) -> torch.Tensor:
+        """The first ``width`` blocks of these rows ([S] int64): [S, width] int64, a copy."""
+        return self._table[:, :width].index_select(0, rows)
+
+    def _resize(self, rows: int, width: int) -> None:
+        old_rows, old_width = self._table.shape
+        table = torch.zeros((rows, width), dtype=torch.int64)
+        table[:old_rows, :old_width] = self._table
+        self._table = table
+        self._used.extend([0] * (rows - old_rows))
+        self._free.extend(range(rows - 1, old_rows - 1, -1))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which hidden rows a step returns, in their order: next tokens first, then prompt tokens."""
+
+    next_tokens: list[Part]
+    """Parts whose next token is to be chosen: rows 0 … n - 1."""
+    prompts: list[tuple[Part, list[int]]]
+    """Parts whose prompt is scored: for each of their rows, the token that follows it."""
+
+
+def wanted_rows(parts: list[Part]) -> tuple[Wanted, list[int]]:
+    """What a step is to return, and those rows of its packed tokens."""
+    next_tokens: list[Part] = []
+    rows: list[int] = []
+    scored: list[int] = []
+    prompts: list[tuple[Part, list[int]]] = []
+    first = 0
+    for part in parts:
+        if part.yields:
+            next_tokens.append(part)
+            rows.append(first + part.tokens - 1)
+        if part.sequence.announce and part.sequence.wants_prompt_logprobs:
+            last = min(part.end, part.sequence.prompt_length - 1)
+            following = part.sequence.ids[part.start + 1 : last + 1]
+            if following:
+                prompts.append((part, following))
+                scored.extend(range(first, first + len(following)))
+        first += part.tokens
+    return Wanted(next_tokens, prompts), rows + scored
+
+
+def assemble(
+    parts: list[Part],
+    decoding: int,
+    logit_rows: list[int],
+    tables: BlockTables,
+    device: torch.device,
+) -> StepInputs:
+    """The tensors of one forward pass over ``parts``, of which the first ``decoding`` decode."""
+    counts = tuple([part.tokens for part in parts])
+    lengths_host = tuple([part.end for part in parts])
+    rows = torch.tensor([part.sequence.table_row for part in parts], dtype=torch.int64)
+    lengths = torch.tensor(lengths_host, dtype=torch.int64)
+    block_tables = tables.rows(rows, -(-max(lengths_host) // BLOCK_TOKENS))
+    if decoding == len(parts):
+        token_ids = torch.tensor([part.sequence.ids[part.start] for part in parts])
+        positions = lengths - 1
+        blocks = block_tables.gather(1, (positions // BLOCK_TOKENS)[:, None])[:, 0]
+    else:
+        packed: list[int] = []
+        for part in parts:
+            packed += part.sequence.ids[part.start : part.end]
+        token_ids = torch.tensor(packed, dtype=torch.int64)
+        number = torch.repeat_interleave(torch.tensor(counts), output_size=len(packed))
+        # The last token of a part is at its length - 1, and at the part's end among the rows.
+        ends = torch.tensor(counts).cumsum(0)
+        positions = torch.arange(len(packed)) + (lengths - ends)[number]
+        blocks = block_tables[number, positions // BLOCK_TOKENS]
+    slots = blocks * BLOCK_TOKENS + positions % BLOCK_TOKENS
+    wanted = torch.tensor(logit_rows, dtype=torch.int64)
+    tensors = [token_ids, positions, slots, block_tables, lengths, wanted]
+    if device.type != "cpu":
+        tensors = _move(tensors, device)
+    return StepInputs(
+        token_ids=tensors[0],
+        positions=tensors[1],
+        slots=tensors[2],
+        block_tables=tensors[3],
+        lengths=tensors[4],
+        lengths_host=lengths_host,
+        query_lengths_host=counts,
+        decode_sequences=decoding,
+        logit_rows=tensors[5],
+    )
+
+
+def _move(tensors: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    """int64 tensors to the device, in one transfer from pinned memory."""
+    starts = [0]
+    for tensor in tensors:
+        starts.append(starts[-1] + -(-tensor.numel() // _ALIGNMENT) * _ALIGNMENT)
+    packed = torch.empty(starts[-1], dtype=torch.int64, pin_memory=True)
+    for start, tensor in zip(starts, tensors, strict=False):
+        packed[start : start + tensor.numel()] = tensor.flatten()
+    moved = packed.to(device, non_blocking=True)
+    return [
+        moved[start : start + tensor.numel()].view(tensor.shape)
+        for start, tensor in zip(starts, tensors, strict=False)
+    ]

@@ -1,0 +1,58 @@
+"""Which device a worker computes on, and in which dtype."""
+
+import torch
+
+from common.errors import StartupError
+from common.settings import Settings
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+"""By their names in settings and in config.json."""
+
+_BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "sve_bf16", "bf16")
+_FLOAT16_FEATURES = ("avx512_fp16", "amx_fp16")
+
+
+def choose(settings: Settings) -> tuple[torch.device, torch.dtype | None]:
+    """The device, and the dtype where it was asked for; None leaves it to the checkpoint.
+
+    Raises StartupError for names that are not known and a device that is not there.
+    """
+    dtype = None
+    if settings.dtype != "auto":
+        if settings.dtype not in DTYPES:
+            raise StartupError(f"dtype {settings.dtype!r} is not one of auto, {', '.join(DTYPES)}")
+        dtype = DTYPES[settings.dtype]
+    cuda = torch.cuda.is_available()
+    if settings.device == "auto":
+        return torch.device("cuda" if cuda else "cpu"), dtype
+    if settings.device not in ("cpu", "cuda"):
+        raise StartupError(f"device {settings.device!r} is not one of auto, cpu, cuda")
+    if settings.device == "cuda" and not cuda:
+        raise StartupError("device cuda was asked for, but torch finds no usable GPU")
+    return torch.device(settings.device), dtype
+
+
+def resolve_dtype(
+    asked: torch.dtype | None, checkpoint: torch.dtype, device: torch.device
+) -> torch.dtype:
+    """The dtype to compute in: what was asked for, else the checkpoint's where it is native."""
+    if asked is not None:
+        return asked
+    if device.type != "cpu" or computes_natively(checkpoint):
+        return checkpoint
+    return torch.float32
+
+
+def computes_natively(dtype: torch.dtype) -> bool:
+    """Has this CPU instructions that multiply this dtype? Others are emulated, slowly."""
+    features = {
+        torch.float32: ("architecture",),
+        torch.bfloat16: _BFLOAT16_FEATURES,
+        torch.float16: _FLOAT16_FEATURES,
+    }
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in features.get(dtype, ()))

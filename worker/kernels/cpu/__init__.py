@@ -1,0 +1,1 @@
+"""Operations for CPUs: what is faster there than plain torch."""

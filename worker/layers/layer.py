@@ -1,0 +1,35 @@
+"""The tree that a model is: layers in layers, each attribute named as in the checkpoint.
+
+Owns the correspondence of attributes and checkpoint keys; the loader walks it. Nothing is allocated
+until a tensor is loaded, so a declaration costs nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The place of one checkpoint tensor."""
+
+    key: str
+    shape: tuple[int, ...]
+    fill: Callable[[torch.Tensor], None]
+    """Takes the tensor as the checkpoint has it (on the host, in its dtype), and copies it."""
+
+
+class Layer:
+    """A node. Leaves override ``slots``; others have layers, or lists of layers, as attributes."""
+
+    def slots(self, path: str = "") -> Iterator[Slot]:
+        """Every checkpoint tensor of this part of the tree; ``path`` is its own dotted name."""
+        prefix = f"{path}." if path else ""
+        for name, child in vars(self).items():
+            if isinstance(child, Layer):
+                yield from child.slots(prefix + name)
+            elif isinstance(child, list):
+                for number, item in enumerate(child):
+                    if isinstance(item, Layer):
+                        yield from item.slots(f"{prefix}{name}.{number}")

@@ -1,0 +1,166 @@
+"""Rotary position embedding: which angle each channel turns by at each position.
+
+One function per kind of scaling, from parameters to inverse frequencies; a table of cosines and
+sines in float32 that grows with the longest sequence seen. The angles of a position depend on the
+position alone: not on the batch, the chunk, or how long the sequence will become. So blocks can be
+shared and recomputed.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+_FIRST_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotaryParameters:
+    """As in a checkpoint's configuration; what a kind does not use keeps its default."""
+
+    kind: str
+    theta: float
+    head_dim: int
+    max_positions: int
+    """Of the model, as configured."""
+    factor: float = 1.0
+    original_max_positions: int = 0
+    """Before an extension of the context: llama3 and yarn."""
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 4.0
+    attention_factor: float | None = None
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    mscale: float = 0.0
+    mscale_all_dimensions: float = 0.0
+    truncate: bool = True
+
+
+class Rotary:
+    """Cosines and sines of a model's positions."""
+
+    def __init__(
+        self, parameters: RotaryParameters, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._parameters = parameters
+        self._device = device
+        self._dtype = dtype
+        self._table = torch.empty((0, 2, parameters.head_dim))  # [positions, 2, head_dim] float32
+        self.reserve(min(parameters.max_positions, _FIRST_ROWS))
+
+    def at(self, positions: torch.Tensor, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines of positions [T] int64 < ``longest``: each [T, 1, head_dim].
+
+        In the model's dtype; both halves of a head alike, the first half of the sines negated.
+        """
+        if longest > len(self._table):
+            self.reserve(max(longest, 2 * len(self._table)))
+        rows = self._table.index_select(0, positions).to(self._dtype)
+        return rows[:, :1], rows[:, 1:]
+
+    def reserve(self, positions: int) -> None:
+        """Have the table ready for so many positions."""
+        angles = _angles(self._parameters, torch.arange(positions))
+        amplitude = _amplitude(self._parameters)
+        cosines = angles.cos().mul_(amplitude)
+        sines = angles.sin().mul_(amplitude)
+        table = torch.stack(
+            (torch.cat((cosines, cosines), -1), torch.cat((-sines, sines), -1)), dim=1
+        )
+        self._table = table.to(self._device)
+
+
+def _angles(parameters: RotaryParameters, positions: torch.Tensor) -> torch.Tensor:
+    """[P] int64 to [P, head_dim / 2] float32."""
+    if parameters.kind == "dynamic":
+        frequencies = _dynamic(parameters, positions)
+    else:
+        frequencies = INVERSE_FREQUENCIES[parameters.kind](parameters)
+    return positions.float()[:, None] * frequencies
+
+
+def _exponents(parameters: RotaryParameters) -> torch.Tensor:
+    return torch.arange(0, parameters.head_dim, 2).float() / parameters.head_dim
+
+
+def _default(parameters: RotaryParameters) -> torch.Tensor:
+    """Su et al. 2021; [head_dim / 2] float32, as all of these."""
+    return 1.0 / parameters.theta ** _exponents(parameters)
+
+
+def _linear(parameters: RotaryParameters) -> torch.Tensor:
+    """Position interpolation (Chen et al. 2023)."""
+    return _default(parameters) / parameters.factor
+
+
+def _llama3(parameters: RotaryParameters) -> torch.Tensor:
+    """Llama 3.1: long wavelengths are stretched, short ones kept, a ramp between them."""
+    frequencies = _default(parameters)
+    wavelengths = 2 * math.pi / frequencies
+    low, high = parameters.low_frequency_factor, parameters.high_frequency_factor
+    turns = parameters.original_max_positions / wavelengths
+    kept = ((turns - low) / (high - low)).clamp(0.0, 1.0)
+    return (1 - kept) * frequencies / parameters.factor + kept * frequencies
+
+
+def _yarn(parameters: RotaryParameters) -> torch.Tensor:
+    """YaRN (Peng et al. 2023): interpolates channels by how often they turn in the old context."""
+    half = parameters.head_dim // 2
+
+    def channel(turns: float) -> float:
+        reach = parameters.original_max_positions / (turns * 2 * math.pi)
+        return half * math.log(reach) / math.log(parameters.theta)
+
+    low, high = channel(parameters.beta_fast), channel(parameters.beta_slow)
+    if parameters.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, parameters.head_dim - 1)
+    if low == high:
+        high += 0.001
+    stretched = ((torch.arange(half).float() - low) / (high - low)).clamp(0.0, 1.0)
+    frequencies = _default(parameters)
+    return frequencies / parameters.factor * stretched + frequencies * (1 - stretched)
+
+
+def _dynamic(parameters: RotaryParameters, positions: torch.Tensor) -> torch.Tensor:
+    """Dynamic NTK: beyond the model's context the base grows with the length. [P, head_dim / 2].
+
+    The length at a position is taken to be the one at which it is the last: what generating token
+    by token gives. An implementation that reads a whole prompt at once, and scales all of it by the
+    prompt's length, differs for prompts beyond ``max_positions``, and for those only.
+    """
+    head_dim, factor = parameters.head_dim, parameters.factor
+    lengths = (positions + 1).clamp(min=parameters.max_positions)
+    stretch = (factor * lengths / parameters.max_positions) - (factor - 1)
+    base = parameters.theta * stretch ** (head_dim / (head_dim - 2))
+    return 1.0 / base[:, None] ** _exponents(parameters)
+
+
+INVERSE_FREQUENCIES: dict[str, Callable[[RotaryParameters], torch.Tensor]] = {
+    "default": _default,
+    "linear": _linear,
+    "llama3": _llama3,
+    "yarn": _yarn,
+}
+"""Kinds whose frequencies are the same at every position."""
+
+KINDS = (*INVERSE_FREQUENCIES, "dynamic")
+"""All kinds that there are."""
+
+
+def _amplitude(parameters: RotaryParameters) -> float:
+    """What cosines and sines are multiplied by: 1, except for yarn."""
+    if parameters.kind != "yarn":
+        return 1.0
+    if parameters.attention_factor is not None:
+        return parameters.attention_factor
+    factor = parameters.factor
+    if parameters.mscale and parameters.mscale_all_dimensions:
+        above = _yarn_scale(factor, parameters.mscale)
+        return above / _yarn_scale(factor, parameters.mscale_all_dimensions)
+    return _yarn_scale(factor, 1.0)
+
+
+def _yarn_scale(factor: float, weight: float) -> float:
+    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0

@@ -1,0 +1,182 @@
+"""From a model directory to a model: config.json, then every tensor of the safetensors files.
+
+Runs in the worker, once. All names and shapes are checked before the first tensor is read; tensors
+are mapped, not read into memory, and copied one at a time to where they belong. Pickled weights are
+refused. Every error is a StartupError that names the file or the tensor.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from common.errors import StartupError
+from worker.devices import resolve_dtype
+from worker.kernels.select import select
+from worker.layers.layer import Slot
+from worker.models.configuration import architecture_of, checkpoint_dtype, parse
+from worker.models.model import Model
+from worker.models.registry import find
+
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_PICKLED = ("*.bin", "*.pt", "*.pth")
+_NOT_WEIGHTS = ("rotary_emb.inv_freq",)
+"""Ends of keys that old checkpoints contain and nobody needs: the configuration implies them."""
+_FLOATS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+_NAMED = 5
+"""Tensors named in a message; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A tensor of the checkpoint, as its file's header describes it."""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def load_model(
+    model_dir: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    rope_scaling: str | None = None,
+    rope_factor: float | None = None,
+) -> Model:
+    """A model with its weights on ``device``; a dtype of None is resolved from the checkpoint.
+
+    Torch's threads should be set before: kernels are chosen here. Raises StartupError.
+    """
+    directory = Path(model_dir)
+    config = _read_json(directory / "config.json")
+    declaration = find(architecture_of(config))
+    stored = _stored(directory)
+    dtype = resolve_dtype(dtype, checkpoint_dtype(config) or _dtype_of(stored), device)
+    configuration = parse(config, dtype=dtype, rope_scaling=rope_scaling, rope_factor=rope_factor)
+    model = declaration(configuration, select(device, dtype))
+    slots = {slot.key: slot for slot in model.slots()}
+    _check(slots, stored, model.optional_keys())
+    _fill(slots, stored)
+    model.finish()
+    return model
+
+
+def _fill(slots: Mapping[str, Slot], stored: Mapping[str, _Stored]) -> None:
+    """File by file, in the order of the declaration: fused layers are soon complete."""
+    by_file: dict[Path, list[Slot]] = {}
+    for slot in slots.values():
+        by_file.setdefault(stored[slot.key].file, []).append(slot)
+    with torch.inference_mode():
+        for path, wanted in by_file.items():
+            with _opened(path) as file:
+                for slot in wanted:
+                    slot.fill(file.get_tensor(slot.key))
+
+
+# --- what is there ----------------------------------------------------------------------------
+
+
+def _stored(directory: Path) -> dict[str, _Stored]:
+    """Every tensor of the checkpoint, from the files' headers."""
+    stored: dict[str, _Stored] = {}
+    for path in _files(directory):
+        with _opened(path) as file:
+            for key in file.keys():  # noqa: SIM118 - not a mapping
+                part = file.get_slice(key)
+                stored[key] = _Stored(path, tuple(part.get_shape()), part.get_dtype())
+    return stored
+
+
+def _files(directory: Path) -> list[Path]:
+    if (directory / _SINGLE).is_file():
+        return [directory / _SINGLE]
+    if (directory / _INDEX).is_file():
+        shards = _read_json(directory / _INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise StartupError(f"{directory / _INDEX} has no weight_map")
+        files = [directory / str(name) for name in dict.fromkeys(shards.values())]
+        for path in files:
+            if path.parent != directory or not path.is_file():
+                raise StartupError(f"{directory / _INDEX} names {path.name}, which is not there")
+        return files
+    pickled = sorted(path.name for pattern in _PICKLED for path in directory.glob(pattern))
+    if pickled:
+        raise StartupError(
+            f"{directory} has only pickled weights ({pickled[0]}), which can run code when they "
+            f"are loaded: convert them to safetensors"
+        )
+    raise StartupError(f"{directory} has no weights: neither {_SINGLE} nor {_INDEX} is there")
+
+
+def _dtype_of(stored: Mapping[str, _Stored]) -> torch.dtype:
+    for tensor in stored.values():
+        if tensor.dtype in _FLOATS:
+            return _FLOATS[tensor.dtype]
+    return torch.float32
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise StartupError(f"{path} cannot be read, it may be truncated: {error}") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StartupError(f"{path} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise StartupError(f"{path} is not a JSON object")
+    return content
+
+
+# --- is it what is wanted? --------------------------------------------------------------------
+
+
+def _check(
+    slots: Mapping[str, Slot], stored: Mapping[str, _Stored], optional: frozenset[str]
+) -> None:
+    """Raise StartupError unless declaration and checkpoint agree."""
+    missing = [key for key in slots if key not in stored]
+    if missing:
+        raise StartupError(f"the checkpoint lacks {_list(missing)}")
+    left_over = [
+        key
+        for key in stored
+        if key not in slots and key not in optional and not key.endswith(_NOT_WEIGHTS)
+    ]
+    if left_over:
+        raise StartupError(f"the model has no place for {_list(left_over)} of the checkpoint")
+    for key, slot in slots.items():
+        found = stored[key]
+        if found.shape != slot.shape:
+            raise StartupError(
+                f"{key} in {found.file.name} has the shape {list(found.shape)}, "
+                f"config.json asks for {list(slot.shape)}"
+            )
+        if found.dtype not in _FLOATS:
+            raise StartupError(
+                f"{key} in {found.file.name} is of type {found.dtype}: not supported"
+            )
+
+
+def _list(keys: list[str]) -> str:
+    named = ", ".join(keys[:_NAMED])
+    more = len(keys) - _NAMED
+    return f"{named} and {more} more tensors" if more > 0 else f"the tensor(s) {named}"

@@ -1,0 +1,110 @@
+"""How many KV blocks a worker has room for.
+
+Runs in the worker, once, before the cache is made. Reads what the machine and its control group
+leave; decides by the settings. Knows nothing of the model but the size of a block.
+"""
+
+from pathlib import Path
+
+from common.errors import StartupError
+from common.messages import BLOCK_TOKENS
+from common.settings import Settings
+
+CPU_FRACTION = 0.5
+"""Part of the available memory that all replicas on a CPU take for keys and values: the rest is
+for activations, the other processes, and replicas that are still loading their weights."""
+CAP_SLACK = 1.25
+"""Room beyond what all sequences that may run together can fill, for cached prefixes."""
+_MEMINFO_AVAILABLE = "MemAvailable:"
+
+
+def blocks_for(settings: Settings, bytes_per_block: int, budget_bytes: int) -> int:
+    """KV blocks of a replica that may use ``budget_bytes``, block 0 (padding) included.
+
+    ``max_batch_total_tokens`` decides if it is given. Raises StartupError if a request of
+    ``max_total_tokens`` would not fit.
+    """
+    needed = _blocks(settings.max_total_tokens)
+    given = settings.max_batch_total_tokens
+    if given is not None:
+        if given < settings.max_total_tokens:
+            raise StartupError(
+                f"max_batch_total_tokens ({given}) is less than max_total_tokens"
+                f" ({settings.max_total_tokens}): raise the first or lower the second"
+            )
+        return _blocks(given) + 1
+    together = settings.max_batch_size or settings.max_concurrent_requests
+    most = int(together * needed * CAP_SLACK)
+    fitting = budget_bytes // bytes_per_block - 1
+    if fitting < needed:
+        raise StartupError(
+            f"memory for {max(0, fitting) * BLOCK_TOKENS} tokens of keys and values is left, less"
+            f" than max_total_tokens ({settings.max_total_tokens}): lower max_total_tokens, use a"
+            " smaller model, or give more memory"
+        )
+    return max(needed, min(most, fitting)) + 1
+
+
+def cpu_budget_bytes(settings: Settings, available_bytes: int) -> int:
+    """What one of the replicas of a CPU may take."""
+    return int(available_bytes * CPU_FRACTION) // settings.num_replicas
+
+
+def available_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Memory that may still be taken: the least of the machine's and its control groups'."""
+    limits = [_machine(proc), *_control_groups(proc, groups)]
+    return max(0, min(limits))
+
+
+def _machine(proc: Path) -> int:
+    for line in (proc / "meminfo").read_text().splitlines():
+        if line.startswith(_MEMINFO_AVAILABLE):
+            return int(line.split()[1]) * 1024
+    raise StartupError(
+        "the kernel does not say how much memory is available: set max_batch_total_tokens"
+    )
+
+
+def _control_groups(proc: Path, groups: Path) -> list[int]:
+    """What each limit leaves, of version 2 (our group and those above it) and of version 1."""
+    left = []
+    for group in _own_groups(proc, groups):
+        limit, used = _number(group / "memory.max"), _number(group / "memory.current")
+        if limit is not None and used is not None:
+            left.append(limit - used + _reclaimable(group / "memory.stat", "inactive_file"))
+    old = groups / "memory"
+    limit, used = _number(old / "memory.limit_in_bytes"), _number(old / "memory.usage_in_bytes")
+    if limit is not None and used is not None:
+        left.append(limit - used + _reclaimable(old / "memory.stat", "total_inactive_file"))
+    return left
+
+
+def _own_groups(proc: Path, groups: Path) -> list[Path]:
+    try:
+        lines = (proc / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    path = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    inside = groups / path.strip("/")
+    return [group for group in (inside, *inside.parents) if group.is_relative_to(groups)]
+
+
+def _number(path: Path) -> int | None:
+    """A file that holds one number; None if there is none, or no limit."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # "max" is no limit
+        return None
+
+
+def _reclaimable(path: Path, key: str) -> int:
+    """Cached file pages, which count as used but would make room."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.split()[0] == key), 0)
+
+
+def _blocks(tokens: int) -> int:
+    return -(-tokens // BLOCK_TOKENS)

@@ -1,0 +1,1 @@
+"""The models: one declaration per family over ``worker/layers``, found through ``registry``."""

@@ -1,0 +1,102 @@
+"""The running sequences: what each is, how far it has come, when it ends.
+
+Runs in the worker. A sequence's whole state is its token ids, its parameters and the blocks that it
+holds; ids that come in are checked here, so that a bad one fails its sequence alone. Knows nothing
+of tensors, steps or policy: room is what the scheduler has leased.
+"""
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, field
+
+from common.messages import BLOCK_TOKENS, NewSequence, SequenceSpec, Started, WorkerFinish
+from worker.processors import SamplingRow
+
+
+class SequenceError(Exception):
+    """Ends one sequence: one sentence, without prompt text."""
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One generation, from its dispatch to its release."""
+
+    spec: SequenceSpec
+    attempt: int
+    ids: list[int]
+    """Prompt and generated tokens."""
+    computed: int
+    """Tokens at the start whose keys and values are written."""
+    blocks: list[int]
+    """Leased; block i holds tokens 16 i … 16 i + 15, and what they hold is the room there is."""
+    row: SamplingRow
+    """The sampler's."""
+    table_row: int
+    """Its row of the block tables."""
+    cached_tokens: int
+    queue_s: float
+    stop_ids: frozenset[int]
+    prompt_length: int
+    announce: bool
+    """The client has had no token yet: Started goes with the first."""
+    last_turn: int = 0
+    """When it last took part in a step, in an order over all sequences."""
+    prompt_logprobs: list[float] = field(default_factory=list)
+
+    @property
+    def id(self) -> int:
+        """Chosen by the front end."""
+        return self.spec.id
+
+    @property
+    def index(self) -> int:
+        """Index of the next token among the generated ones."""
+        return len(self.ids) - self.prompt_length
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Whether it reads a prompt whose log-probabilities are to be reported."""
+        return self.announce and self.spec.prefill_logprobs
+
+    def finish(self) -> WorkerFinish:
+        """Why it ends with the last token; empty while it goes on. The count is looked at first."""
+        generated = len(self.ids) - self.prompt_length
+        if generated >= self.spec.max_new_tokens:
+            return "length"
+        if generated and self.ids[-1] in self.stop_ids:
+            return "eos_token"
+        return ""
+
+    def take_started(self) -> Started:
+        """To be sent with the client's first token, once: it announces no longer."""
+        self.announce = False
+        logprobs, self.prompt_logprobs = self.prompt_logprobs, []
+        return Started(self.queue_s, self.cached_tokens, logprobs)
+
+
+def check(new: NewSequence, *, vocabulary: int, blocks: int) -> None:
+    """Raise SequenceError unless a worker with so many blocks and tokens can run ``new``."""
+    spec = new.spec
+    if not 0 <= spec.id < 1 << 64:
+        raise SequenceError("the sequence's id is not one of a front end")
+    if not spec.prompt_ids:
+        raise SequenceError("the sequence has no prompt tokens")
+    for ids in (spec.prompt_ids, new.generated_ids, list(spec.sampling.logit_bias)):
+        if ids and not (min(ids) >= 0 and max(ids) < vocabulary):
+            raise SequenceError(f"a token id lies outside the vocabulary of {vocabulary}")
+    check_blocks(new.blocks, blocks=blocks)
+    known = len(spec.prompt_ids) + len(new.generated_ids)
+    cached = new.cached_tokens
+    if cached % BLOCK_TOKENS or not 0 <= cached < known:
+        raise SequenceError(f"{cached} cached tokens do not fit {known} known ones")
+    if cached > len(new.blocks) * BLOCK_TOKENS:
+        raise SequenceError(f"{cached} cached tokens lie outside the leased blocks")
+    if cached and spec.prefill_logprobs and not new.generated_ids:
+        raise SequenceError("log-probabilities of cached prompt tokens cannot be reported")
+
+
+def check_blocks(leased: Items[int], *, blocks: int) -> None:
+    """Raise SequenceError unless these are different blocks among 1 … ``blocks`` - 1."""
+    if leased and not (min(leased) > 0 and max(leased) < blocks):
+        raise SequenceError(f"a leased KV block is not one of 1 … {blocks - 1}")
+    if len(set(leased)) != len(leased):
+        raise SequenceError("a KV block is leased twice to the same sequence")

@@ -1,0 +1,69 @@
+"""Whose turn it is: how many tokens each running sequence computes in the next step.
+
+Runs in the worker. Bounded by the step's tokens and by leased room, nothing else; a sequence that
+has no room waits, the others go on. Pure: knows nothing of tensors, messages or time.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from common.messages import BLOCK_TOKENS
+from worker.sequences import Sequence
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """What one sequence computes in one step. Made for every sequence and step; never changed."""
+
+    sequence: Sequence
+    start: int
+    """Computed tokens before the step."""
+    tokens: int
+    """How many more it computes."""
+    end: int
+    """Computed tokens after the step."""
+    yields: bool
+    """Whether the step ends with this sequence's next token."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """One step: decoding sequences first, one token each, then pieces of prompts."""
+
+    parts: list[Part]
+    decoding: int
+    """How many of the parts decode."""
+
+
+def take_turns(running: Iterable[Sequence], step_tokens: int) -> Turn:
+    """The next step over sequences in the order of their dispatch; empty if none can advance.
+
+    If more sequences decode than the step may have tokens, those go that have waited longest.
+    """
+    decoding: list[Sequence] = []
+    reading: list[Sequence] = []
+    for sequence in running:
+        computed = sequence.computed
+        if len(sequence.blocks) * BLOCK_TOKENS > computed:
+            (decoding if len(sequence.ids) == computed + 1 else reading).append(sequence)
+    if len(decoding) > step_tokens:
+        decoding.sort(key=_last_turn)
+        del decoding[step_tokens:]
+    parts = [
+        Part(sequence, computed := sequence.computed, 1, computed + 1, True)
+        for sequence in decoding
+    ]
+    left = step_tokens - len(parts)
+    for sequence in reading:
+        if left <= 0:
+            break
+        start, known = sequence.computed, len(sequence.ids)
+        tokens = min(known - start, len(sequence.blocks) * BLOCK_TOKENS - start, left)
+        end = start + tokens
+        parts.append(Part(sequence, start, tokens, end, end == known))
+        left -= tokens
+    return Turn(parts, len(decoding))
+
+
+def _last_turn(sequence: Sequence) -> int:
+    return sequence.last_turn
