@@ -1,0 +1,81 @@
+"""The scheduler process: ``python -m scheduler``."""
+
+import gc
+import logging
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+from common import logs, settings
+from common.errors import StartupError
+from common.settings import Settings
+from common.sockets import check_runtime_dir
+from scheduler.exposition import Listener
+from scheduler.link import ZmqLink
+from scheduler.loop import Loop
+from scheduler.metrics import Metrics
+from scheduler.parts import Parts
+
+EXIT_CONFIGURATION = 78
+"""EX_CONFIG: starting again would not help."""
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT has been obeyed; the exit status."""
+    runtime_dir = ""
+    try:
+        resolved = settings.load()
+        runtime_dir = resolved.runtime_dir
+        return serve(resolved)
+    except StartupError as error:
+        print(error, file=sys.stderr, flush=True)  # noqa: T201 - logging may not be set up yet
+        record_failure(runtime_dir, str(error))
+        return EXIT_CONFIGURATION
+
+
+def serve(resolved: Settings) -> int:
+    """Put everything together and turn until drained."""
+    logs.set_up("scheduler", json_output=resolved.json_output, level=resolved.log_level)
+    try:
+        check_runtime_dir(resolved.runtime_dir)
+    except (OSError, ValueError) as error:
+        raise StartupError(f"the runtime directory cannot be used: {error}") from None
+    metrics = Metrics(resolved)
+    listener = None
+    if resolved.prometheus_port not in (0, resolved.port):
+        listener = Listener(metrics.render, resolved.hostname, resolved.prometheus_port)
+    link = ZmqLink(resolved.runtime_dir, lambda name: metrics.bad_frames.labels(name).inc())
+    epoch = random.SystemRandom().getrandbits(63) or 1
+    loop = Loop(Parts(resolved, epoch, metrics, time.monotonic), link, time.monotonic)
+    grace_s = float(resolved.graceful_termination_timeout)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.drain(grace_s))
+    signal.set_wakeup_fd(link.wake_descriptor, warn_on_full_buffer=False)
+    gc.collect()
+    gc.freeze()
+    _log.info("the scheduler is ready")
+    loop.run()
+    link.close()
+    if listener is not None:
+        listener.close()
+    _log.info("the scheduler has ended")
+    return 0
+
+
+def record_failure(runtime_dir: str, sentence: str) -> None:
+    """Leave the sentence where the launcher finds it; the first failure counts."""
+    if not runtime_dir:
+        return
+    try:
+        with open(Path(runtime_dir) / "failure", "x") as file:
+            file.write(sentence + "\n")
+    except OSError:
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

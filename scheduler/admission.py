@@ -1,0 +1,74 @@
+"""Admission: when a replica may take new sequences, and whether one fits.
+
+Owns the rules of waiting-served ratio, stalls, batch size, KV room and prefill work; keeps no state
+of its own. Knows neither the queue's order nor messages.
+
+* An idle replica admits at once. While sequences run, new ones are admitted when at least
+  floor(``waiting_served_ratio`` x running) wait (``backpressure``), or when ``max_waiting_tokens``
+  decode steps have passed since the last admission (``wait_exceeded``). Resumed sequences need no
+  such reason: their clients are in the middle of an answer.
+* KV room is given optimistically: for the known tokens and one block of growth, as long as a
+  watermark of blocks stays available for the growth of running sequences. A sequence that was
+  preempted gets its growth in advance, doubled by every preemption, so that it cannot be preempted
+  again and again for the same want.
+* Prefill work on its way to a replica is bounded, so that one admission does not flood it.
+"""
+
+from typing import Literal
+
+from common.settings import Settings
+from scheduler.blocks import blocks_for
+from scheduler.leases import Fit
+from scheduler.replicas import Replica, ReplicaState
+from scheduler.requests import Record
+
+Reason = Literal["idle", "backpressure", "wait_exceeded"]
+BACKLOG_STEPS = 2
+"""Steps' worth of uncomputed prompt tokens that a replica may hold; one sequence always may."""
+MOST_DOUBLINGS = 20
+
+
+class Admission:
+    """The rules, under fixed settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._ratio = settings.waiting_served_ratio
+        self._patience_steps = settings.max_waiting_tokens
+        self._most_sequences = settings.max_batch_size
+        self._backlog_tokens = BACKLOG_STEPS * settings.max_batch_prefill_tokens
+
+    def is_open(self, replica: Replica) -> bool:
+        """Whether a replica can take any sequence: ready, with a seat, nobody short of blocks."""
+        return (
+            replica.state is ReplicaState.READY
+            and not replica.hungry
+            and (self._most_sequences is None or len(replica.running) < self._most_sequences)
+        )
+
+    def reason(self, replica: Replica, waiting: int) -> Reason | None:
+        """Why a replica should take new sequences now; None if it should not."""
+        running = len(replica.running)
+        if not running:
+            return "idle"
+        if waiting >= int(running * self._ratio):
+            return "backpressure"
+        if replica.waited_steps >= self._patience_steps:
+            return "wait_exceeded"
+        return None
+
+    def watermark(self, replica: Replica) -> int:
+        """Blocks to be left for running sequences: 1 % of all, and half a block for each."""
+        running = len(replica.running)
+        return max(1, replica.total_blocks // 100 + running // 2) if running else 0
+
+    def fit(self, replica: Replica, record: Record) -> Fit | None:
+        """What a record would need on a replica; None if it has no room for it at the moment."""
+        growth = 1 << min(record.preemptions, MOST_DOUBLINGS)
+        blocks = min(blocks_for(record.known_tokens) + growth, record.most_blocks)
+        fit = replica.leases.fit(record.chain, blocks, read_cache=not record.spec.prefill_logprobs)
+        if fit.available_after < self.watermark(replica):
+            return None
+        work = record.known_tokens - fit.cached_tokens
+        if replica.backlog_tokens and replica.backlog_tokens + work > self._backlog_tokens:
+            return None
+        return fit

@@ -1,0 +1,151 @@
+"""How sequences end: finished, failed, expired, cancelled, delivered.
+
+Every end goes through here (the loss of a worker, in ``recovery.py``, uses the same verbs). Owns
+the wait for Delivered: the tokens of a finished sequence may have been lost on their way to the
+front end, so its record is sent again until the front end has let it go.
+"""
+
+import logging
+from typing import Literal
+
+from common.messages import Ended, Replay, SequenceTokens, WorkerFinish
+from scheduler.mail import Mail
+from scheduler.metrics import Metrics
+from scheduler.queue import Queue
+from scheduler.replicas import Replicas
+from scheduler.requests import Record, Requests, State
+from scheduler.timers import Timers
+
+FIRST_REPLAY_S = 1.0
+"""After so long without Delivered a finished record is sent again; the wait then doubles."""
+MOST_REPLAYS = 5
+DROPPED = frozenset({"client_gone", "frontend_gone"})
+"""Cancellations that count as ``tgi_request_failure{err="dropped"}``."""
+
+_log = logging.getLogger(__name__)
+
+
+class Endings:
+    """Verbs on records; each leaves queue, leases and timers as they have to be."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        queue: Queue,
+        replicas: Replicas,
+        mail: Mail,
+        metrics: Metrics,
+    ) -> None:
+        self._requests = requests
+        self._queue = queue
+        self._replicas = replicas
+        self._mail = mail
+        self._metrics = metrics
+        self._undelivered = Timers()
+
+    # --- ends ---------------------------------------------------------------------------------
+
+    def finish(self, record: Record, reason: WorkerFinish, now: float) -> None:
+        """All tokens are there. A worker that ran it has dropped it."""
+        self._take_off(record)
+        self._queue.remove(record.id)
+        record.reason = reason
+        self._requests.move(record, State.FINISHED)
+        if record.delivered:
+            self.end(record)
+        else:
+            record.replays = 0
+            self._undelivered.set(record.id, now + FIRST_REPLAY_S)
+
+    def finish_resubmitted(self, record: Record, reason: WorkerFinish, now: float) -> None:
+        """A sequence was handed in with nothing left to generate: say so."""
+        end = SequenceTokens(record.id, record.attempt, len(record.generated), finish=reason)
+        record.items.append(end)
+        self.finish(record, reason, now)
+        self._mail.to_frontend(record.frontend, Replay([end]))
+
+    def fail(
+        self,
+        record: Record,
+        message: str,
+        *,
+        reason: Literal["failed", "expired"] = "failed",
+        dropped_by_worker: bool = False,
+    ) -> None:
+        """End a live sequence with an error that its client reads."""
+        self._mail.to_frontend(record.frontend, Ended(record.id, record.attempt, reason, message))
+        if dropped_by_worker:
+            self._take_off(record)
+        self._stop(record, reason)
+
+    def cancel(self, record: Record, reason: str) -> None:
+        """Nobody waits for a sequence any more."""
+        if record.state is State.CANCELLING:
+            return
+        if reason in DROPPED:
+            self._metrics.failed("dropped")
+        self._stop(record, reason)
+
+    def delivered(self, record: Record, *, success: bool) -> None:
+        """The front end has let a sequence go."""
+        if record.state in (State.DISPATCHED, State.PREEMPTING) and success:
+            # RACE: worker to front end to us may be faster than the worker's own report.
+            record.delivered = True
+        elif record.state is not State.CANCELLING:
+            self._stop(record, "delivered" if success else "given_up")
+
+    def dropped(self, record: Record) -> None:
+        """The worker has let a CANCELLING sequence go."""
+        self._take_off(record)
+        self.end(record)
+
+    def end(self, record: Record, reason: str = "") -> None:
+        """Forget a record that holds nothing any more."""
+        self._undelivered.clear(record.id)
+        self._requests.end(record, reason)
+        self._metrics.ended.labels(record.reason).inc()
+
+    # --- delivery -----------------------------------------------------------------------------
+
+    def replay(self, record: Record, index: int) -> None:
+        """Send what is known from ``index`` on."""
+        self._mail.to_frontend(record.frontend, Replay(record.items_from(index)))
+
+    def replay_undelivered(self, now: float) -> None:
+        """Send finished records again whose front ends have said nothing."""
+        for sequence in self._undelivered.pop_due(now):
+            record = self._requests.get(sequence)
+            if record is None or record.state is not State.FINISHED:
+                continue
+            if record.replays >= MOST_REPLAYS:
+                _log.warning(
+                    "a finished sequence was never taken by its front end: dropped",
+                    extra={"sequence": record.id},
+                )
+                self.end(record)
+                continue
+            record.replays += 1
+            self._undelivered.set(sequence, now + FIRST_REPLAY_S * 2**record.replays)
+            self.replay(record, 0)
+
+    def next_s(self) -> float:
+        """When something has to be sent again."""
+        return self._undelivered.next_s()
+
+    # --- parts --------------------------------------------------------------------------------
+
+    def _stop(self, record: Record, reason: str) -> None:
+        self._queue.remove(record.id)
+        replica = None if record.replica is None else self._replicas.get(record.replica)
+        if replica is None:
+            self.end(record, reason)
+            return
+        record.reason = reason
+        if record.state is State.DISPATCHED:
+            replica.stop(record)
+        self._requests.move(record, State.CANCELLING)
+
+    def _take_off(self, record: Record) -> None:
+        replica = None if record.replica is None else self._replicas.get(record.replica)
+        if replica is not None:
+            replica.take_off(record)

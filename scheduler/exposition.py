@@ -1,0 +1,115 @@
+"""The metrics as Prometheus text, and the listener of ``--prometheus-port``.
+
+TGI's counters carry no ``_total`` suffix and its names are API, but ``prometheus_client`` forces
+the suffix; so the text is written here from the collected samples. The listener runs in a thread of
+the scheduler and only reads. Knows no metric by name.
+"""
+
+import math
+import socket
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.samples import Sample
+
+from common.errors import StartupError
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_READ_TIMEOUT_S = 10
+
+
+def render(registry: CollectorRegistry, bare_counters: frozenset[str]) -> bytes:
+    """Text format 0.0.4. Counters in ``bare_counters`` are written without ``_total``."""
+    lines: list[str] = []
+    for family in registry.collect():
+        suffix = ""
+        if family.type == "counter" and family.name not in bare_counters:
+            suffix = "_total"
+        lines.append(f"# HELP {family.name}{suffix} {_escaped(family.documentation)}")
+        lines.append(f"# TYPE {family.name}{suffix} {family.type}")
+        for sample in family.samples:
+            if sample.name == f"{family.name}_created":
+                continue
+            name = sample.name
+            if family.type == "counter":
+                name = name.removesuffix("_total") + suffix
+            lines.append(f"{name}{_labels(sample)} {_number(sample.value)}")
+    lines.append("")
+    return "\n".join(lines).encode()
+
+
+def _labels(sample: Sample) -> str:
+    if not sample.labels:
+        return ""
+    pairs = (f'{name}="{_quoted(value)}"' for name, value in sample.labels.items())
+    return "{" + ",".join(pairs) + "}"
+
+
+def _quoted(value: str) -> str:
+    return _escaped(value).replace('"', '\\"')
+
+
+def _number(value: float) -> str:
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    return repr(float(value))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+class Listener:
+    """Serves ``GET /metrics`` until closed."""
+
+    def __init__(self, text: Callable[[], bytes], hostname: str, port: int) -> None:
+        """Raises StartupError if the port cannot be had."""
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = _READ_TIMEOUT_S
+
+            def do_GET(self) -> None:
+                if self.path.split("?")[0] != "/metrics":
+                    self.send_error(404)
+                    return
+                body = text()
+                self.send_response(200)
+                self.send_header("Content-Type", CONTENT_TYPE)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments: object) -> None:
+                """Scrapes are not worth a line."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            address_family = _family(hostname, port)
+
+        try:
+            self._server = Server((hostname, port), Handler)
+        except OSError as error:
+            raise StartupError(_refusal(hostname, port, error)) from None
+        self.port = int(self._server.server_address[1])
+        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _family(hostname: str, port: int) -> socket.AddressFamily:
+    try:
+        return socket.getaddrinfo(hostname, port, type=socket.SOCK_STREAM)[0][0]
+    except OSError as error:
+        raise StartupError(_refusal(hostname, port, error)) from None
+
+
+def _refusal(hostname: str, port: int, error: OSError) -> str:
+    return (
+        f"cannot serve metrics on {hostname}:{port} ({error.strerror or error}): "
+        "choose another --prometheus-port, or 0 for none"
+    )

@@ -1,0 +1,99 @@
+"""What is done once a second, and whatever becomes due: heartbeats, silences, replays, checks.
+
+Owns the rhythm. Knows no sockets.
+"""
+
+import logging
+import math
+
+from common.sockets import HEARTBEAT_S
+from scheduler.endings import Endings
+from scheduler.frontends import Frontends
+from scheduler.intake import Intake
+from scheduler.mail import Mail
+from scheduler.metrics import Metrics
+from scheduler.queue import Queue
+from scheduler.recovery import Recovery
+from scheduler.replicas import Replica, Replicas
+from scheduler.requests import Requests
+from scheduler.status import Standing
+from scheduler.throughput import Throughput
+
+_log = logging.getLogger(__name__)
+
+
+class Housekeeping:
+    """Everything that time alone brings about."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        queue: Queue,
+        replicas: Replicas,
+        frontends: Frontends,
+        intake: Intake,
+        endings: Endings,
+        recovery: Recovery,
+        standing: Standing,
+        throughput: Throughput,
+        mail: Mail,
+        metrics: Metrics,
+    ) -> None:
+        self._requests = requests
+        self._queue = queue
+        self._replicas = replicas
+        self._frontends = frontends
+        self._intake = intake
+        self._endings = endings
+        self._recovery = recovery
+        self._standing = standing
+        self._throughput = throughput
+        self._mail = mail
+        self._metrics = metrics
+        self._beat_s = -math.inf
+        self._checked: dict[int, bool] = {}
+        """Replicas that were found idle and checked since they last ran something."""
+
+    def next_s(self) -> float:
+        """When the next thing is due."""
+        return min(
+            self._beat_s + HEARTBEAT_S,
+            self._queue.next_deadline_s(),
+            self._endings.next_s(),
+            self._recovery.next_s(),
+        )
+
+    def run(self, now: float) -> None:
+        """Do what is due."""
+        self._endings.replay_undelivered(now)
+        self._recovery.give_up(now)
+        if now >= self._beat_s + HEARTBEAT_S:
+            self._beat(now)
+
+    def announce(self, now: float) -> None:
+        """Tell every front end how the server stands."""
+        status = self._standing.status(now)
+        for number in self._frontends.numbers():
+            self._mail.to_frontend(number, status)
+
+    def check(self, replica: Replica) -> bool:
+        """Whether a replica's blocks are all accounted for; a broken account is a bug of ours."""
+        wrong = replica.leases.check()
+        if wrong:
+            self._metrics.broken_leases.inc()
+            _log.error("the leases of replica %d are broken: %s", replica.number, wrong)
+        return not wrong
+
+    def _beat(self, now: float) -> None:
+        self._beat_s = now
+        self._throughput.sample(self._requests.completed, now)
+        for number in self._frontends.lapsed(now):
+            self._intake.lose(number, "its heartbeat has lapsed")
+        for replica in self._replicas:
+            if replica.review(now):
+                _log.warning("replica %d is %s", replica.number, replica.state.value)
+            idle = replica.usable and not replica.running
+            if idle and not self._checked.get(replica.number):
+                self.check(replica)
+            self._checked[replica.number] = idle
+        self.announce(now)

@@ -1,0 +1,195 @@
+"""What front ends say: sequences, cancellations, gaps, ends, counts, heartbeats.
+
+Owns the decision whether a sequence is taken (``max_concurrent_requests`` is global, so only this
+process can know) and the list of front ends. Knows no sockets and no workers.
+"""
+
+import logging
+import re
+
+from common.messages import (
+    PROTOCOL_VERSION,
+    Accepted,
+    Alive,
+    Cancel,
+    Delivered,
+    Ended,
+    FromFrontend,
+    FrontendGone,
+    Hello,
+    Missing,
+    Rejected,
+    Scrape,
+    Scraped,
+    Submit,
+    Tally,
+    frontend_of,
+)
+from scheduler.endings import Endings
+from scheduler.frontends import Frontends
+from scheduler.mail import Mail
+from scheduler.metrics import Metrics
+from scheduler.queue import Queue
+from scheduler.recovery import Recovery
+from scheduler.requests import Requests, problem_with
+from scheduler.status import Standing
+from scheduler.throughput import Throughput
+
+_IDENTITY = re.compile(rb"F([0-9a-f]{8})")
+
+_log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Handles every message of the requests socket."""
+
+    def __init__(
+        self,
+        most_live: int,
+        requests: Requests,
+        queue: Queue,
+        frontends: Frontends,
+        endings: Endings,
+        recovery: Recovery,
+        standing: Standing,
+        throughput: Throughput,
+        mail: Mail,
+        metrics: Metrics,
+    ) -> None:
+        """``most_live`` is ``max_concurrent_requests``."""
+        self._most_live = most_live
+        self._requests = requests
+        self._queue = queue
+        self._frontends = frontends
+        self._endings = endings
+        self._recovery = recovery
+        self._standing = standing
+        self._throughput = throughput
+        self._mail = mail
+        self._metrics = metrics
+
+    def receive(self, identity: bytes, message: FromFrontend, now: float) -> None:
+        """One message. What needs no acquaintance is taken from anybody."""
+        match message:
+            case Tally():
+                self._metrics.tally(message)
+            case Scrape():
+                scraped = Scraped(message.tag_id, self._metrics.render())
+                self._mail.to_identity(identity, scraped)
+            case FrontendGone():
+                for number in self._frontends.with_pid(message.pid):
+                    self.lose(number, "its process has ended")
+            case Delivered():
+                self._metrics.delivered(message)
+                self._from_known(identity, message, now)
+            case _:
+                self._from_known(identity, message, now)
+
+    def lose(self, number: int, cause: str) -> None:
+        """A front end is dead: nobody waits for its sequences any more."""
+        self._frontends.drop(number)
+        records = self._requests.of_frontend(number)
+        for record in records:
+            self._endings.cancel(record, "frontend_gone")
+        _log.warning(
+            "front end %08x is lost (%s): %d sequences cancelled", number, cause, len(records)
+        )
+
+    # --- parts --------------------------------------------------------------------------------
+
+    def _from_known(
+        self,
+        identity: bytes,
+        message: Hello | Alive | Submit | Cancel | Missing | Delivered,
+        now: float,
+    ) -> None:
+        match = _IDENTITY.fullmatch(identity)
+        if match is None:
+            self._metrics.bad_frames.labels("requests").inc()
+            return
+        number = int(match[1], 16)
+        if isinstance(message, Hello):
+            self._hello(number, message, now)
+        elif not self._frontends.heard(number, now):
+            # It speaks to a scheduler that is no more, or was taken for dead: let it begin anew.
+            self._mail.to_identity(identity, self._standing.status(now))
+        elif isinstance(message, Submit):
+            self._submit(number, message, now)
+        elif not isinstance(message, Alive) and frontend_of(message.id) == number:
+            self._about(number, message)
+
+    def _hello(self, number: int, hello: Hello, now: float) -> None:
+        self._mail.to_frontend(number, self._standing.status(now))
+        if hello.version != PROTOCOL_VERSION or hello.frontend != number:
+            _log.error(
+                "front end %08x is refused: protocol version %d (ours is %d)",
+                number,
+                hello.version,
+                PROTOCOL_VERSION,
+            )
+            return
+        self._frontends.greet(hello, now)
+
+    def _about(self, number: int, message: Cancel | Missing | Delivered) -> None:
+        record = self._requests.get(message.id)
+        match message:
+            case Cancel():
+                if record is not None:
+                    self._endings.cancel(record, message.reason)
+            case Delivered():
+                if record is not None:
+                    self._endings.delivered(record, success=message.success)
+            case Missing():
+                if record is not None:
+                    self._endings.replay(record, message.index)
+                else:
+                    self._mail.to_frontend(number, Ended(message.id, 0, "unknown"))
+
+    def _submit(self, number: int, submit: Submit, now: float) -> None:
+        spec = submit.spec
+        problem = problem_with(submit)
+        if frontend_of(spec.id) != number:
+            problem = "the sequence belongs to another front end"
+        if problem:
+            self._mail.to_frontend(
+                number, Rejected(spec.id, submit.attempt, "invalid", message=problem)
+            )
+            return
+        record = self._requests.get(spec.id)
+        if record is not None:
+            if submit.attempt == record.attempt:
+                self._mail.to_frontend(number, Accepted(record.id, record.attempt))
+            elif submit.attempt > record.attempt:
+                self._recovery.resubmit(record, submit, now)
+            return
+        resumed = submit.attempt > 0 or bool(submit.generated_ids)
+        refusal = None if resumed else self._refusal(submit, now)
+        if refusal is not None:
+            self._mail.to_frontend(number, refusal)
+            return
+        record = self._requests.accept(submit, now)
+        self._mail.to_frontend(number, Accepted(record.id, record.attempt))
+        if resumed:
+            self._recovery.enter(record, now)
+        else:
+            self._metrics.accepted(len(spec.prompt_ids), spec.max_new_tokens)
+            self._queue.push(record)
+
+    def _refusal(self, submit: Submit, now: float) -> Rejected | None:
+        """Why a new sequence is not taken at the moment."""
+        if not self._standing.accepting:
+            return Rejected(
+                submit.spec.id, submit.attempt, "draining", message="the server is shutting down"
+            )
+        if self._requests.live < self._most_live:
+            return None
+        retry_after_s = self._throughput.retry_after_s(
+            len(self._queue), self._requests.completed, now
+        )
+        return Rejected(
+            submit.spec.id,
+            submit.attempt,
+            "overloaded",
+            retry_after_s=retry_after_s,
+            message="Model is overloaded",
+        )

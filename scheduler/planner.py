@@ -1,0 +1,175 @@
+"""One tick's decisions: who expires, who grows, who is preempted, who is admitted where.
+
+Owns no state: it reads the queue and the replicas, and its decisions end up in the replicas'
+Dispatches and in the records. Knows no sockets.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from common.messages import BLOCK_TOKENS
+from scheduler.admission import Admission, Reason
+from scheduler.endings import Endings
+from scheduler.leases import Fit
+from scheduler.metrics import Metrics
+from scheduler.queue import Queue
+from scheduler.recovery import Recovery
+from scheduler.replicas import Replica, Replicas
+from scheduler.requests import Record, Requests, State
+
+LOW_ROOM_TOKENS = 2 * BLOCK_TOKENS
+"""A running sequence with less room than this gets more blocks …"""
+ENOUGH_ROOM_TOKENS = 3 * BLOCK_TOKENS
+"""… until it has at least this much, so that most steps need no grant."""
+
+
+@dataclass(slots=True, eq=False)
+class _Opening:
+    """A replica that takes sequences in this tick."""
+
+    replica: Replica
+    reason: Reason | None
+    admitted: int = 0
+
+
+class Planner:
+    """Decides; called once per turn of the loop, after everything received was handled."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        requests: Requests,
+        queue: Queue,
+        replicas: Replicas,
+        endings: Endings,
+        recovery: Recovery,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._admission = admission
+        self._requests = requests
+        self._queue = queue
+        self._replicas = replicas
+        self._endings = endings
+        self._recovery = recovery
+        self._metrics = metrics
+        self._clock = clock
+
+    def plan(self, now: float) -> None:
+        """One tick."""
+        for record in self._queue.expired(now):
+            self._endings.fail(record, "the deadline has passed in the queue", reason="expired")
+        preempted = set()
+        for replica in self._replicas:
+            if replica.hungry and self._feed(replica):
+                preempted.add(replica.number)
+        if self._queue:
+            self._admit(preempted, now)
+
+    # --- running sequences --------------------------------------------------------------------
+
+    def _feed(self, replica: Replica) -> bool:
+        """Top up leases, the most senior first; True if somebody was preempted."""
+        pool = replica.leases.pool
+        starved = []
+        for record in sorted(replica.hungry.values(), key=_seniority):
+            lease = replica.leases.get(record.id)
+            if lease is None:
+                continue
+            count = min(lease.wanted(ENOUGH_ROOM_TOKENS), pool.available)
+            if count:
+                replica.grow(record, lease, count)
+            if not lease.wanted(LOW_ROOM_TOKENS):
+                del replica.hungry[record.id]
+            elif lease.room_tokens <= 0:
+                starved.append(record)
+        return bool(starved) and self._preempt(replica, starved)
+
+    def _preempt(self, replica: Replica, starved: list[Record]) -> bool:
+        """Make room for sequences that cannot go on; True if somebody has to leave for it.
+
+        The newest of the lowest priority goes first, be it a starved one itself. The most senior
+        sequence never goes, so there is always one that runs to its end.
+        """
+        short = len(starved) - sum(replica.releasing.values())
+        running = [r for r in replica.running.values() if r.state is State.DISPATCHED]
+        victims = sorted(running, key=_seniority, reverse=True)[:-1]
+        preempted = False
+        for victim in victims:
+            if short <= 0:
+                break
+            self._recovery.preempt(replica, victim)
+            short -= replica.releasing[victim.id] + (victim in starved)
+            preempted = True
+        return preempted
+
+    # --- waiting sequences --------------------------------------------------------------------
+
+    def _admit(self, preempted: set[int], now: float) -> None:
+        """Take from the queue, strictly in order, until the head fits nowhere."""
+        most_blocks = self._replicas.most_blocks()
+        if most_blocks is None:
+            return
+        waiting = len(self._queue)
+        openings = [
+            _Opening(replica, self._admission.reason(replica, waiting))
+            for replica in self._replicas
+            if replica.number not in preempted and self._admission.is_open(replica)
+        ]
+        began = self._clock()
+        while openings and (record := self._queue.head()) is not None:
+            if record.most_blocks > most_blocks:
+                self._refuse(record, most_blocks)
+                continue
+            best = self._best(openings, record)
+            if best is None:
+                break
+            self._dispatch(best[0].replica, record, best[1], now)
+            best[0].admitted += 1
+            if not self._admission.is_open(best[0].replica):
+                openings.remove(best[0])
+                self._count(best[0], began)
+        for opening in openings:
+            self._count(opening, began)
+
+    def _best(self, openings: list[_Opening], record: Record) -> tuple[_Opening, Fit] | None:
+        """Where a record fits best: the longest cached prefix, then the least leased blocks."""
+        resumed = self._queue.is_resumed(record.id)
+        best: tuple[_Opening, Fit] | None = None
+        best_rank = (0, 0)
+        for opening in openings:
+            if opening.reason is None and not resumed:
+                continue
+            fit = self._admission.fit(opening.replica, record)
+            if fit is None:
+                continue
+            rank = (fit.cached_tokens, -opening.replica.leases.pool.leased)
+            if best is None or rank > best_rank:
+                best, best_rank = (opening, fit), rank
+        return best
+
+    def _dispatch(self, replica: Replica, record: Record, fit: Fit, now: float) -> None:
+        if record.queue_s < 0:
+            record.queue_s = now - record.arrival_s
+        self._queue.remove(record.id)
+        self._requests.move(record, State.DISPATCHED)
+        replica.take_on(record, fit, now)
+        self._metrics.prompt_tokens.inc(record.known_tokens)
+        self._metrics.cached_tokens.inc(fit.cached_tokens)
+
+    def _refuse(self, record: Record, most_blocks: int) -> None:
+        self._endings.fail(
+            record,
+            f"the sequence may need {record.most_blocks * BLOCK_TOKENS} tokens of KV cache, but a "
+            f"replica has only {most_blocks * BLOCK_TOKENS}",
+        )
+
+    def _count(self, opening: _Opening, began: float) -> None:
+        if opening.admitted:
+            opening.replica.waited_steps = 0
+            joined = None if opening.reason == "idle" else opening.reason or "backpressure"
+            self._metrics.admitted(opening.admitted, joined, self._clock() - began)
+
+
+def _seniority(record: Record) -> tuple[int, int]:
+    return record.seniority

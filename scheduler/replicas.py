@@ -1,0 +1,306 @@
+"""Replicas: the workers, what each runs, and whether it can be relied on.
+
+Owns who has said Ready, the leases of each replica, the records that it runs, and the Dispatch that
+is being written for it. What is to be dispatched is decided in ``planner.py``, what becomes of the
+sequences of a lost replica in ``recovery.py``.
+
+A replica is one or more shards. Shard 0 leads: it alone gets Dispatch and reports; the others say
+Ready, and a replica is ready when all have. One lost shard means a lost replica.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from common.messages import (
+    BLOCK_TOKENS,
+    Dispatch,
+    Grant,
+    NewSequence,
+    Ready,
+    ReplicaStatus,
+    StepTiming,
+)
+from common.sockets import worker_identity
+from scheduler.blocks import BlockPool
+from scheduler.leases import Fit, Lease, Leases
+from scheduler.requests import Record
+
+IDLE_SILENCE_S = 10.0
+"""A worker without work says Heartbeat once a second; after so much silence it is suspect."""
+STEP_DEADLINE_S = 30.0
+"""A worker with work reports every step; after so long without one it is suspect …"""
+STEP_DEADLINE_FACTOR = 20.0
+"""… unless its longest step times this is longer."""
+PROBE_S = 2.0
+"""After so much silence a worker with work gets an empty Dispatch, which shows whether the
+connection to its process still exists."""
+
+
+class ReplicaState(Enum):
+    """Whether a replica can be relied on."""
+
+    STARTING = "starting"
+    """Not every shard has said Ready."""
+    READY = "ready"
+    SUSPECT = "suspect"
+    """It owes us a sign of life: it gets no new sequences."""
+    GONE = "gone"
+    """Its process is lost; its sequences are elsewhere. A new incarnation will say Ready."""
+
+
+@dataclass(slots=True)
+class Shard:
+    """One worker process that has said Ready."""
+
+    incarnation: int
+    identity: bytes
+    blocks: int
+
+
+class Replica:
+    """One replica as the scheduler knows it."""
+
+    def __init__(self, number: int, *, shards: int, caching: bool, now: float) -> None:
+        self.number = number
+        self.state = ReplicaState.STARTING
+        self.shards: dict[int, Shard] = {}
+        self.leases = Leases(BlockPool(0), caching=caching)
+        self.running: dict[int, Record] = {}
+        """DISPATCHED, PREEMPTING and CANCELLING records: those that hold blocks here."""
+        self.hungry: dict[int, Record] = {}
+        """DISPATCHED records that should get more blocks."""
+        self.backlog_tokens = 0
+        """Known tokens of running sequences that are yet to be computed."""
+        self.most_tokens = 0
+        """Prompt and possible output of all running sequences."""
+        self.releasing: dict[int, int] = {}
+        """Sequences that were told to stop: blocks that will be available once confirmed."""
+        self.waited_steps = 0
+        """Decode steps since the last admission."""
+        self.heard_s = now
+        self.progress_s = now
+        self.probed_s = now
+        self.longest_step_s = 0.0
+        self.dispatched = 0
+        """Number of the last Dispatch."""
+        self._expected_shards = shards
+        self._caching = caching
+        self._release: list[int] = []
+        self._add: list[NewSequence] = []
+        self._grants: list[Grant] = []
+
+    # --- the processes ------------------------------------------------------------------------
+
+    @property
+    def leader(self) -> Shard | None:
+        """The worker that is spoken to."""
+        return self.shards.get(0)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it computes, as far as we know; a suspect one still gets grants."""
+        return self.state in (ReplicaState.READY, ReplicaState.SUSPECT)
+
+    @property
+    def total_blocks(self) -> int:
+        """Blocks that can be leased."""
+        return self.leases.pool.total
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens that fit into the blocks that can be leased."""
+        return self.total_blocks * BLOCK_TOKENS
+
+    def join(self, ready: Ready, *, most_blocks: int | None, now: float) -> bool:
+        """A shard is ready; True if that makes the replica ready, with an empty pool.
+
+        ``most_blocks`` bounds what is leased of the blocks that the worker has.
+        """
+        identity = worker_identity(ready.replica, ready.shard, ready.incarnation)
+        self.shards[ready.shard] = Shard(ready.incarnation, identity, ready.blocks)
+        self.heard_s = self.progress_s = now
+        if len(self.shards) < self._expected_shards:
+            self.state = ReplicaState.STARTING
+            return False
+        total = min(shard.blocks for shard in self.shards.values()) - 1
+        total = total if most_blocks is None else min(total, most_blocks)
+        self.leases = Leases(BlockPool(total), caching=self._caching)
+        self.state = ReplicaState.READY
+        self.dispatched = 0
+        self.waited_steps = 0
+        self.longest_step_s = 0.0
+        return True
+
+    def leave(self) -> list[Record]:
+        """Its processes are lost; the records that it ran, without blocks now."""
+        self.shards.clear()
+        self.state = ReplicaState.GONE
+        lost = list(self.running.values())
+        for record in lost:
+            self.take_off(record)
+        self._release, self._add, self._grants = [], [], []
+        self.leases = Leases(BlockPool(0), caching=self._caching)
+        return lost
+
+    def progressed(self, timing: StepTiming | None, now: float) -> None:
+        """A StepReport has come."""
+        self.heard_s = self.progress_s = now
+        if timing is not None:
+            self.longest_step_s = max(self.longest_step_s, timing.total_s)
+            if timing.decode_tokens:
+                self.waited_steps += 1
+
+    def silence_s(self, now: float) -> float:
+        """Seconds since the last sign: of progress if it has work, of life if not."""
+        return now - (self.progress_s if self.running else max(self.heard_s, self.progress_s))
+
+    def review(self, now: float) -> bool:
+        """Judge a ready or suspect replica by its silence; True if the state changed."""
+        if not self.usable:
+            return False
+        limit = IDLE_SILENCE_S
+        if self.running:
+            limit = max(STEP_DEADLINE_S, STEP_DEADLINE_FACTOR * self.longest_step_s)
+        overdue = self.silence_s(now) > limit
+        before, self.state = (
+            self.state,
+            ReplicaState.SUSPECT if overdue else ReplicaState.READY,
+        )
+        return before is not self.state
+
+    def status(self, now: float) -> ReplicaStatus:
+        """For the front ends."""
+        return ReplicaStatus(
+            replica=self.number,
+            ready=self.state is ReplicaState.READY,
+            running=len(self.running),
+            progress_age_s=max(self.silence_s(now), 0.0),
+        )
+
+    # --- what it runs -------------------------------------------------------------------------
+
+    def take_on(self, record: Record, fit: Fit, now: float) -> Lease:
+        """Lease blocks to a record and put it into the next Dispatch."""
+        if not self.running:
+            self.progress_s = now
+        lease = self.leases.open(record.id, fit, record.chain, limit=record.most_blocks)
+        record.replica = self.number
+        record.prefill_left = record.known_tokens - fit.cached_tokens
+        self.backlog_tokens += record.prefill_left
+        self.most_tokens += len(record.spec.prompt_ids) + record.spec.max_new_tokens
+        self.running[record.id] = record
+        self._add.append(
+            NewSequence(
+                spec=record.spec,
+                attempt=record.attempt,
+                generated_ids=list(record.generated),
+                blocks=list(lease.blocks),
+                cached_tokens=fit.cached_tokens,
+                queue_s=record.queue_s,
+            )
+        )
+        return lease
+
+    def take_off(self, record: Record) -> None:
+        """The worker no longer touches a record's blocks: they go back."""
+        self.leases.release(record.id)
+        del self.running[record.id]
+        self.hungry.pop(record.id, None)
+        self.releasing.pop(record.id, None)
+        self.backlog_tokens -= record.prefill_left
+        self.most_tokens -= len(record.spec.prompt_ids) + record.spec.max_new_tokens
+        record.prefill_left = 0
+        record.replica = None
+
+    def grow(self, record: Record, lease: Lease, count: int) -> None:
+        """Lease more blocks to a running record."""
+        self._grants.append(Grant(record.id, self.leases.grow(lease, count)))
+
+    def stop(self, record: Record) -> None:
+        """Tell the worker to stop a record; its blocks come back when it has confirmed."""
+        self.hungry.pop(record.id, None)
+        self._grants = [grant for grant in self._grants if grant.id != record.id]
+        self.releasing[record.id] = self.leases.freed_by(record.id)
+        self._release.append(record.id)
+
+    def take_dispatch(
+        self, epoch: int, step_tokens: int, *, probe: bool = False
+    ) -> Dispatch | None:
+        """What was written for the worker since the last call; None if nothing was.
+
+        With ``probe`` there is always one.
+        """
+        if not (self._release or self._add or self._grants or probe):
+            return None
+        self.dispatched += 1
+        dispatch = Dispatch(
+            epoch=epoch,
+            number=self.dispatched,
+            step_tokens=step_tokens,
+            release=self._release,
+            add=self._add,
+            grants=self._grants,
+        )
+        self._release, self._add, self._grants = [], [], []
+        return dispatch
+
+
+class Replicas:
+    """All replicas by number; those that the settings promise are there from the start."""
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        shards: int,
+        caching: bool,
+        now: float,
+        added: Callable[[Replica], None],
+    ) -> None:
+        """``added`` is told every replica once."""
+        self._shards = shards
+        self._caching = caching
+        self._added = added
+        self._replicas: dict[int, Replica] = {}
+        for number in range(count):
+            self.get_or_add(number, now)
+
+    def __iter__(self) -> Iterator[Replica]:
+        # RACE: the metrics thread reads while this process may learn of a new replica.
+        return iter(list(self._replicas.values()))
+
+    def __len__(self) -> int:
+        return len(self._replicas)
+
+    def get(self, number: int) -> Replica | None:
+        """A replica by number."""
+        return self._replicas.get(number)
+
+    def get_or_add(self, number: int, now: float) -> Replica:
+        """A replica by number, new if need be: replacements may bring their own number."""
+        replica = self._replicas.get(number)
+        if replica is None:
+            replica = Replica(number, shards=self._shards, caching=self._caching, now=now)
+            self._replicas[number] = replica
+            self._added(replica)
+        return replica
+
+    @property
+    def running(self) -> int:
+        """Sequences dispatched to any replica."""
+        return sum(len(replica.running) for replica in self)
+
+    @property
+    def ready(self) -> int:
+        """How many are ready."""
+        return sum(replica.state is ReplicaState.READY for replica in self)
+
+    def most_blocks(self) -> int | None:
+        """Blocks of the largest usable replica; None while none is usable."""
+        return max((r.total_blocks for r in self if r.usable), default=None)
+
+
+def most_leased(max_batch_total_tokens: int | None) -> int | None:
+    """Blocks that ``max_batch_total_tokens`` allows a replica to lease; None is no bound."""
+    return None if max_batch_total_tokens is None else -(-max_batch_total_tokens // BLOCK_TOKENS)

@@ -1,0 +1,254 @@
+r"""Records of sequences: everything known about one, its state, its end.
+
+Owns the records and which transitions are allowed; a record outlives its computation until the
+front end has its end. Knows neither queue, blocks nor workers: other files act, then ``move`` here.
+
+::
+
+    new -> QUEUED <-> DISPATCHED -> FINISHED -> ENDED
+              ^          |   \-> CANCELLING -> ENDED
+              |          v
+              |      PREEMPTING       (release sent, to be queued again)
+              |          |
+              `---- RECOVERING        (worker lost, the front end is to hand it in again)
+
+Every record ends exactly once, with a reason.
+"""
+
+import math
+from enum import Enum
+
+import msgspec
+
+from common.messages import (
+    BLOCK_TOKENS,
+    SequenceSpec,
+    SequenceTokens,
+    Submit,
+    WorkerFinish,
+    frontend_of,
+)
+from scheduler.blocks import KeyChain, blocks_for
+
+MAX_TOKEN_ID = 2**31 - 1
+
+
+class State(Enum):
+    """Where a sequence is."""
+
+    QUEUED = "queued"
+    DISPATCHED = "dispatched"
+    PREEMPTING = "preempting"
+    """To be released by its worker, then queued again."""
+    CANCELLING = "cancelling"
+    """To be released by its worker, then forgotten."""
+    RECOVERING = "recovering"
+    FINISHED = "finished"
+    """Kept until its end has reached the front end."""
+    ENDED = "ended"
+
+
+LIVE = frozenset({State.QUEUED, State.DISPATCHED, State.PREEMPTING, State.RECOVERING})
+"""Somebody waits for more of it: these count against ``max_concurrent_requests``."""
+TRANSITIONS = {
+    State.QUEUED: {State.DISPATCHED, State.FINISHED, State.ENDED},
+    State.DISPATCHED: {
+        State.PREEMPTING,
+        State.CANCELLING,
+        State.RECOVERING,
+        State.FINISHED,
+        State.ENDED,
+    },
+    State.PREEMPTING: {
+        State.QUEUED,
+        State.CANCELLING,
+        State.RECOVERING,
+        State.FINISHED,
+        State.ENDED,
+    },
+    State.CANCELLING: {State.ENDED},
+    State.RECOVERING: {State.QUEUED, State.ENDED},
+    State.FINISHED: {State.QUEUED, State.ENDED},
+    State.ENDED: set(),
+}
+
+
+class BadTransitionError(RuntimeError):
+    """A bug: a record was to go where its state does not lead."""
+
+
+class Record:
+    """One sequence. Only ``Requests`` changes ``state``."""
+
+    __slots__ = (
+        "arrival_s",
+        "attempt",
+        "base",
+        "chain",
+        "deadline_s",
+        "delivered",
+        "frontend",
+        "generated",
+        "id",
+        "items",
+        "order",
+        "preemptions",
+        "prefill_left",
+        "priority",
+        "queue_s",
+        "reason",
+        "replays",
+        "replica",
+        "salt",
+        "spec",
+        "state",
+    )
+
+    def __init__(self, submit: Submit, *, order: int, now: float) -> None:
+        """``order`` counts arrivals."""
+        self.spec: SequenceSpec = submit.spec
+        self.id = submit.spec.id
+        self.frontend = frontend_of(submit.spec.id)
+        self.priority = submit.priority
+        self.salt = submit.cache_salt
+        self.order = order
+        self.arrival_s = now
+        self.state = State.QUEUED
+        self.reason = ""
+        """Why it ended; known from FINISHED or CANCELLING on."""
+        self.replica: int | None = None
+        """The replica that runs it, from DISPATCHED until its blocks are back."""
+        self.prefill_left = 0
+        """Known tokens that its worker has yet to compute."""
+        self.queue_s = -1.0
+        """Seconds until the first dispatch; negative before."""
+        self.preemptions = 0
+        self.delivered = False
+        """The front end saw the end before we did."""
+        self.replays = 0
+        """How often the whole of a finished record was sent."""
+        self.take_over(submit, now)
+
+    def take_over(self, submit: Submit, now: float) -> None:
+        """Begin an attempt with what the front end says that its client has received."""
+        self.attempt = submit.attempt
+        self.deadline_s = now + submit.timeout_s if submit.timeout_s > 0 else math.inf
+        self.generated = list(submit.generated_ids)
+        self.base = len(self.generated)
+        """Tokens before this index are the front end's; of them only the ids are known."""
+        self.items: list[SequenceTokens] = []
+        """Tokens from ``base`` on, as reported."""
+        self.chain = KeyChain(self.salt, self.spec.prompt_ids, self.generated)
+
+    @property
+    def known_tokens(self) -> int:
+        """Tokens of prompt and output so far."""
+        return len(self.spec.prompt_ids) + len(self.generated)
+
+    @property
+    def most_blocks(self) -> int:
+        """Blocks for the prompt and everything that may be generated."""
+        return blocks_for(len(self.spec.prompt_ids) + self.spec.max_new_tokens)
+
+    @property
+    def seniority(self) -> tuple[int, int]:
+        """Smaller is more worth keeping: by priority, then by arrival."""
+        return self.priority, self.order
+
+    def natural_end(self) -> WorkerFinish:
+        """Why nothing is left to generate; empty if something is."""
+        if self.generated and self.generated[-1] in self.spec.stop_token_ids:
+            return "eos_token"
+        return "length" if len(self.generated) >= self.spec.max_new_tokens else ""
+
+    def items_from(self, index: int) -> list[SequenceTokens]:
+        """All tokens from ``index`` on, and the end if there is one, under today's attempt."""
+        found: list[SequenceTokens] = []
+        for item in reversed(self.items):
+            if item.index + len(item.ids) <= index and not item.finish:
+                break
+            found.append(_cut(item, max(index - item.index, 0), self.attempt))
+        found.reverse()
+        return found
+
+
+def _cut(item: SequenceTokens, skip: int, attempt: int) -> SequenceTokens:
+    if skip == 0 and item.attempt == attempt:
+        return item
+    return msgspec.structs.replace(
+        item,
+        attempt=attempt,
+        index=item.index + skip,
+        ids=item.ids[skip:],
+        logprobs=item.logprobs[skip:],
+        tops=item.tops[skip:],
+    )
+
+
+def problem_with(submit: Submit) -> str:
+    """Why a submission makes no sense; empty if it does.
+
+    Front ends have validated it: this only keeps a faulty one from doing harm to others.
+    """
+    spec = submit.spec
+    if not spec.prompt_ids or spec.max_new_tokens < 1:
+        return "a sequence needs at least one prompt token and one new token"
+    for ids in (spec.prompt_ids, submit.generated_ids):
+        if ids and not 0 <= min(ids) <= max(ids) <= MAX_TOKEN_ID:
+            return "a token id is out of range"
+    if len(submit.generated_ids) > spec.max_new_tokens:
+        return "more tokens were generated than asked for"
+    if not math.isfinite(submit.timeout_s):
+        return "the timeout is not a number of seconds"
+    if len(spec.prompt_ids) + spec.max_new_tokens > MAX_TOKEN_ID - BLOCK_TOKENS:
+        return "the sequence is too long"
+    return ""
+
+
+class Requests:
+    """All records that have not ended."""
+
+    def __init__(self) -> None:
+        self._records: dict[int, Record] = {}
+        self._order = 0
+        self.live = 0
+        """Records in a LIVE state."""
+        self.completed = 0
+        """How often a record stopped being live."""
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, sequence: int) -> Record | None:
+        """The record of a sequence that has not ended."""
+        return self._records.get(sequence)
+
+    def of_frontend(self, frontend: int) -> list[Record]:
+        """The records that a front end owns. Looks at all of them: for its death only."""
+        return [record for record in self._records.values() if record.frontend == frontend]
+
+    def accept(self, submit: Submit, now: float) -> Record:
+        """A new record, QUEUED."""
+        self._order += 1
+        record = Record(submit, order=self._order, now=now)
+        self._records[record.id] = record
+        self.live += 1
+        return record
+
+    def move(self, record: Record, state: State) -> None:
+        """Change a record's state. Raises BadTransitionError where the old one does not lead."""
+        if state not in TRANSITIONS[record.state]:
+            raise BadTransitionError(f"{record.id}: {record.state.value} to {state.value}")
+        was_live, is_live = record.state in LIVE, state in LIVE
+        if was_live and not is_live:
+            self.live -= 1
+            self.completed += 1
+        elif is_live and not was_live:
+            self.live += 1
+        record.state = state
+
+    def end(self, record: Record, reason: str = "") -> None:
+        """Forget a record. ``reason`` is why, unless it is known already (FINISHED, CANCELLING)."""
+        self.move(record, State.ENDED)
+        record.reason = record.reason or reason
+        del self._records[record.id]

@@ -1,0 +1,152 @@
+"""What workers say: Ready, Heartbeat, StepReport; and the handshake with unknown ones.
+
+Owns who is sent a Reset. A worker is known by (replica, shard, incarnation), which is also its
+routing id. Whatever an incarnation says that was replaced is ignored.
+
+A process that has just started says Ready with epoch 0 and replaces whatever was there. A process
+that survived its scheduler is unknown: it gets Reset, drops everything, and says Ready to our
+epoch; it never replaces a current one.
+"""
+
+import logging
+import re
+
+from common.messages import PROTOCOL_VERSION, FromWorker, Heartbeat, Ready, Reset, StepReport
+from scheduler.mail import Mail
+from scheduler.metrics import Metrics
+from scheduler.recovery import Recovery
+from scheduler.replicas import Replica, Replicas
+from scheduler.reports import Reports
+
+RESET_RETRY_S = 10.0
+"""A worker that was told to reset has so long to answer before it is told again."""
+MAX_BLOCKS = 1 << 24
+MAX_REPLICAS = 1 << 10
+_REMEMBERED = 256
+_IDENTITY = re.compile(rb"W(\d{1,4})\.(\d{1,4})\.([0-9a-f]{16})")
+
+_log = logging.getLogger(__name__)
+
+
+class Workers:
+    """Handles every message of the dispatch socket."""
+
+    def __init__(
+        self,
+        epoch: int,
+        most_blocks: int | None,
+        shards: int,
+        replicas: Replicas,
+        recovery: Recovery,
+        reports: Reports,
+        mail: Mail,
+        metrics: Metrics,
+    ) -> None:
+        """``mail`` goes to workers. ``most_blocks`` bounds what a replica leases."""
+        self._epoch = epoch
+        self._most_blocks = most_blocks
+        self._shards = shards
+        self._replicas = replicas
+        self._recovery = recovery
+        self._reports = reports
+        self._mail = mail
+        self._metrics = metrics
+        self._reset_at: dict[bytes, float] = {}
+
+    def receive(self, identity: bytes, message: FromWorker, now: float) -> bool:
+        """One message; True if it may have changed a replica's readiness."""
+        match = _IDENTITY.fullmatch(identity)
+        place = (int(match[1]), int(match[2]), int(match[3], 16)) if match else None
+        if place is None or place[0] >= MAX_REPLICAS or place[1] >= self._shards:
+            self._metrics.bad_frames.labels("dispatch").inc()
+            return False
+        number, shard, incarnation = place
+        if isinstance(message, Ready):
+            if (message.replica, message.shard, message.incarnation) != place:
+                self._metrics.bad_frames.labels("dispatch").inc()
+                return False
+            return self._ready(identity, message, now)
+        replica = self._replicas.get(number)
+        known = replica.shards.get(shard) if replica is not None else None
+        if replica is None or known is None:
+            self._reset(identity, now)
+        elif known.incarnation == incarnation:
+            return self._current(replica, identity, message, now)
+        return False
+
+    def unreachable(self, identity: bytes, now: float) -> None:
+        """A message to a worker had no receiver: its process is gone."""
+        self._metrics.unreachable.labels("worker").inc()
+        for replica in self._replicas:
+            if any(shard.identity == identity for shard in replica.shards.values()):
+                self._lose(replica, "its process cannot be reached", now, sparing=identity)
+                return
+
+    # --- parts --------------------------------------------------------------------------------
+
+    def _current(
+        self, replica: Replica, identity: bytes, message: StepReport | Heartbeat, now: float
+    ) -> bool:
+        if message.epoch not in (0, self._epoch):
+            self._lose(replica, "it obeys another scheduler", now, sparing=identity)
+            self._reset(identity, now)
+            return True
+        if isinstance(message, StepReport):
+            self._reports.step(replica, message, now)
+        elif replica.leader is not None and replica.leader.identity == identity:
+            replica.heard_s = now
+        return replica.review(now)
+
+    def _ready(self, identity: bytes, ready: Ready, now: float) -> bool:
+        if ready.version != PROTOCOL_VERSION or not 2 <= ready.blocks <= MAX_BLOCKS:
+            _log.error(
+                "replica %d is refused: protocol version %d (ours is %d), %d KV blocks",
+                ready.replica,
+                ready.version,
+                PROTOCOL_VERSION,
+                ready.blocks,
+            )
+            return False
+        if ready.epoch not in (0, self._epoch):
+            self._reset(identity, now)
+            return False
+        replica = self._replicas.get_or_add(ready.replica, now)
+        known = replica.shards.get(ready.shard)
+        if known is not None and known.incarnation == ready.incarnation:
+            # RACE: two Resets were on their way. We cannot tell which one this answers, so what we
+            # believe about its blocks may be wrong: begin anew.
+            self._lose(replica, "it began anew", now, sparing=identity)
+            self._reset(identity, now, again=True)
+            return True
+        if known is not None and ready.epoch:
+            return False
+        if known is not None:
+            self._lose(replica, "a new process has taken its place", now)
+        self._reset_at.pop(identity, None)
+        if replica.join(ready, most_blocks=self._most_blocks, now=now):
+            _log.info(
+                "replica %d is ready: %d tokens of KV cache in %d blocks",
+                ready.replica,
+                replica.total_tokens,
+                replica.total_blocks,
+            )
+        return True
+
+    def _lose(
+        self, replica: Replica, cause: str, now: float, *, sparing: bytes | None = None
+    ) -> None:
+        """All shards of a replica go together; the others than ``sparing`` have to begin anew."""
+        others = [s.identity for s in replica.shards.values() if s.identity != sparing]
+        self._recovery.lose(replica, cause, now)
+        if self._shards > 1:
+            for identity in others:
+                self._reset(identity, now)
+
+    def _reset(self, identity: bytes, now: float, *, again: bool = False) -> None:
+        sent = self._reset_at.get(identity)
+        if sent is not None and now - sent < RESET_RETRY_S and not again:
+            return
+        if len(self._reset_at) >= _REMEMBERED:
+            self._reset_at.clear()
+        self._reset_at[identity] = now
+        self._mail.to_identity(identity, Reset(self._epoch))
