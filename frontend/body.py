@@ -1,0 +1,100 @@
+"""Reads a request's JSON body: content type, size, time limit, syntax.
+
+Never holds more than the size limit in memory, whether or not the client announces a length.
+"""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import falcon
+import gevent
+import orjson
+
+from common.errors import ErrorKind, RequestError
+
+READ_LIMIT_S = 60.0
+"""A body that is not there after so long ends the request, however steadily it trickles."""
+_STEP_BYTES = 65536
+
+
+def read_json(req: falcon.Request, limit_bytes: int) -> Any:
+    """The parsed body. Raises RequestError: MEDIA_TYPE, TOO_LARGE, TIMEOUT, MALFORMED."""
+    if not _is_json(req.content_type):
+        raise RequestError(
+            ErrorKind.MEDIA_TYPE, "The content type of the body must be application/json"
+        )
+    return parse_json(_read(req, limit_bytes))
+
+
+def parse_json(body: bytes) -> Any:
+    """The parsed document. Raises RequestError (MALFORMED) on anything but one JSON document.
+
+    Refused besides bad syntax: NaN and infinities, lone surrogates, nesting beyond 1,024 levels,
+    and an object that holds one key twice.
+    """
+    try:
+        document = orjson.loads(body)
+        # PERF: 7 microseconds for a small body, 5 to 50 ms for 2 MB, as much as orjson itself.
+        _DUPLICATES.decode(body.decode())
+    except orjson.JSONDecodeError as error:
+        raise RequestError(ErrorKind.MALFORMED, f"The body is not valid JSON: {error}") from None
+    except (RecursionError, ValueError):
+        raise RequestError(ErrorKind.MALFORMED, "The body is nested too deeply") from None
+    return document
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    keys = {key for key, _ in pairs}
+    if len(keys) != len(pairs):
+        raise RequestError(
+            ErrorKind.MALFORMED, "The body is not valid JSON: an object holds one key twice"
+        )
+
+
+_DUPLICATES = json.JSONDecoder(object_pairs_hook=_refuse_duplicates, parse_int=str)
+
+
+def _is_json(content_type: str | None) -> bool:
+    essence = (content_type or "").partition(";")[0].strip().lower()
+    return essence == "application/json" or (
+        essence.startswith("application/") and essence.endswith("+json")
+    )
+
+
+def _read(req: falcon.Request, limit_bytes: int) -> bytes:
+    too_large = RequestError(
+        ErrorKind.TOO_LARGE, f"The body is larger than the limit of {limit_bytes} bytes"
+    )
+    chunked = "chunked" in req.env.get("HTTP_TRANSFER_ENCODING", "").lower()
+    length = None if chunked else req.content_length or 0
+    if length is not None and length > limit_bytes:
+        _leave_unread(req)
+        raise too_large
+    stream = req.env["wsgi.input"]
+    wanted = limit_bytes + 1 if length is None else length
+    parts: list[bytes] = []
+    try:
+        with gevent.Timeout(READ_LIMIT_S):
+            while wanted > 0 and (part := stream.read(min(wanted, _STEP_BYTES))):
+                parts.append(part)
+                wanted -= len(part)
+    except gevent.Timeout:
+        _leave_unread(req)
+        raise RequestError(ErrorKind.TIMEOUT, "The body did not arrive in time") from None
+    except Exception:
+        # A chunk that is none, or a connection that broke: the server closes it afterwards.
+        _leave_unread(req)
+        raise RequestError(ErrorKind.MALFORMED, "The body could not be read") from None
+    if length is None and wanted <= 0:
+        _leave_unread(req)
+        raise too_large
+    if length is not None and wanted > 0:
+        raise RequestError(ErrorKind.MALFORMED, "The body ends before its announced length")
+    return b"".join(parts)
+
+
+def _leave_unread(req: falcon.Request) -> None:
+    """Have the server close the connection instead of reading the rest of the body."""
+    with suppress(AttributeError):
+        req.env["wsgi.input"].failed = True

@@ -1,0 +1,82 @@
+"""gunicorn's settings for the front end, and what its parent process does for us.
+
+Read by gunicorn in the parent and in every worker. Slow clients: request line and headers have to
+arrive within ``keepalive`` seconds (the same limit ends idle connections) and within the size
+limits below; bodies are limited in ``body.py``, stalled reads and writes in ``middleware.py``. A
+slow client costs one waiting greenlet and nobody else anything.
+"""
+
+import logging
+import resource
+from typing import Any
+
+import zmq
+
+from common.logs import set_up
+from common.messages import FrontendGone
+from common.settings import load
+from common.sockets import encode, open_socket, requests_endpoint
+
+MAX_CONNECTIONS = 50_000
+"""Open connections of one front end, if the limit on open files allows."""
+SPARE_FILES = 200
+"""Descriptors kept for everything else."""
+
+_settings = load()
+set_up("frontend", json_output=_settings.json_output, level=_settings.log_level)
+_log = logging.getLogger("frontend")
+_hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+if _hard == resource.RLIM_INFINITY:
+    _hard = MAX_CONNECTIONS + SPARE_FILES
+resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+wsgi_app = "frontend.wiring:application()"
+worker_class = "frontend.server.FrontendWorker"
+logger_class = "frontend.server.Logger"
+bind = [
+    f"[{_settings.hostname}]:{_settings.port}"
+    if ":" in _settings.hostname
+    else f"{_settings.hostname}:{_settings.port}"
+]
+workers = _settings.num_frontends
+worker_connections = max(64, min(MAX_CONNECTIONS, _hard - SPARE_FILES))
+backlog = 2048
+keepalive = 75
+timeout = 120
+graceful_timeout = _settings.graceful_termination_timeout
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 16_380
+control_socket_disable = True
+preload_app = False
+proc_name = "millrace-frontend"
+
+
+def when_ready(server: Any) -> None:
+    """The port is open."""
+    for address in bind:
+        _log.info("listening on http://%s", address)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Tell the scheduler that a front end is gone; its requests are cancelled at once.
+
+    The socket lives only here, so that no worker forked later inherits it.
+    """
+    context = zmq.Context()
+    socket = open_socket(context, zmq.DEALER)
+    try:
+        socket.connect(requests_endpoint(_settings.runtime_dir))
+        socket.send(encode(FrontendGone(pid=worker.pid)), zmq.NOBLOCK)
+    except zmq.ZMQError as error:
+        _log.warning("the scheduler could not be told of a lost front end: %s", error)
+    finally:
+        socket.close(linger=500)
+        context.term()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """In the worker: close its sockets, if it got so far as to open them."""
+    front_end = getattr(worker, "wsgi", None)
+    if front_end is not None:
+        front_end.close()

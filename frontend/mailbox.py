@@ -1,0 +1,138 @@
+"""One live sequence's tokens, put in order: each exactly once, without gaps.
+
+Owned by the link, which fills it; emptied by the one greenlet that writes to the client. Knows
+nothing of sockets, clocks and text. What it has put in order is the truth about the sequence: on
+resubmission exactly these ids travel to the scheduler.
+"""
+
+from collections.abc import Callable
+
+from common.errors import RequestError
+from common.messages import SequenceSpec, SequenceTokens, Started, WorkerFinish
+
+
+class Mailbox:
+    """Takes items in any order and any number of times; gives each token once, in order."""
+
+    __slots__ = (
+        "_eager",
+        "_fresh",
+        "_held",
+        "_wake",
+        "accepted",
+        "attempt",
+        "failure",
+        "finish",
+        "ids",
+        "spec",
+        "started",
+    )
+
+    def __init__(self, spec: SequenceSpec, wake: Callable[[], None], *, eager: bool) -> None:
+        """``wake`` is called when there is something to take.
+
+        Without ``eager`` it is called only when the sequence is over.
+        """
+        self.spec = spec
+        self.attempt = 0
+        self.accepted = False
+        self.ids: list[int] = []
+        """Every token so far, in order; the next one has index ``len(ids)``."""
+        self.finish: WorkerFinish = ""
+        self.failure: RequestError | None = None
+        self.started: Started | None = None
+        self._fresh: list[SequenceTokens] = []
+        self._held: dict[int, SequenceTokens] = {}
+        self._wake = wake
+        self._eager = eager
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return bool(self.finish) or self.failure is not None
+
+    @property
+    def missing(self) -> int | None:
+        """Index of the first token of a gap; None while there is no gap."""
+        return len(self.ids) if self._held else None
+
+    def put(self, item: SequenceTokens) -> bool:
+        """Whether the item brought the sequence forward.
+
+        Stale attempts and duplicates are dropped; what lies beyond a gap is held until it closes.
+        """
+        if item.attempt != self.attempt or self.over:
+            return False
+        if not _is_whole(item) or item.index + len(item.ids) > self.spec.max_new_tokens:
+            return False
+        if item.index > len(self.ids):
+            held = self._held.get(item.index)
+            if held is None or len(held.ids) < len(item.ids) or item.finish:
+                self._held[item.index] = item
+            return False
+        if not self._append(item):
+            return False
+        while self._held and not self.finish:
+            first = min(self._held)
+            if first > len(self.ids):
+                break
+            self._append(self._held.pop(first))
+        if self.finish:
+            self._held.clear()
+        if not self.accepted or self._eager or self.finish:
+            self.accepted = True
+            self._wake()
+        return True
+
+    def take(self) -> list[SequenceTokens]:
+        """What came since the last call; the caller owns it."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def accept(self) -> None:
+        """The scheduler has queued the current attempt."""
+        if not self.accepted:
+            self.accepted = True
+            self._wake()
+
+    def restart(self) -> int:
+        """The number of a new attempt; what was held of the old one is dropped."""
+        self.attempt += 1
+        self.accepted = False
+        self._held.clear()
+        return self.attempt
+
+    def fail(self, error: RequestError) -> None:
+        """The sequence ends here, unless it already has."""
+        if not self.over:
+            self.failure = error
+            self._held.clear()
+            self._wake()
+
+    def _append(self, item: SequenceTokens) -> bool:
+        """Append what is new in an item that begins at or before the next index."""
+        if item.started is not None and self.started is None:
+            self.started = item.started
+        known = len(self.ids) - item.index
+        if known > len(item.ids) or (known == len(item.ids) and not item.finish):
+            return False
+        if known:
+            item = SequenceTokens(
+                id=item.id,
+                attempt=item.attempt,
+                index=len(self.ids),
+                ids=item.ids[known:],
+                logprobs=item.logprobs[known:],
+                tops=item.tops[known:],
+                finish=item.finish,
+            )
+        self.ids.extend(item.ids)
+        self.finish = item.finish
+        self._fresh.append(item)
+        return True
+
+
+def _is_whole(item: SequenceTokens) -> bool:
+    """Whether the parallel lists of an item have one length."""
+    count = len(item.ids)
+    return len(item.logprobs) == count and len(item.tops) in (0, count) and item.index >= 0

@@ -1,0 +1,1 @@
+"""One file per surface; each resource reads a body, has it translated, runs it, and answers."""

@@ -1,0 +1,95 @@
+"""``GET /info``, ``GET /v1/models``, ``GET /metrics``: what this server is and does."""
+
+import falcon
+import orjson
+
+from common.errors import ErrorKind, RequestError
+from common.settings import Settings
+from frontend.answers import JSON
+from frontend.services import Services
+
+ROUTER = "text-generation-router"
+"""A constant of the API: clients tell TGI-compatible servers by it."""
+SCRAPE_LIMIT_S = 2.0
+
+
+def info(settings: Settings, version: str) -> dict[str, object]:
+    """The body of ``/info``: TGI 3's keys, then those of older versions."""
+    return {
+        "model_id": settings.model_id,
+        "model_sha": settings.model_sha,
+        "model_pipeline_tag": settings.model_pipeline_tag,
+        "max_concurrent_requests": settings.max_concurrent_requests,
+        "max_best_of": settings.max_best_of,
+        "max_stop_sequences": settings.max_stop_sequences,
+        "max_input_tokens": settings.max_input_tokens,
+        "max_total_tokens": settings.max_total_tokens,
+        "validation_workers": settings.validation_workers,
+        "max_client_batch_size": settings.max_client_batch_size,
+        "router": ROUTER,
+        "version": version,
+        "sha": None,
+        "docker_label": None,
+        "model_dtype": settings.dtype,
+        "model_device_type": settings.device,
+        "max_input_length": settings.max_input_tokens,
+        "waiting_served_ratio": settings.waiting_served_ratio,
+        "max_batch_total_tokens": settings.max_batch_total_tokens,
+        "max_waiting_tokens": settings.max_waiting_tokens,
+        "max_batch_size": settings.max_batch_size,
+    }
+
+
+class Info:
+    """``GET /info``."""
+
+    def __init__(self, services: Services) -> None:
+        self._body = orjson.dumps(info(services.settings, services.version))
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """The same for as long as the process lives."""
+        resp.data = self._body
+        resp.content_type = JSON
+
+    on_head = on_get
+
+
+class Models:
+    """``GET /v1/models`` and ``GET /v1/models/{id}``: the one model."""
+
+    def __init__(self, services: Services) -> None:
+        self._id = services.settings.model_id
+        self._model = {"id": self._id, "object": "model", "created": 0, "owned_by": self._id}
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """The list of one."""
+        resp.data = orjson.dumps({"object": "list", "data": [self._model]})
+        resp.content_type = JSON
+
+    on_head = on_get
+
+    def on_get_one(self, req: falcon.Request, resp: falcon.Response, model: str) -> None:
+        """The model, if it is called that. Raises RequestError (NOT_FOUND)."""
+        if model != self._id:
+            raise RequestError(ErrorKind.NOT_FOUND, "There is no model of that name")
+        resp.data = orjson.dumps(self._model)
+        resp.content_type = JSON
+
+    on_head_one = on_get_one
+
+
+class Metrics:
+    """``GET /metrics``: the scheduler's registry."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Raises RequestError (UNAVAILABLE) if the scheduler does not answer in time."""
+        text = self._services.link.scrape(SCRAPE_LIMIT_S)
+        if text is None:
+            raise RequestError(ErrorKind.UNAVAILABLE, "The scheduler is not answering")
+        resp.data = text
+        resp.content_type = falcon.MEDIA_TEXT
+
+    on_head = on_get

@@ -1,0 +1,139 @@
+"""How every generating route runs an order: whole or as a stream, watched, counted, logged."""
+
+import falcon
+
+from common.errors import RequestError
+from frontend import exchange
+from frontend.answers import EVENT_STREAM, ClientGoneError
+from frontend.exchange import Exchange
+from frontend.generation import Generation, Order, Run
+from frontend.services import Services
+from frontend.sse import Dialect, EventStream
+
+
+def begin(req: falcon.Request) -> None:
+    """Mark a request as one that generates text, so that its failure is counted."""
+    exchange.of(req).generates = True
+
+
+def count_call(req: falcon.Request, services: Services) -> None:
+    """TGI counts an OpenAI call once, and each of its sequences once more."""
+    exchange.of(req).counted = True
+    services.link.tally(requests=1)
+
+
+def count_failure(services: Services, record: Exchange, error: RequestError) -> None:
+    """Count a generating request that failed; once, whatever else happens to it."""
+    if record.error is None and record.generates:
+        services.link.tally(requests=0 if record.counted else 1, failure=error.kind.metric)
+        record.counted = True
+    exchange.failed(record, error)
+
+
+def run_whole(
+    req: falcon.Request, services: Services, order: Order
+) -> tuple[list[Run], Generation]:
+    """Run an order to its end while watching the client. Raises RequestError, ClientGoneError."""
+    generation, watch = _watched(req, services, order)
+    try:
+        _start(req, services, generation)
+        return generation.finish(), generation
+    finally:
+        services.watcher.remove(watch)
+        generation.close()
+        _note(req, generation)
+
+
+def run_stream(
+    req: falcon.Request,
+    resp: falcon.Response,
+    services: Services,
+    order: Order,
+    dialect: Dialect,
+) -> None:
+    """Start an order and answer with its stream. Raises RequestError, ClientGoneError.
+
+    The client is watched until the stream is closed.
+    """
+    generation, watch = _watched(req, services, order)
+    try:
+        _start(req, services, generation)
+    except BaseException:
+        services.watcher.remove(watch)
+        raise
+
+    def closed(why: RequestError | ClientGoneError | None) -> None:
+        services.watcher.remove(watch)
+        record = exchange.of(req)
+        _note(req, generation)
+        if isinstance(why, RequestError):
+            count_failure(services, record, why)
+        elif why is not None:
+            record.error = "dropped"
+        record.status = 200
+        exchange.log_access(req, services.clock(), as_json=services.settings.json_output)
+
+    exchange.of(req).streams = True
+    resp.stream = EventStream(generation, dialect, closed)
+    stream_headers(resp)
+
+
+def _watched(req: falcon.Request, services: Services, order: Order) -> tuple[Generation, int]:
+    """A generation that learns when its client leaves, and the number of that watch."""
+    began = exchange.of(req).began
+    generation = Generation(order, services.link, services.tokenizer, services.clock, began)
+    socket = req.env.get("gunicorn.socket")
+    if socket is None:
+        return generation, -1
+    return generation, services.watcher.add(socket, generation.client_gone)
+
+
+def _start(req: falcon.Request, services: Services, generation: Generation) -> None:
+    exchange.of(req).counted = True
+    services.link.tally(requests=len(generation.runs))
+    generation.start()
+
+
+def _note(req: falcon.Request, generation: Generation) -> None:
+    """For the access log."""
+    record = exchange.of(req)
+    record.prompt_tokens = sum(len(run.plan.prompt_ids) for run in generation.runs)
+    record.generated_tokens = sum(run.generated_tokens for run in generation.runs)
+    record.queue_s = max((t.queue_s for t in generation.timings.values()), default=None)
+
+
+def stream_headers(resp: falcon.Response) -> None:
+    """The headers of every event stream."""
+    resp.content_type = EVENT_STREAM
+    resp.set_header("Cache-Control", "no-cache")
+    resp.set_header("X-Accel-Buffering", "no")
+
+
+def compute_headers(resp: falcon.Response, services: Services, characters: int) -> None:
+    """The headers of every generating answer, streamed or not."""
+    resp.set_header("X-Compute-Type", services.settings.compute_type)
+    resp.set_header("X-Compute-Characters", str(characters))
+
+
+def timing_headers(
+    resp: falcon.Response, generation: Generation, runs: list[Run], prompt_tokens: int
+) -> None:
+    """Whole milliseconds, summed over ``runs``, and token counts."""
+    timings = [generation.timings[run.index] for run in runs]
+    generated = sum(run.generated_tokens for run in runs)
+    inference_s = sum(t.inference_s for t in timings)
+    per_token_s = sum(
+        t.inference_s / run.generated_tokens
+        for t, run in zip(timings, runs, strict=True)
+        if run.generated_tokens
+    )
+    for name, seconds in (
+        ("X-Total-Time", sum(t.total_s for t in timings)),
+        ("X-Validation-Time", sum(t.validation_s for t in timings)),
+        ("X-Queue-Time", sum(t.queue_s for t in timings)),
+        ("X-Inference-Time", inference_s),
+        ("X-Time-Per-Token", per_token_s),
+    ):
+        resp.set_header(name, str(int(seconds * 1000)))
+    resp.set_header("X-Prompt-Tokens", str(prompt_tokens))
+    resp.set_header("X-Generated-Tokens", str(generated))

@@ -1,0 +1,26 @@
+"""The typed requests of each surface, as clients send them, and the conversion into them.
+
+Types only: which values make sense is decided in ``limits.py``. Unknown keys are ignored. Strings
+are never taken for numbers, floats never for integers; integers may stand for floats.
+"""
+
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from common.errors import ErrorKind, RequestError
+
+U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+U64 = Annotated[int, msgspec.Meta(ge=0)]
+"""Larger numbers never get here: orjson reads them as floats."""
+I32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+
+T = TypeVar("T")
+
+
+def typed(document: Any, kind: type[T]) -> T:
+    """``document`` as a ``kind``. Raises RequestError (VALIDATION) with the JSON path."""
+    try:
+        return msgspec.convert(document, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise RequestError(ErrorKind.VALIDATION, str(error)) from None

@@ -1,0 +1,45 @@
+"""The requests of the native routes: ``/``, ``/generate``, ``/generate_stream``, ``/tokenize``."""
+
+from typing import Any
+
+import msgspec
+
+from frontend.schema import I32, U32, U64
+
+
+class GenerateParameters(msgspec.Struct, frozen=True):
+    """How to generate. Fields without ``None`` in their type refuse an explicit null."""
+
+    best_of: U64 | None = None
+    temperature: float | None = None
+    repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    top_k: I32 | None = None
+    top_p: float | None = None
+    typical_p: float | None = None
+    do_sample: bool = False
+    max_new_tokens: U32 | None = None
+    return_full_text: bool | None = None
+    stop: list[str] = []
+    truncate: U64 | None = None
+    watermark: bool = False
+    details: bool = False
+    decoder_input_details: bool = False
+    seed: U64 | None = None
+    top_n_tokens: U32 | None = None
+    grammar: dict[str, Any] | None = None
+    adapter_id: str | None = None
+
+
+class GenerateBody(msgspec.Struct, frozen=True):
+    """``/generate``, ``/generate_stream`` and ``/tokenize``."""
+
+    inputs: str
+    parameters: GenerateParameters = GenerateParameters(do_sample=True)
+    """Without the key, sampling is on; with any object that does not say so, it is off."""
+
+
+class RootBody(GenerateBody, frozen=True):
+    """``POST /``."""
+
+    stream: bool = False

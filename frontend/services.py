@@ -1,0 +1,29 @@
+"""What every route needs, in one hand: built once per process, by the server or by a test."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from common.settings import Settings
+from frontend.link import Links
+from frontend.pool import Offload
+from frontend.text.template import ChatTemplate
+from frontend.text.tokenizer import Tokenizer
+from frontend.watch import Watcher
+
+
+@dataclass(frozen=True)
+class Services:
+    """The collaborators of the routes."""
+
+    settings: Settings
+    link: Links
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    offload: Offload
+    watcher: Watcher
+    version: str = "0.0.0"
+    clock: Callable[[], float] = field(default=time.monotonic)
+    """Seconds, monotonic."""
+    wall_clock: Callable[[], float] = field(default=time.time)
+    """Seconds since the epoch, for ``created``."""

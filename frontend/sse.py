@@ -1,0 +1,112 @@
+"""Event streams: tokens in, bytes out, a comment when nothing happens.
+
+An ``EventStream`` is the body that the server iterates. It ends with exactly one terminal event,
+whatever happens, and lets its generation go exactly once: at the end, or when the server closes it
+because a write failed.
+"""
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Protocol
+
+from common.errors import ErrorKind, RequestError
+from frontend.answers import ClientGoneError
+from frontend.generation import Generation, Run, Token
+
+KEEP_ALIVE_S = 15.0
+"""After so much silence a comment is written."""
+KEEP_ALIVE = b":\n\n"
+
+_log = logging.getLogger(__name__)
+
+
+class Dialect(Protocol):
+    """Turns what a generation yields into the events of one surface."""
+
+    def tokens(self, run: Run, tokens: list[Token]) -> bytes:
+        """The events of new tokens; the last of them may end the run."""
+
+    def failure(self, error: RequestError, run: Run | None = None) -> bytes:
+        """The event of an error, of one run or of the whole request."""
+
+    def end(self) -> bytes:
+        """What stands at the end of the stream, after an error too."""
+
+
+class EventStream:
+    """The body of a streamed answer."""
+
+    def __init__(
+        self,
+        generation: Generation,
+        dialect: Dialect,
+        on_close: Callable[[RequestError | ClientGoneError | None], None],
+        keep_alive_s: float = KEEP_ALIVE_S,
+    ) -> None:
+        """``on_close`` is called once, with what ended the stream early or None."""
+        self._generation = generation
+        self._dialect = dialect
+        self._on_close = on_close
+        self._keep_alive_s = keep_alive_s
+        self._begun = False
+        self._closed = False
+
+    def __iter__(self) -> "EventStream":
+        return self
+
+    def __next__(self) -> bytes:
+        """The next bytes to write, which may hold the events of several tokens.
+
+        The first call returns nothing to write: the server then sends the headers at once.
+        """
+        if self._closed:
+            raise StopIteration
+        if not self._begun:
+            self._begun = True
+            return b""
+        try:
+            news = self._generation.step(self._keep_alive_s)
+            if not news:
+                return KEEP_ALIVE
+            data = b"".join([self._events(run, tokens) for run, tokens in news])
+        except ClientGoneError as gone:
+            self._close(gone)
+            raise StopIteration from None
+        except RequestError as error:
+            self._close(error)
+            return self._dialect.failure(error) + self._dialect.end()
+        except Exception as error:
+            # The client gets an event, not a broken connection; the text stays out of the log.
+            _log.error("a stream failed: %s", describe(error))
+            failed = RequestError(ErrorKind.INCOMPLETE, "Incomplete generation")
+            self._close(failed)
+            return self._dialect.failure(failed) + self._dialect.end()
+        if self._generation.over:
+            data += self._dialect.end()
+            errors = [run.error for run in self._generation.runs if run.error is not None]
+            self._close(errors[0] if errors else None)
+        return data
+
+    def close(self) -> None:
+        """The server is done with the stream; if that is too early, the client has gone."""
+        self._close(ClientGoneError())
+
+    def _events(self, run: Run, tokens: list[Token]) -> bytes:
+        events = self._dialect.tokens(run, tokens) if tokens else b""
+        if run.error is not None:
+            events += self._dialect.failure(run.error, run)
+        return events
+
+    def _close(self, why: RequestError | ClientGoneError | None) -> None:
+        if not self._closed:
+            self._closed = True
+            self._generation.close()
+            self._on_close(why)
+
+
+def describe(error: BaseException) -> str:
+    """Type and place of an error; without its message, which could quote a prompt."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-4:]))
+    return f"{type(error).__name__} at {place}"

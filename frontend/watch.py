@@ -1,0 +1,70 @@
+"""Notices clients that leave, in every state and without writing to them.
+
+One epoll set per process holds the sockets of all requests that are being served; the kernel says
+when a peer has closed its side (EPOLLRDHUP), whether or not it has sent more bytes before that.
+One greenlet waits on the set. A client that only shuts down its sending side counts as gone.
+"""
+
+import select
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import gevent
+from gevent import monkey
+from gevent.socket import wait_read
+
+_GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+
+class Watcher:
+    """Calls back when a watched socket's peer has gone."""
+
+    def __init__(self) -> None:
+        # gevent takes epoll out of the select module; its blocking poll is not used here.
+        self._epoll = monkey.get_original("select", "epoll")()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._greenlet: gevent.Greenlet | None = None
+
+    def add(self, socket: Any, callback: Callable[[], None]) -> int:
+        """Watch a socket until ``remove``; the returned number names the watch."""
+        if self._greenlet is None:
+            self._greenlet = gevent.spawn(self._run)
+        descriptor: int = socket.fileno()
+        if descriptor < 0:
+            callback()
+            return descriptor
+        self._callbacks[descriptor] = callback
+        self._epoll.register(descriptor, _GONE | select.EPOLLONESHOT)
+        return descriptor
+
+    def remove(self, descriptor: int) -> None:
+        """Stop watching; has to be called before the socket is closed."""
+        if self._callbacks.pop(descriptor, None) is not None:
+            with suppress(OSError):
+                self._epoll.unregister(descriptor)
+
+    @contextmanager
+    def watching(self, socket: Any, callback: Callable[[], None]) -> Iterator[None]:
+        """Watch within a block."""
+        descriptor = self.add(socket, callback)
+        try:
+            yield
+        finally:
+            self.remove(descriptor)
+
+    def close(self) -> None:
+        """End the greenlet and give the descriptor back."""
+        if self._greenlet is not None:
+            self._greenlet.kill()
+        self._epoll.close()
+
+    def _run(self) -> None:
+        while True:
+            wait_read(self._epoll.fileno())
+            for descriptor, _ in self._epoll.poll(0):
+                callback = self._callbacks.pop(descriptor, None)
+                with suppress(OSError):
+                    self._epoll.unregister(descriptor)
+                if callback is not None:
+                    callback()

@@ -1,0 +1,112 @@
+"""Builds one front-end process: settings, text, sockets, routes.
+
+Runs in the gunicorn worker after it has been forked and patched for gevent.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import gevent
+
+from common.errors import ErrorKind, RequestError, StartupError
+from common.settings import Settings, load
+from frontend.app import create_app
+from frontend.pool import Offload
+from frontend.services import Services
+from frontend.text.template import ChatTemplate
+from frontend.text.tokenizer import Tokenizer
+from frontend.watch import Watcher
+from frontend.wires import Wires
+
+FAILURE_FILE = "failure"
+FIRST_WORD_S = 10.0
+"""So long a new process waits for the scheduler's first word before it accepts connections."""
+LAST_WORDS_S = 2.0
+"""So long before the grace ends, streams that still run are ended with an error event."""
+
+
+class FrontEnd:
+    """The WSGI application of one process, and how to stop it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Loads the tokenizer and opens the sockets. Raises StartupError."""
+        tokenizer, template = load_text(settings)
+        self._grace_s = settings.graceful_termination_timeout
+        self._wires = Wires(settings.runtime_dir, settings.num_replicas)
+        self._offload = Offload(settings.validation_workers)
+        self._watcher = Watcher()
+        self._app = create_app(
+            Services(
+                settings=settings,
+                link=self._wires.link,
+                tokenizer=tokenizer,
+                template=template,
+                offload=self._offload,
+                watcher=self._watcher,
+                version=version(),
+            )
+        )
+        self._wires.start()
+        # RACE: a request that came before the scheduler's first word would be refused.
+        self._wires.link.heard.wait(FIRST_WORD_S)
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """One request."""
+        answer: Iterable[bytes] = self._app(environ, start_response)
+        return answer
+
+    def stop_gracefully(self) -> None:
+        """Let what runs go on, but end it with an error shortly before the grace is over."""
+        gevent.spawn_later(max(self._grace_s - LAST_WORDS_S, 0.0), self._end_streams)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._wires.close()
+        self._watcher.close()
+
+    def _end_streams(self) -> None:
+        error = RequestError(
+            ErrorKind.UNAVAILABLE, "The server is shutting down", retry_after_s=1.0
+        )
+        self._wires.link.fail_all(error)
+
+
+def load_text(settings: Settings) -> tuple[Tokenizer, ChatTemplate | None]:
+    """The model's tokenizer and chat template. Raises StartupError."""
+    tokenizer = Tokenizer.load(settings.model_dir, settings.tokenizer_config_path)
+    template = ChatTemplate.load(settings.model_dir, settings.tokenizer_config_path)
+    return tokenizer, template
+
+
+def version() -> str:
+    """The version of the installed package."""
+    try:
+        return metadata.version("millrace")
+    except metadata.PackageNotFoundError:
+        return "0.0.0"
+
+
+def record_failure(runtime_dir: str, sentence: str) -> None:
+    """Leave the reason of a failed start for the launcher; the first one counts."""
+    path = Path(runtime_dir) / FAILURE_FILE
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError:
+        return
+    with os.fdopen(descriptor, "w") as file:
+        file.write(sentence + "\n")
+
+
+def application() -> FrontEnd:
+    """What gunicorn calls in each worker. Raises StartupError, after recording it."""
+    settings = load()
+    try:
+        return FrontEnd(settings)
+    except StartupError as error:
+        record_failure(settings.runtime_dir, str(error))
+        raise

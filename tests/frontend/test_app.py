@@ -1,0 +1,221 @@
+"""What holds for every route: ids, errors as JSON, CORS, the key, HEAD, health, info, metrics."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.frontend.fakes import Server, serve
+
+PATHS = [
+    "/",
+    "/generate",
+    "/generate_stream",
+    "/tokenize",
+    "/v1/chat/completions",
+    "/v1/completions",
+]
+OPEN = ["/", "/health", "/ping", "/info", "/metrics", "/v1/models"]
+
+
+@pytest.fixture
+def server(model_dir: Path) -> Server:
+    return serve(model_dir)
+
+
+@pytest.fixture
+def locked(model_dir: Path) -> Server:
+    return serve(model_dir, api_key="Hush-hush")
+
+
+def test_unknown_path_and_wrong_method(server: Server) -> None:
+    answer = server.get("/nothing")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/json"
+    assert set(answer.json) == {"error", "error_type"}
+    answer = server.client.simulate_put("/generate")
+    assert answer.status_code == 405
+    assert "POST" in answer.headers["allow"]
+    assert answer.json["error_type"] == "validation"
+    answer = server.get("/v1/nothing")
+    assert answer.json["error"]["http_status_code"] == 404
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_rejections_are_json(server: Server, path: str) -> None:
+    def post(body: bytes, content_type: str | None = "application/json") -> Any:
+        headers = {} if content_type is None else {"content-type": content_type}
+        return server.client.simulate_post(path, body=body, headers=headers)
+
+    for answer, status in (
+        (post(b"{"), 400),
+        (post(b"{}", "text/plain"), 415),
+        (post(b"{}", None), 415),
+        (post(b'{"inputs": "' + b"a" * 2_000_000 + b'"}'), 413),
+        (post(b"{}"), 422),
+    ):
+        assert answer.status_code == status
+        assert answer.json["error_type"] == "validation"
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["x-request-id"]
+
+
+def test_request_ids(server: Server) -> None:
+    given = server.get("/info", headers={"X-Request-Id": "abc-123"})
+    assert given.headers["x-request-id"] == "abc-123"
+    made = {server.get("/info").headers["x-request-id"] for _ in range(2)}
+    assert len(made) == 2
+    for bad in ("a b", "x" * 200, "ü"):
+        answer = server.get("/info", headers={"X-Request-Id": bad})
+        assert answer.headers["x-request-id"] != bad
+
+
+def test_health(server: Server) -> None:
+    for path in ("/health", "/ping", "/"):
+        for call in (server.client.simulate_get, server.client.simulate_head):
+            answer = call(path)
+            assert (answer.status_code, answer.content) == (200, b"")
+    server.pipeline.status(ready=False)
+    for path in ("/health", "/ping", "/"):
+        answer = server.get(path)
+        assert answer.status_code == 503
+        assert answer.json == {"error": "unhealthy", "error_type": "healthcheck"}
+    server.pipeline.status()
+    assert server.get("/health").status_code == 200
+    server.pipeline.clock.now += 6  # type: ignore[attr-defined]
+    assert server.get("/health").status_code == 503
+
+
+def test_info(server: Server) -> None:
+    assert server.get("/info").json == {
+        "model_id": "org/model",
+        "model_sha": None,
+        "model_pipeline_tag": None,
+        "max_concurrent_requests": 128,
+        "max_best_of": 2,
+        "max_stop_sequences": 4,
+        "max_input_tokens": 1024,
+        "max_total_tokens": 2048,
+        "validation_workers": 2,
+        "max_client_batch_size": 4,
+        "router": "text-generation-router",
+        "version": "1.2.3",
+        "sha": None,
+        "docker_label": None,
+        "model_dtype": "auto",
+        "model_device_type": "auto",
+        "max_input_length": 1024,
+        "waiting_served_ratio": 0.3,
+        "max_batch_total_tokens": None,
+        "max_waiting_tokens": 20,
+        "max_batch_size": None,
+    }
+    head = server.client.simulate_head("/info")
+    assert (head.status_code, head.content) == (200, b"")
+
+
+def test_metrics(server: Server) -> None:
+    answer = server.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.text == "tgi_queue_size 0\n"
+
+
+def test_cors_everywhere(server: Server) -> None:
+    assert server.get("/info").headers["access-control-allow-origin"] == "*"
+    assert server.get("/nothing").headers["access-control-allow-origin"] == "*"
+
+
+def preflight(server: Server, origin: str) -> Any:
+    headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    return server.client.simulate_options("/generate", headers=headers)
+
+
+def test_preflight_needs_no_key(locked: Server) -> None:
+    answer = preflight(locked, "https://a.example")
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["access-control-allow-methods"] == "GET,POST"
+    assert answer.headers["access-control-allow-headers"] == "content-type"
+
+
+def test_listed_origins(model_dir: Path) -> None:
+    server = serve(model_dir, cors_allow_origin=["https://a.example", "https://b.example"])
+    for origin, allowed in (("https://b.example", True), ("https://c.example", False)):
+        answer = preflight(server, origin)
+        assert answer.headers.get("access-control-allow-origin") == (origin if allowed else None)
+        assert "origin" in answer.headers["vary"]
+    assert "access-control-allow-origin" not in server.get("/info").headers
+
+
+def test_everything_but_the_open_paths_needs_the_key(locked: Server) -> None:
+    for path in PATHS:
+        answer = locked.post(path, {"inputs": "a"})
+        assert answer.status_code == 401
+        assert answer.json["error_type"] == "unauthorized"
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert locked.get("/nothing").status_code == 401
+    assert locked.client.simulate_post("/info").status_code == 401
+    for path in OPEN:
+        assert locked.get(path).status_code == 200
+        assert locked.client.simulate_head(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        ("Bearer Hush-hush", 200),
+        ("Bearer hush-hush", 401),
+        ("bearer Hush-hush", 200),
+        ("Basic Hush-hush", 401),
+        ("BearerHush-hush", 401),
+        ("Hush-hush", 401),
+        ("Bearer ", 401),
+        ("Bearer Hüsh", 401),
+    ],
+)
+def test_keys(locked: Server, value: str, status: int) -> None:
+    headers = {"Authorization": value}
+    answer = locked.post("/tokenize", {"inputs": "a"}, headers=headers)
+    assert answer.status_code == status
+
+
+def test_any_key_is_accepted_when_none_is_set(server: Server) -> None:
+    headers = {"Authorization": "Bearer whatever"}
+    assert server.post("/tokenize", {"inputs": "a"}, headers=headers).status_code == 200
+
+
+def test_mistakes_of_ours_are_500_and_quote_nothing(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> list[int]:
+        raise ValueError("the secret prompt")
+
+    server.services.tokenizer.encode = broken  # type: ignore[method-assign]
+    answer = server.post("/generate", {"inputs": "secret prompt"})
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "secret" not in caplog.text
+    assert "ValueError at broken" in caplog.text
+
+
+def test_access_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    server.post("/generate", {"inputs": "hello secret"}, headers={"X-Request-Id": "r1"})
+    server.post("/generate_stream", {"inputs": "hello secret"}, headers={"X-Request-Id": "r2"})
+    server.post("/generate", {"inputs": ""}, headers={"X-Request-Id": "r3"})
+    server.get("/health")
+    records = [record for record in caplog.records if record.name == "frontend.access"]
+    assert [record.request for record in records] == ["r1", "r2", "r3"]  # type: ignore[attr-defined]
+    assert "generated_tokens=3" in records[0].getMessage()
+    assert "generated_tokens=3" in records[1].getMessage()
+    assert "status=422" in records[2].getMessage()
+    assert "error=validation" in records[2].getMessage()
+    assert "secret" not in caplog.text
+
+
+def test_traces_are_logged(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    server.get("/info", headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    assert caplog.records[-1].trace == trace  # type: ignore[attr-defined]

@@ -1,0 +1,422 @@
+"""The conversation with the scheduler: acceptance, gaps, replay, resubmission, silence."""
+
+import random
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import ErrorKind, RequestError
+from common.messages import (
+    PROTOCOL_VERSION,
+    Accepted,
+    Alive,
+    Cancel,
+    Delivered,
+    Ended,
+    Hello,
+    Missing,
+    Recover,
+    Rejected,
+    Replay,
+    ReplicaStatus,
+    Scrape,
+    Scraped,
+    SequenceSpec,
+    SequenceTokens,
+    Status,
+    Submit,
+    Tally,
+    Tokens,
+    frontend_of,
+)
+from common.sampling import SamplingParameters
+from frontend.link import GIVE_UP_S, SILENT_S, STALL_S, UNKNOWN_LIMIT, Link
+from frontend.mailbox import Mailbox
+from tests.frontend.fakes import Clock
+
+
+class Wire:
+    """A link and what it has said."""
+
+    def __init__(self, *, heard: bool = True) -> None:
+        self.clock = Clock()
+        self.sent: list[msgspec.Struct] = []
+        self.link = Link(5, 99, self.sent.append, self.clock)
+        self.woken = 0
+        if heard:
+            self.status()
+
+    def status(self, epoch: int = 1, **kwargs: Any) -> None:
+        replicas = kwargs.pop("replicas", [ReplicaStatus(replica=0, ready=True)])
+        version = kwargs.pop("version", PROTOCOL_VERSION)
+        self.link.receive(Status(version=version, epoch=epoch, replicas=replicas, **kwargs))
+
+    def submit(self, **kwargs: Any) -> Mailbox:
+        spec = SequenceSpec(
+            id=self.link.next_id(),
+            prompt_ids=[1, 2],
+            max_new_tokens=50,
+            sampling=SamplingParameters(),
+        )
+        return self.link.submit(spec, self.wake, **kwargs)
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def said(self, kind: type) -> list[Any]:
+        return [message for message in self.sent if isinstance(message, kind)]
+
+    def tokens(self, *items: SequenceTokens) -> None:
+        self.link.tokens(Tokens(incarnation=1, step=1, items=list(items)))
+
+    def pass_time(self, seconds: float, *, heard: bool = True) -> None:
+        """Second by second, as the wires do it."""
+        for _ in range(int(seconds)):
+            self.clock.now += 1.0
+            if heard:
+                self.status()
+            self.link.beat()
+
+
+def item(box: Mailbox, index: int, count: int = 1, finish: str = "", attempt: int | None = None):
+    return SequenceTokens(
+        id=box.spec.id,
+        attempt=box.attempt if attempt is None else attempt,
+        index=index,
+        ids=list(range(index, index + count)),
+        logprobs=[-1.0] * count,
+        finish=finish,
+    )
+
+
+def test_ids_belong_to_the_front_end_and_are_new() -> None:
+    link = Wire().link
+    ids = [link.next_id() for _ in range(10)]
+    assert len(set(ids)) == 10
+    assert {frontend_of(i) for i in ids} == {5}
+
+
+def test_hello_first_then_a_heartbeat() -> None:
+    wire = Wire()
+    wire.link.begin()
+    wire.pass_time(2)
+    assert wire.sent == [
+        Hello(version=PROTOCOL_VERSION, frontend=5, pid=99),
+        Alive(frontend=5),
+        Alive(frontend=5),
+    ]
+
+
+def test_a_lapse_of_our_own_is_followed_by_hello() -> None:
+    wire = Wire()
+    wire.link.begin()
+    wire.clock.now += 10
+    wire.status()
+    wire.link.beat()
+    assert [type(m) for m in wire.sent] == [Hello, Hello, Alive]
+
+
+def test_accepted_rejected_draining_invalid() -> None:
+    wire = Wire()
+    good, busy, draining, invalid = (wire.submit() for _ in range(4))
+    wire.link.receive(Accepted(id=good.spec.id, attempt=0))
+    assert good.accepted
+    assert wire.woken == 1
+    wire.link.receive(Rejected(id=busy.spec.id, attempt=0, reason="overloaded", retry_after_s=3.2))
+    wire.link.receive(Rejected(id=draining.spec.id, attempt=0, reason="draining"))
+    wire.link.receive(Rejected(id=invalid.spec.id, attempt=0, reason="invalid", message="no"))
+    assert busy.failure is not None
+    assert draining.failure is not None
+    assert invalid.failure is not None
+    assert (busy.failure.kind, busy.failure.retry_after_s) == (ErrorKind.OVERLOADED, 3.2)
+    assert busy.failure.message == "Model is overloaded"
+    assert draining.failure.kind is ErrorKind.UNAVAILABLE
+    assert invalid.failure.kind is ErrorKind.VALIDATION
+
+
+def test_answers_to_another_attempt_are_ignored() -> None:
+    wire = Wire()
+    box = wire.submit()
+    wire.link.receive(Recover(ids=[box.spec.id]))
+    wire.link.receive(Accepted(id=box.spec.id, attempt=0))
+    wire.link.receive(Rejected(id=box.spec.id, attempt=0, reason="overloaded"))
+    wire.link.receive(Ended(id=box.spec.id, attempt=0, reason="failed"))
+    assert not box.accepted
+    assert not box.over
+
+
+def test_a_gap_is_asked_for_once_then_with_back_off() -> None:
+    wire = Wire()
+    box = wire.submit()
+    wire.tokens(item(box, 0), item(box, 2), item(box, 3))
+    assert wire.said(Missing) == [Missing(id=box.spec.id, index=1)]
+    wire.pass_time(8)
+    assert len(wire.said(Missing)) == 4  # at once, then after 1, 2 and 4 seconds
+    wire.link.receive(Replay(items=[item(box, 1, 3)]))
+    assert box.ids == [0, 1, 2, 3]
+    wire.pass_time(4)
+    assert len(wire.said(Missing)) == 4
+
+
+def test_a_new_gap_is_asked_for_at_once() -> None:
+    wire = Wire()
+    box = wire.submit()
+    wire.tokens(item(box, 1))
+    wire.tokens(item(box, 0))
+    wire.tokens(item(box, 3))
+    assert [m.index for m in wire.said(Missing)] == [0, 2]
+
+
+def test_a_submit_without_an_answer_is_repeated_after_hello() -> None:
+    """A scheduler that took us for dead answers nothing but Hello."""
+    wire = Wire()
+    box = wire.submit(timeout_s=30.0)
+    wire.pass_time(2)
+    hello, repeated = wire.sent[-2:]
+    assert isinstance(hello, Hello)
+    assert isinstance(repeated, Submit)
+    assert (repeated.attempt, repeated.timeout_s) == (0, 28.0)
+    wire.link.receive(Accepted(id=box.spec.id, attempt=0))
+    wire.pass_time(4)
+    assert len(wire.said(Submit)) == 2
+
+
+def test_a_lost_last_message_is_found_by_silence() -> None:
+    """No later token shows the gap, so the link asks by itself."""
+    wire = Wire()
+    box = wire.submit()
+    wire.tokens(item(box, 0))
+    assert not wire.said(Hello)
+    wire.pass_time(STALL_S)
+    assert wire.said(Hello)
+    assert wire.said(Missing) == [Missing(id=box.spec.id, index=1)]
+    wire.link.receive(Replay(items=[item(box, 1, 1, "length")]))
+    assert box.over
+    wire.pass_time(60)
+    assert len(wire.said(Missing)) == 1
+
+
+def test_recover_resubmits_with_what_was_delivered() -> None:
+    wire = Wire()
+    box, other = wire.submit(timeout_s=20.0), wire.submit()
+    wire.tokens(item(box, 0, 3), item(box, 5))
+    wire.clock.now += 5
+    wire.link.receive(Recover(ids=[box.spec.id, 12345]))
+    submit = wire.said(Submit)[-1]
+    assert (submit.spec, submit.attempt, submit.generated_ids) == (box.spec, 1, [0, 1, 2])
+    assert submit.timeout_s == pytest.approx(15.0)
+    wire.tokens(item(box, 3, attempt=0))
+    assert len(box.ids) == 3
+    wire.tokens(item(box, 3, 1, "length", attempt=1))
+    assert box.ids == [0, 1, 2, 3]
+    assert other.attempt == 0
+
+
+def test_a_new_epoch_resubmits_everything_alive() -> None:
+    wire = Wire()
+    boxes = [wire.submit() for _ in range(3)]
+    wire.tokens(item(boxes[0], 0, 1, "length"))
+    wire.status(epoch=2)
+    assert [type(m) for m in wire.sent[3:]] == [Hello, Submit, Submit]
+    assert [box.attempt for box in boxes] == [0, 1, 1]
+    wire.status(epoch=2)
+    assert len(wire.said(Hello)) == 1
+
+
+def test_unknown_sequences_are_resubmitted_within_bounds() -> None:
+    wire = Wire()
+    box = wire.submit()
+    # The answer to a Missing from before our Submit says nothing.
+    wire.link.receive(Ended(id=box.spec.id, attempt=0, reason="unknown"))
+    assert box.attempt == 0
+    for attempt in range(UNKNOWN_LIMIT):
+        wire.link.receive(Accepted(id=box.spec.id, attempt=attempt))
+        wire.link.receive(Ended(id=box.spec.id, attempt=0, reason="unknown"))
+        assert box.attempt == attempt + 1
+    wire.link.receive(Accepted(id=box.spec.id, attempt=UNKNOWN_LIMIT))
+    wire.link.receive(Ended(id=box.spec.id, attempt=0, reason="unknown"))
+    assert box.failure is not None
+    assert box.failure.kind is ErrorKind.INCOMPLETE
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"), [("failed", ErrorKind.GENERATION), ("expired", ErrorKind.TIMEOUT)]
+)
+def test_ended_fails_the_sequence(reason: Any, kind: ErrorKind) -> None:
+    wire = Wire()
+    box = wire.submit()
+    wire.link.receive(Ended(id=box.spec.id, attempt=0, reason=reason, message="why"))
+    assert box.failure is not None
+    assert box.failure.kind is kind
+    assert box.failure.message.endswith("why")
+
+
+def test_release_cancels_only_what_goes_on_and_only_once() -> None:
+    wire = Wire()
+    running, ended = wire.submit(), wire.submit()
+    wire.tokens(item(ended, 0, 1, "length"))
+    for box in (running, ended, running, ended):
+        delivered = Delivered(id=box.spec.id, success=True)
+        wire.link.release(box, delivered, "client_gone")
+    assert wire.said(Cancel) == [Cancel(id=running.spec.id, reason="client_gone")]
+    assert [m.id for m in wire.said(Delivered)] == [running.spec.id, ended.spec.id]
+    wire.tokens(item(running, 0))
+    assert running.ids == []
+    wire.status(epoch=9)
+    assert len(wire.said(Submit)) == 2
+
+
+def test_submit_needs_a_scheduler_that_is_heard() -> None:
+    wire = Wire(heard=False)
+    with pytest.raises(RequestError) as caught:
+        wire.submit()
+    assert caught.value.kind is ErrorKind.UNAVAILABLE
+    wire.status()
+    wire.submit()
+    wire.clock.now += SILENT_S + 0.1
+    with pytest.raises(RequestError):
+        wire.submit()
+
+
+def test_a_silent_scheduler_is_waited_for_but_not_for_ever() -> None:
+    wire = Wire()
+    box = wire.submit()
+    wire.pass_time(GIVE_UP_S - 1, heard=False)
+    assert not box.over
+    assert len(wire.sent) < GIVE_UP_S + 10  # nobody is there to be asked
+    wire.pass_time(2, heard=False)
+    assert box.failure is not None
+    assert box.failure.kind is ErrorKind.UNAVAILABLE
+
+
+def test_health() -> None:
+    wire = Wire(heard=False)
+    assert wire.link.unhealthy()
+    wire.status()
+    assert wire.link.unhealthy() == ""
+    wire.status(accepting=False)
+    assert "draining" in wire.link.unhealthy()
+    wire.status(replicas=[ReplicaStatus(replica=0, ready=False)])
+    assert wire.link.unhealthy()
+    stuck = ReplicaStatus(replica=0, ready=True, running=3, progress_age_s=100.0)
+    wire.status(replicas=[stuck])
+    assert "progress" in wire.link.unhealthy()
+    wire.status(replicas=[stuck, ReplicaStatus(replica=1, ready=True)])
+    assert wire.link.unhealthy() == ""
+    wire.clock.now += SILENT_S + 1
+    assert wire.link.unhealthy()
+    wire.status(version=PROTOCOL_VERSION + 1)
+    assert "version" in wire.link.unhealthy()
+
+
+def test_tallies_travel_with_the_heartbeat_or_a_scrape() -> None:
+    wire = Wire()
+    wire.link.tally(requests=1)
+    wire.link.tally(requests=1, failure="validation")
+    wire.link.beat()
+    assert wire.said(Tally) == [Tally(requests=2, failures={"validation": 1})]
+    wire.link.tally(failure="template")
+    assert wire.link.scrape(0.0) is None
+    assert [type(m) for m in wire.sent[-2:]] == [Tally, Scrape]
+
+
+def test_scrapes_are_matched_by_tag() -> None:
+    wire = Wire()
+
+    def answer(message: msgspec.Struct) -> None:
+        if isinstance(message, Scrape):
+            wire.link.receive(Scraped(tag_id=message.tag_id + 1, text=b"other"))
+            wire.link.receive(Scraped(tag_id=message.tag_id, text=b"ours"))
+
+    wire.link._send = answer  # type: ignore[method-assign]
+    assert wire.link.scrape(1.0) == b"ours"
+
+
+class _Scheduler:
+    """Scheduler and worker: each sequence gets 0, 1, 2 …; what is published may go astray.
+
+    The scheduler knows what its worker has made, and answers Missing.
+    """
+
+    def __init__(self, wire: Wire, length: int, chance: random.Random) -> None:
+        self.wire = wire
+        self.length = length
+        self.chance = chance
+        self.attempts: dict[int, int] = {}
+        self.made: dict[int, int] = {}
+        self.late: list[SequenceTokens] = []
+        self.answered = 0
+        self.epoch = 1
+
+    def schedule(self) -> None:
+        """Handle what the link has said since the last time."""
+        while self.answered < len(self.wire.sent):
+            message = self.wire.sent[self.answered]
+            self.answered += 1
+            if isinstance(message, Submit):
+                self.attempts[message.spec.id] = message.attempt
+                self.made[message.spec.id] = len(message.generated_ids)
+                self.wire.link.receive(Accepted(id=message.spec.id, attempt=message.attempt))
+            elif isinstance(message, Missing) and message.index < self.made[message.id]:
+                part = self.span(message.id, message.index, self.made[message.id])
+                self.wire.link.receive(Replay(items=[part]))
+
+    def work(self, sequence: int, *, lossy: bool) -> None:
+        """One step: up to three tokens, published, lost, or kept for later."""
+        made = self.made[sequence]
+        count = min(self.chance.randint(0, 3), self.length - made)
+        if count > 0:
+            self.made[sequence] = made + count
+            part = self.span(sequence, made, made + count)
+            fate = self.chance.random()
+            if not lossy or fate < 0.5:
+                self.wire.tokens(part)
+            if fate > 0.7:
+                self.late.append(part)
+        if self.late and self.chance.random() < 0.5:
+            self.wire.tokens(self.late.pop(self.chance.randrange(len(self.late))))
+
+    def trouble(self, sequences: list[int]) -> None:
+        """Now and then a worker or the scheduler is lost."""
+        if self.chance.random() < 0.05:
+            self.wire.link.receive(Recover(ids=sequences))
+        if self.chance.random() < 0.03:
+            self.epoch += 1
+
+    def span(self, sequence: int, first: int, end: int) -> SequenceTokens:
+        return SequenceTokens(
+            id=sequence,
+            attempt=self.attempts[sequence],
+            index=first,
+            ids=list(range(first, end)),
+            logprobs=[-1.0] * (end - first),
+            finish="length" if end == self.length else "",
+        )
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40))
+def test_random_loss_repetition_and_recovery_lose_nothing(seed: int, length: int) -> None:
+    """In the end every consumer has got 0, 1, 2 … once."""
+    wire = Wire()
+    other = _Scheduler(wire, length, random.Random(seed))
+    boxes = [wire.submit() for _ in range(2)]
+    got: dict[int, list[int]] = {box.spec.id: [] for box in boxes}
+    for turn in range(260):
+        troubled = turn < 60
+        other.schedule()
+        for box in boxes:
+            other.work(box.spec.id, lossy=troubled)
+        if troubled:
+            other.trouble(list(got))
+        wire.clock.now += 1.0
+        wire.status(epoch=other.epoch)
+        wire.link.beat()
+        for box in boxes:
+            got[box.spec.id] += [token for part in box.take() for token in part.ids]
+    for box in boxes:
+        assert got[box.spec.id] == list(range(length))
+        assert box.finish == "length"
+        assert box.ids == got[box.spec.id]

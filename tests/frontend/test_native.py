@@ -1,0 +1,509 @@
+"""The native routes: answers, events, headers and every violation of the contract's table."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.messages import Cancel, Delivered, Ended, Rejected, Submit, Tally
+from tests.frontend.fakes import Server, events, serve
+
+QUESTION = "hello wörld"
+
+
+@pytest.fixture
+def server(model_dir: Path) -> Server:
+    return serve(model_dir)
+
+
+def parameters(server: Server, **values: Any) -> dict[str, Any]:
+    """The body of the only Submit that these parameters lead to."""
+    answer = server.post("/generate", {"inputs": QUESTION, "parameters": values})
+    assert answer.status_code == 200, answer.text
+    return server.pipeline.of(Submit)[-1].spec
+
+
+def test_generate_without_details(server: Server) -> None:
+    answer = server.post("/generate", {"inputs": QUESTION, "parameters": {}, "unknown": 1})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json == {"generated_text": " hello world"}
+    server.pipeline.check_released(success=True)
+
+
+def test_details(server: Server) -> None:
+    answer = server.post("/generate", {"inputs": QUESTION, "parameters": {"details": True}})
+    details = answer.json["details"]
+    assert list(details) == ["finish_reason", "generated_tokens", "seed", "prefill", "tokens"]
+    assert details["finish_reason"] == "eos_token"
+    assert details["generated_tokens"] == 3
+    assert details["seed"] is None
+    assert details["prefill"] == []
+    assert [t["text"] for t in details["tokens"]] == [" hello", " world", "</s>"]
+    assert [t["special"] for t in details["tokens"]] == [False, False, True]
+    assert details["tokens"][0]["logprob"] == -0.5
+    assert list(details["tokens"][0]) == ["id", "text", "logprob", "special"]
+
+
+def test_top_tokens(server: Server) -> None:
+    answer = server.post(
+        "/generate", {"inputs": "a", "parameters": {"details": True, "top_n_tokens": 2}}
+    )
+    details = answer.json["details"]
+    assert len(details["top_tokens"]) == 3
+    first = details["top_tokens"][0]
+    assert [t["id"] for t in first] == [details["tokens"][0]["id"], details["tokens"][0]["id"] + 1]
+    assert set(first[0]) == {"id", "text", "logprob", "special"}
+
+
+def test_prefill_needs_the_server_flag(model_dir: Path) -> None:
+    body = {"inputs": "ab", "parameters": {"decoder_input_details": True}}
+    closed = serve(model_dir).post("/generate", body)
+    assert closed.json["details"]["prefill"] == []
+    server = serve(model_dir, enable_prefill_logprobs=True)
+    opened = server.post("/generate", body).json["details"]["prefill"]
+    assert [t["text"] for t in opened] == ["<s>", "a", "b"]
+    assert [t["logprob"] for t in opened] == [None, -1.0, -1.0]
+    assert server.pipeline.of(Submit)[0].spec.prefill_logprobs
+
+
+def test_best_of(server: Server) -> None:
+    body = {"inputs": "a", "parameters": {"best_of": 2, "do_sample": True, "details": True}}
+    details = server.post("/generate", body).json["details"]
+    assert len(details["best_of_sequences"]) == 1
+    assert next(iter(details["best_of_sequences"][0])) == "generated_text"
+    seeds = {details["seed"], details["best_of_sequences"][0]["seed"]}
+    assert len(seeds) == 2
+    assert None not in seeds
+    server.pipeline.check_released(success=True)
+
+
+def test_headers_of_an_answer(server: Server) -> None:
+    headers = server.post("/generate", {"inputs": QUESTION, "parameters": {}}).headers
+    assert headers["x-compute-type"] == "cpu"
+    assert headers["x-compute-characters"] == str(len(QUESTION))
+    assert headers["x-prompt-tokens"] == "9"
+    assert headers["x-generated-tokens"] == "3"
+    assert headers["x-queue-time"] == "250"
+    for name in ("total", "validation", "inference"):
+        assert headers[f"x-{name}-time"] == "0"
+    assert headers["x-time-per-token"] == "0"
+    assert float(headers["x-compute-time"]) == 0.0
+    assert headers["x-request-id"]
+
+
+def test_stream(server: Server) -> None:
+    answer = server.post("/generate_stream", {"inputs": QUESTION, "parameters": {"details": True}})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert answer.headers["x-compute-type"] == "cpu"
+    assert "x-total-time" not in answer.headers
+    found = events(answer.content)
+    assert [e["index"] for e in found] == [1, 2, 3]
+    assert list(found[0]) == ["index", "token", "generated_text", "details"]
+    assert [e["generated_text"] for e in found] == [None, None, " hello world"]
+    assert found[0]["details"] is None
+    assert found[-1]["details"] == {
+        "finish_reason": "eos_token",
+        "generated_tokens": 3,
+        "seed": None,
+        "input_length": 9,
+    }
+    server.pipeline.check_released(success=True)
+
+
+def test_stream_bytes(server: Server) -> None:
+    answer = server.post("/generate_stream", {"inputs": "a", "parameters": {"max_new_tokens": 1}})
+    token = server.pipeline.reply(None)[0]  # type: ignore[arg-type]
+    assert answer.content == (
+        b'data: {"index":1,"token":{"id":%d,"text":" hello","logprob":-0.5,"special":false},'
+        b'"generated_text":" hello","details":null}\n\n' % token
+    )
+
+
+def test_tokens_that_arrive_together_are_written_together(model_dir: Path) -> None:
+    server = serve(model_dir)
+    server.pipeline.per_message = 10
+    answer = server.client.simulate_post("/generate_stream", json={"inputs": "a", "parameters": {}})
+    assert len(events(answer.content)) == 3
+
+
+def test_root_answers_a_list(server: Server) -> None:
+    body = {"inputs": QUESTION, "parameters": {}}
+    assert server.post("/", body).json == [{"generated_text": QUESTION + " hello world"}]
+    answer = server.post("/", {**body, "stream": True})
+    assert events(answer.content)[-1]["generated_text"] == QUESTION + " hello world"
+
+
+@pytest.mark.parametrize(
+    ("tag", "asked", "full"),
+    [
+        (None, None, True),
+        ("text-generation", None, True),
+        ("text2text-generation", None, False),
+        ("text-generation", False, False),
+        ("other", True, True),
+    ],
+)
+def test_full_text_by_default(model_dir: Path, tag: Any, asked: Any, full: bool) -> None:
+    server = serve(model_dir, model_pipeline_tag=tag)
+    body = {"inputs": "a", "parameters": {"return_full_text": asked}}
+    (answer,) = server.post("/", body).json
+    assert answer["generated_text"] == ("a hello world" if full else " hello world")
+    plain = server.post("/generate", {"inputs": "a", "parameters": {}}).json
+    assert plain["generated_text"] == " hello world"
+
+
+def test_omitted_parameters_mean_sampling(server: Server) -> None:
+    server.post("/generate", {"inputs": "a"})
+    server.post("/generate", {"inputs": "a", "parameters": {}})
+    first, second = (message.spec.sampling for message in server.pipeline.of(Submit))
+    assert (first.do_sample, second.do_sample) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("given", "draws"),
+    [
+        ({}, False),
+        ({"do_sample": True}, True),
+        ({"temperature": 1.0}, False),
+        ({"temperature": 0.7}, True),
+        ({"temperature": 2}, True),
+        ({"top_k": 3}, True),
+        ({"top_p": 0.9}, True),
+        ({"typical_p": 0.9}, True),
+        ({"repetition_penalty": 1.2, "frequency_penalty": 0.1}, False),
+    ],
+)
+def test_when_sampling_is_on(server: Server, given: dict[str, Any], draws: bool) -> None:
+    spec = parameters(server, **given)
+    assert spec.sampling.do_sample is draws
+    if not draws:
+        assert spec.sampling.seed == 0
+
+
+def test_parameters_reach_the_worker(server: Server) -> None:
+    spec = parameters(
+        server,
+        temperature=0.5,
+        repetition_penalty=1.5,
+        frequency_penalty=-1,
+        top_k=7,
+        top_p=0.5,
+        typical_p=0.25,
+        seed=2**64 - 1,
+        top_n_tokens=3,
+        max_new_tokens=9,
+    )
+    sampling = spec.sampling
+    assert spec.max_new_tokens == 9
+    assert (sampling.temperature, sampling.top_k, sampling.top_p) == (0.5, 7, 0.5)
+    assert (sampling.typical_p, sampling.repetition_penalty) == (0.25, 1.5)
+    assert (sampling.frequency_penalty, sampling.seed) == (-1.0, 2**64 - 1)
+    assert sampling.top_n_tokens == 3
+    assert spec.stop_token_ids == server.services.tokenizer.stop_token_ids
+
+
+def test_explicit_nulls_and_harmless_values(server: Server) -> None:
+    nulls = dict.fromkeys(
+        [
+            "best_of", "temperature", "repetition_penalty", "frequency_penalty", "top_k", "top_p",
+            "typical_p", "max_new_tokens", "return_full_text", "truncate", "seed", "top_n_tokens",
+            "grammar", "adapter_id",
+        ]
+    )  # fmt: skip
+    assert parameters(server, **nulls, watermark=False, stop=[""])
+    assert parameters(server, best_of=0)
+
+
+V = "Input validation error: "
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"best_of": 3, "do_sample": True}, "`best_of` must be > 0 and <= 2. Given: 3"),
+        ({"best_of": 2}, "`best_of` > 1 needs sampling"),
+        ({"temperature": 0}, "`temperature` must be strictly positive"),
+        ({"temperature": -1.0}, "`temperature` must be strictly positive"),
+        ({"temperature": 1e-60}, "`temperature` must be strictly positive"),
+        ({"temperature": 1e60}, "`temperature` is out of range"),
+        ({"repetition_penalty": 0.0}, "`repetition_penalty` must be strictly positive"),
+        ({"frequency_penalty": 2.1}, "`frequency_penalty` must be >= -2.0 and <= 2.0"),
+        ({"frequency_penalty": -2.1}, "`frequency_penalty` must be >= -2.0 and <= 2.0"),
+        ({"top_p": 0}, "`top_p` must be > 0.0 and < 1.0"),
+        ({"top_p": 1.0}, "`top_p` must be > 0.0 and < 1.0"),
+        ({"typical_p": 1}, "`typical_p` must be > 0.0 and < 1.0"),
+        ({"top_k": 0}, "`top_k` must be strictly positive"),
+        ({"top_k": -5}, "`top_k` must be strictly positive"),
+        ({"max_new_tokens": 0}, "`max_new_tokens` must be strictly positive"),
+        ({"stop": ["a"] * 5}, "`stop` supports up to 4 stop sequences. Given: 5"),
+        ({"best_of": 2, "do_sample": True, "seed": 1}, "`seed` must not be set"),
+        ({"top_n_tokens": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
+        ({"truncate": 0}, "`truncate` must be strictly positive"),
+        ({"truncate": 1025}, "`truncate` must be strictly positive and <= 1024. Given: 1025"),
+        ({"watermark": True}, "`watermark` is not supported yet"),
+        ({"grammar": {"type": "json", "value": {}}}, "`grammar` is not supported yet"),
+        ({"adapter_id": "x"}, "`adapter_id` is not supported yet"),
+    ],
+)
+def test_violations(server: Server, given: dict[str, Any], text: str) -> None:
+    body = {"inputs": "a", "parameters": given}
+    answer = server.post("/generate", body)
+    assert answer.status_code == 422
+    assert answer.json["error"].startswith(V + text)
+    assert answer.json["error_type"] == "validation"
+    assert list(answer.json) == ["error", "error_type"]
+    assert "x-compute-type" not in answer.headers
+    assert not server.pipeline.of(Submit)
+    if "best_of" not in given:
+        streamed = server.post("/generate_stream", body)
+        assert streamed.status_code == 200
+        assert events(streamed.content) == [answer.json]
+
+
+def test_best_of_may_be_forbidden(model_dir: Path) -> None:
+    server = serve(model_dir, max_best_of=1)
+    body = {"inputs": "a", "parameters": {"best_of": 2, "do_sample": True}}
+    assert "not allowed" in server.post("/generate", body).json["error"]
+
+
+@pytest.mark.parametrize("best_of", [0, 2, 3])
+def test_stream_only_checks_come_first(server: Server, best_of: int) -> None:
+    given = {"best_of": best_of, "decoder_input_details": True, "temperature": 0}
+    (event,) = events(server.post("/generate_stream", {"inputs": "", "parameters": given}).content)
+    assert "`best_of` must be 1" in event["error"]
+    del given["best_of"]
+    (event,) = events(server.post("/", {"inputs": "", "stream": True, "parameters": given}).content)
+    assert "`decoder_input_details`" in event["error"]
+
+
+ORDER: list[tuple[dict[str, Any], str]] = [
+    ({"best_of": 9}, "`best_of` must be"),
+    ({"temperature": 0}, "`temperature`"),
+    ({"repetition_penalty": 0}, "`repetition_penalty`"),
+    ({"frequency_penalty": 9}, "`frequency_penalty`"),
+    ({"top_p": 9}, "`top_p`"),
+    ({"typical_p": 9}, "`typical_p`"),
+    ({"top_k": 0}, "`top_k`"),
+    ({"max_new_tokens": 0}, "`max_new_tokens`"),
+    ({"stop": ["a"] * 9}, "`stop`"),
+    ({"top_n_tokens": 9}, "`top_n_tokens`"),
+    ({}, "`inputs` cannot be empty"),
+]
+
+
+@pytest.mark.parametrize("first", range(len(ORDER)))
+def test_order_of_checks(server: Server, first: int) -> None:
+    given = {}
+    for values, _ in ORDER[first:]:
+        given.update(values)
+    answer = server.post("/generate", {"inputs": "", "parameters": {**given, "truncate": 0}})
+    assert answer.json["error"].startswith(V + ORDER[first][1])
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"inputs": 3}, "`$.inputs`"),
+        ({"inputs": None}, "`$.inputs`"),
+        ({}, "`inputs`"),
+        ([], "object"),
+        ("text", "object"),
+        ({"inputs": "a", "parameters": None}, "`$.parameters`"),
+        ({"inputs": "a", "parameters": []}, "`$.parameters`"),
+        ({"inputs": "a", "parameters": {"do_sample": None}}, "`$.parameters.do_sample`"),
+        ({"inputs": "a", "parameters": {"do_sample": 1}}, "`$.parameters.do_sample`"),
+        ({"inputs": "a", "parameters": {"stop": None}}, "`$.parameters.stop`"),
+        ({"inputs": "a", "parameters": {"stop": "x"}}, "`$.parameters.stop`"),
+        ({"inputs": "a", "parameters": {"stop": [1]}}, "`$.parameters.stop[0]`"),
+        ({"inputs": "a", "parameters": {"watermark": None}}, "`$.parameters.watermark`"),
+        ({"inputs": "a", "parameters": {"details": None}}, "`$.parameters.details`"),
+        (
+            {"inputs": "a", "parameters": {"decoder_input_details": None}},
+            "`$.parameters.decoder_input_details`",
+        ),
+        ({"inputs": "a", "parameters": {"max_new_tokens": 20.0}}, "max_new_tokens`"),
+        ({"inputs": "a", "parameters": {"max_new_tokens": "20"}}, "max_new_tokens`"),
+        ({"inputs": "a", "parameters": {"max_new_tokens": -1}}, "max_new_tokens`"),
+        ({"inputs": "a", "parameters": {"max_new_tokens": 2**32}}, "max_new_tokens`"),
+        ({"inputs": "a", "parameters": {"seed": -1}}, "seed`"),
+        ({"inputs": "a", "parameters": {"seed": 2**64}}, "seed`"),
+        ({"inputs": "a", "parameters": {"top_k": 2**31}}, "top_k`"),
+        ({"inputs": "a", "parameters": {"temperature": "1"}}, "temperature`"),
+        ({"inputs": "a", "parameters": {"temperature": True}}, "temperature`"),
+        ({"inputs": "a", "parameters": {"grammar": "x"}}, "grammar`"),
+        ({"inputs": "a", "parameters": {"adapter_id": 3}}, "adapter_id`"),
+        ({"inputs": "a", "stream": None}, "`$.stream`"),
+        ({"inputs": "a", "stream": "yes"}, "`$.stream`"),
+    ],
+)
+@pytest.mark.parametrize("route", ["/", "/generate", "/generate_stream", "/tokenize"])
+def test_wrong_types(server: Server, body: Any, path: str, route: str) -> None:
+    answer = server.post(route, body)
+    if isinstance(body, dict) and "stream" in body and route != "/":
+        assert answer.status_code == 200  # an unknown key there
+        return
+    assert answer.status_code == 422
+    assert answer.json["error_type"] == "validation"
+    assert path in answer.json["error"]
+
+
+def test_integers_may_stand_for_floats(server: Server) -> None:
+    assert parameters(server, temperature=2, repetition_penalty=1).sampling.temperature == 2.0
+
+
+class TestBudget:
+    """Section 2.2 with the corrected ends; the prompt ``hello`` × n has n + 1 tokens."""
+
+    @pytest.fixture
+    def server(self, model_dir: Path) -> Server:
+        return serve(model_dir, max_input_tokens=20, max_total_tokens=30)
+
+    def ask(self, server: Server, tokens: int, **given: Any) -> Any:
+        inputs = "hello" + " hello" * (tokens - 2)
+        return server.post("/generate", {"inputs": inputs, "parameters": given})
+
+    def room(self, server: Server) -> int:
+        return server.pipeline.of(Submit)[-1].spec.max_new_tokens
+
+    def test_null_fills_the_context(self, server: Server) -> None:
+        assert self.ask(server, 10).status_code == 200
+        assert self.room(server) == 20
+
+    def test_given_is_exact(self, server: Server) -> None:
+        assert self.ask(server, 10, max_new_tokens=20).status_code == 200
+        assert self.room(server) == 20
+
+    def test_given_beyond_the_context(self, server: Server) -> None:
+        answer = self.ask(server, 10, max_new_tokens=21)
+        assert answer.status_code == 422
+        assert answer.json["error"] == (
+            V + "`inputs` tokens + `max_new_tokens` must be <= 30. "
+            "Given: 10 `inputs` tokens and 21 `max_new_tokens`"
+        )
+
+    def test_too_long_input(self, server: Server) -> None:
+        answer = self.ask(server, 21, max_new_tokens=1)
+        assert answer.json["error"] == V + "`inputs` must have at most 20 tokens. Given: 21"
+
+    def test_far_too_long_input_reports_the_sum(self, server: Server) -> None:
+        assert "must be <= 30" in self.ask(server, 40).json["error"]
+
+    def test_truncation_keeps_the_end(self, server: Server) -> None:
+        assert self.ask(server, 40, truncate=5).status_code == 200
+        spec = server.pipeline.of(Submit)[-1].spec
+        assert len(spec.prompt_ids) == 5
+        assert spec.max_new_tokens == 25
+        assert len(set(spec.prompt_ids)) == 1
+
+    def test_large_numbers_are_cut(self, model_dir: Path) -> None:
+        server = serve(model_dir, max_input_tokens=1024, max_total_tokens=2048)
+        assert self.ask(server, 10, max_new_tokens=100_000).status_code == 200
+        assert self.room(server) == 2038
+
+
+def test_overload(server: Server) -> None:
+    server.pipeline.answer = lambda submit: [
+        Rejected(id=submit.spec.id, attempt=0, reason="overloaded", retry_after_s=2.1)
+    ]
+    body = {"inputs": "a", "parameters": {}}
+    answer = server.post("/generate", body)
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "3"
+    assert answer.json == {"error": "Model is overloaded", "error_type": "overloaded"}
+    streamed = server.post("/generate_stream", body)
+    assert streamed.status_code == 200
+    assert streamed.headers["content-type"] == "text/event-stream"
+    assert streamed.content == (
+        b'data: {"error":"Model is overloaded","error_type":"overloaded"}\n\n'
+    )
+    server.pipeline.check_released(success=False)
+    assert not server.pipeline.of(Cancel)
+
+
+def test_failure_during_generation(server: Server) -> None:
+    server.pipeline.answer = lambda submit: [
+        Ended(id=submit.spec.id, attempt=0, reason="failed", message="out of luck")
+    ]
+    answer = server.post("/generate", {"inputs": "a", "parameters": {}})
+    assert answer.status_code == 424
+    assert answer.json == {
+        "error": "Request failed during generation: out of luck",
+        "error_type": "generation",
+    }
+    server.pipeline.check_released(success=False)
+
+
+def test_no_scheduler(server: Server) -> None:
+    server.pipeline.clock.now += 60  # type: ignore[attr-defined]
+    body = {"inputs": "a", "parameters": {}}
+    answer = server.post("/generate", body)
+    assert answer.status_code == 503
+    assert answer.json["error_type"] == "unavailable"
+    (event,) = events(server.post("/generate_stream", body).content)
+    assert event["error_type"] == "unavailable"
+
+
+def test_timeout_header(server: Server) -> None:
+    headers = {"X-Request-Timeout": "2.5"}
+    server.post("/generate", {"inputs": "a", "parameters": {}}, headers=headers)
+    assert server.pipeline.of(Submit)[-1].timeout_s == 2.5
+    for bad in ("x", "0", "-1", "nan", "inf"):
+        answer = server.post("/generate", {"inputs": "a"}, headers={"X-Request-Timeout": bad})
+        assert answer.status_code == 422
+
+
+def test_requests_and_failures_are_tallied(server: Server) -> None:
+    def tallied() -> Tally:
+        server.pipeline.link.flush()
+        return server.pipeline.of(Tally)[-1]
+
+    server.post("/generate", {"inputs": ""})
+    server.post("/generate_stream", {"inputs": ""})
+    server.post("/generate", {"inputs": "a"})
+    server.get("/nothing")
+    assert tallied() == Tally(requests=3, failures={"validation": 2})
+    assert len(server.pipeline.of(Delivered)) == 1
+    server.post("/generate", {"inputs": "a", "parameters": {"best_of": 2, "do_sample": True}})
+    assert tallied() == Tally(requests=2)
+    server.post("/v1/completions", {"prompt": ["a", "b"]})
+    assert tallied() == Tally(requests=3)
+    server.post("/v1/completions", {"prompt": [], "stream": True})
+    assert tallied() == Tally(requests=1, failures={"validation": 1})
+    server.pipeline.answer = lambda submit: [
+        Rejected(id=submit.spec.id, attempt=0, reason="overloaded")
+    ]
+    server.post("/generate", {"inputs": "a"})
+    server.post("/v1/completions", {"prompt": "a", "stream": True})
+    assert tallied() == Tally(requests=3, failures={"overloaded": 2})
+    server.pipeline.answer = lambda submit: [
+        Ended(id=submit.spec.id, attempt=0, reason="failed", message="broken")
+    ]
+    server.post("/generate_stream", {"inputs": "a"})
+    assert tallied() == Tally(requests=1, failures={"generation": 1})
+
+
+def test_tokenize(server: Server) -> None:
+    text = "hello wörld"
+    answer = server.post("/tokenize", {"inputs": text})
+    assert answer.status_code == 200
+    tokens = answer.json
+    assert tokens[0] == {"id": server.services.tokenizer.encode("", add_special_tokens=True)[0],
+                         "text": "", "start": 0, "stop": 0}  # fmt: skip
+    encoded = text.encode()
+    for token in tokens[1:]:
+        assert token["text"] == encoded[token["start"] : token["stop"]].decode(errors="replace")
+    assert server.post("/tokenize", {"inputs": ""}).status_code == 200
+    large = server.post("/tokenize", {"inputs": "hello " * 2000})
+    assert len(large.json) > 2000
+
+
+def test_large_inputs_go_through_the_threads(model_dir: Path) -> None:
+    server = serve(model_dir, max_input_tokens=9000, max_total_tokens=10_000)
+    body = {"inputs": "hello" + " hello" * 4000, "parameters": {"max_new_tokens": 1}}
+    answer = server.post("/generate", body)
+    assert answer.status_code == 200
+    assert answer.headers["x-prompt-tokens"] == "4002"

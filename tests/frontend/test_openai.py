@@ -1,0 +1,421 @@
+"""The OpenAI routes: answers, chunks, lenience, and what is refused by name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.messages import Accepted, Ended, Rejected, Submit
+from tests.frontend.fakes import Server, events, serve
+
+MESSAGES = [{"role": "user", "content": "hello"}]
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+
+
+@pytest.fixture
+def server(model_dir: Path) -> Server:
+    return serve(model_dir)
+
+
+def prompt(server: Server) -> str:
+    """The text of the latest prompt."""
+    spec = server.pipeline.of(Submit)[-1].spec
+    return server.services.tokenizer.decode(spec.prompt_ids, skip_special_tokens=False)
+
+
+def chat(server: Server, **fields: Any) -> Any:
+    return server.post(CHAT, {"messages": MESSAGES, **fields})
+
+
+def test_chat(server: Server) -> None:
+    answer = chat(server, model="tgi")
+    assert answer.status_code == 200
+    body = answer.json
+    assert body["id"].startswith("chatcmpl-")
+    assert body["object"] == "chat.completion"
+    assert body["created"] == 1_700_000_000
+    assert body["model"] == "org/model"
+    assert body["system_fingerprint"] == "1.2.3-native"
+    assert body["choices"] == [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": " hello world"},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ]
+    tokens = len(server.pipeline.of(Submit)[0].spec.prompt_ids)
+    assert body["usage"] == {
+        "prompt_tokens": tokens,
+        "completion_tokens": 3,
+        "total_tokens": tokens + 3,
+    }
+    assert prompt(server) == "<|user|>hello\n<|assistant|>"
+    assert answer.headers["x-compute-characters"] == str(len(prompt(server)))
+    assert "x-compute-time" in answer.headers
+    assert chat(server).json["id"] != body["id"]
+    server.pipeline.check_released(success=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "echoed"),
+    [(None, "org/model"), ("tgi", "org/model"), ("dummy", "dummy"), ("gpt-4", "gpt-4")],
+)
+def test_any_model_name_is_accepted(server: Server, model: Any, echoed: str) -> None:
+    assert chat(server, model=model).json["model"] == echoed
+    answer = server.post(COMPLETIONS, {"prompt": "a", "model": model})
+    assert answer.json["model"] == "org/model"
+
+
+def test_chat_stream(server: Server) -> None:
+    answer = chat(server, stream=True, stream_options={"include_usage": True})
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert answer.headers["x-compute-type"] == "cpu"
+    *chunks, usage, done = events(answer.content)
+    assert done == "[DONE]"
+    assert usage["choices"] == []
+    assert usage["usage"]["completion_tokens"] == 3
+    assert [c["choices"][0]["delta"] for c in chunks] == [
+        {"role": "assistant", "content": text} for text in (" hello", " world", "")
+    ]
+    assert [c["choices"][0]["finish_reason"] for c in chunks] == [None, None, "stop"]
+    assert all(c["usage"] is None for c in chunks)
+    assert {c["object"] for c in chunks} == {"chat.completion.chunk"}
+    assert len({c["id"] for c in chunks}) == 1
+    assert answer.content.endswith(b"\n\ndata: [DONE]\n\n")
+    server.pipeline.check_released(success=True)
+
+
+def test_chat_stream_without_usage(server: Server) -> None:
+    found = events(chat(server, stream=True, stream_options=None).content)
+    assert all(c["choices"] for c in found[:-1])
+    assert "usage" in found[0]
+
+
+def test_chat_stops(model_dir: Path) -> None:
+    server = serve(model_dir, "ab stop here")
+    for stop in ("stop", ["stop"], ["xx", "stop"]):
+        (choice,) = chat(server, stop=stop).json["choices"]
+        assert choice["message"]["content"] == "ab "
+        assert choice["finish_reason"] == "stop"
+        found = events(chat(server, stop=stop, stream=True).content)[:-1]
+        deltas = [c["choices"][0]["delta"]["content"] for c in found]
+        assert "".join(deltas) == "ab "
+        assert found[-1]["choices"][0]["finish_reason"] == "stop"
+    (choice,) = chat(server, max_tokens=2).json["choices"]
+    assert choice["finish_reason"] == "length"
+    server.pipeline.check_released(success=True)
+
+
+def test_chat_holds_back_what_may_become_a_stop_string(model_dir: Path) -> None:
+    server = serve(model_dir, "abcd")
+    found = events(chat(server, stop=["bx", "cq"], stream=True).content)[:-1]
+    assert [c["choices"][0]["delta"]["content"] for c in found] == ["a", "", "b", "cd", ""]
+
+
+def test_chat_logprobs(server: Server) -> None:
+    (choice,) = chat(server, logprobs=True, top_logprobs=2).json["choices"]
+    content = choice["logprobs"]["content"]
+    assert [c["token"] for c in content] == [" hello", " world", "</s>"]
+    assert content[0]["bytes"] == list(b" hello")
+    assert content[0]["logprob"] == -0.5
+    assert [t["logprob"] for t in content[0]["top_logprobs"]] == [-0.5, -1.5]
+    found = events(chat(server, logprobs=True, stream=True).content)[:-1]
+    assert [len(c["choices"][0]["logprobs"]["content"]) for c in found] == [1, 1, 1]
+    assert found[0]["choices"][0]["logprobs"]["content"][0]["top_logprobs"] == []
+    assert chat(server, top_logprobs=2).json["choices"][0]["logprobs"] is None
+
+
+def test_resolved_sampling(server: Server) -> None:
+    def sampling(**fields: Any) -> Any:
+        assert chat(server, **fields).status_code == 200
+        return server.pipeline.of(Submit)[-1].spec.sampling
+
+    assert sampling().do_sample
+    assert sampling(temperature=1.0).do_sample
+    greedy = sampling(temperature=0, top_p=0.5, top_k=3, seed=4)
+    assert (greedy.do_sample, greedy.top_p, greedy.top_k, greedy.seed) == (False, 1.0, 0, 0)
+    drawn = sampling(temperature=0.5, top_p=1, top_k=-1, seed=11)
+    assert (drawn.temperature, drawn.top_p, drawn.top_k, drawn.seed) == (0.5, 1.0, 0, 11)
+    penalties = sampling(frequency_penalty=0.5, presence_penalty=-1, repetition_penalty=1.1)
+    assert penalties.output_frequency_penalty == 0.5
+    assert penalties.output_presence_penalty == -1.0
+    assert penalties.repetition_penalty == 1.1
+    assert penalties.frequency_penalty == 0.0
+    assert sampling(logit_bias={"3": -100, "4": 5}).logit_bias == {3: -100.0, 4: 5.0}
+    assert sampling(min_tokens=2, max_tokens=5).min_new_tokens == 2
+
+
+def test_token_limits(server: Server) -> None:
+    def limit(**fields: Any) -> int:
+        assert chat(server, **fields).status_code == 200
+        return server.pipeline.of(Submit)[-1].spec.max_new_tokens
+
+    length = limit() and len(server.pipeline.of(Submit)[-1].spec.prompt_ids)
+    assert limit() == 2048 - length
+    assert limit(max_tokens=7) == 7
+    assert limit(max_completion_tokens=8) == 8
+    assert limit(max_tokens=7, max_completion_tokens=8) == 8
+
+
+def test_ignore_eos(server: Server) -> None:
+    assert chat(server, ignore_eos=True).status_code == 200
+    assert server.pipeline.of(Submit)[-1].spec.stop_token_ids == []
+
+
+def test_messages(server: Server) -> None:
+    parts = [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]
+    assert chat(server, messages=[{"role": "user", "content": parts}]).status_code == 200
+    assert prompt(server) == "<|user|>hello\n<|assistant|>"
+    conversation = [
+        {"role": "user", "content": "hello", "name": None, "tool_calls": None},
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {"id": "0", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            ],
+        },
+        {"role": "tool", "tool_call_id": "0", "content": "here"},
+    ]
+    assert chat(server, messages=conversation).status_code == 200
+    assert prompt(server) == "<|user|>hello\n<|assistant|>\n<|tool|>here\n<|assistant|>"
+
+
+def test_an_assistant_message_at_the_end_is_continued(server: Server) -> None:
+    messages = [*MESSAGES, {"role": "assistant", "content": "Paris"}]
+    assert chat(server, messages=messages).status_code == 200
+    assert prompt(server) == "<|user|>hello\n<|assistant|>Paris"
+
+
+def test_no_template(model_dir: Path) -> None:
+    server = serve(model_dir, template=False)
+    for stream in (False, True):
+        answer = chat(server, stream=stream)
+        assert answer.status_code == 422
+        assert answer.json["error_type"] == "template_error"
+        assert answer.json["error"]["message"].startswith("Template error: ")
+
+
+HARMLESS = {
+    "n": 1, "user": "me", "parallel_tool_calls": True, "service_tier": "auto", "metadata": {},
+    "store": False, "echo": False, "best_of": 1, "tools": [], "tool_choice": None,
+    "response_format": {"type": "text"}, "top_p": 1, "logit_bias": {}, "stop": None,
+    "stream_options": None, "logprobs": None, "tool_prompt": "x", "seed": None,
+    "repetition_penalty": None, "frequency_penalty": None, "presence_penalty": 0,
+    "stream": None, "max_tokens": None, "modalities": ["text"], "functions": None,
+}  # fmt: skip
+
+
+def test_harmless_fields_are_accepted(server: Server) -> None:
+    assert chat(server, **HARMLESS).status_code == 200
+    for name, value in HARMLESS.items():
+        assert chat(server, **{name: value}).status_code == 200, name
+
+
+REFUSED = [
+    ("n", 2),
+    ("best_of", 2),
+    ("echo", True),
+    ("functions", [{}]),
+    ("tools", [{"type": "function", "function": {"name": "f"}}]),
+    ("response_format", {"type": "json_object"}),
+    ("response_format", {"type": "json_schema", "json_schema": {}}),
+    ("audio", {}),
+    ("min_p", 0.1),
+    ("guided_json", {}),
+    ("temperature", -1),
+    ("top_p", 0),
+    ("top_p", 1.5),
+    ("top_k", -2),
+    ("frequency_penalty", 3),
+    ("presence_penalty", -3),
+    ("repetition_penalty", 0),
+    ("max_tokens", 0),
+    ("max_completion_tokens", 0),
+    ("stop", ["a"] * 5),
+    ("top_logprobs", 9),
+    ("min_tokens", 5000),
+    ("logit_bias", [1.0]),
+    ("logit_bias", {"x": 1}),
+    ("logit_bias", {"-1": 1}),
+    ("logit_bias", {"99999": 1}),
+    ("logit_bias", {"1": 101}),
+    ("max_tokens", 20.0),
+    ("max_tokens", "3"),
+    ("seed", -1),
+    ("stop", 3),
+    ("logprobs", 1),
+    ("messages", []),
+    ("messages", "x"),
+    ("messages", [{"content": "x"}]),
+    ("messages", [{"role": "user"}]),
+    ("messages", [{"role": "user", "content": None}]),
+    ("messages", [{"role": "user", "content": 3}]),
+    ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
+    ("chat_template_kwargs", {"messages": []}),
+    ("chat_template", "x"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED)
+@pytest.mark.parametrize("stream", [False, True])
+def test_refused_fields_are_named(server: Server, name: str, value: Any, stream: bool) -> None:
+    answer = chat(server, **{name: value, "stream": stream})
+    assert answer.status_code == 422
+    body = answer.json
+    assert list(body) == ["error", "error_type"]
+    assert body["error_type"] == "validation"
+    assert name.removesuffix("_completion_tokens") in body["error"]["message"]
+    assert body["error"]["type"] == "invalid_request_error"
+    assert body["error"]["code"] == "validation"
+    assert body["error"]["http_status_code"] == 422
+    assert not server.pipeline.of(Submit)
+
+
+def test_tools_that_are_not_to_be_used(server: Server) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    assert chat(server, tools=tools, tool_choice="none").status_code == 200
+
+
+def test_completion(server: Server) -> None:
+    answer = server.post(COMPLETIONS, {"prompt": "hello", "temperature": 0})
+    body = answer.json
+    assert body["id"].startswith("cmpl-")
+    assert body["object"] == "text_completion"
+    assert body["choices"] == [
+        {"index": 0, "text": " hello world", "logprobs": None, "finish_reason": "stop"}
+    ]
+    assert body["usage"] == {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
+    assert prompt(server) == "<s>hello"
+    assert "x-compute-time" not in answer.headers
+    assert answer.headers["x-generated-tokens"] == "3"
+
+
+def test_completion_of_several_prompts(server: Server) -> None:
+    answer = server.post(COMPLETIONS, {"prompt": ["a", "b", "hello", "d"], "max_tokens": 1})
+    body = answer.json
+    assert [c["index"] for c in body["choices"]] == [0, 1, 2, 3]
+    assert {c["text"] for c in body["choices"]} == {" hello"}
+    assert body["usage"] == {"prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12}
+    assert answer.headers["x-compute-characters"] == "8"
+    assert answer.headers["x-queue-time"] == "1000"
+    assert answer.headers["x-prompt-tokens"] == "8"
+    server.pipeline.check_released(success=True)
+
+
+def test_too_many_prompts_and_suffix(server: Server) -> None:
+    answer = server.post(COMPLETIONS, {"prompt": ["a"] * 5})
+    assert answer.status_code == 422
+    assert answer.json["error_type"] == "batch size exceeded"
+    answer = server.post(COMPLETIONS, {"prompt": ["a"] * 5, "suffix": "x"})
+    assert answer.status_code == 422
+    assert answer.json["error_type"] == "suffix not supported"
+
+
+def test_completion_of_token_ids(server: Server) -> None:
+    ids = server.services.tokenizer.encode("hello", add_special_tokens=True)
+    for given, count in ((ids, 1), ([ids, ids], 2)):
+        answer = server.post(COMPLETIONS, {"prompt": given})
+        assert len(answer.json["choices"]) == count
+        assert prompt(server) == "<s>hello"
+    for bad in ([10**6], [-1], [[]], [True]):
+        assert server.post(COMPLETIONS, {"prompt": bad}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "given", [None, 3, {}, [], "", [""], [["x"]], [1.5], ["a", 3], [None], {"a": 1}]
+)
+def test_bad_prompts(server: Server, given: Any) -> None:
+    answer = server.post(COMPLETIONS, {"prompt": given})
+    assert answer.status_code == 422
+    assert "prompt" in answer.json["error"]["message"]
+
+
+def test_completion_stream(server: Server) -> None:
+    body = {"prompt": ["a", "b"], "stream": True, "max_tokens": 2}
+    *chunks, done = events(server.post(COMPLETIONS, body).content)
+    assert done == "[DONE]"
+    for index in (0, 1):
+        own = [c for c in chunks if c["choices"][0]["index"] == index]
+        assert [c["choices"][0]["text"] for c in own] == [" hello", " world"]
+        assert [c["choices"][0]["finish_reason"] for c in own] == [None, "length"]
+        assert "usage" not in own[0]
+        assert own[-1]["usage"]["completion_tokens"] == 2
+    body["stream_options"] = {"include_usage": True}
+    *chunks, usage, _ = events(server.post(COMPLETIONS, body).content)
+    assert all(c["usage"] is None for c in chunks)
+    assert usage["usage"]["completion_tokens"] == 4
+
+
+def test_special_tokens_are_not_shown_in_completions(model_dir: Path) -> None:
+    server = serve(model_dir, "a<|call|>b")
+    body = {"prompt": "a", "stream": True}
+    *chunks, _ = events(server.post(COMPLETIONS, body).content)
+    assert "".join(c["choices"][0]["text"] for c in chunks) == "ab"
+
+
+def test_overload_is_a_status_also_on_streams(server: Server) -> None:
+    server.pipeline.answer = lambda submit: [
+        Rejected(id=submit.spec.id, attempt=0, reason="overloaded", retry_after_s=0.2)
+    ]
+    for stream in (False, True):
+        answer = chat(server, stream=stream)
+        assert answer.status_code == 429
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json["error"]["message"] == "Model is overloaded"
+        assert answer.json["error"]["type"] == "rate_limit_error"
+        assert answer.json["error_type"] == "overloaded"
+
+
+def test_failure_in_a_stream_is_an_event(server: Server) -> None:
+    server.pipeline.answer = lambda submit: [
+        Accepted(id=submit.spec.id, attempt=0),
+    ]
+    client_body = {"messages": MESSAGES, "stream": True}
+
+    def fail(submit: Submit) -> list[Any]:
+        import gevent
+
+        ended = Ended(id=submit.spec.id, attempt=0, reason="failed", message="broken")
+        gevent.spawn_later(0.01, server.pipeline.link.receive, ended)
+        return [Accepted(id=submit.spec.id, attempt=0)]
+
+    server.pipeline.answer = fail
+    answer = server.post(CHAT, client_body)
+    assert answer.status_code == 200
+    assert answer.content.startswith(b'data: {"error":{"message":"Request failed')
+    event, done = events(answer.content)
+    assert event["error"]["http_status_code"] == 424
+    assert event["error_type"] == "generation"
+    assert done == "[DONE]"
+    server.pipeline.check_released(success=False)
+
+
+def test_one_failing_prompt_leaves_the_others(server: Server) -> None:
+    def fail(submit: Submit) -> list[Any] | None:
+        if submit.spec.id & 0xFF != 1:
+            return None
+        import gevent
+
+        ended = Ended(id=submit.spec.id, attempt=0, reason="failed", message="broken")
+        gevent.spawn_later(0.001, server.pipeline.link.receive, ended)
+        return [Accepted(id=submit.spec.id, attempt=0)]
+
+    server.pipeline.answer = fail
+    server.pipeline.pause_s = 0.005
+    *chunks, done = events(server.post(COMPLETIONS, {"prompt": ["a", "b"], "stream": True}).content)
+    errors = [c for c in chunks if "error" in c]
+    assert len(errors) == 1
+    texts = [c["choices"][0]["text"] for c in chunks if "choices" in c]
+    assert "".join(texts) == " hello world"
+    assert done == "[DONE]"
+    server.pipeline.check_released()
+
+
+def test_models(server: Server) -> None:
+    listed = server.get("/v1/models").json
+    model = {"id": "org/model", "object": "model", "created": 0, "owned_by": "org/model"}
+    assert listed == {"object": "list", "data": [model]}
+    assert server.get("/v1/models/org/model").json == model
+    assert server.get("/v1/models/other").status_code == 404
