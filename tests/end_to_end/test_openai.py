@@ -1,0 +1,68 @@
+"""The OpenAI routes of a running server."""
+
+from tests.end_to_end.harness import Server
+
+QUESTION = {"role": "user", "content": "What is the capital of France?"}
+
+
+def chat(server: Server, **fields: object) -> dict:
+    body = {"model": "tgi", "messages": [QUESTION], "temperature": 0, "max_tokens": 40, **fields}
+    answer = server.post("/v1/chat/completions", body)
+    assert answer.status == 200, answer.body
+    return answer.json()
+
+
+def test_chat_knows_paris(server: Server) -> None:
+    answer = chat(server)
+    (choice,) = answer["choices"]
+    assert "Paris" in choice["message"]["content"]
+    assert choice["finish_reason"] == "stop"
+    usage = answer["usage"]
+    assert usage["prompt_tokens"] + usage["completion_tokens"] == usage["total_tokens"]
+    assert answer["object"] == "chat.completion"
+
+
+def test_chat_stream(server: Server) -> None:
+    whole = chat(server)["choices"][0]["message"]["content"]
+    body = {
+        "model": "dummy",
+        "messages": [QUESTION],
+        "temperature": 0,
+        "max_tokens": 40,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    events = server.post("/v1/chat/completions", body).events()
+    assert events[-1] == "[DONE]"
+    assert events[-2]["choices"] == []
+    assert events[-2]["usage"]["completion_tokens"] > 0
+    chunks = events[:-2]
+    assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks) == whole
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    assert len({c["id"] for c in chunks}) == 1
+
+
+def test_completions_list_and_stream(server: Server) -> None:
+    prompts = ["The capital of France is", "The capital of Italy is"]
+    body = {"model": "tgi", "prompt": prompts, "temperature": 0, "max_tokens": 6}
+    whole = server.post("/v1/completions", body).json()
+    texts = {choice["index"]: choice["text"] for choice in whole["choices"]}
+    assert "Paris" in texts[0]
+    assert "Rome" in texts[1]
+    events = server.post("/v1/completions", {**body, "stream": True}).events()
+    assert events[-1] == "[DONE]"
+    for index in (0, 1):
+        pieces = [
+            choice["text"]
+            for event in events[:-1]
+            for choice in event["choices"]
+            if choice["index"] == index
+        ]
+        assert "".join(pieces).startswith(texts[index])
+
+
+def test_unsupported_fields_are_named(server: Server) -> None:
+    for field, value in (("n", 2), ("response_format", {"type": "json_object"})):
+        answer = server.post("/v1/chat/completions", {"messages": [QUESTION], field: value})
+        assert answer.status == 422
+        assert field in answer.body.decode()

@@ -1,0 +1,65 @@
+"""Two replicas with little KV room: sharing, preemption, and the loss of a worker."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.end_to_end.harness import Server, running, together
+from tests.end_to_end.reference import Reference
+
+PROMPTS = [f"Question {i}: what is the capital of France? " * (1 + i % 4) for i in range(16)]
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Server]:
+    """Two workers; each has room for about three of the requests below, chunks of 32 tokens."""
+    yield from running(
+        "--num-replicas", "2",
+        "--max-batch-total-tokens", "512",
+        "--max-input-tokens", "300",
+        "--max-total-tokens", "448",
+        "--max-batch-prefill-tokens", "32",
+    )  # fmt: skip
+
+
+def streamed(server: Server, prompt: str, new_tokens: int) -> list[int]:
+    parameters = {"max_new_tokens": new_tokens, "repetition_penalty": 1.1}
+    answer = server.post("/generate_stream", {"inputs": prompt, "parameters": parameters})
+    events = answer.events()
+    assert all("error" not in event for event in events), events[-1]
+    assert [event["index"] for event in events] == list(range(1, len(events) + 1))
+    return [event["token"]["id"] for event in events]
+
+
+def test_both_work_and_preemption_changes_nothing(pair: Server, reference: Reference) -> None:
+    expected = [reference.greedy(reference.ids(p), 100).ids for p in PROMPTS]
+    answers = together(
+        len(PROMPTS), lambda i: pair.generate(PROMPTS[i], max_new_tokens=100, details=True)
+    )
+    assert [[t["id"] for t in a["details"]["tokens"]] for a in answers] == expected
+
+
+def test_a_killed_worker_is_not_noticed(pair: Server) -> None:
+    expected = [streamed(pair, prompt, 120) for prompt in PROMPTS[:8]]
+    victim = pair.pids("--replica 0")[0]
+
+    def run(i: int) -> list[int]:
+        if i == 8:
+            pair.until(lambda: pair.metrics()["tgi_batch_current_size"] >= 4)
+            os.kill(victim, signal.SIGKILL)
+            return []
+        return streamed(pair, PROMPTS[i], 120)
+
+    answers = together(9, run)
+    assert answers[:8] == expected
+    pair.until(lambda: bool(pair.pids("--replica 0")) and pair.pids("--replica 0") != [victim], 60)
+
+
+def test_nothing_is_left(pair: Server) -> None:
+    def quiet() -> bool:
+        series = pair.metrics()
+        return series["tgi_batch_current_size"] == 0 and series["tgi_queue_size"] == 0
+
+    pair.until(quiet)

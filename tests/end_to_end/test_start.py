@@ -1,0 +1,154 @@
+"""Starting and stopping: clear sentences, exit statuses, nothing left behind."""
+
+import json
+import shutil
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import BUILTIN
+from tests.end_to_end.harness import Server, launch, start
+
+REFUSAL_LIMIT_S = 60
+
+
+def refused(server: Server) -> str:
+    """The server must end by itself with a failure; its last line."""
+    try:
+        status = server.process.wait(REFUSAL_LIMIT_S)
+    finally:
+        server.kill()
+    server.until(lambda: bool(server.log), 5)
+    assert status != 0, server.tail()
+    assert not any("Traceback" in line for line in server.log), server.tail()
+    return server.log[-1]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A copy of the built-in model to be broken."""
+    return Path(shutil.copytree(BUILTIN, tmp_path / "model"))
+
+
+def rewrite_header(path: Path, change) -> None:
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    body = data[8 + size :]
+    body = change(header, body)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
+
+
+def test_missing_directory() -> None:
+    last = refused(launch("--model-id", "/does/not/exist"))
+    assert "/does/not/exist" in last
+
+
+def test_no_weights(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    assert "safetensors" in refused(launch("--model-id", str(model)))
+
+
+def test_pickled_weights(model: Path) -> None:
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    last = refused(launch("--model-id", str(model)))
+    assert "pytorch_model.bin" in last or "pickle" in last
+
+
+def test_truncated_weights(model: Path) -> None:
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert "model.safetensors" in refused(launch("--model-id", str(model)))
+
+
+def test_extra_tensor(model: Path) -> None:
+    def add(header: dict, body: bytes) -> bytes:
+        header["model.surprise.weight"] = {
+            "dtype": "F32", "shape": [1], "data_offsets": [len(body), len(body) + 4],
+        }  # fmt: skip
+        return body + b"\0\0\0\0"
+
+    rewrite_header(model / "model.safetensors", add)
+    assert "model.surprise.weight" in refused(launch("--model-id", str(model)))
+
+
+def test_missing_tensor(model: Path) -> None:
+    def rename(header: dict, body: bytes) -> bytes:
+        header["model.norm.other"] = header.pop("model.norm.weight")
+        return body
+
+    rewrite_header(model / "model.safetensors", rename)
+    assert "model.norm" in refused(launch("--model-id", str(model)))
+
+
+def test_broken_config(model: Path) -> None:
+    (model / "config.json").write_text("{")
+    assert "config.json" in refused(launch("--model-id", str(model)))
+
+
+def test_unknown_architecture(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    config["architectures"] = ["NobodyKnowsForCausalLM"]
+    (model / "config.json").write_text(json.dumps(config))
+    assert "NobodyKnowsForCausalLM" in refused(launch("--model-id", str(model)))
+
+
+def test_taken_port() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert str(port) in refused(launch("--port", str(port)))
+
+
+def test_unsupported_flag_is_refused_by_name() -> None:
+    assert "--quantize" in refused(launch("--quantize", "awq"))
+
+
+def test_dry_run_starts_nothing_and_hides_secrets() -> None:
+    server = launch("--dry-run", "--max-input-tokens", "512", env={"API_KEY": "hush-hush"})
+    try:
+        assert server.process.wait(REFUSAL_LIMIT_S) == 0
+    finally:
+        server.kill()
+    text = "\n".join(server.log)
+    assert "max_input_tokens" in text.replace("-", "_")
+    assert "512" in text
+    assert "hush-hush" not in text
+
+
+def test_serves_when_its_output_cannot_be_written() -> None:
+    """The disk for logs is full: nobody who asks for text notices."""
+    with open("/dev/full", "wb") as full:
+        server = start(stdout=full)
+        try:
+            for _ in range(3):
+                assert server.generate("Hello", max_new_tokens=3)
+        finally:
+            server.kill()
+
+
+def test_secrets_stay_out_of_sight() -> None:
+    server = start(env={"API_KEY": "hush-hush", "HF_TOKEN": "hf_hush"})
+    try:
+        from tests.end_to_end.harness import children_of, command_line
+
+        family = [server.process.pid, *children_of(server.process.pid)]
+        for pid in family:
+            assert "hush" not in command_line(pid)
+        for pid in family[1:]:
+            assert b"hf_hush" not in Path(f"/proc/{pid}/environ").read_bytes()
+        assert server.post("/generate", {"inputs": "a"}).status == 401
+        key = {"authorization": "Bearer hush-hush"}
+        good = server.post(
+            "/generate", {"inputs": "a", "parameters": {"max_new_tokens": 2}}, headers=key
+        )
+        assert good.status == 200
+        assert b"hush" not in server.get("/info", headers=key).body
+        assert server.get("/health").status == 200
+    finally:
+        assert server.stop() == 0
+    assert "hush" not in "\n".join(server.log)
