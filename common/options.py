@@ -45,7 +45,7 @@ MODEL = (
     ),
     Option(
         "dtype", choice("auto", "float32", "bfloat16", "float16"), AUTO, "Type of the weights.",
-        auto="float32 on a CPU, the type in the model's config on a GPU",
+        auto="the type in the files where the device computes it natively, else float32",
     ),
     Option(
         "device", choice("auto", "cpu", "cuda"), AUTO, "Where the model runs.", bare=False,
@@ -173,7 +173,7 @@ NETWORK = (
 
 OBSERVING = (
     Option("json_output", SWITCH, False, "Log JSON objects."),
-    Option("log_level", LOG_LEVEL, "INFO", "error, warn, info or debug."),
+    Option("log_level", LOG_LEVEL, "INFO", "error, warn, info or debug.", lenient=True),
     Option("compute_type", TEXT, AUTO, "Value of the x-compute-type header.",
            auto="cpu, or the name of the GPU"),
     Option(

@@ -13,6 +13,7 @@ import msgspec
 
 from common.errors import StartupError
 
+SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _MAX_HEADER_BYTES = 100_000_000
@@ -63,8 +64,13 @@ def _json_object(path: Path) -> dict[str, Any]:
 def choose_weights(names: list[str]) -> list[str]:
     """Of a directory's top-level files, the weights to load (or to download).
 
-    Repositories that carry the same weights twice (``model-*`` and ``consolidated``) are read once.
+    One ``model.safetensors``, or the shards that an index names. Repositories that carry the same
+    weights a second time (``consolidated.safetensors``) are read once.
     """
+    if SINGLE in names:
+        return [SINGLE]
+    if INDEX not in names:
+        return []
     found = sorted(name for name in names if name.endswith(".safetensors") and "/" not in name)
     return [name for name in found if name.startswith("model")] or found
 
@@ -72,29 +78,27 @@ def choose_weights(names: list[str]) -> list[str]:
 def no_weights(place: str, names: list[str]) -> StartupError:
     """The sentence for a place without safetensors."""
     pickled = sorted(name for name in names if name.endswith(PICKLED))
-    if pickled:
+    if pickled and not any(name.endswith(".safetensors") for name in names):
         return StartupError(
             f"{place} has only pickled weights ({pickled[0]}), which can run code when they are "
             "loaded and are refused: convert them to safetensors"
         )
-    return StartupError(f"{place} has no weights: there is no *.safetensors file")
+    return StartupError(f"{place} has no weights: neither {SINGLE} nor {INDEX} is there")
 
 
 def _weights(directory: Path) -> list[Path]:
-    index = directory / INDEX
     names = [path.name for path in directory.iterdir()]
-    if index.exists():
-        shards = sorted(set(_weight_map(index).values()))
-        for shard in shards:
-            if shard not in names:
-                raise StartupError(
-                    f"{directory / shard} is missing: {INDEX} names it; fetch the model again"
-                )
-        return [directory / shard for shard in shards]
-    chosen = choose_weights(names)
-    if not chosen:
+    if SINGLE in names:
+        return [directory / SINGLE]
+    if INDEX not in names:
         raise no_weights(str(directory), names)
-    return [directory / name for name in chosen]
+    shards = sorted(set(_weight_map(directory / INDEX).values()))
+    for shard in shards:
+        if shard not in names:
+            raise StartupError(
+                f"{directory / shard} is missing: {INDEX} names it; fetch the model again"
+            )
+    return [directory / shard for shard in shards]
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -106,7 +110,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 def _check_index(directory: Path, tensors: set[str]) -> None:
     index = directory / INDEX
-    if not index.exists():
+    if not index.exists() or (directory / SINGLE).exists():
         return
     lost = sorted(set(_weight_map(index)) - tensors)
     if lost:

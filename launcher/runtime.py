@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from pathlib import Path
 
 from common.errors import StartupError
@@ -17,6 +18,8 @@ from common.errors import StartupError
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 FAILURE = "failure"
 SETTINGS = "settings.json"
+LEFT_BEHIND_AFTER_S = 60
+"""Younger directories are never taken for left behind."""
 _LOCK = "lock"
 _PREFIX = "millrace-"
 _OURS = (FAILURE, SETTINGS, _LOCK, "supervisord.pid", "supervisor.sock", "requests", "dispatch")
@@ -75,7 +78,8 @@ def sweep() -> None:
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError, ValueError):
             check_runtime_dir(str(path))
-            if not (path / _LOCK).exists():
+            # RACE: a server that starts just now has its lock file before it holds the lock.
+            if time.time() - (path / _LOCK).stat().st_mtime < LEFT_BEHIND_AFTER_S:
                 continue
             lock = _lock(path)
             if lock is not None:

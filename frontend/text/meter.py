@@ -101,7 +101,7 @@ class Meter:
         return value
 
     def joined(self, left: Any, right: Any) -> Any:
-        """``left + right`` of lists or tuples; nothing is weighed again, for lists grow in loops."""
+        """``left + right`` of lists or tuples; nothing is weighed again: lists grow in loops."""
         weight = self.weigh(left) + self.weigh(right)
         self.room_for(weight)
         self._count(8 * (len(left) + len(right)))

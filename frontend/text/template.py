@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import CodeType, TracebackType
-from typing import Any
+from typing import Any, Final
 
 import jinja2
 from jinja2 import meta
@@ -148,14 +148,15 @@ class _Compiled:
     """Words that may be repeated to a client: the template's own and those of error messages."""
 
 
-_WORDS_OF_ERRORS = frozenset(
+_WORDS_OF_ERRORS: Final = re.findall(
+    r"\w+",
     """Object Undefined JSON serializable access attribute attributes of is unsafe undefined has no
     element object dict list tuple str int float bool None NoneType type of type can only must be
     concatenate not to unsupported operand s for and or in callable iterable subscriptable
     unhashable argument arguments got an unexpected keyword missing required positional takes from
     given but was were loader this environment specified cannot assign on non namespace a that
     begin names with instances between supported than the it bad expected string integer slice
-    indices""".split()
+    indices""",
 )
 """Enough to repeat what Jinja and Python usually say; other messages are left out."""
 
@@ -175,7 +176,7 @@ def _compiled(environment: Sandbox, source: str, origin: str) -> _Compiled:
             " Repair it, or give another with --tokenizer-config-path."
         ) from None
     module = jinja2.Template.from_code(environment, code, {})
-    words = _WORDS_OF_ERRORS | set(re.findall(r"\w+", source))
+    words = frozenset([*_WORDS_OF_ERRORS, *re.findall(r"\w+", source)])
     return _Compiled(code, {made: of for of, made in module.debug_info}, variables, words)
 
 

@@ -12,7 +12,7 @@ from launcher.reference import help_text, settings_page
 
 ROOT = Path(__file__).resolve().parents[2]
 
-TGI_FLAGS = """
+_TGI = """
     model-id revision validation-workers sharded num-shard quantize speculate dtype kv-cache-dtype
     trust-remote-code max-concurrent-requests max-best-of max-stop-sequences max-top-n-tokens
     max-input-tokens max-input-length max-total-tokens waiting-served-ratio
@@ -23,7 +23,8 @@ TGI_FLAGS = """
     watermark-delta ngrok ngrok-authtoken ngrok-edge tokenizer-config-path disable-grammar-support
     env max-client-batch-size lora-adapters usage-stats payload-limit enable-prefill-logprobs
     graceful-termination-timeout
-""".split()
+"""
+TGI_FLAGS = _TGI.split()
 FROM_THE_MODEL = {"model_dir", "model_sha", "model_pipeline_tag"}
 
 

@@ -13,8 +13,11 @@ def weights(tensors: dict[str, int] | None = None) -> bytes:
         header[name] = {"dtype": "F32", "shape": [length], "data_offsets": [offset, end]}
         offset = end
     text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
-    return struct.pack("<Q", len(text)) + text + bytes(range(256)) * (offset // 256) + bytes(
-        offset % 256
+    return (
+        struct.pack("<Q", len(text))
+        + text
+        + bytes(range(256)) * (offset // 256)
+        + bytes(offset % 256)
     )
 
 
@@ -38,7 +41,9 @@ def sharded_files() -> dict[str, bytes]:
     one, two = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
     files[one] = weights({"a": 4})
     files[two] = weights({"b": 8})
-    files["model.safetensors.index.json"] = json.dumps({"weight_map": {"a": one, "b": two}}).encode()
+    files["model.safetensors.index.json"] = json.dumps(
+        {"weight_map": {"a": one, "b": two}}
+    ).encode()
     return files
 
 

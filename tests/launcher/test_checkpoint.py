@@ -1,6 +1,5 @@
 """Model directories with something wrong: one sentence each, naming the file."""
 
-import json
 import struct
 from pathlib import Path
 
@@ -47,14 +46,17 @@ NO_OFFSETS = struct.pack("<Q", 10) + b'{"a": {}} '
         (changed(model_files(), config__json=b"{"), ["config.json", "not valid JSON"]),
         (changed(model_files(), config__json=b"[]"), ["config.json", "JSON object"]),
         (changed(model_files(), tokenizer__json=b"{"), ["tokenizer.json", "not valid JSON"]),
-        (without(model_files(), "model.safetensors"), ["no *.safetensors"]),
+        (without(model_files(), "model.safetensors"), ["neither model.safetensors nor"]),
         (
             changed(without(model_files(), "model.safetensors"), pytorch_model__bin=b"x"),
             ["pickled weights (pytorch_model.bin)"],
         ),
         (changed(model_files(), model__safetensors=b""), ["model.safetensors", "cut off"]),
         (changed(model_files(), model__safetensors=b"1234567"), ["cut off (7 bytes)"]),
-        (changed(model_files(), model__safetensors=weights()[:-1]), ["model.safetensors", "cut off"]),
+        (
+            changed(model_files(), model__safetensors=weights()[:-1]),
+            ["model.safetensors", "cut off"],
+        ),
         (changed(model_files(), model__safetensors=weights()[:40]), ["cut off (40 bytes)"]),
         (changed(model_files(), model__safetensors=weights() + b"x"), ["too long"]),
         (changed(model_files(), model__safetensors=BAD_HEADER), ["is not a safetensors file"]),
@@ -80,7 +82,9 @@ def test_header(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_there_twice_are_read_once() -> None:
+    index = "model.safetensors.index.json"
     names = ["consolidated.safetensors", "model-1.safetensors", "model-2.safetensors", "x.bin"]
-    assert choose_weights(names) == ["model-1.safetensors", "model-2.safetensors"]
-    assert choose_weights(["a.safetensors", "original/b.safetensors"]) == ["a.safetensors"]
-    assert json.loads(sharded_files()["model.safetensors.index.json"])
+    assert choose_weights(names) == []
+    assert choose_weights([*names, index]) == ["model-1.safetensors", "model-2.safetensors"]
+    assert choose_weights([*names, index, "model.safetensors"]) == ["model.safetensors"]
+    assert choose_weights([index, "a.safetensors", "original/b.safetensors"]) == ["a.safetensors"]

@@ -14,7 +14,9 @@ from launcher.resolve import Resolution, resolve
 TWO_CORES = Machine(2)
 
 
-def derived(flags: str = "", context: int | None = None, machine: Machine = TWO_CORES) -> Resolution:
+def derived(
+    flags: str = "", context: int | None = None, machine: Machine = TWO_CORES
+) -> Resolution:
     resolution = resolve(parse_arguments(flags.split()).given, {})
     derive(resolution, Context(context, "its context") if context else None, machine)
     return resolution
@@ -94,7 +96,9 @@ def test_impossible_combinations(flags, words) -> None:
 
 
 def test_chunking_lifts_tgis_bound_on_inputs() -> None:
-    assert derived("--max-input-tokens 1000 --max-batch-prefill-tokens 16")["max_input_tokens"] == 1000
+    assert (
+        derived("--max-input-tokens 1000 --max-batch-prefill-tokens 16")["max_input_tokens"] == 1000
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import sentencepiece
 from tokenizers import Tokenizer
 
 from common.errors import StartupError
@@ -17,7 +18,9 @@ def slow_model(directory: Path) -> Path:
     files = model_files()
     del files["tokenizer.json"]
     letters = ["<|endoftext|>", *"abcdefgh", "ab", "abc"]
-    files["vocab.json"] = json.dumps({token: number for number, token in enumerate(letters)}).encode()
+    files["vocab.json"] = json.dumps(
+        {token: number for number, token in enumerate(letters)}
+    ).encode()
     files["merges.txt"] = b"#version: 0.2\na b\nab c\n"
     files["tokenizer_config.json"] = b'{"tokenizer_class": "GPT2Tokenizer"}'
     files["config.json"] = b'{"model_type": "gpt2"}'
@@ -39,6 +42,22 @@ def test_converts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert prepare(model, tmp_path / "cache") == target
 
 
+def test_converts_sentencepiece(tmp_path: Path) -> None:
+    files = model_files()
+    del files["tokenizer.json"]
+    files["tokenizer_config.json"] = b'{"tokenizer_class": "LlamaTokenizer"}'
+    files["config.json"] = b'{"model_type": "llama"}'
+    model = write(tmp_path / "model", files)
+    (tmp_path / "text").write_text("\n".join(["hello wide world", "a b c d e f g h i j k"] * 50))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text"), model_prefix=str(model / "tokenizer"), vocab_size=40,
+        model_type="bpe", minloglevel=2,
+    )  # fmt: skip
+    target = prepare(model, tmp_path / "cache")
+    tokens = Tokenizer.from_file(str(target / "tokenizer.json")).encode("hello world").tokens
+    assert "".join(tokens).replace("▁", " ").strip() == "hello world"
+
+
 def test_a_changed_tokenizer_is_converted_anew(tmp_path: Path) -> None:
     model = slow_model(tmp_path / "model")
     before = prepared_directory(model, tmp_path)
@@ -49,9 +68,7 @@ def test_a_changed_tokenizer_is_converted_anew(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StartupError, match="no place for the converted tokenizer"):
-        make_ready(
-            Model("m", slow_model(tmp_path / "m")), lambda: [tmp_path / "file" / "x"], print
-        )
+        make_ready(Model("m", slow_model(tmp_path / "m")), lambda: [tmp_path / "file" / "x"], print)
 
 
 def test_a_tokenizer_that_cannot_be_converted(tmp_path: Path) -> None:

@@ -47,7 +47,11 @@ def test_precedence(arguments, environ, value, source) -> None:
         ("prefix_caching", {"PREFIX_CACHING": "0"}, False),
         ("max_input_tokens", {"MAX_INPUT_LENGTH": "9"}, 9),
         ("max_input_tokens", {"MAX_INPUT_LENGTH": "9", "MAX_INPUT_TOKENS": "9"}, 9),
-        ("cors_allow_origin", {"CORS_ALLOW_ORIGIN": "http://a, http://b"}, ["http://a", "http://b"]),
+        (
+            "cors_allow_origin",
+            {"CORS_ALLOW_ORIGIN": "http://a, http://b"},
+            ["http://a", "http://b"],
+        ),
         ("log_level", {"LOG_LEVEL": "info,text_generation_router=debug"}, "INFO"),
         ("log_level", {"LOG_LEVEL": "warn"}, "WARNING"),
         ("max_total_tokens", {"MAX_TOTAL_TOKENS": "auto"}, AUTO),
@@ -201,7 +205,10 @@ def test_a_name_that_belongs_to_somebody_else() -> None:
 
 
 def test_secrets_do_not_appear_in_complaints() -> None:
-    for arguments, environ in [(("--ngrok-authtoken", "hush"), {}), ((), {"NGROK_AUTHTOKEN": "hush"})]:
+    for arguments, environ in [
+        (("--ngrok-authtoken", "hush"), {}),
+        ((), {"NGROK_AUTHTOKEN": "hush"}),
+    ]:
         with pytest.raises(StartupError) as caught:
             resolved(*arguments, **environ)
         assert "hush" not in str(caught.value)

@@ -1,0 +1,51 @@
+# make serve                       the server on port 8080, with the built-in model
+# make serve MODEL=org/name PORT=9000 ARGS="--max-total-tokens 4096"
+# make test                        style, types, import contracts, all tests
+# make docs                        docs/settings.md from the table of options
+#
+# Everything is installed into .venv, once; again when pyproject.toml changes. PYTHON=… chooses the
+# interpreter, TORCH_INSTALL_ARGS=… is handed to pip when torch is installed (see
+# tools/install_torch.py).
+
+SHELL := /bin/bash
+VENV := .venv
+PORT = 8080
+MODEL =
+ARGS =
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -q
+# The user's own python3 first, then others that may be there; each is tried, not just looked for.
+PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
+	$$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
+	2>/dev/null && echo $$name && break; done)
+WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
+
+.PHONY: serve test docs clean
+
+serve: $(VENV)/.installed
+	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
+
+test: $(VENV)/.installed-for-tests
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m pytest
+
+docs: $(VENV)/.installed
+	$(VENV)/bin/python -m launcher.reference > docs/settings.md
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/.installed: pyproject.toml tools/install_torch.py
+	@test -n "$(PYTHON)" || { echo "$(WRONG_PYTHON)" >&2; exit 1; }
+	@$(VENV)/bin/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) \
+		|| { echo "$(WRONG_PYTHON)" >&2; exit 1; }
+	@echo "installing into $(VENV); this happens once and takes a minute or two"
+	@TORCH_INSTALL_ARGS="$(TORCH_INSTALL_ARGS)" $(VENV)/bin/python tools/install_torch.py
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-for-tests: $(VENV)/.installed
+	@$(PIP) -e '.[test]'
+	@touch $@

@@ -1,0 +1,160 @@
+"""Every message survives the wire, and nothing else is one."""
+
+import typing
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from common import messages
+from common.messages import (
+    FromFrontend,
+    FromWorker,
+    SequenceSpec,
+    ToFrontend,
+    Tokens,
+    ToWorker,
+    frontend_of,
+    topic_of,
+)
+from common.sampling import SamplingParameters
+from common.sockets import (
+    FROM_FRONTEND,
+    FROM_WORKER,
+    TO_FRONTEND,
+    TO_WORKER,
+    TOKENS,
+    BadFrameError,
+    Codec,
+    encode,
+)
+
+DIRECTIONS: list[tuple[Codec[typing.Any], typing.Any]] = [
+    (FROM_FRONTEND, FromFrontend),
+    (TO_FRONTEND, ToFrontend),
+    (FROM_WORKER, FromWorker),
+    (TO_WORKER, ToWorker),
+    (TOKENS, Tokens),
+]
+
+
+def kinds(direction: typing.Any) -> tuple[type, ...]:
+    return typing.get_args(direction) or (direction,)
+
+
+EVERY = [(codec, kind) for codec, direction in DIRECTIONS for kind in kinds(direction)]
+
+NUMBERS = st.integers(0, 2**63 - 1)
+FLOATS = st.floats(allow_nan=False)
+
+
+def built(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
+    """Any instance of a message, its parts built the same way."""
+    hints = typing.get_type_hints(kind)
+    fields = {name: typed(hints[name]) for name in kind.__struct_fields__}
+    return st.builds(kind, **fields)
+
+
+def typed(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return st.deferred(lambda: built(hint))
+    if hint in (int, float):
+        return NUMBERS if hint is int else FLOATS
+    if origin is list:
+        return st.lists(typed(arguments[0]), max_size=3)
+    if origin is dict:
+        return st.dictionaries(*map(typed, arguments), max_size=3)
+    if origin is tuple:
+        return st.tuples(*map(typed, arguments))
+    if origin is not None and type(None) in arguments:
+        return st.none() | typed(arguments[0])
+    return st.from_type(hint)
+
+
+@pytest.mark.parametrize(("codec", "kind"), EVERY, ids=[kind.__name__ for _, kind in EVERY])
+def test_round_trip(codec: Codec[typing.Any], kind: type) -> None:
+    @given(built(kind))
+    @hypothesis_settings(max_examples=15, deadline=None)
+    def survives(message: typing.Any) -> None:
+        got = codec.decode(encode(message))
+        assert type(got) is kind
+        assert got == message
+
+    survives()
+
+
+@pytest.mark.parametrize(("codec", "direction"), DIRECTIONS)
+def test_messages_of_other_directions_are_bad_frames(
+    codec: Codec[typing.Any], direction: typing.Any
+) -> None:
+    for kind in {kind for _, kind in EVERY} - set(kinds(direction)):
+        fields = [f for f in msgspec.structs.fields(kind) if f.required]
+        values = {f.name: [] if typing.get_origin(f.type) is list else 1 for f in fields}
+        with pytest.raises(BadFrameError):
+            codec.decode(encode(kind(**values)))
+
+
+@given(st.binary(max_size=200))
+@hypothesis_settings(max_examples=150, deadline=None)
+def test_garbage_is_a_bad_frame(frame: bytes) -> None:
+    for codec, direction in DIRECTIONS:
+        try:
+            got = codec.decode(frame)
+        except BadFrameError:
+            continue
+        assert isinstance(got, kinds(direction))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"", b"\xc1", b"\x90", b"\x91\xa5Hello", b"\x91" * 100_000, b"\xdd\xff\xff\xff\xff",
+     b"\x93\xa9Heartbeat\x01", b"GET / HTTP/1.1\r\n\r\n"],
+)  # fmt: skip
+def test_typical_garbage(frame: bytes) -> None:
+    for codec, _ in DIRECTIONS:
+        with pytest.raises(BadFrameError):
+            codec.decode(frame)
+
+
+@given(built(messages.StepReport), st.data())
+@hypothesis_settings(max_examples=50, deadline=None)
+def test_cut_frames_are_bad(message: messages.StepReport, data: st.DataObject) -> None:
+    frame = encode(message)
+    cut = data.draw(st.integers(0, len(frame) - 1))
+    with pytest.raises(BadFrameError):
+        FROM_WORKER.decode(frame[:cut])
+
+
+def test_appended_fields_are_ignored_by_older_readers() -> None:
+    raw = msgspec.msgpack.decode(encode(messages.Alive(5)))
+    assert FROM_FRONTEND.decode(msgspec.msgpack.encode([*raw, "new"])) == messages.Alive(5)
+
+
+def test_defaults_need_not_be_sent() -> None:
+    assert FROM_FRONTEND.decode(msgspec.msgpack.encode(["Tally"])) == messages.Tally()
+
+
+def test_messages_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        messages.Alive(5).frontend = 6  # type: ignore[misc]
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(0, 2**32 - 1))
+def test_ids_and_topics(frontend: int, counter: int) -> None:
+    assert frontend_of(frontend << 32 | counter) == frontend
+    assert len(topic_of(frontend)) == 4
+    assert int.from_bytes(topic_of(frontend), "big") == frontend
+
+
+def test_numbers_keep_their_width() -> None:
+    spec = SequenceSpec(2**63 - 1, [0, 2**31], 1, SamplingParameters(seed=2**64 - 1))
+    submit = messages.Submit(spec)
+    assert FROM_FRONTEND.decode(encode(submit)) == submit
+
+
+def test_every_message_and_field_is_documented() -> None:
+    for _, kind in EVERY:
+        assert kind.__doc__
