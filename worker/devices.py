@@ -42,17 +42,17 @@ def resolve_dtype(
     """The dtype to compute in: what was asked for, else the checkpoint's where it is native."""
     if asked is not None:
         return asked
-    if device.type != "cpu" or computes_natively(checkpoint):
-        return checkpoint
-    return torch.float32
+    if checkpoint not in DTYPES.values():
+        return torch.float32
+    if device.type == "cpu" and not computes_natively(checkpoint):
+        return torch.float32
+    return checkpoint
 
 
 def computes_natively(dtype: torch.dtype) -> bool:
     """Has this CPU instructions that multiply this dtype? Others are emulated, slowly."""
-    features = {
-        torch.float32: ("architecture",),
-        torch.bfloat16: _BFLOAT16_FEATURES,
-        torch.float16: _FLOAT16_FEATURES,
-    }
+    if dtype == torch.float32:
+        return True
+    features = _BFLOAT16_FEATURES if dtype == torch.bfloat16 else _FLOAT16_FEATURES
     capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in features.get(dtype, ()))
+    return any(capabilities.get(name) for name in features)

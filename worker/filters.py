@@ -7,9 +7,11 @@ sequences or batches.
 
 import torch
 
-_HEAD = 1024
-"""PERF: with a large vocabulary, top-p first looks at so many of the largest (0.8 ms a row of 128k
-logits where sorting it takes 15 ms); rows whose mass lies beyond are sorted."""
+_HEADS = (256, 4096)
+_HEAD_SHARE = 4
+"""PERF: top-p first looks at so many of the largest logits, if the vocabulary is larger by such a
+factor; rows whose mass lies beyond go on. Of a row of 128k logits, finding the largest 256 takes
+0.3 ms, sorting 13 ms."""
 
 
 def top_k(logits: torch.Tensor, k: torch.Tensor, largest: int) -> torch.Tensor:
@@ -29,23 +31,22 @@ def top_p(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     order and equal ones by id, have less mass than p.
     """
     probabilities = torch.softmax(logits, dim=-1)
-    vocabulary = logits.shape[1]
-    if vocabulary <= _HEAD:
-        return logits.masked_fill(~_whole_top_p(logits, probabilities, p), -torch.inf)
-    keep = torch.zeros_like(logits, dtype=torch.bool)
-    values, ids = logits.topk(_HEAD, dim=-1)
-    last = values[:, -1:].clone()
-    ids, order = ids.sort(dim=-1)
-    values, order = values.gather(1, order).sort(dim=-1, descending=True, stable=True)
-    ids = ids.gather(1, order)
-    kept = _reaching(probabilities.gather(1, ids), p)
-    # Settled: the cut lies inside the head, and so do all equals of the last token kept.
-    settled = ~(kept & (values == last)).any(dim=-1)
-    keep.scatter_(1, ids, kept)
-    rest = torch.nonzero(~settled)[:, 0]
-    if len(rest):
-        keep[rest] = _whole_top_p(logits[rest], probabilities[rest], p[rest])
-    return logits.masked_fill(~keep, -torch.inf)
+    result = torch.full_like(logits, -torch.inf)
+    open_rows = torch.arange(len(logits), device=logits.device)
+    for width in _HEADS:
+        if width * _HEAD_SHARE > logits.shape[1] or not len(open_rows):
+            continue
+        values, ids = _head(logits[open_rows], width)
+        kept = _reaching(probabilities[open_rows].gather(1, ids), p[open_rows])
+        # Settled: the cut lies inside the head, and so do all equals of the last token kept.
+        settled = ~(kept & (values == values[:, -1:])).any(dim=-1)
+        _keep(result, open_rows[settled], ids[settled], values[settled], kept[settled])
+        open_rows = open_rows[~settled]
+    if len(open_rows):
+        values, ids = logits[open_rows].sort(dim=-1, descending=True, stable=True)
+        kept = _reaching(probabilities[open_rows].gather(1, ids), p[open_rows])
+        _keep(result, open_rows, ids, values, kept)
+    return result
 
 
 def typical_p(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
@@ -66,12 +67,25 @@ def typical_p(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     return logits.masked_fill(distance > ordered.gather(1, last), -torch.inf)
 
 
-def _whole_top_p(
-    logits: torch.Tensor, probabilities: torch.Tensor, p: torch.Tensor
-) -> torch.Tensor:
-    ids = logits.sort(dim=-1, descending=True, stable=True).indices
-    kept = _reaching(probabilities.gather(1, ids), p)
-    return torch.zeros_like(kept).scatter_(1, ids, kept)
+def _head(logits: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest logits and their ids in falling order, equal ones by id."""
+    values, ids = logits.topk(width, dim=-1)
+    ids, order = ids.sort(dim=-1)
+    values, order = values.gather(1, order).sort(dim=-1, descending=True, stable=True)
+    return values, ids.gather(1, order)
+
+
+def _keep(
+    result: torch.Tensor,
+    rows: torch.Tensor,
+    ids: torch.Tensor,
+    values: torch.Tensor,
+    kept: torch.Tensor,
+) -> None:
+    """Write the kept values of these rows where they belong."""
+    where = torch.nonzero(kept)
+    picked = ids[where[:, 0], where[:, 1]]
+    result[rows[where[:, 0]], picked] = values[where[:, 0], where[:, 1]]
 
 
 def _reaching(falling: torch.Tensor, p: torch.Tensor) -> torch.Tensor:

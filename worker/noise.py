@@ -5,7 +5,13 @@ no order, nothing of the batch. A continued sequence therefore draws what it wou
 any worker. Knows nothing of logits or sequences.
 """
 
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 import torch
+
+Words = TypeVar("Words", torch.Tensor, npt.NDArray[np.int64])
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -19,12 +25,11 @@ cache (3.9 -> 2.3 ms a row of 128k tokens), elsewhere to bound the memory."""
 
 
 def philox(
-    counter: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
-    key: tuple[torch.Tensor, torch.Tensor],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Four random 32-bit words for each counter.
+    counter: tuple[Words, Words, Words, Words], key: tuple[Words, Words]
+) -> tuple[Words, Words, Words, Words]:
+    """Four random 32-bit words for each counter, in torch or in numpy.
 
-    All tensors are int64 with values 0 … 2**32 - 1 and broadcast against each other. Method:
+    All are int64 with values 0 … 2**32 - 1 and broadcast against each other. Method:
     Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Products
     wrap modulo 2**64; an arithmetic shift and a mask give their upper halves all the same.
     """
@@ -38,14 +43,10 @@ def philox(
         product1 = word2 * _MULTIPLIERS[1]
         # Words 1 and 3 are the products' lower halves. They keep their upper bits until they
         # have been mixed into words 0 and 2, which saves two masks a round.
-        word0 = _mix(product1, word1, key0)
-        word2 = _mix(product0, word3, key1)
+        word0 = ((product1 >> 32) ^ word1 ^ key0) & _MASK
+        word2 = ((product0 >> 32) ^ word3 ^ key1) & _MASK
         word1, word3 = product1, product0
     return word0, word1 & _MASK, word2, word3 & _MASK
-
-
-def _mix(product: torch.Tensor, word: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    return ((product >> 32) ^ word ^ key).bitwise_and_(_MASK)
 
 
 def split_seeds(seeds: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,17 +76,13 @@ def exponentials(
     """
     device = positions.device
     lanes = torch.arange((vocabulary + 3) // 4, dtype=torch.int64, device=device)[None, :]
-    zero = torch.zeros((1, 1), dtype=torch.int64, device=device)
     tokens = _GROUP_TOKENS.get(device.type, _GROUP_TOKENS_ELSEWHERE)
     group = max(1, tokens // vocabulary)
     pieces = []
     for start in range(0, len(positions), group):
         rows = slice(start, start + group)
-        words = philox(
-            (lanes, positions[rows, None], zero, zero), (keys[0][rows, None], keys[1][rows, None])
-        )
-        flat = torch.stack(words, dim=-1).flatten(1)[:, :vocabulary]
-        pieces.append(_exponential(flat))
+        words = _words(lanes, positions[rows, None], (keys[0][rows, None], keys[1][rows, None]))
+        pieces.append(_exponential(words.flatten(1)[:, :vocabulary]))
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
@@ -93,7 +90,18 @@ def exponentials_at(
     keys: tuple[torch.Tensor, torch.Tensor], positions: torch.Tensor, token_ids: torch.Tensor
 ) -> torch.Tensor:
     """The same noise for chosen tokens only: all arguments [m], result [m] float32."""
+    words = _words(token_ids >> 2, positions, keys)
+    return _exponential(words.gather(1, (token_ids & 3)[:, None])[:, 0])
+
+
+def _words(
+    lanes: torch.Tensor, positions: torch.Tensor, keys: tuple[torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
+    """Four words of each lane at each position, broadcast: […, 4] int64."""
     zero = torch.zeros_like(positions)
-    words = philox((token_ids >> 2, positions, zero, zero), keys)
-    chosen = torch.stack(words, dim=-1).gather(1, (token_ids & 3)[:, None])[:, 0]
-    return _exponential(chosen)
+    if positions.device.type != "cpu":
+        return torch.stack(philox((lanes, positions, zero, zero), keys), dim=-1)
+    # PERF: 0.14 ms instead of 0.45 for 250 lanes, 1.1 instead of 2.8 for 32,000, on one core.
+    counter = (lanes.numpy(), positions.numpy(), zero.numpy(), zero.numpy())
+    words = philox(counter, (keys[0].numpy(), keys[1].numpy()))
+    return torch.from_numpy(np.stack(words, axis=-1))

@@ -88,10 +88,7 @@ class Paged:
                 ]
             ),
             block_tables=torch.tensor(
-                [
-                    sequence.blocks + [0] * (width - len(sequence.blocks))
-                    for sequence, _ in parts
-                ]
+                [sequence.blocks + [0] * (width - len(sequence.blocks)) for sequence, _ in parts]
             ),
             lengths=torch.tensor(lengths),
             lengths_host=tuple(lengths),
@@ -104,9 +101,7 @@ class Paged:
         """The ``tokens`` most likely tokens, one after another."""
         sequence = self.start(ids)
         while sequence.computed < len(sequence.ids):
-            logits = self.step(
-                [(sequence, min(chunk, len(sequence.ids) - sequence.computed))]
-            )
+            logits = self.step([(sequence, min(chunk, len(sequence.ids) - sequence.computed))])
         for _ in range(tokens - 1):
             sequence.ids.append(int(logits.argmax()))
             logits = self.step([(sequence, 1)])

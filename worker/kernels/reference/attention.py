@@ -1,8 +1,8 @@
 """Reference kernel: attention over the paged KV cache, in plain torch, on any device.
 
-A step is planned once, on the host, and then run in every layer. Decoding
-sequences are gathered from their blocks into padded batches of similar length and go through
-bmm, softmax, bmm on grouped query heads; every prompt chunk goes through SDPA on its own.
+A step is planned once, on the host, and then run in every layer. Decoding sequences are gathered
+from their blocks into padded batches of similar length and go through bmm, softmax, bmm on grouped
+query heads; every prompt chunk goes through SDPA on its own.
 
 Nothing here reads what the sequence has not written itself (or taken from the prefix cache): pads
 of a block table are replaced by the sequence's own first block, and a block is cleared when its

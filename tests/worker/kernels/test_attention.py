@@ -1,0 +1,122 @@
+"""Paged attention against attention written out, sequence by sequence."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.inputs import StepInputs
+from worker.kernels.reference import attention as kernel
+from worker.kernels.reference.attention import PagedAttention
+
+CPU = torch.device("cpu")
+KV_HEADS, GROUP, HEAD_DIM = 2, 3, 8
+HEADS = KV_HEADS * GROUP
+
+
+def written_out(queries, keys, values, prefix):
+    """[q, heads, d] against [k, kv heads, d], in float64."""
+    keys = keys.double().repeat_interleave(GROUP, 1)
+    values = values.double().repeat_interleave(GROUP, 1)
+    scores = torch.einsum("qhd,khd->hqk", queries.double(), keys) * HEAD_DIM**-0.5
+    seen = torch.arange(len(keys)) <= prefix + torch.arange(len(queries))[:, None]
+    weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+    return torch.einsum("hqk,khd->qhd", weights, values).flatten(1)
+
+
+class History:
+    """Keys and values of sequences, in a poisoned cache and beside it."""
+
+    def __init__(self, prefixes, counts, decoding, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        lengths = [prefix + count for prefix, count in zip(prefixes, counts, strict=True)]
+        widths = [-(-length // 16) for length in lengths]
+        self.blocks = sum(widths) + 4
+        free = list(range(1, self.blocks))
+        random.Random(seed).shuffle(free)
+        tables = [[free.pop() for _ in range(width)] for width in widths]
+        self.cache = torch.full((2, self.blocks, KV_HEADS, 16, HEAD_DIM), float("nan"))
+        self.keys, self.values, rows, slots, self.wanted = [], [], [], [], []
+        for table, prefix, count in zip(tables, prefixes, counts, strict=True):
+            whole = torch.randn(prefix + count, 2, KV_HEADS, HEAD_DIM, generator=generator)
+            queries = torch.randn(count, HEADS, HEAD_DIM, generator=generator)
+            for block in table[: -(-prefix // 16)]:  # an owner clears blocks as it enters them
+                self.cache[:, block] = 0.0
+            for position in range(prefix):
+                place = table[position // 16]
+                self.cache[:, place, :, position % 16] = whole[position]
+            slots += [table[p // 16] * 16 + p % 16 for p in range(prefix, prefix + count)]
+            new = whole[prefix:].view(count, 2 * KV_HEADS, HEAD_DIM)
+            rows.append(torch.cat((queries, new), 1))
+            self.wanted.append(written_out(queries, whole[:, 0], whole[:, 1], prefix))
+        self.qkv = torch.cat(rows)
+        width = max(widths)
+        self.inputs = StepInputs(
+            token_ids=torch.zeros(len(slots), dtype=torch.int64),
+            positions=torch.zeros(len(slots), dtype=torch.int64),
+            slots=torch.tensor(slots),
+            block_tables=torch.tensor([table + [0] * (width - len(table)) for table in tables]),
+            lengths=torch.tensor(lengths),
+            lengths_host=tuple(lengths),
+            query_lengths_host=tuple(counts),
+            decode_sequences=decoding,
+            logit_rows=torch.tensor([0]),
+        )
+
+    def check(self, tolerance=1e-5):
+        attention = PagedAttention(HEADS, KV_HEADS, HEAD_DIM, device=CPU, dtype=torch.float32)
+        plan = attention.plan(self.inputs, self.blocks)
+        got = attention.attend(self.qkv, self.cache, plan)
+        wanted = torch.cat(self.wanted)
+        assert got.shape == wanted.shape
+        assert (got - wanted).abs().max() < tolerance
+        return plan
+
+
+def test_decoding_sequences_of_one_length():
+    plan = History([31] * 5, [1] * 5, 5).check()
+    assert len(plan.groups) == 1
+
+
+@pytest.mark.parametrize("prefix", [1, 14, 15, 16, 17, 31, 32, 33])
+def test_decoding_around_a_block_boundary(prefix):
+    History([prefix, 40], [1, 1], 2).check()
+
+
+def test_one_long_sequence_is_padded_alone():
+    prefixes = [20, 700, 30, 25, 40, 31]
+    plan = History(prefixes, [1] * 6, 6).check()
+    assert [group.sequences.tolist() for group in plan.groups] == [[1], [4, 0, 2, 3, 5]]
+
+
+def test_groups_stay_within_their_bytes(monkeypatch):
+    monkeypatch.setattr(kernel, "_GROUP_BYTES", 6 * 16 * 2 * KV_HEADS * HEAD_DIM * 4)
+    plan = History([40, 42, 44, 40, 33, 35, 36], [1] * 7, 7).check()
+    assert [len(group.sequences) for group in plan.groups] == [2, 2, 2, 1]
+
+
+def test_prompts_with_and_without_a_prefix():
+    History([0, 16, 5, 0, 100, 0], [1, 16, 40, 33, 1, 15], 0).check()
+
+
+def test_a_long_chunk_behind_a_prefix_is_masked_piece_by_piece():
+    History([37], [2 * kernel._MASKED_QUERIES + 9], 0).check()
+
+
+def test_decoding_and_prompts_together():
+    History([20, 300, 47, 16, 0], [1, 1, 1, 70, 20], 3).check()
+
+
+@given(st.lists(st.integers(1, 5000), max_size=60))
+def test_groups_hold_every_sequence_once(lengths):
+    groups = list(kernel._similar(tuple(lengths), 1536))
+    if groups == [None]:
+        return
+    members = [number for group in groups for number in group]
+    assert sorted(members) == list(range(len(lengths)))
+    for group in groups:
+        widths = [-(-lengths[number] // 16) for number in group]
+        waste = max(widths) * len(widths) - sum(widths)
+        assert waste <= 8 + sum(widths) // 4

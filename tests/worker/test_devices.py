@@ -1,0 +1,63 @@
+"""Device and dtype, chosen."""
+
+import pytest
+import torch
+
+from common.errors import StartupError
+from common.settings import Settings
+from worker import devices
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def settings(**values):
+    return Settings(model_id="m", model_dir="/m", **values)
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    def pretend(available):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+
+    return pretend
+
+
+def test_auto_takes_the_gpu_if_there_is_one(cuda):
+    cuda(True)
+    assert devices.choose(settings()) == (CUDA, None)
+    cuda(False)
+    assert devices.choose(settings()) == (CPU, None)
+    assert devices.choose(settings(dtype="bfloat16")) == (CPU, torch.bfloat16)
+
+
+def test_what_is_asked_for(cuda):
+    cuda(True)
+    assert devices.choose(settings(device="cpu", dtype="float16")) == (CPU, torch.float16)
+    cuda(False)
+    with pytest.raises(StartupError, match="cuda"):
+        devices.choose(settings(device="cuda"))
+    with pytest.raises(StartupError, match="tpu"):
+        devices.choose(settings(device="tpu"))
+    with pytest.raises(StartupError, match="int8"):
+        devices.choose(settings(dtype="int8"))
+
+
+@pytest.mark.parametrize(
+    ("features", "dtype", "wanted"),
+    [
+        ({"avx2": True}, torch.bfloat16, torch.float32),
+        ({"avx512_bf16": True}, torch.bfloat16, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16, torch.bfloat16),
+        ({"amx_bf16": True}, torch.float16, torch.float32),
+        ({"avx512_fp16": True}, torch.float16, torch.float16),
+        ({"avx2": True}, torch.float32, torch.float32),
+        ({"avx2": True}, torch.float64, torch.float32),
+    ],
+)
+def test_the_checkpoints_dtype_where_the_cpu_computes_it(monkeypatch, features, dtype, wanted):
+    capabilities = {"architecture": "x86_64", **features}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert devices.resolve_dtype(None, dtype, CPU) == wanted
+    assert devices.resolve_dtype(torch.float16, dtype, CPU) == torch.float16
+    on_gpu = torch.float32 if dtype == torch.float64 else dtype
+    assert devices.resolve_dtype(None, dtype, CUDA) == on_gpu
