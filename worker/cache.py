@@ -40,9 +40,10 @@ class KVCache:
         self.blocks = blocks
         shape = (2, blocks, configuration.num_kv_heads, BLOCK_TOKENS, configuration.head_dim)
         self.layers = [
-            torch.zeros(shape, dtype=dtype, device=device) for _ in range(configuration.num_layers)
+            torch.empty(shape, dtype=dtype, device=device) for _ in range(configuration.num_layers)
         ]
-        """Per layer [2, blocks, kv heads, 16, head_dim]: keys, then values."""
+        """Per layer [2, blocks, kv heads, 16, head_dim]: keys, then values. Not zeroed: attention
+        clears a block when it is entered, so that a CPU's memory is taken as it is used."""
 
     @staticmethod
     def bytes_per_block(configuration: CacheShape, dtype: torch.dtype) -> int:

@@ -21,6 +21,6 @@ def test_bytes_per_block_is_what_a_block_takes(dtype):
     assert cache.blocks == 10
     assert len(cache.layers) == 3
     assert all(layer.shape == (2, 10, 2, 16, 24) for layer in cache.layers)
-    assert all(not layer.any() for layer in cache.layers)
+    assert all(layer.dtype == dtype for layer in cache.layers)
     total = sum(layer.nbytes for layer in cache.layers)
     assert KVCache.bytes_per_block(Shape(), dtype) * 10 == total
