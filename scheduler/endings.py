@@ -8,7 +8,7 @@ front end, so its record is sent again until the front end has let it go.
 import logging
 from typing import Literal
 
-from common.messages import Ended, Replay, SequenceTokens, WorkerFinish
+from common.messages import Ended, Replay, WorkerFinish
 from scheduler.mail import Mail
 from scheduler.metrics import Metrics
 from scheduler.queue import Queue
@@ -49,7 +49,7 @@ class Endings:
         """All tokens are there. A worker that ran it has dropped it."""
         self._take_off(record)
         self._queue.remove(record.id)
-        record.reason = reason
+        record.reason = record.finish = reason
         self._requests.move(record, State.FINISHED)
         if record.delivered:
             self.end(record)
@@ -59,10 +59,8 @@ class Endings:
 
     def finish_resubmitted(self, record: Record, reason: WorkerFinish, now: float) -> None:
         """A sequence was handed in with nothing left to generate: say so."""
-        end = SequenceTokens(record.id, record.attempt, len(record.generated), finish=reason)
-        record.items.append(end)
         self.finish(record, reason, now)
-        self._mail.to_frontend(record.frontend, Replay([end]))
+        self.replay(record, len(record.generated))
 
     def fail(
         self,

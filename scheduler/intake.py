@@ -31,7 +31,7 @@ from scheduler.mail import Mail
 from scheduler.metrics import Metrics
 from scheduler.queue import Queue
 from scheduler.recovery import Recovery
-from scheduler.requests import Requests, problem_with
+from scheduler.requests import Requests, State, problem_with
 from scheduler.status import Standing
 from scheduler.throughput import Throughput
 
@@ -140,10 +140,10 @@ class Intake:
                 if record is not None:
                     self._endings.delivered(record, success=message.success)
             case Missing():
-                if record is not None:
-                    self._endings.replay(record, message.index)
-                else:
+                if record is None or record.state is State.CANCELLING:
                     self._mail.to_frontend(number, Ended(message.id, 0, "unknown"))
+                else:
+                    self._endings.replay(record, message.index)
 
     def _submit(self, number: int, submit: Submit, now: float) -> None:
         spec = submit.spec

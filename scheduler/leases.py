@@ -13,6 +13,11 @@ from typing import NamedTuple
 from common.messages import BLOCK_TOKENS
 from scheduler.blocks import BlockPool, KeyChain, blocks_for
 
+LOW_ROOM_TOKENS = 2 * BLOCK_TOKENS
+"""A running sequence with less room than this should get more blocks …"""
+ENOUGH_ROOM_TOKENS = 3 * BLOCK_TOKENS
+"""… until it has at least this much, so that most steps need no grant."""
+
 
 class Fit(NamedTuple):
     """What a sequence would need."""
@@ -50,6 +55,11 @@ class Lease:
     def room_tokens(self) -> int:
         """Tokens that can be computed before the lease is full."""
         return self.capacity - self.computed
+
+    @property
+    def is_low(self) -> bool:
+        """Whether more blocks are needed soon."""
+        return self.capacity - self.computed < LOW_ROOM_TOKENS and len(self.blocks) < self.limit
 
     def wanted(self, room_tokens: int) -> int:
         """Blocks missing for so much room, as far as the sequence can ever use them."""

@@ -1,8 +1,8 @@
 """The metrics: one registry, and everything that is counted.
 
 Owned by the scheduler alone; front ends and workers report, so that there is one true count. TGI's
-names, labels and buckets are API (``docs/metrics.md``). What each number comes from is said beside
-it. Knows no sockets and no records.
+names, labels and buckets are API; what each number comes from is said beside it. Knows no sockets
+and no records.
 
 A step that computed any prompt token counts as ``method="prefill"``, every other one as
 ``"decode"``. Of a step, ``inference`` is all of it, ``forward`` the model, ``decode`` the choice of

@@ -10,17 +10,12 @@ from dataclasses import dataclass
 from common.messages import BLOCK_TOKENS
 from scheduler.admission import Admission, Reason
 from scheduler.endings import Endings
-from scheduler.leases import Fit
+from scheduler.leases import ENOUGH_ROOM_TOKENS, Fit
 from scheduler.metrics import Metrics
 from scheduler.queue import Queue
 from scheduler.recovery import Recovery
 from scheduler.replicas import Replica, Replicas
 from scheduler.requests import Record, Requests, State
-
-LOW_ROOM_TOKENS = 2 * BLOCK_TOKENS
-"""A running sequence with less room than this gets more blocks …"""
-ENOUGH_ROOM_TOKENS = 3 * BLOCK_TOKENS
-"""… until it has at least this much, so that most steps need no grant."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,17 +54,20 @@ class Planner:
         """One tick."""
         for record in self._queue.expired(now):
             self._endings.fail(record, "the deadline has passed in the queue", reason="expired")
-        preempted = set()
         for replica in self._replicas:
-            if replica.hungry and self._feed(replica):
-                preempted.add(replica.number)
+            if replica.hungry:
+                self._feed(replica)
         if self._queue:
-            self._admit(preempted, now)
+            self._admit(now)
 
     # --- running sequences --------------------------------------------------------------------
 
-    def _feed(self, replica: Replica) -> bool:
-        """Top up leases, the most senior first; True if somebody was preempted."""
+    def _feed(self, replica: Replica) -> None:
+        """Top up leases, the most senior first; preempt if somebody cannot go on without.
+
+        Nobody is admitted in a tick that preempts: no block is available then, and every admission
+        needs a fresh one.
+        """
         pool = replica.leases.pool
         starved = []
         for record in sorted(replica.hungry.values(), key=_seniority):
@@ -79,14 +77,15 @@ class Planner:
             count = min(lease.wanted(ENOUGH_ROOM_TOKENS), pool.available)
             if count:
                 replica.grow(record, lease, count)
-            if not lease.wanted(LOW_ROOM_TOKENS):
+            if not lease.is_low:
                 del replica.hungry[record.id]
             elif lease.room_tokens <= 0:
                 starved.append(record)
-        return bool(starved) and self._preempt(replica, starved)
+        if starved:
+            self._preempt(replica, starved)
 
-    def _preempt(self, replica: Replica, starved: list[Record]) -> bool:
-        """Make room for sequences that cannot go on; True if somebody has to leave for it.
+    def _preempt(self, replica: Replica, starved: list[Record]) -> None:
+        """Make room for sequences that cannot go on.
 
         The newest of the lowest priority goes first, be it a starved one itself. The most senior
         sequence never goes, so there is always one that runs to its end.
@@ -94,18 +93,15 @@ class Planner:
         short = len(starved) - sum(replica.releasing.values())
         running = [r for r in replica.running.values() if r.state is State.DISPATCHED]
         victims = sorted(running, key=_seniority, reverse=True)[:-1]
-        preempted = False
         for victim in victims:
             if short <= 0:
                 break
             self._recovery.preempt(replica, victim)
             short -= replica.releasing[victim.id] + (victim in starved)
-            preempted = True
-        return preempted
 
     # --- waiting sequences --------------------------------------------------------------------
 
-    def _admit(self, preempted: set[int], now: float) -> None:
+    def _admit(self, now: float) -> None:
         """Take from the queue, strictly in order, until the head fits nowhere."""
         most_blocks = self._replicas.most_blocks()
         if most_blocks is None:
@@ -114,7 +110,7 @@ class Planner:
         openings = [
             _Opening(replica, self._admission.reason(replica, waiting))
             for replica in self._replicas
-            if replica.number not in preempted and self._admission.is_open(replica)
+            if self._admission.is_open(replica)
         ]
         began = self._clock()
         while openings and (record := self._queue.head()) is not None:

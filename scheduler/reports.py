@@ -11,7 +11,6 @@ from scheduler.endings import Endings
 from scheduler.leases import Lease
 from scheduler.mail import Mail
 from scheduler.metrics import Metrics
-from scheduler.planner import LOW_ROOM_TOKENS
 from scheduler.recovery import Recovery
 from scheduler.replicas import Replica
 from scheduler.requests import Record, State
@@ -81,20 +80,13 @@ class Reports:
         if progress.error:
             self._endings.fail(record, progress.error, dropped_by_worker=True)
             return
-        if tokens.ids or tokens.finish:
-            if tokens.index != len(record.generated):
-                self._refuse(record, tokens)
-                return
-            record.generated.extend(tokens.ids)
-            record.items.append(tokens)
+        if (tokens.ids or tokens.finish) and not record.append(tokens):
+            self._refuse(record, tokens)
+            return
         replica.leases.confirm(lease, computed)
         if tokens.finish:
             self._endings.finish(record, tokens.finish, now)
-        elif (
-            lease.capacity - computed < LOW_ROOM_TOKENS
-            and len(lease.blocks) < lease.limit
-            and record.state is State.DISPATCHED
-        ):
+        elif lease.is_low and record.state is State.DISPATCHED:
             replica.hungry[record.id] = record
 
     def _refuse(self, record: Record, tokens: SequenceTokens) -> None:

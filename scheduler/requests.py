@@ -18,12 +18,11 @@ Every record ends exactly once, with a reason.
 import math
 from enum import Enum
 
-import msgspec
-
 from common.messages import (
     BLOCK_TOKENS,
     SequenceSpec,
     SequenceTokens,
+    Started,
     Submit,
     WorkerFinish,
     frontend_of,
@@ -87,10 +86,11 @@ class Record:
         "chain",
         "deadline_s",
         "delivered",
+        "finish",
         "frontend",
         "generated",
         "id",
-        "items",
+        "logprobs",
         "order",
         "preemptions",
         "prefill_left",
@@ -101,7 +101,9 @@ class Record:
         "replica",
         "salt",
         "spec",
+        "started",
         "state",
+        "tops",
     )
 
     def __init__(self, submit: Submit, *, order: int, now: float) -> None:
@@ -135,9 +137,13 @@ class Record:
         self.deadline_s = now + submit.timeout_s if submit.timeout_s > 0 else math.inf
         self.generated = list(submit.generated_ids)
         self.base = len(self.generated)
-        """Tokens before this index are the front end's; of them only the ids are known."""
-        self.items: list[SequenceTokens] = []
-        """Tokens from ``base`` on, as reported."""
+        """The front end has the tokens before this index; of them we know only the ids."""
+        self.logprobs: list[float] = []
+        """Of the tokens from ``base`` on."""
+        self.tops: list[list[tuple[int, float]]] = []
+        """Of the tokens from ``base`` on; empty unless asked for."""
+        self.started: Started | None = None
+        self.finish: WorkerFinish = ""
         self.chain = KeyChain(self.salt, self.spec.prompt_ids, self.generated)
 
     @property
@@ -161,28 +167,43 @@ class Record:
             return "eos_token"
         return "length" if len(self.generated) >= self.spec.max_new_tokens else ""
 
+    def append(self, tokens: SequenceTokens) -> bool:
+        """Take in what a worker reported; False if it contradicts what is known.
+
+        PERF: the lists of single steps are not kept. A million small lists would make every full
+        garbage collection take a tenth of a second.
+        """
+        count = len(tokens.ids)
+        if tokens.index != len(self.generated) or len(tokens.logprobs) != count:
+            return False
+        if tokens.tops:
+            if len(tokens.tops) != count:
+                return False
+            self.tops.extend(tokens.tops)
+        self.generated.extend(tokens.ids)
+        self.logprobs.extend(tokens.logprobs)
+        if self.started is None:
+            self.started = tokens.started
+        return True
+
     def items_from(self, index: int) -> list[SequenceTokens]:
-        """All tokens from ``index`` on, and the end if there is one, under today's attempt."""
-        found: list[SequenceTokens] = []
-        for item in reversed(self.items):
-            if item.index + len(item.ids) <= index and not item.finish:
-                break
-            found.append(_cut(item, max(index - item.index, 0), self.attempt))
-        found.reverse()
-        return found
-
-
-def _cut(item: SequenceTokens, skip: int, attempt: int) -> SequenceTokens:
-    if skip == 0 and item.attempt == attempt:
-        return item
-    return msgspec.structs.replace(
-        item,
-        attempt=attempt,
-        index=item.index + skip,
-        ids=item.ids[skip:],
-        logprobs=item.logprobs[skip:],
-        tops=item.tops[skip:],
-    )
+        """All tokens from ``index`` on, and the end if there is one, as at most one item."""
+        start = max(index, self.base)
+        if start >= len(self.generated) and not self.finish:
+            return []
+        skip = min(start, len(self.generated)) - self.base
+        return [
+            SequenceTokens(
+                id=self.id,
+                attempt=self.attempt,
+                index=self.base + skip,
+                ids=self.generated[self.base + skip :],
+                logprobs=self.logprobs[skip:],
+                tops=self.tops[skip:] if len(self.tops) == len(self.logprobs) else [],
+                finish=self.finish,
+                started=self.started,
+            )
+        ]
 
 
 def problem_with(submit: Submit) -> str:

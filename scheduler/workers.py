@@ -121,7 +121,8 @@ class Workers:
         if known is not None and ready.epoch:
             return False
         if known is not None:
-            self._lose(replica, "a new process has taken its place", now)
+            cause = "a new process has taken its place"
+            self._lose(replica, cause, now, sparing=known.identity)
         self._reset_at.pop(identity, None)
         if replica.join(ready, most_blocks=self._most_blocks, now=now):
             _log.info(

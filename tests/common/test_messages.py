@@ -92,7 +92,9 @@ def test_messages_of_other_directions_are_bad_frames(
 ) -> None:
     for kind in {kind for _, kind in EVERY} - set(kinds(direction)):
         fields = [f for f in msgspec.structs.fields(kind) if f.required]
-        values = {f.name: [] if typing.get_origin(f.type) is list else 1 for f in fields}
+        values: dict[str, typing.Any] = {
+            f.name: [] if typing.get_origin(f.type) is list else 1 for f in fields
+        }
         with pytest.raises(BadFrameError):
             codec.decode(encode(kind(**values)))
 

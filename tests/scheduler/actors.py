@@ -35,6 +35,7 @@ from common.messages import (
     StepTiming,
     Submit,
     Tokens,
+    WorkerFinish,
     frontend_of,
 )
 from common.sampling import SamplingParameters
@@ -147,9 +148,7 @@ class FakeWorker:
     def _forward(self) -> list[Progress]:
         budget = self.step_tokens
         items = []
-        decoding_first = sorted(
-            self.running.values(), key=lambda r: len(r.known) - r.computed > 1
-        )
+        decoding_first = sorted(self.running.values(), key=lambda r: len(r.known) - r.computed > 1)
         for run in decoding_first:
             room = len(run.blocks) * BLOCK_TOKENS - run.computed
             count = min(budget, room, len(run.known) - run.computed)
@@ -168,7 +167,9 @@ class FakeWorker:
             assert not others, "a block of another sequence would be overwritten"
             self.memory[slot] = tuple(run.known[: position + 1])
         run.computed += count
-        index, finish, ids = run.generated, "", []
+        index = run.generated
+        ids: list[int] = []
+        finish: WorkerFinish = ""
         started = None
         if run.computed == len(run.known):
             ids = [next_token(run.known)]

@@ -1,6 +1,5 @@
 """A scheduler without sockets: fake link, fake clock, and short words for messages."""
 
-import math
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +11,7 @@ from common.messages import (
     Dispatch,
     FromFrontend,
     FromWorker,
+    Heartbeat,
     Hello,
     Progress,
     Ready,
@@ -32,7 +32,12 @@ from scheduler.requests import Record
 EPOCH = 77
 FRONTEND = 5
 TIMING = StepTiming(
-    prefill_tokens=0, decode_tokens=1, forward_s=0.004, sample_s=0.001, publish_s=0.0005, total_s=0.006
+    prefill_tokens=0,
+    decode_tokens=1,
+    forward_s=0.004,
+    sample_s=0.001,
+    publish_s=0.0005,
+    total_s=0.006,
 )
 
 
@@ -192,8 +197,16 @@ class House:
 
     def run_to(self, sequence: int, generated: int, replica: int = 0) -> None:
         """Report single tokens until the sequence has so many."""
-        while len(self.record(sequence).generated) < generated:
+        for _ in range(len(self.record(sequence).generated), generated):
             self.report(self.token(sequence, 7), replica=replica)
+        assert len(self.record(sequence).generated) == generated
+
+    def from_worker_beat(self, replica: int = 0) -> None:
+        self.from_worker(Heartbeat(EPOCH, self.incarnations[replica], self.steps), replica)
+
+    def from_frontend_bad_frame(self) -> None:
+        """What the link does about a frame that does not decode."""
+        self.metrics.bad_frames.labels("requests").inc()
 
     # --- out ----------------------------------------------------------------------------------
 
@@ -261,6 +274,3 @@ def started(*, frontends: int = 1, replicas: int = 1, blocks: int = 101, **chang
         house.ready(blocks, replica, incarnation=9 + replica)
     house.forget()
     return house
-
-
-FOREVER = math.inf

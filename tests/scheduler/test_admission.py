@@ -1,12 +1,14 @@
 """When sequences are admitted, and where: each rule with a fake worker and an injected clock."""
 
+from typing import Any
+
 import pytest
 
 from common.messages import Cancel, Ended
 from tests.scheduler.harness import House, sequence_id, spec, started
 
 
-def waiting_and_running(running: int, **changes: object) -> House:
+def waiting_and_running(running: int, **changes: Any) -> House:
     """Replica 0 runs so many sequences, each with its first token; the queue is empty."""
     house = started(blocks=1001, max_waiting_tokens=4, **changes)
     for counter in range(1, running + 1):

@@ -21,7 +21,7 @@ def test_blocks_for(tokens: int, blocks: int) -> None:
 
 def test_keys_name_prefixes_not_blocks() -> None:
     ids = list(range(64))
-    assert chain(ids).key(1) == chain(ids[:32] + [99]).key(1)
+    assert chain(ids).key(1) == chain([*ids[:32], 99]).key(1)
     assert chain(ids).key(1) != chain([5, *ids[1:]]).key(1)  # another parent
     assert chain(ids).key(0) != chain(ids, salt="tenant").key(0)
     assert chain([*[0] * 31, 1]).key(1) != chain([*[0] * 31, 2]).key(1)

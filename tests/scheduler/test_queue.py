@@ -64,9 +64,7 @@ def test_nothing_starves() -> None:
     raise AssertionError("it starved")
 
 
-@pytest.mark.parametrize(
-    ("resumed_priority", "position"), [(0, 0), (1, 3), (-1, 0)]
-)
+@pytest.mark.parametrize(("resumed_priority", "position"), [(0, 0), (1, 3), (-1, 0)])
 def test_resumed_go_to_the_front_of_their_priority(resumed_priority: int, position: int) -> None:
     queue = Queue()
     waiting = [(2, 0.0, 0), (3, 5.0, 0), (4, 9.0, 0), (5, 9.5, 1)]

@@ -66,17 +66,22 @@ def test_an_end_is_counted_once_and_its_first_reason_stays() -> None:
 def test_replay_from_any_index() -> None:
     record = Record(Submit(spec(1), attempt=2, generated_ids=[1, 2]), order=1, now=0.0)
     assert record.base == 2
-    for index, ids, finish in [(2, [3], ""), (3, [4, 5], ""), (5, [6], "length")]:
-        record.items.append(
-            SequenceTokens(record.id, 2, index, ids, [0.5] * len(ids), finish=finish)  # type: ignore[arg-type]
-        )
-        record.generated += ids
-    for index in range(-1, 8):
-        items = record.items_from(index)
-        flat = [(item.index + k, i) for item in items for k, i in enumerate(item.ids)]
-        assert flat == [(i, i + 1) for i in range(max(index, 2), 6)]
-        assert items[-1].finish == "length"
-        assert all(len(item.logprobs) == len(item.ids) for item in items)
+    for index, ids in [(2, [3]), (3, [4, 5]), (5, [6])]:
+        tops = [[(i, -0.5)] for i in ids]
+        tokens = SequenceTokens(record.id, 2, index, ids, [i / 10 for i in ids], tops)
+        assert record.append(tokens)
+        assert not record.append(tokens)
+    for finish in ("", "length"):
+        record.finish = finish
+        for index in range(-1, 8):
+            items = record.items_from(index)
+            assert len(items) == (1 if finish or index < 6 else 0)
+            for item in items:
+                assert item.index == min(max(index, 2), 6)
+                assert item.ids == [i + 1 for i in range(item.index, 6)]
+                assert item.logprobs == [i / 10 for i in item.ids]
+                assert item.tops == [[(i, -0.5)] for i in item.ids]
+                assert item.finish == finish
     record.attempt = 3
     assert {item.attempt for item in record.items_from(0)} == {3}
 

@@ -23,7 +23,8 @@ def test_order_and_clearing() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), st.integers(0, 20)))))
 def test_like_a_dictionary(steps: list[tuple[int, int | None]]) -> None:
-    timers, model = Timers(), {}
+    timers = Timers()
+    model: dict[int, float] = {}
     for key, due in steps * 10:
         if due is None:
             timers.clear(key)

@@ -1,0 +1,49 @@
+"""The listener of --prometheus-port, and the text format."""
+
+import http.client
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from common.errors import StartupError
+from scheduler.exposition import Listener, render
+
+
+def get(port: int, path: str) -> tuple[int, str, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, answer.headers["Content-Type"], body
+
+
+def test_names_with_and_without_total() -> None:
+    registry = CollectorRegistry()
+    Counter("bare", "one", registry=registry).inc()
+    Counter("own", "two\nlines", ["x"], registry=registry).labels('a"b\\c\n').inc(2)
+    Gauge("infinite", "three", registry=registry).set(float("inf"))
+    assert render(registry, frozenset({"bare"})).decode() == (
+        "# HELP bare one\n# TYPE bare counter\nbare 1.0\n"
+        '# HELP own_total two\\nlines\n# TYPE own_total counter\nown_total{x="a\\"b\\\\c\\n"} 2.0\n'
+        "# HELP infinite three\n# TYPE infinite gauge\ninfinite +Inf\n"
+    )
+
+
+def test_listener() -> None:
+    listener = Listener(lambda: b"x 1.0\n", "127.0.0.1", 0)
+    try:
+        status, kind, body = get(listener.port, "/metrics")
+        assert (status, body) == (200, b"x 1.0\n")
+        assert kind.startswith("text/plain; version=0.0.4")
+        assert get(listener.port, "/")[0] == 404
+        with pytest.raises(StartupError, match=r"--prometheus-port") as refused:
+            Listener(lambda: b"", "127.0.0.1", listener.port)
+        assert "\n" not in str(refused.value)
+    finally:
+        listener.close()
+
+
+def test_a_hostname_that_does_not_exist() -> None:
+    with pytest.raises(StartupError, match="cannot serve metrics on"):
+        Listener(lambda: b"", "no such host", 9)

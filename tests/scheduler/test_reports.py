@@ -1,0 +1,169 @@
+"""StepReports: tokens, ends and contradictions."""
+
+import pytest
+
+from common.messages import (
+    Delivered,
+    Ended,
+    Progress,
+    Replay,
+    SequenceTokens,
+    Started,
+    StepTiming,
+)
+from scheduler.endings import MOST_REPLAYS
+from scheduler.requests import State
+from tests.scheduler.harness import FRONTEND, House, sequence_id, started
+
+
+def finished(house: House) -> int:
+    sequence = house.submit(1)
+    house.run_to(sequence, 2)
+    house.report(house.token(sequence, 8, finish="eos_token"))
+    house.forget()
+    return sequence
+
+
+def test_a_finish_frees_blocks_at_once_and_keeps_the_record() -> None:
+    house = started()
+    sequence = finished(house)
+    assert house.parts.replicas.get(0).leases.pool.leased == 0  # type: ignore[union-attr]
+    record = house.record(sequence)
+    assert (record.state, record.reason) == (State.FINISHED, "eos_token")
+    assert house.parts.requests.live == 0
+    house.from_frontend(Delivered(sequence, success=True))
+    house.turn()
+    assert len(house.parts.requests) == 0
+    assert house.ended() == {"eos_token": 1}
+
+
+def test_an_undelivered_record_is_replayed_with_growing_waits_and_then_dropped() -> None:
+    house = started()
+    finished(house)
+    at = []
+    began = house.clock.now
+    for _ in range(800):
+        house.hello()
+        before = len(house.said(Replay))
+        house.turn(after_s=0.1)
+        if len(house.said(Replay)) > before:
+            at.append(round(house.clock.now - began))
+    assert at == [1, 3, 7, 15, 31]
+    assert len(at) == MOST_REPLAYS
+    assert [i for item in house.said(Replay)[-1].items for i in item.ids] == [7, 7, 8]
+    assert len(house.parts.requests) == 0
+    assert house.ended() == {"eos_token": 1}
+
+
+def test_delivered_may_overtake_the_report() -> None:
+    house = started()
+    sequence = house.submit(1)
+    house.from_frontend(Delivered(sequence, success=True, generated_tokens=1))
+    house.turn()
+    assert house.record(sequence).state is State.DISPATCHED
+    house.report(house.token(sequence, 8, finish="length"))
+    assert len(house.parts.requests) == 0
+    assert house.ended() == {"length": 1}
+
+
+def test_a_front_end_that_gave_up_stops_the_computation() -> None:
+    house = started()
+    sequence = house.submit(1)
+    house.from_frontend(Delivered(sequence, success=False))
+    house.turn()
+    assert house.dispatches()[-1].release == [sequence]
+    house.report(released=[sequence], timing=None)
+    assert house.ended() == {"given_up": 1}
+
+
+def test_a_failed_sequence_fails_alone() -> None:
+    house = started(waiting_served_ratio=0.0)
+    first, second = house.submit(1), house.submit(2)
+    house.report(house.token(first, error="no"), house.token(second, 7))
+    assert house.said(Ended) == [Ended(first, 0, "failed", "no")]
+    assert house.record(second).generated == [7]
+    assert house.metric("tgi_batch_inference_failure_total", method="decode") == 1
+    assert house.ended() == {"failed": 1}
+    house.check()
+
+
+@pytest.mark.parametrize(("index", "finish"), [(1, ""), (5, ""), (5, "length")])
+def test_a_worker_that_loses_count(index: int, finish: str) -> None:
+    house = started()
+    sequence = house.submit(1)
+    house.run_to(sequence, 3)
+    tokens = SequenceTokens(sequence, 0, index, [9], [0.0], finish=finish)  # type: ignore[arg-type]
+    house.report(Progress(tokens, 24))
+    assert [m.reason for m in house.said(Ended)] == ["failed"]
+    if not finish:
+        assert house.dispatches()[-1].release == [sequence]
+        house.report(released=[sequence], timing=None)
+    assert len(house.parts.requests) == 0
+    house.check()
+
+
+def test_several_tokens_in_a_step() -> None:
+    house = started()
+    sequence = house.submit(1)
+    house.report(house.token(sequence, 1, 2, 3))
+    house.report(house.token(sequence, 4))
+    assert house.record(sequence).generated == [1, 2, 3, 4]
+    text = house.metrics.render().decode()
+    assert 'tgi_request_skipped_tokens_bucket{le="0.0"} 1.0' in text
+    assert 'tgi_request_skipped_tokens_bucket{le="2.0"} 2.0' in text
+    assert "tgi_request_skipped_tokens_sum 2.0" in text
+
+
+def test_prefill_without_tokens_counts_as_work_done() -> None:
+    house = started(max_batch_prefill_tokens=16, waiting_served_ratio=0.0)
+    sequence = house.submit(1, 100)
+    replica = house.parts.replicas.get(0)
+    assert replica is not None
+    for computed, left in [(16, 84), (32, 68), (90, 10)]:
+        house.report(Progress(SequenceTokens(sequence, 0, 0), computed))
+        assert replica.backlog_tokens == left
+    house.report(house.token(sequence, 7))
+    assert replica.backlog_tokens == 0
+    assert house.record(sequence).generated == [7]
+
+
+def test_undelivered_tokens_are_replayed_to_whom_they_belong() -> None:
+    house = started(frontends=2, waiting_served_ratio=0.0)
+    other = FRONTEND + 1
+    mine, theirs = house.submit(1), house.submit(1, frontend=other)
+    started_fact = Started(0.1)
+    items = [
+        Progress(SequenceTokens(s, 0, 0, [7], [0.0], started=started_fact), 20)
+        for s in (mine, theirs)
+    ]
+    house.report(*items, undelivered=[other])
+    assert house.said(Replay) == []
+    (replay,) = house.said(Replay, other)
+    assert [(item.id, item.ids) for item in replay.items] == [(theirs, [7])]
+    house.report(house.token(mine, 7), undelivered=[other])
+    assert len(house.said(Replay, other)) == 1
+
+
+def test_reports_about_unknown_sequences_waste_tokens() -> None:
+    house = started()
+    house.report(Progress(SequenceTokens(sequence_id(9), 0, 0, [1, 2], [0.0, 0.0]), 5))
+    assert house.metric("millrace_wasted_tokens_total") == 2
+
+
+@pytest.mark.parametrize(
+    ("prefill", "decode", "method"),
+    [(10, 0, "prefill"), (10, 5, "prefill"), (0, 5, "decode")],
+)
+def test_step_timings_by_method(prefill: int, decode: int, method: str) -> None:
+    house = started()
+    house.report(timing=StepTiming(prefill, decode, 0.004, 0.001, 0.0005, 0.006))
+    for name, value in [
+        ("tgi_batch_inference_duration", 0.006),
+        ("tgi_batch_forward_duration", 0.004),
+        ("tgi_batch_decode_duration", 0.001),
+        ("tgi_batch_filter_duration", 0.0005),
+    ]:
+        assert house.metric(f"{name}_sum", method=method) == value
+        assert house.metric(f"{name}_count", method=method) == 1
+    assert house.metric("tgi_batch_inference_count_total", method=method) == 1
+    assert house.metric("tgi_batch_inference_success_total", method=method) == 1

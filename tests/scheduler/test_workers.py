@@ -1,0 +1,273 @@
+"""Workers: readiness, the handshake with unknown ones, silence, and lost connections."""
+
+from typing import Any
+
+import pytest
+
+from common.messages import (
+    PROTOCOL_VERSION,
+    Dispatch,
+    Heartbeat,
+    Ready,
+    Recover,
+    Reset,
+    Status,
+    StepTiming,
+)
+from common.sockets import encode, worker_identity
+from scheduler.replicas import IDLE_SILENCE_S, PROBE_S, STEP_DEADLINE_S, ReplicaState
+from scheduler.workers import RESET_RETRY_S
+from tests.scheduler.harness import EPOCH, House, sequence_id, started
+
+
+def state(house: House, replica: int = 0) -> ReplicaState:
+    found = house.parts.replicas.get(replica)
+    assert found is not None
+    return found.state
+
+
+def resets(house: House) -> list[bytes]:
+    return [to for to, m in house.link.worker_sent if isinstance(m, Reset)]
+
+
+def put(house: House, message: Any, replica: int = 0, shard: int = 0, incarnation: int = 9) -> None:
+    identity = worker_identity(replica, shard, incarnation)
+    house.link.worker_inbox.append((identity, encode(message)))
+    house.turn()
+
+
+def test_starting_until_ready() -> None:
+    house = House(num_replicas=2)
+    assert state(house) is ReplicaState.STARTING
+    house.ready(replica=0)
+    assert (state(house, 0), state(house, 1)) == (ReplicaState.READY, ReplicaState.STARTING)
+    assert house.metric("millrace_replicas_ready") == 1
+    house.ready(replica=7)  # a replacement may bring its own number
+    assert state(house, 7) is ReplicaState.READY
+
+
+@pytest.mark.parametrize(
+    "ready",
+    [Ready(PROTOCOL_VERSION + 1, 0, 0, 9, 1, 100), Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 1),
+     Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 1 << 40), Ready(PROTOCOL_VERSION, 0, 0, 10, 1, 100),
+     Ready(PROTOCOL_VERSION, 1, 0, 9, 1, 100)],
+)  # fmt: skip
+def test_a_wrong_ready_is_refused(ready: Ready) -> None:
+    house = House()
+    put(house, ready)
+    assert state(house) is ReplicaState.STARTING
+
+
+@pytest.mark.parametrize("identity", [b"", b"W0.0.9", b"F00000001", b"W9999.0.%016x" % 1,
+                                      b"W0.1.%016x" % 1])  # fmt: skip
+def test_a_strange_routing_id_is_a_bad_frame(identity: bytes) -> None:
+    house = House()
+    house.link.worker_inbox.append((identity, encode(Heartbeat(1, 1, 1))))
+    house.turn()
+    assert house.metric("millrace_bad_frames_total", socket="dispatch") == 1
+
+
+def test_an_unknown_worker_is_reset_and_taken_in() -> None:
+    house = House()
+    house.hello()
+    for _ in range(3):
+        put(house, Heartbeat(4711, 9, 50))
+    assert resets(house) == [worker_identity(0, 0, 9)]  # told once
+    house.submit(1)
+    house.ready(epoch=EPOCH)
+    assert state(house) is ReplicaState.READY
+    assert house.added() == [sequence_id(1)]
+    assert house.dispatches()[0].number == 1
+
+
+def test_a_worker_that_does_not_answer_is_told_again() -> None:
+    house = House()
+    put(house, Heartbeat(4711, 9, 50))
+    house.clock.now += RESET_RETRY_S
+    put(house, Heartbeat(4711, 9, 50))
+    assert len(resets(house)) == 2
+
+
+def test_ready_to_an_old_epoch_is_reset() -> None:
+    house = House()
+    house.ready(epoch=4711)
+    assert state(house) is ReplicaState.STARTING
+    assert len(resets(house)) == 1
+
+
+def test_a_heartbeat_that_crossed_the_first_dispatch_does_no_harm() -> None:
+    house = started()
+    house.submit(1)
+    put(house, Heartbeat(0, 9, 0))
+    assert resets(house) == []
+    house.report(house.token(sequence_id(1), 7))
+    assert house.record(sequence_id(1)).generated == [7]
+
+
+def test_what_was_replaced_is_ignored() -> None:
+    house = started()
+    house.ready(incarnation=10)
+    house.submit(1)
+    put(house, Heartbeat(EPOCH, 9, 50), incarnation=9)
+    put(house, Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 50, EPOCH), incarnation=9)
+    assert resets(house) == []
+    assert house.said(Recover) == []
+    assert house.parts.replicas.get(0).total_blocks == 100  # type: ignore[union-attr]
+
+
+def test_an_unexpected_ready_begins_anew() -> None:
+    """Two Resets may have been on their way: the second drops what was dispatched in between."""
+    house = started()
+    house.submit(1)
+    house.ready(epoch=EPOCH)
+    assert house.said(Recover) == [Recover([sequence_id(1)])]
+    assert len(resets(house)) == 1
+    assert state(house) is ReplicaState.GONE
+    house.ready(epoch=EPOCH)
+    assert state(house) is ReplicaState.READY
+    house.check()
+
+
+def test_a_worker_that_obeys_another_scheduler_is_lost() -> None:
+    house = started()
+    house.submit(1)
+    put(house, Heartbeat(4711, 9, 3))
+    assert house.said(Recover) == [Recover([sequence_id(1)])]
+    assert len(resets(house)) == 1
+
+
+# --- silence ----------------------------------------------------------------------------------
+
+
+def seconds(house: House, count: float, *, beats: bool = False) -> None:
+    """Let time pass, second by second."""
+    for _ in range(int(count)):
+        house.hello()
+        if beats:
+            house.from_worker_beat()
+        house.turn(after_s=1.0)
+
+
+def test_an_idle_worker_without_heartbeat_becomes_suspect_and_recovers() -> None:
+    house = started()
+    seconds(house, IDLE_SILENCE_S)
+    assert state(house) is ReplicaState.READY
+    seconds(house, 1)
+    assert state(house) is ReplicaState.SUSPECT
+    assert [r.ready for r in house.said(Status)[-1].replicas] == [False]
+    house.submit(1)
+    assert house.added() == []
+    house.forget()
+    house.from_worker_beat()
+    house.turn()
+    assert state(house) is ReplicaState.READY
+    assert [r.ready for r in house.said(Status)[0].replicas] == [True]
+    assert house.added() == [sequence_id(1)]
+
+
+def test_a_busy_worker_has_to_make_progress() -> None:
+    house = started()
+    house.submit(1)
+    seconds(house, STEP_DEADLINE_S, beats=True)
+    assert state(house) is ReplicaState.READY
+    assert house.said(Status)[-1].replicas[0].progress_age_s >= STEP_DEADLINE_S - 1
+    seconds(house, 2, beats=True)
+    assert state(house) is ReplicaState.SUSPECT
+    house.report(house.token(sequence_id(1), 7))
+    assert state(house) is ReplicaState.READY
+
+
+def test_the_deadline_grows_with_the_longest_step() -> None:
+    house = started()
+    house.submit(1)
+    house.report(house.token(sequence_id(1), 7), timing=StepTiming(9, 0, 1.0, 0.1, 0.1, 5.0))
+    seconds(house, 99, beats=True)
+    assert state(house) is ReplicaState.READY
+    seconds(house, 3, beats=True)
+    assert state(house) is ReplicaState.SUSPECT
+
+
+def test_a_suspect_still_gets_releases() -> None:
+    house = started()
+    sequence = house.submit(1)
+    seconds(house, STEP_DEADLINE_S + 2, beats=True)
+    house.forget()
+    house.parts.intake._endings.cancel(house.record(sequence), "client_gone")
+    house.turn()
+    assert [d.release for d in house.dispatches() if d.release] == [[sequence]]
+
+
+def test_a_silent_busy_worker_is_probed_and_found_dead() -> None:
+    house = started()
+    house.submit(1)
+    house.forget()
+    seconds(house, 5 * PROBE_S)
+    empty = house.dispatches()
+    assert 3 <= len(empty) <= 5
+    assert all(not (d.add or d.grants or d.release) for d in empty)
+    assert [d.number for d in empty] == list(range(2, 2 + len(empty)))
+    house.link.unreachable.add(house.identity())
+    seconds(house, PROBE_S)
+    assert state(house) is ReplicaState.GONE
+    assert house.said(Recover) == [Recover([sequence_id(1)])]
+    assert house.metric("millrace_unreachable_total", peer="worker") == 1
+    house.check()
+
+
+def test_an_idle_worker_is_not_probed() -> None:
+    house = started()
+    seconds(house, 5)
+    assert house.dispatches() == []
+
+
+def test_a_lost_connection_may_come_back() -> None:
+    house = started()
+    house.link.unreachable.add(house.identity())
+    house.submit(1)
+    assert state(house) is ReplicaState.GONE
+    house.link.unreachable.clear()
+    house.from_worker_beat()
+    house.turn()
+    assert len(resets(house)) == 1
+    house.ready(epoch=EPOCH)
+    assert state(house) is ReplicaState.READY
+
+
+# --- several shards ---------------------------------------------------------------------------
+
+
+def group() -> House:
+    house = House(num_shard=2)
+    house.hello()
+    for shard, blocks in [(0, 101), (1, 91)]:
+        put(house, Ready(PROTOCOL_VERSION, 0, shard, 9 + shard, 1, blocks), 0, shard, 9 + shard)
+    house.incarnations[0] = 9
+    return house
+
+
+def test_a_group_is_ready_when_all_shards_are() -> None:
+    house = House(num_shard=2)
+    put(house, Ready(PROTOCOL_VERSION, 0, 1, 10, 1, 91), 0, 1, 10)
+    assert state(house) is ReplicaState.STARTING
+    put(house, Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 101))
+    assert state(house) is ReplicaState.READY
+    assert house.parts.replicas.get(0).total_blocks == 90  # type: ignore[union-attr]
+
+
+def test_only_the_leader_is_dispatched_to() -> None:
+    house = group()
+    house.submit(1)
+    assert [to for to, m in house.link.worker_sent if isinstance(m, Dispatch)] == [
+        worker_identity(0, 0, 9)
+    ]
+
+
+def test_one_lost_shard_is_a_lost_group() -> None:
+    house = group()
+    house.submit(1)
+    put(house, Ready(PROTOCOL_VERSION, 0, 1, 11, 1, 91), 0, 1, 11)
+    assert house.said(Recover) == [Recover([sequence_id(1)])]
+    assert resets(house) == [worker_identity(0, 0, 9)]
+    assert state(house) is ReplicaState.STARTING
+    put(house, Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 101, EPOCH))
+    assert state(house) is ReplicaState.READY
