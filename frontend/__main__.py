@@ -32,8 +32,9 @@ from frontend.wiring import load_text, record_failure
 
 EXIT_CONFIG = 78
 """``EX_CONFIG``: starting again would not help."""
-_FOREIGN_VARIABLES = ("GUNICORN_CMD_ARGS", "SCRIPT_NAME", "WEB_CONCURRENCY")
+_FOREIGN_VARIABLES = ("SCRIPT_NAME", "WEB_CONCURRENCY")
 """What gunicorn would take from the environment behind the settings' back."""
+_PACKAGES_ROOT = Path(__file__).resolve().parents[1]
 
 _log = logging.getLogger("frontend")
 
@@ -58,8 +59,9 @@ def main() -> NoReturn:
 def become_gunicorn() -> NoReturn:
     """Replace this process; nothing of it, no socket and no model file, stays behind."""
     environment = {k: v for k, v in os.environ.items() if k not in _FOREIGN_VARIABLES}
-    config = str(Path(__file__).with_name("gunicorn_conf.py"))
-    command = [sys.executable, "-m", "gunicorn", "-c", config]
+    paths = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
+    environment["PYTHONPATH"] = os.pathsep.join([*paths, str(_PACKAGES_ROOT)])
+    command = [sys.executable, "-P", "-m", "frontend.serve"]
     os.execve(sys.executable, command, environment)  # noqa: S606 - this very interpreter
 
 

@@ -12,6 +12,7 @@ import gevent
 import orjson
 
 from common.errors import ErrorKind, RequestError
+from frontend import exchange
 
 READ_LIMIT_S = 60.0
 """A body that is not there after so long ends the request, however steadily it trickles."""
@@ -24,6 +25,7 @@ def read_json(req: falcon.Request, limit_bytes: int) -> Any:
         raise RequestError(
             ErrorKind.MEDIA_TYPE, "The content type of the body must be application/json"
         )
+    exchange.of(req).body_read = True
     return parse_json(_read(req, limit_bytes))
 
 
@@ -66,8 +68,7 @@ def _read(req: falcon.Request, limit_bytes: int) -> bytes:
     too_large = RequestError(
         ErrorKind.TOO_LARGE, f"The body is larger than the limit of {limit_bytes} bytes"
     )
-    chunked = "chunked" in req.env.get("HTTP_TRANSFER_ENCODING", "").lower()
-    length = None if chunked else req.content_length or 0
+    length = None if _is_chunked(req) else req.content_length or 0
     if length is not None and length > limit_bytes:
         _leave_unread(req)
         raise too_large
@@ -92,6 +93,16 @@ def _read(req: falcon.Request, limit_bytes: int) -> bytes:
     if length is not None and wanted > 0:
         raise RequestError(ErrorKind.MALFORMED, "The body ends before its announced length")
     return b"".join(parts)
+
+
+def leave_unread(req: falcon.Request) -> None:
+    """Have the server close the connection instead of reading a body that nobody wanted."""
+    if _is_chunked(req) or (req.content_length or 0) > _STEP_BYTES:
+        _leave_unread(req)
+
+
+def _is_chunked(req: falcon.Request) -> bool:
+    return "chunked" in req.env.get("HTTP_TRANSFER_ENCODING", "").lower()
 
 
 def _leave_unread(req: falcon.Request) -> None:

@@ -4,13 +4,11 @@ Lives in Falcon's request context. Written by the middleware and the routes, rea
 log. Holds no text.
 """
 
-import logging
 import re
 import uuid
 from dataclasses import dataclass
 
 import falcon
-import orjson
 
 from common.errors import RequestError
 from frontend.limits import invalid
@@ -21,7 +19,6 @@ CLIENT_GONE_STATUS = 499
 
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
-_log = logging.getLogger("frontend.access")
 
 
 @dataclass
@@ -32,6 +29,8 @@ class Exchange:
     trace_id: str | None
     began: float
     """By the services' clock."""
+    body_read: bool = False
+    """Whether the body was read, as far as it may be."""
     generates: bool = False
     """Whether it asks for text: such requests are counted."""
     counted: bool = False
@@ -83,31 +82,3 @@ def failed(exchange: Exchange, error: RequestError) -> None:
     """Remember what went wrong."""
     exchange.error = error.kind.metric
     exchange.status = error.kind.http_status
-
-
-def log_access(req: falcon.Request, now: float, *, as_json: bool) -> None:
-    """One line per answered request, when it is over."""
-    if not _log.isEnabledFor(logging.INFO):
-        return
-    exchange = of(req)
-    total_ms = round((now - exchange.began) * 1000, 1)
-    line: dict[str, object] = {
-        "method": req.method,
-        "path": req.path,
-        "status": exchange.status,
-        "total_ms": total_ms,
-    }
-    if exchange.queue_s is not None:
-        line["queue_ms"] = round(exchange.queue_s * 1000, 1)
-    if exchange.generates:
-        line["prompt_tokens"] = exchange.prompt_tokens
-        line["generated_tokens"] = exchange.generated_tokens
-    if exchange.error is not None:
-        line["error"] = exchange.error
-    message = (
-        orjson.dumps(line).decode() if as_json else " ".join(f"{k}={v}" for k, v in line.items())
-    )
-    extra = {"request": exchange.request_id}
-    if exchange.trace_id is not None:
-        extra["trace"] = exchange.trace_id
-    _log.info("%s", message, extra=extra)

@@ -1,4 +1,4 @@
-"""One request's life in this process: submit, collect, cut at stop strings, cancel, let go.
+"""One request's life in this process: submit, collect, cancel, let go.
 
 A request is one or more runs (``best_of`` and prompt lists make several), each of which is one
 sequence of the link. Owned by the greenlet that answers the client. Knows nothing of HTTP and of
@@ -6,65 +6,18 @@ the surfaces: those turn its tokens and texts into answers.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from gevent.event import Event
 
 from common.errors import ErrorKind, RequestError
-from common.messages import Delivered, SequenceSpec, SequenceTokens
-from common.sampling import SamplingParameters
+from common.messages import Delivered, SequenceSpec
 from frontend.answers import ClientGoneError
 from frontend.link import CancelReason, Links
 from frontend.mailbox import Mailbox
-from frontend.text.detokenizer import Detokenizer
-from frontend.text.stop_strings import StopStrings
+from frontend.runs import Order, Run, Token
 from frontend.text.tokenizer import Tokenizer
-from frontend.withhold import Withheld
-
-Finish = Literal["", "length", "eos_token", "stop_sequence"]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One sequence to be generated."""
-
-    prompt_ids: list[int]
-    max_new_tokens: int
-    sampling: SamplingParameters
-    stop_token_ids: list[int]
-    prefill_logprobs: bool = False
-
-
-@dataclass(frozen=True)
-class Order:
-    """A validated request: what to generate, and how its surface wants to see it."""
-
-    plans: list[Plan]
-    stops: list[str]
-    show_stop: bool = True
-    """Whether the stop string belongs to the text (TGI) or not (OpenAI)."""
-    incremental: bool = True
-    """Whether tokens are wanted as they come."""
-    keep_tokens: bool = False
-    """Whether ``Run.tokens`` is wanted at the end."""
-    timeout_s: float = 0.0
-    """Ends the request with an error; 0 is no limit."""
-
-
-class Token(NamedTuple):
-    """One generated token."""
-
-    id: int
-    text: str
-    """Its text, special tokens included; cut after a stop string if that is shown."""
-    shown: str
-    """What it adds to the text of the answer; differs while text is withheld."""
-    logprob: float
-    special: bool
-    tops: list[tuple[int, float]]
-    finish: Finish
 
 
 class Timings(NamedTuple):
@@ -74,120 +27,6 @@ class Timings(NamedTuple):
     validation_s: float
     queue_s: float
     inference_s: float
-
-
-class Run:
-    """One sequence of a request: its tokens so far, its text, its end."""
-
-    def __init__(self, index: int, plan: Plan, tokenizer: Tokenizer, order: Order) -> None:
-        self.index = index
-        self.plan = plan
-        self.finish: Finish = ""
-        self.error: RequestError | None = None
-        self.generated_tokens = 0
-        self.tokens: list[Token] = []
-        self.prefill_logprobs: list[float] = []
-        self._tokenizer = tokenizer
-        self._keep = order.keep_tokens
-        self._detokenizer = Detokenizer(tokenizer, plan.prompt_ids)
-        self._stops = StopStrings(order.stops) if order.stops else None
-        hold = self._stops is not None and not order.show_stop
-        self._withheld = Withheld() if hold else None
-        self._logprob_sum = 0.0
-        self._searched = 0
-        """Characters given to the stop search."""
-        self._shown = 0
-        """Characters shown so far, counted only where there are stop strings."""
-        self._cut = False
-
-    @property
-    def over(self) -> bool:
-        """Whether no more tokens are wanted."""
-        return bool(self.finish) or self.error is not None
-
-    @property
-    def text(self) -> str:
-        """The answer's text so far."""
-        text: str = self._detokenizer.text
-        return text[: self._shown] if self._cut else text
-
-    @property
-    def mean_logprob(self) -> float:
-        """Mean log-probability of the tokens; the measure of ``best_of``."""
-        return self._logprob_sum / self.generated_tokens if self.generated_tokens else -math.inf
-
-    def advance(self, items: list[SequenceTokens]) -> list[Token]:
-        """The tokens in what has arrived, up to the run's end."""
-        tokens: list[Token] = []
-        for item in items:
-            last = len(item.ids) - 1
-            for k in range(len(item.ids)):
-                finish: Finish = item.finish if k == last else ""
-                tops = item.tops[k] if item.tops else []
-                tokens.append(self._token(item.ids[k], item.logprobs[k], tops, finish))
-                if self.finish:
-                    break
-            if item.finish and not item.ids:
-                tokens.append(self._end_without_token(item.finish))
-            if self.finish:
-                break
-        if self._keep:
-            self.tokens.extend(tokens)
-        return tokens
-
-    def _token(
-        self, token: int, logprob: float, tops: list[tuple[int, float]], finish: Finish
-    ) -> Token:
-        detokenizer = self._detokenizer
-        text = detokenizer.push(token)
-        plain = len(detokenizer.visible)
-        if finish:
-            rest = detokenizer.finish()
-            text, plain = text + rest, plain + len(rest)
-        self.generated_tokens += 1
-        self._logprob_sum += logprob
-        shown = text[:plain]
-        if self._stops is not None:
-            text, shown, finish = self._search(self._stops, text, plain, finish)
-        self.finish = finish
-        special = self._tokenizer.is_special(token)
-        return Token(token, text, shown, logprob, special, tops, finish)
-
-    def _end_without_token(self, finish: Finish) -> Token:
-        """An end that came alone; for the surfaces a special token, which is not counted."""
-        rest = self._detokenizer.finish()
-        shown = rest if self._withheld is None else self._withheld.release(0) + rest
-        self._shown += len(shown)
-        self.finish = finish
-        last = self.plan.stop_token_ids[0] if self.plan.stop_token_ids else 0
-        return Token(last, rest, shown, 0.0, True, [], finish)
-
-    def _search(
-        self, stops: StopStrings, text: str, plain: int, finish: Finish
-    ) -> tuple[str, str, Finish]:
-        """A token's text, what it shows, and its end, with stop strings taken into account.
-
-        The first ``plain`` characters of ``text`` are no special token's.
-        """
-        end = stops.push(text)
-        before, self._searched = self._searched, self._searched + len(text)
-        if end is not None:
-            self._cut = True
-        if self._withheld is None:
-            text = text if end is None else text[: end - before]
-            shown = text[:plain]
-            finish = finish or ("" if end is None else "stop_sequence")
-        else:
-            self._withheld.push(text[:plain])
-            self._withheld.push(text[plain:], hidden=True)
-            if end is not None:
-                start = stops.match_start or 0
-                shown = self._withheld.release(self._searched - start)
-                text, finish = text[: end - before], "stop_sequence"
-            else:
-                shown = self._withheld.release(0 if finish else stops.pending)
-        self._shown += len(shown)
-        return text, shown, finish
 
 
 class _Sequence(NamedTuple):
@@ -230,12 +69,16 @@ class Generation:
 
     @property
     def over(self) -> bool:
-        """Whether every run has ended."""
-        return all(run.over for run in self.runs)
+        """Whether every run that was started has ended."""
+        return not self._sequences
 
     def client_gone(self) -> None:
-        """To be called from any greenlet: nobody is interested any more."""
+        """To be called from any greenlet: nobody is interested any more.
+
+        Cancels at once: the greenlet that answers may be stuck in a write.
+        """
         self._gone = True
+        self.close()
         self._wake.set()
 
     def start(self) -> None:
@@ -252,6 +95,7 @@ class Generation:
                 self._wake.clear()
                 self._wait(None)
                 self._check()
+            self._check()
         except RequestError:
             self.close("sibling_failed")
             raise
@@ -268,7 +112,7 @@ class Generation:
         while True:
             self._check()
             self._wake.clear()
-            news = list(self._news())
+            news = self._news()
             if news or self.over:
                 return news
             if not self._wait(timeout_s):
@@ -281,6 +125,7 @@ class Generation:
                 if run.error is not None:
                     self.close("sibling_failed")
                     raise run.error
+        self._check()
         return self.runs
 
     def close(self, reason: CancelReason = "client_gone") -> None:
@@ -304,24 +149,30 @@ class Generation:
         )
         self._sequences[run.index] = _Sequence(run, mailbox)
 
-    def _news(self) -> Iterator[tuple[Run, list[Token]]]:
-        for index, sequence in list(self._sequences.items()):
-            run, mailbox = sequence.run, sequence.mailbox
+    def _news(self) -> list[tuple[Run, list[Token]]]:
+        news: list[tuple[Run, list[Token]]] = []
+        ended: list[int] = []
+        for index, (run, mailbox) in self._sequences.items():
             # RACE: the failure is looked at first, so that tokens before it are not lost.
             failure = mailbox.failure
-            tokens = run.advance(mailbox.take())
+            items = mailbox.take()
+            tokens = run.advance(items) if items else []
             if failure is not None and not run.finish:
                 run.error = failure
-            if run.over:
-                self._release(index, "stop_sequence")
-            if tokens or run.over:
-                yield run, tokens
+            if run.finish or run.error is not None:
+                ended.append(index)
+                news.append((run, tokens))
+            elif tokens:
+                news.append((run, tokens))
+        for index in ended:
+            self._release(index, "stop_sequence")
+        return news
 
     def _check(self) -> None:
         """Raises ClientGoneError, or RequestError when the deadline has passed."""
         if self._gone:
             raise ClientGoneError
-        if self._clock() >= self._deadline:
+        if self._sequences and self._clock() >= self._deadline:
             self.close("deadline")
             raise RequestError(ErrorKind.TIMEOUT, "The deadline of the request has passed")
 

@@ -1,13 +1,14 @@
 """gunicorn's settings for the front end, and what its parent process does for us.
 
-Read by gunicorn in the parent and in every worker. Slow clients: request line and headers have to
-arrive within ``keepalive`` seconds (the same limit ends idle connections) and within the size
-limits below; bodies are limited in ``body.py``, stalled reads and writes in ``middleware.py``. A
-slow client costs one waiting greenlet and nobody else anything.
+Imported by ``serve.py`` in the parent; workers inherit it. Slow clients: request line and headers
+have to arrive within ``keepalive`` seconds (the same limit ends idle connections) and within the
+size limits below; bodies are limited in ``body.py``, stalled reads and writes in ``middleware.py``.
+A slow client costs one waiting greenlet and nobody else anything.
 """
 
 import logging
 import resource
+import socket
 from typing import Any
 
 import zmq
@@ -19,6 +20,8 @@ from common.sockets import encode, open_socket, requests_endpoint
 
 MAX_CONNECTIONS = 50_000
 """Open connections of one front end, if the limit on open files allows."""
+PROBES = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
+"""Seconds, seconds and count: a peer that is gone without a word is noticed after a minute."""
 SPARE_FILES = 200
 """Descriptors kept for everything else."""
 
@@ -30,7 +33,6 @@ if _hard == resource.RLIM_INFINITY:
     _hard = MAX_CONNECTIONS + SPARE_FILES
 resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
-wsgi_app = "frontend.wiring:application()"
 worker_class = "frontend.server.FrontendWorker"
 logger_class = "frontend.server.Logger"
 bind = [
@@ -40,6 +42,7 @@ bind = [
 ]
 workers = _settings.num_frontends
 worker_connections = max(64, min(MAX_CONNECTIONS, _hard - SPARE_FILES))
+worker_tmp_dir = _settings.runtime_dir
 backlog = 2048
 keepalive = 75
 timeout = 120
@@ -53,7 +56,11 @@ proc_name = "millrace-frontend"
 
 
 def when_ready(server: Any) -> None:
-    """The port is open."""
+    """The port is open. Accepted connections inherit the probing of clients that vanished."""
+    for listener in server.LISTENERS:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in PROBES.items():
+            listener.sock.setsockopt(socket.IPPROTO_TCP, option, value)
     for address in bind:
         _log.info("listening on http://%s", address)
 
@@ -64,14 +71,14 @@ def child_exit(server: Any, worker: Any) -> None:
     The socket lives only here, so that no worker forked later inherits it.
     """
     context = zmq.Context()
-    socket = open_socket(context, zmq.DEALER)
+    requests = open_socket(context, zmq.DEALER)
     try:
-        socket.connect(requests_endpoint(_settings.runtime_dir))
-        socket.send(encode(FrontendGone(pid=worker.pid)), zmq.NOBLOCK)
+        requests.connect(requests_endpoint(_settings.runtime_dir))
+        requests.send(encode(FrontendGone(pid=worker.pid)), zmq.NOBLOCK)
     except zmq.ZMQError as error:
         _log.warning("the scheduler could not be told of a lost front end: %s", error)
     finally:
-        socket.close(linger=500)
+        requests.close(linger=500)
         context.term()
 
 

@@ -6,7 +6,6 @@ and the way out are injected.
 """
 
 import logging
-import math
 import random
 from collections.abc import Callable, Iterable
 from typing import Literal, Protocol
@@ -37,23 +36,12 @@ from common.messages import (
     ToFrontend,
     Tokens,
 )
+from frontend.live import Live, failure, rejection
 from frontend.mailbox import Mailbox
+from frontend.standing import SILENT_S, Standing
 
-SILENT_S = 5.0
-"""The scheduler counts as gone when nothing was heard of it for so long."""
 GIVE_UP_S = 60.0
 """Live sequences end with an error when the scheduler has been silent for so long."""
-STUCK_S = 60.0
-"""A ready replica that runs sequences but made no progress for so long makes us unhealthy."""
-GAP_S = 1.0
-"""First wait before a gap is asked for again; doubles up to ASK_LIMIT_S."""
-STALL_S = 5.0
-"""First wait before a sequence that says nothing is asked for; doubles up to ASK_LIMIT_S.
-
-RACE: PUB/SUB may lose the last message of a sequence, after which no gap is ever seen."""
-UNANSWERED_S = 2.0
-"""First wait before a Submit that was neither accepted nor rejected is repeated."""
-ASK_LIMIT_S = 30.0
 UNKNOWN_LIMIT = 5
 """So often may the scheduler not know a sequence before it fails."""
 
@@ -93,40 +81,6 @@ class Links(Protocol):
         """Why no request can be served at the moment; empty if they can."""
 
 
-class _Live:
-    """A live sequence and when to ask for it next."""
-
-    __slots__ = ("ask_at", "ask_wait", "asked_gap", "deadline", "mailbox", "unknown")
-
-    def __init__(self, mailbox: Mailbox, deadline: float | None, now: float) -> None:
-        self.mailbox = mailbox
-        self.deadline = deadline
-        self.unknown = 0
-        self.submitted(now)
-
-    def submitted(self, now: float) -> None:
-        """It was handed in: an answer should come soon."""
-        self.asked_gap = -1
-        self.ask_wait = UNANSWERED_S
-        self.ask_at = now + UNANSWERED_S
-
-    def quiet(self, now: float) -> None:
-        """There was progress: ask only after a long silence."""
-        self.ask_wait = STALL_S
-        self.ask_at = now + STALL_S
-
-    def gap(self, index: int, now: float) -> None:
-        """A new gap was seen and asked for: ask again soon."""
-        self.asked_gap = index
-        self.ask_wait = GAP_S
-        self.ask_at = now + GAP_S
-
-    def asked(self, now: float) -> None:
-        """It was asked for once more: back off."""
-        self.ask_wait = min(2 * self.ask_wait, ASK_LIMIT_S)
-        self.ask_at = now + self.ask_wait
-
-
 class Link:
     """The conversation of one front-end process; see ``common/messages.py`` for its words."""
 
@@ -143,11 +97,10 @@ class Link:
         self._send = send
         self._clock = clock
         self._count = 0
-        self._live: dict[int, _Live] = {}
+        self._live: dict[int, Live] = {}
         self.heard = Event()
         """Set once the scheduler has been heard."""
-        self._status: Status | None = None
-        self._heard_at = -math.inf
+        self._standing = Standing()
         self._beat_at: float | None = None
         self._tally_requests = 0
         self._tally_failures: dict[str, int] = {}
@@ -178,12 +131,12 @@ class Link:
         Raises RequestError (UNAVAILABLE) while the scheduler is not heard of.
         """
         now = self._clock()
-        if now - self._heard_at > SILENT_S:
+        if self._standing.silence_s(now) > SILENT_S:
             raise RequestError(
                 ErrorKind.UNAVAILABLE, "The scheduler is not answering", retry_after_s=1.0
             )
         mailbox = Mailbox(spec, wake, eager=eager)
-        live = _Live(mailbox, now + timeout_s if timeout_s else None, now)
+        live = Live(mailbox, now + timeout_s if timeout_s else None, now)
         self._hand_in(live, now)
         self._live[spec.id] = live
         return mailbox
@@ -218,19 +171,7 @@ class Link:
 
     def unhealthy(self) -> str:
         """Why no request can be served at the moment; empty if they can."""
-        status = self._status
-        if status is None or self._clock() - self._heard_at > SILENT_S:
-            return "the scheduler is not answering"
-        if status.version != PROTOCOL_VERSION:
-            return "the scheduler speaks another protocol version"
-        if not status.accepting:
-            return "the server is draining"
-        ready = [replica for replica in status.replicas if replica.ready]
-        if not ready:
-            return "no replica is ready"
-        if all(replica.running and replica.progress_age_s > STUCK_S for replica in ready):
-            return "no replica makes progress"
-        return ""
+        return self._standing.unhealthy(self._clock())
 
     # --- for the sockets ----------------------------------------------------------------------
 
@@ -248,7 +189,7 @@ class Link:
         self._beat_at = now
         self._send(Alive(frontend=self.frontend))
         self.flush()
-        silence = now - self._heard_at
+        silence = self._standing.silence_s(now)
         if silence > GIVE_UP_S:
             self.fail_all(RequestError(ErrorKind.UNAVAILABLE, "The scheduler is not answering"))
         if silence > SILENT_S:
@@ -295,7 +236,7 @@ class Link:
             case Rejected():
                 live = self._current(message.id, message.attempt)
                 if live is not None:
-                    live.mailbox.fail(_rejection(message))
+                    live.mailbox.fail(rejection(message))
             case Ended():
                 self._end(message)
             case Recover():
@@ -322,17 +263,14 @@ class Link:
                 live.gap(missing, now)
 
     def _heed(self, status: Status) -> None:
-        self._heard_at = self._clock()
+        is_new = self._standing.heed(status, self._clock())
         self.heard.set()
-        before, self._status = self._status, status
-        if status.version != PROTOCOL_VERSION and before is None:
-            _log.error("the scheduler speaks protocol version %d, not ours", status.version)
-        if before is not None and before.epoch != status.epoch:
+        if is_new:
             _log.warning("a new scheduler: resubmitting %d sequences", len(self._live))
             self._send(self._hello)
             self._resubmit(list(self._live))
 
-    def _current(self, sequence: int, attempt: int) -> _Live | None:
+    def _current(self, sequence: int, attempt: int) -> Live | None:
         live = self._live.get(sequence)
         return live if live is not None and live.mailbox.attempt == attempt else None
 
@@ -351,7 +289,7 @@ class Link:
             else:
                 self._resubmit([ended.id])
         elif mailbox.attempt == ended.attempt:
-            mailbox.fail(_failure(ended))
+            mailbox.fail(failure(ended))
 
     def _resubmit(self, ids: Iterable[int]) -> None:
         now = self._clock()
@@ -363,7 +301,7 @@ class Link:
             live.submitted(now)
             self._hand_in(live, now)
 
-    def _hand_in(self, live: _Live, now: float) -> None:
+    def _hand_in(self, live: Live, now: float) -> None:
         """Send a sequence's Submit; repeating one that the scheduler has does no harm."""
         mailbox = live.mailbox
         self._send(
@@ -374,23 +312,3 @@ class Link:
                 timeout_s=0.0 if live.deadline is None else max(live.deadline - now, 0.001),
             )
         )
-
-
-def _rejection(message: Rejected) -> RequestError:
-    if message.reason == "overloaded":
-        return RequestError(
-            ErrorKind.OVERLOADED, "Model is overloaded", retry_after_s=message.retry_after_s
-        )
-    if message.reason == "draining":
-        return RequestError(
-            ErrorKind.UNAVAILABLE,
-            "The server is shutting down",
-            retry_after_s=message.retry_after_s,
-        )
-    return RequestError(ErrorKind.VALIDATION, message.message or "the sequence was refused")
-
-
-def _failure(ended: Ended) -> RequestError:
-    if ended.reason == "expired":
-        return RequestError(ErrorKind.TIMEOUT, ended.message or "The deadline has passed")
-    return RequestError(ErrorKind.GENERATION, ended.message or "the sequence failed")

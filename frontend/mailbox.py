@@ -61,24 +61,22 @@ class Mailbox:
 
         Stale attempts and duplicates are dropped; what lies beyond a gap is held until it closes.
         """
-        if item.attempt != self.attempt or self.over:
+        if item.attempt != self.attempt or self.finish or self.failure is not None:
             return False
-        if not _is_whole(item) or item.index + len(item.ids) > self.spec.max_new_tokens:
+        count, index = len(item.ids), item.index
+        if len(item.logprobs) != count or len(item.tops) not in (0, count) or index < 0:
             return False
-        if item.index > len(self.ids):
-            held = self._held.get(item.index)
-            if held is None or len(held.ids) < len(item.ids) or item.finish:
-                self._held[item.index] = item
+        if index + count > self.spec.max_new_tokens:
+            return False
+        if index > len(self.ids):
+            held = self._held.get(index)
+            if held is None or len(held.ids) < count or item.finish:
+                self._held[index] = item
             return False
         if not self._append(item):
             return False
-        while self._held and not self.finish:
-            first = min(self._held)
-            if first > len(self.ids):
-                break
-            self._append(self._held.pop(first))
-        if self.finish:
-            self._held.clear()
+        if self._held:
+            self._close_gaps()
         if not self.accepted or self._eager or self.finish:
             self.accepted = True
             self._wake()
@@ -109,6 +107,16 @@ class Mailbox:
             self._held.clear()
             self._wake()
 
+    def _close_gaps(self) -> None:
+        """Append what was held, as far as it follows."""
+        while self._held and not self.finish:
+            first = min(self._held)
+            if first > len(self.ids):
+                return
+            self._append(self._held.pop(first))
+        if self.finish:
+            self._held.clear()
+
     def _append(self, item: SequenceTokens) -> bool:
         """Append what is new in an item that begins at or before the next index."""
         if item.started is not None and self.started is None:
@@ -130,9 +138,3 @@ class Mailbox:
         self.finish = item.finish
         self._fresh.append(item)
         return True
-
-
-def _is_whole(item: SequenceTokens) -> bool:
-    """Whether the parallel lists of an item have one length."""
-    count = len(item.ids)
-    return len(item.logprobs) == count and len(item.tops) in (0, count) and item.index >= 0

@@ -9,7 +9,8 @@ import hmac
 import falcon
 
 from common.errors import ErrorKind, RequestError
-from frontend import exchange
+from frontend import access, exchange
+from frontend.body import leave_unread
 from frontend.services import Services
 
 STALL_S = 120.0
@@ -44,10 +45,11 @@ class Tracking:
         """Log, if the answer is complete. Probes and scrapes are logged only when they fail."""
         record = exchange.of(req)
         record.status = record.status or resp.status_code
+        if not record.body_read:
+            leave_unread(req)
         if record.streams or (req.path in _QUIET_PATHS and req.method in ("GET", "HEAD")):
             return
-        settings = self._services.settings
-        exchange.log_access(req, self._services.clock(), as_json=settings.json_output)
+        access.log(req, self._services.clock())
 
 
 class Cors:

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from common.errors import ErrorKind, RequestError
 from frontend.answers import ClientGoneError
-from frontend.generation import Generation, Run, Token
+from frontend.generation import Generation
+from frontend.runs import Run, Token
 
 KEEP_ALIVE_S = 15.0
 """After so much silence a comment is written."""

@@ -6,8 +6,8 @@ One greenlet waits on the set. A client that only shuts down its sending side co
 """
 
 import select
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gevent
@@ -34,6 +34,7 @@ class Watcher:
         if descriptor < 0:
             callback()
             return descriptor
+        self.remove(descriptor)
         self._callbacks[descriptor] = callback
         self._epoll.register(descriptor, _GONE | select.EPOLLONESHOT)
         return descriptor
@@ -43,15 +44,6 @@ class Watcher:
         if self._callbacks.pop(descriptor, None) is not None:
             with suppress(OSError):
                 self._epoll.unregister(descriptor)
-
-    @contextmanager
-    def watching(self, socket: Any, callback: Callable[[], None]) -> Iterator[None]:
-        """Watch within a block."""
-        descriptor = self.add(socket, callback)
-        try:
-            yield
-        finally:
-            self.remove(descriptor)
 
     def close(self) -> None:
         """End the greenlet and give the descriptor back."""

@@ -13,6 +13,7 @@ import gevent
 
 from common.errors import ErrorKind, RequestError, StartupError
 from common.settings import Settings, load
+from frontend import access
 from frontend.app import create_app
 from frontend.pool import Offload
 from frontend.services import Services
@@ -33,6 +34,7 @@ class FrontEnd:
 
     def __init__(self, settings: Settings) -> None:
         """Loads the tokenizer and opens the sockets. Raises StartupError."""
+        access.set_up(json_output=settings.json_output)
         tokenizer, template = load_text(settings)
         self._grace_s = settings.graceful_termination_timeout
         self._wires = Wires(settings.runtime_dir, settings.num_replicas)

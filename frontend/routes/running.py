@@ -3,10 +3,11 @@
 import falcon
 
 from common.errors import RequestError
-from frontend import exchange
+from frontend import access, exchange
 from frontend.answers import EVENT_STREAM, ClientGoneError
 from frontend.exchange import Exchange
-from frontend.generation import Generation, Order, Run
+from frontend.generation import Generation
+from frontend.runs import Order, Run
 from frontend.services import Services
 from frontend.sse import Dialect, EventStream
 
@@ -71,7 +72,7 @@ def run_stream(
         elif why is not None:
             record.error = "dropped"
         record.status = 200
-        exchange.log_access(req, services.clock(), as_json=services.settings.json_output)
+        access.log(req, services.clock())
 
     exchange.of(req).streams = True
     resp.stream = EventStream(generation, dialect, closed)

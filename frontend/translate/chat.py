@@ -8,8 +8,8 @@ import orjson
 from common.errors import ErrorKind, RequestError
 from frontend import limits
 from frontend.answers import event, request_error_document
-from frontend.generation import Order, Plan, Run, Token
 from frontend.limits import invalid
+from frontend.runs import Order, Plan, Run, Token
 from frontend.schema.openai import ChatBody, Message
 from frontend.services import Services
 from frontend.text.tokenizer import Tokenizer

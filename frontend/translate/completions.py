@@ -6,8 +6,8 @@ from typing import Any
 from common.errors import ErrorKind, RequestError
 from frontend import limits
 from frontend.answers import event, request_error_document
-from frontend.generation import Order, Plan, Run, Token
 from frontend.limits import invalid
+from frontend.runs import Order, Plan, Run, Token
 from frontend.schema.openai import CompletionBody
 from frontend.services import Services
 from frontend.translate import openai

@@ -7,7 +7,7 @@ from common.errors import RequestError
 from common.sampling import SamplingParameters
 from frontend import limits
 from frontend.answers import event, native_stream_error
-from frontend.generation import Order, Plan, Run, Token
+from frontend.runs import Order, Plan, Run, Token
 from frontend.schema.generate import GenerateBody, GenerateParameters
 from frontend.services import Services
 from frontend.text.tokenizer import Tokenizer

@@ -13,8 +13,8 @@ from typing import Any
 from common.sampling import SamplingParameters
 from common.settings import Settings
 from frontend import limits
-from frontend.generation import Finish, Run, Token
 from frontend.limits import invalid
+from frontend.runs import Finish, Run, Token
 from frontend.schema.openai import OpenAIBody
 from frontend.text.tokenizer import Tokenizer
 from frontend.translate.prompts import random_seed

@@ -1,11 +1,13 @@
 """What holds for every route: ids, errors as JSON, CORS, the key, HEAD, health, info, metrics."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from frontend.access import AccessFormatter
 from tests.frontend.fakes import Server, serve
 
 PATHS = [
@@ -212,6 +214,16 @@ def test_access_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     assert "status=422" in records[2].getMessage()
     assert "error=validation" in records[2].getMessage()
     assert "secret" not in caplog.text
+
+
+def test_access_lines_are_flat_json(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    server.post("/generate", {"inputs": "hello"}, headers={"X-Request-Id": "r1"})
+    line = json.loads(AccessFormatter("frontend").format(caplog.records[-1]))
+    assert line["request"] == "r1"
+    assert (line["method"], line["path"], line["status"]) == ("POST", "/generate", 200)
+    assert (line["prompt_tokens"], line["generated_tokens"]) == (2, 3)
+    assert line["queue_ms"] == 250.0
 
 
 def test_traces_are_logged(server: Server, caplog: pytest.LogCaptureFixture) -> None:

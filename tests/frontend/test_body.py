@@ -10,7 +10,8 @@ import pytest
 
 from common.errors import ErrorKind, RequestError
 from frontend import body as module
-from frontend.body import parse_json, read_json
+from frontend import exchange
+from frontend.body import leave_unread, parse_json, read_json
 
 
 class Input:
@@ -46,7 +47,9 @@ def request(
     else:
         environ["CONTENT_LENGTH"] = str(length)
     environ["wsgi.input"] = data
-    return falcon.Request(environ)
+    made = falcon.Request(environ)
+    exchange.begin(made, 0.0)
+    return made
 
 
 def kind(call: Any) -> ErrorKind:
@@ -81,6 +84,14 @@ def test_too_large_in_chunks_reads_up_to_the_limit() -> None:
     assert kind(lambda: read_json(request(data), 1000)) is ErrorKind.TOO_LARGE
     assert data.read_bytes == 1001
     assert data.failed
+
+
+def test_bodies_that_nobody_wanted() -> None:
+    """Small ones are skipped by the server; the rest of a large one is not waited for."""
+    for length, failed in ((1000, False), (100_000, True), (None, True)):
+        data = Input(b"")
+        leave_unread(request(data, length=length))
+        assert data.failed is failed
 
 
 def test_broken_chunks_and_short_bodies() -> None:

@@ -20,7 +20,8 @@ from common.messages import (
 )
 from common.sampling import SamplingParameters
 from frontend.answers import ClientGoneError
-from frontend.generation import Generation, Order, Plan, Token
+from frontend.generation import Generation
+from frontend.runs import Order, Plan, Token
 from frontend.text.tokenizer import Tokenizer
 from tests.frontend.fakes import Clock, Pipeline
 

@@ -1,12 +1,9 @@
 """The conversation with the scheduler: acceptance, gaps, replay, resubmission, silence."""
 
-import random
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from common.errors import ErrorKind, RequestError
 from common.messages import (
@@ -24,72 +21,14 @@ from common.messages import (
     ReplicaStatus,
     Scrape,
     Scraped,
-    SequenceSpec,
-    SequenceTokens,
-    Status,
     Submit,
     Tally,
-    Tokens,
     frontend_of,
 )
-from common.sampling import SamplingParameters
-from frontend.link import GIVE_UP_S, SILENT_S, STALL_S, UNKNOWN_LIMIT, Link
-from frontend.mailbox import Mailbox
-from tests.frontend.fakes import Clock
-
-
-class Wire:
-    """A link and what it has said."""
-
-    def __init__(self, *, heard: bool = True) -> None:
-        self.clock = Clock()
-        self.sent: list[msgspec.Struct] = []
-        self.link = Link(5, 99, self.sent.append, self.clock)
-        self.woken = 0
-        if heard:
-            self.status()
-
-    def status(self, epoch: int = 1, **kwargs: Any) -> None:
-        replicas = kwargs.pop("replicas", [ReplicaStatus(replica=0, ready=True)])
-        version = kwargs.pop("version", PROTOCOL_VERSION)
-        self.link.receive(Status(version=version, epoch=epoch, replicas=replicas, **kwargs))
-
-    def submit(self, **kwargs: Any) -> Mailbox:
-        spec = SequenceSpec(
-            id=self.link.next_id(),
-            prompt_ids=[1, 2],
-            max_new_tokens=50,
-            sampling=SamplingParameters(),
-        )
-        return self.link.submit(spec, self.wake, **kwargs)
-
-    def wake(self) -> None:
-        self.woken += 1
-
-    def said(self, kind: type) -> list[Any]:
-        return [message for message in self.sent if isinstance(message, kind)]
-
-    def tokens(self, *items: SequenceTokens) -> None:
-        self.link.tokens(Tokens(incarnation=1, step=1, items=list(items)))
-
-    def pass_time(self, seconds: float, *, heard: bool = True) -> None:
-        """Second by second, as the wires do it."""
-        for _ in range(int(seconds)):
-            self.clock.now += 1.0
-            if heard:
-                self.status()
-            self.link.beat()
-
-
-def item(box: Mailbox, index: int, count: int = 1, finish: str = "", attempt: int | None = None):
-    return SequenceTokens(
-        id=box.spec.id,
-        attempt=box.attempt if attempt is None else attempt,
-        index=index,
-        ids=list(range(index, index + count)),
-        logprobs=[-1.0] * count,
-        finish=finish,
-    )
+from frontend.link import GIVE_UP_S, UNKNOWN_LIMIT
+from frontend.live import STALL_S
+from frontend.standing import SILENT_S
+from tests.frontend.wire import Wire, item
 
 
 def test_ids_belong_to_the_front_end_and_are_new() -> None:
@@ -333,90 +272,3 @@ def test_scrapes_are_matched_by_tag() -> None:
 
     wire.link._send = answer  # type: ignore[method-assign]
     assert wire.link.scrape(1.0) == b"ours"
-
-
-class _Scheduler:
-    """Scheduler and worker: each sequence gets 0, 1, 2 …; what is published may go astray.
-
-    The scheduler knows what its worker has made, and answers Missing.
-    """
-
-    def __init__(self, wire: Wire, length: int, chance: random.Random) -> None:
-        self.wire = wire
-        self.length = length
-        self.chance = chance
-        self.attempts: dict[int, int] = {}
-        self.made: dict[int, int] = {}
-        self.late: list[SequenceTokens] = []
-        self.answered = 0
-        self.epoch = 1
-
-    def schedule(self) -> None:
-        """Handle what the link has said since the last time."""
-        while self.answered < len(self.wire.sent):
-            message = self.wire.sent[self.answered]
-            self.answered += 1
-            if isinstance(message, Submit):
-                self.attempts[message.spec.id] = message.attempt
-                self.made[message.spec.id] = len(message.generated_ids)
-                self.wire.link.receive(Accepted(id=message.spec.id, attempt=message.attempt))
-            elif isinstance(message, Missing) and message.index < self.made[message.id]:
-                part = self.span(message.id, message.index, self.made[message.id])
-                self.wire.link.receive(Replay(items=[part]))
-
-    def work(self, sequence: int, *, lossy: bool) -> None:
-        """One step: up to three tokens, published, lost, or kept for later."""
-        made = self.made[sequence]
-        count = min(self.chance.randint(0, 3), self.length - made)
-        if count > 0:
-            self.made[sequence] = made + count
-            part = self.span(sequence, made, made + count)
-            fate = self.chance.random()
-            if not lossy or fate < 0.5:
-                self.wire.tokens(part)
-            if fate > 0.7:
-                self.late.append(part)
-        if self.late and self.chance.random() < 0.5:
-            self.wire.tokens(self.late.pop(self.chance.randrange(len(self.late))))
-
-    def trouble(self, sequences: list[int]) -> None:
-        """Now and then a worker or the scheduler is lost."""
-        if self.chance.random() < 0.05:
-            self.wire.link.receive(Recover(ids=sequences))
-        if self.chance.random() < 0.03:
-            self.epoch += 1
-
-    def span(self, sequence: int, first: int, end: int) -> SequenceTokens:
-        return SequenceTokens(
-            id=sequence,
-            attempt=self.attempts[sequence],
-            index=first,
-            ids=list(range(first, end)),
-            logprobs=[-1.0] * (end - first),
-            finish="length" if end == self.length else "",
-        )
-
-
-@given(st.integers(0, 2**32), st.integers(1, 40))
-def test_random_loss_repetition_and_recovery_lose_nothing(seed: int, length: int) -> None:
-    """In the end every consumer has got 0, 1, 2 … once."""
-    wire = Wire()
-    other = _Scheduler(wire, length, random.Random(seed))
-    boxes = [wire.submit() for _ in range(2)]
-    got: dict[int, list[int]] = {box.spec.id: [] for box in boxes}
-    for turn in range(260):
-        troubled = turn < 60
-        other.schedule()
-        for box in boxes:
-            other.work(box.spec.id, lossy=troubled)
-        if troubled:
-            other.trouble(list(got))
-        wire.clock.now += 1.0
-        wire.status(epoch=other.epoch)
-        wire.link.beat()
-        for box in boxes:
-            got[box.spec.id] += [token for part in box.take() for token in part.ids]
-    for box in boxes:
-        assert got[box.spec.id] == list(range(length))
-        assert box.finish == "length"
-        assert box.ids == got[box.spec.id]

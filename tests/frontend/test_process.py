@@ -10,146 +10,17 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import msgspec
 import pytest
 
 from common.messages import Cancel, Delivered, FrontendGone, Hello, Missing, Submit
-from common.settings import SETTINGS_VARIABLE
-from frontend.text.tokenizer import Tokenizer
-from tests.frontend.fakes import events, settings
-from tests.frontend.pipeline import NEVER, Backend
-
-ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 30.0
-
-
-def until(condition: Callable[[], Any], limit_s: float = LIMIT_S) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.01)
-
-
-class Front:
-    """A started front end and its backend."""
-
-    def __init__(self, model_dir: Path, runtime_dir: Path, **changes: Any) -> None:
-        runtime_dir.mkdir(mode=0o700)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.runtime_dir = runtime_dir
-        token = Tokenizer.load(str(model_dir)).encode("x", add_special_tokens=False)[0]
-        self.backend = Backend(runtime_dir, token)
-        values = settings(
-            model_dir=str(model_dir),
-            hostname="127.0.0.1",
-            port=self.port,
-            runtime_dir=str(runtime_dir),
-            graceful_termination_timeout=10,
-            **changes,
-        )
-        path = runtime_dir / "settings.json"
-        path.write_bytes(msgspec.json.encode(values))
-        self.log = (runtime_dir / "log").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "frontend"],
-            cwd=ROOT,
-            env={**os.environ, SETTINGS_VARIABLE: str(path)},
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
-        self.backend.start()
-
-    def output(self) -> str:
-        return (self.runtime_dir / "log").read_text()
-
-    def wait(self) -> None:
-        """Until it answers."""
-
-        def healthy() -> bool:
-            assert self.process.poll() is None, self.output()
-            try:
-                return self.request("GET", "/health")[0] == 200
-            except OSError:
-                return False
-
-        until(healthy)
-
-    def children(self) -> list[int]:
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                except OSError:
-                    continue
-                if int(fields[1]) == self.process.pid and fields[0] != "Z":
-                    found.append(int(entry.name))
-        return found
-
-    def request(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_S)
-        try:
-            data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-            sent = {"content-type": "application/json", **(headers or {})}
-            connection.request(method, path, data, sent)
-            answer = connection.getresponse()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
-        finally:
-            connection.close()
-
-    def connect(self, path: str, body: Any) -> socket.socket:
-        """A raw connection with a request on it."""
-        data = json.dumps(body).encode()
-        client = socket.create_connection(("127.0.0.1", self.port), LIMIT_S)
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(data)}\r\n\r\n"
-        )
-        client.sendall(head.encode() + data)
-        return client
-
-    def stop(self) -> int:
-        """SIGTERM; nothing may be left."""
-        family = self.children()
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            status = self.process.wait(LIMIT_S)
-            until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), 5)
-        finally:
-            self.kill(family)
-            self.backend.stop()
-            self.log.close()
-        return status
-
-    def kill(self, family: list[int]) -> None:
-        for pid in [*family, self.process.pid]:
-            if pid != self.process.pid or self.process.poll() is None:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-        self.process.wait(5)
-
-
-def body(tokens: int, **parameters: Any) -> dict[str, Any]:
-    return {"inputs": "hello", "parameters": {"max_new_tokens": tokens, **parameters}}
-
-
-NEVER_BODY = body(1000, do_sample=True, seed=NEVER)
+from tests.frontend.fakes import events
+from tests.frontend.front import LIMIT_S, NEVER_BODY, Front, body, until
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +115,11 @@ def test_too_large(front: Front) -> None:
     assert answer.status == 413
     json.loads(answer.read())
     connection.close()
+
+
+def test_a_large_body_for_nobody(front: Front) -> None:
+    for path, status in (("/nothing", 404), ("/info", 405)):
+        assert front.request("POST", path, b"a" * 3_000_000)[0] == status
 
 
 def test_chunked_bodies_are_read(front: Front) -> None:
@@ -378,6 +254,7 @@ def test_slow_clients_hold_up_nobody(front: Front) -> None:
         client.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n")
         half.append(client)
     deaf = [front.connect("/generate_stream", body(2000)) for _ in range(5)]
+    until(lambda: front.backend.live() == 5)
     start = time.monotonic()
     assert front.request("POST", "/generate", body(5))[0] == 200
     assert time.monotonic() - start < 2
@@ -394,68 +271,27 @@ def test_a_killed_process_is_reported_and_replaced(front: Front) -> None:
     until(lambda: front.request("POST", "/generate", body(3))[0] == 200)
 
 
-def test_stopping_lets_streams_finish(model_dir: Path, tmp_path: Path) -> None:
-    front = Front(model_dir, tmp_path / "run")
-    front.backend.ready = True
-    front.wait()
-    idle = socket.create_connection(("127.0.0.1", front.port), LIMIT_S)
-    kept = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
-    kept.request("GET", "/info")
-    kept.getresponse().read()
-    answers: list[bytes] = []
-    worker = threading.Thread(
-        target=lambda: answers.append(front.request("POST", "/generate_stream", body(500))[2])
-    )
-    worker.start()
-    until(lambda: front.backend.live() == 1)
-    time.sleep(0.2)
-    start = time.monotonic()
-    assert front.stop() == 0, front.output()
-    assert time.monotonic() - start < 8, front.output()
-    worker.join(5)
-    assert events(answers[0])[-1]["generated_text"] == "x" * 500
-    idle.close()
-    kept.close()
-    assert "Traceback" not in front.output()
+def test_the_hub_client(front: Front) -> None:
+    """``huggingface_hub`` as its users call it; see the contract's notes on clients."""
+    from huggingface_hub import InferenceClient
+    from huggingface_hub.errors import HfHubHTTPError, ValidationError
 
-
-def test_stopping_ends_streams_that_take_too_long(model_dir: Path, tmp_path: Path) -> None:
-    front = Front(model_dir, tmp_path / "run")
-    front.backend.ready = True
-    front.wait()
-    with front.connect("/generate_stream", NEVER_BODY) as client:
-        until(lambda: front.backend.live() == 1)
-        assert front.stop() == 0, front.output()
-        data = b""
-        while part := client.recv(65536):
-            data += part
-    assert b'data: {"error":"The server is shutting down","error_type":"unavailable"}' in data
-    assert front.backend.live() == 0
-
-
-def test_bad_starts_say_why(model_dir: Path, tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        values = settings(
-            model_dir=str(model_dir),
-            hostname="127.0.0.1",
-            port=taken.getsockname()[1],
-            runtime_dir=str(tmp_path),
-        )
-        (tmp_path / "settings.json").write_bytes(msgspec.json.encode(values))
-        environment = {**os.environ, SETTINGS_VARIABLE: str(tmp_path / "settings.json")}
-        command = [sys.executable, "-m", "frontend"]
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT_S
-        )
-    assert done.returncode == 78
-    sentence = done.stderr.strip().splitlines()[-1]
-    assert str(values.port) in sentence
-    assert (tmp_path / "failure").read_text().strip() == sentence
-    assert "Traceback" not in done.stderr
-    environment.pop(SETTINGS_VARIABLE)
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT_S
-    )
-    assert done.returncode == 78
+    client = InferenceClient(f"http://127.0.0.1:{front.port}", token="any")
+    assert client.text_generation("hello", max_new_tokens=3) == "helloxxx"
+    detailed = client.text_generation("hello", max_new_tokens=3, details=True)
+    assert detailed.details.generated_tokens == 3
+    pieces = client.text_generation("hello", max_new_tokens=4, stream=True)
+    assert "".join(pieces) == "xxxx"
+    with pytest.raises(ValidationError, match="Input validation error"):
+        client.text_generation("", max_new_tokens=3)
+    with pytest.raises(ValidationError):
+        list(client.text_generation("hello", temperature=0.0, stream=True))
+    messages = [{"role": "user", "content": "hello"}]
+    answer = client.chat_completion(messages, max_tokens=3)
+    assert answer.choices[0].message.content == "xxx"
+    assert answer.usage.completion_tokens == 3
+    chunks = list(client.chat_completion(messages, max_tokens=3, stream=True))
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == "xxx"
+    assert chunks[-1].choices[0].finish_reason == "length"
+    with pytest.raises(HfHubHTTPError):
+        client.chat_completion([], max_tokens=3)

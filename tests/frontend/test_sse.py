@@ -10,7 +10,8 @@ import pytest
 from common.errors import ErrorKind, RequestError
 from common.messages import Accepted, Cancel
 from common.sampling import SamplingParameters
-from frontend.generation import Generation, Order, Plan, Run, Token
+from frontend.generation import Generation
+from frontend.runs import Order, Plan, Run, Token
 from frontend.sse import KEEP_ALIVE, EventStream
 from frontend.text.tokenizer import Tokenizer
 from tests.frontend.fakes import Pipeline, events, serve

@@ -1,0 +1,174 @@
+"""What a request orders and what comes of it: plans, runs, tokens.
+
+A run turns one sequence's ids into text and finds where it ends. Owned by the greenlet that answers
+the client. Knows nothing of HTTP, of sockets, and of the surfaces.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from common.errors import RequestError
+from common.messages import SequenceTokens
+from common.sampling import SamplingParameters
+from frontend.text.detokenizer import Detokenizer
+from frontend.text.stop_strings import StopStrings
+from frontend.text.tokenizer import Tokenizer
+from frontend.withhold import Withheld
+
+Finish = Literal["", "length", "eos_token", "stop_sequence"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One sequence to be generated."""
+
+    prompt_ids: list[int]
+    max_new_tokens: int
+    sampling: SamplingParameters
+    stop_token_ids: list[int]
+    prefill_logprobs: bool = False
+
+
+@dataclass(frozen=True)
+class Order:
+    """A validated request: what to generate, and how its surface wants to see it."""
+
+    plans: list[Plan]
+    stops: list[str]
+    show_stop: bool = True
+    """Whether the stop string belongs to the text (TGI) or not (OpenAI)."""
+    incremental: bool = True
+    """Whether tokens are wanted as they come."""
+    keep_tokens: bool = False
+    """Whether ``Run.tokens`` is wanted at the end."""
+    timeout_s: float = 0.0
+    """Ends the request with an error; 0 is no limit."""
+
+
+class Token(NamedTuple):
+    """One generated token."""
+
+    id: int
+    text: str
+    """Its text, special tokens included; cut after a stop string if that is shown."""
+    shown: str
+    """What it adds to the text of the answer; differs while text is withheld."""
+    logprob: float
+    special: bool
+    tops: list[tuple[int, float]]
+    finish: Finish
+
+
+class Run:
+    """One sequence of a request: its tokens so far, its text, its end."""
+
+    def __init__(self, index: int, plan: Plan, tokenizer: Tokenizer, order: Order) -> None:
+        self.index = index
+        self.plan = plan
+        self.finish: Finish = ""
+        self.error: RequestError | None = None
+        self.generated_tokens = 0
+        self.tokens: list[Token] = []
+        self.prefill_logprobs: list[float] = []
+        self._tokenizer = tokenizer
+        self._keep = order.keep_tokens
+        self._detokenizer = Detokenizer(tokenizer, plan.prompt_ids)
+        self._stops = StopStrings(order.stops) if order.stops else None
+        hold = self._stops is not None and not order.show_stop
+        self._withheld = Withheld() if hold else None
+        self._logprob_sum = 0.0
+        self._searched = 0
+        """Characters given to the stop search."""
+        self._shown = 0
+        """Characters shown so far, counted only where there are stop strings."""
+        self._cut = False
+
+    @property
+    def over(self) -> bool:
+        """Whether no more tokens are wanted."""
+        return bool(self.finish) or self.error is not None
+
+    @property
+    def text(self) -> str:
+        """The answer's text so far."""
+        text: str = self._detokenizer.text
+        return text[: self._shown] if self._cut else text
+
+    @property
+    def mean_logprob(self) -> float:
+        """Mean log-probability of the tokens; the measure of ``best_of``."""
+        return self._logprob_sum / self.generated_tokens if self.generated_tokens else -math.inf
+
+    def advance(self, items: list[SequenceTokens]) -> list[Token]:
+        """The tokens in what has arrived, up to the run's end."""
+        tokens: list[Token] = []
+        for item in items:
+            last = len(item.ids) - 1
+            for k in range(len(item.ids)):
+                finish: Finish = item.finish if k == last else ""
+                tops = item.tops[k] if item.tops else []
+                tokens.append(self._token(item.ids[k], item.logprobs[k], tops, finish))
+                if self.finish:
+                    break
+            if item.finish and not item.ids:
+                tokens.append(self._end_without_token(item.finish))
+            if self.finish:
+                break
+        if self._keep:
+            self.tokens.extend(tokens)
+        return tokens
+
+    def _token(
+        self, token: int, logprob: float, tops: list[tuple[int, float]], finish: Finish
+    ) -> Token:
+        detokenizer = self._detokenizer
+        text = detokenizer.push(token)
+        plain = len(detokenizer.visible)
+        if finish:
+            rest = detokenizer.finish()
+            text, plain = text + rest, plain + len(rest)
+        self.generated_tokens += 1
+        self._logprob_sum += logprob
+        shown = text[:plain]
+        if self._stops is not None:
+            text, shown, finish = self._search(self._stops, text, plain, finish)
+        self.finish = finish
+        special = self._tokenizer.is_special(token)
+        return Token(token, text, shown, logprob, special, tops, finish)
+
+    def _end_without_token(self, finish: Finish) -> Token:
+        """An end that came alone; for the surfaces a special token, which is not counted."""
+        rest = self._detokenizer.finish()
+        shown = rest if self._withheld is None else self._withheld.release(0) + rest
+        self._shown += len(shown)
+        self.finish = finish
+        last = self.plan.stop_token_ids[0] if self.plan.stop_token_ids else 0
+        return Token(last, rest, shown, 0.0, True, [], finish)
+
+    def _search(
+        self, stops: StopStrings, text: str, plain: int, finish: Finish
+    ) -> tuple[str, str, Finish]:
+        """A token's text, what it shows, and its end, with stop strings taken into account.
+
+        The first ``plain`` characters of ``text`` are no special token's.
+        """
+        end = stops.push(text)
+        before, self._searched = self._searched, self._searched + len(text)
+        if end is not None:
+            self._cut = True
+        if self._withheld is None:
+            text = text if end is None else text[: end - before]
+            shown = text[:plain]
+            finish = finish or ("" if end is None else "stop_sequence")
+        else:
+            self._withheld.push(text[:plain])
+            self._withheld.push(text[plain:], hidden=True)
+            if end is not None:
+                start = stops.match_start or 0
+                shown = self._withheld.release(self._searched - start)
+                text, finish = text[: end - before], "stop_sequence"
+            else:
+                shown = self._withheld.release(0 if finish else stops.pending)
+        self._shown += len(shown)
+        return text, shown, finish

@@ -1,0 +1,28 @@
+"""``python -m frontend.serve``: gunicorn's parent process. Started by ``frontend``, not by hand.
+
+gunicorn as a library: unlike its command line, it then looks neither at the environment nor into
+the current directory.
+"""
+
+from gunicorn.app.base import BaseApplication
+
+from frontend import gunicorn_conf
+from frontend.wiring import FrontEnd, application
+
+
+class GunicornApplication(BaseApplication):  # type: ignore[misc]
+    """Settings from ``gunicorn_conf.py``, the application from ``wiring.py``."""
+
+    def load_config(self) -> None:
+        """Every name of the settings module that gunicorn knows."""
+        for name, value in vars(gunicorn_conf).items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> FrontEnd:
+        """Called in each worker."""
+        return application()
+
+
+if __name__ == "__main__":
+    GunicornApplication().run()

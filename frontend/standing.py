@@ -1,0 +1,52 @@
+"""How the server stands, as far as this process has heard: the scheduler's heartbeat.
+
+Answers health checks; never runs the model, never waits.
+"""
+
+import logging
+import math
+
+from common.messages import PROTOCOL_VERSION, Status
+
+SILENT_S = 5.0
+"""The scheduler counts as gone when nothing was heard of it for so long."""
+STUCK_S = 60.0
+"""A ready replica that runs sequences but made no progress for so long makes us unhealthy."""
+
+_log = logging.getLogger(__name__)
+
+
+class Standing:
+    """The latest Status, and when it came."""
+
+    def __init__(self) -> None:
+        self._status: Status | None = None
+        self._heard_at = -math.inf
+
+    def heed(self, status: Status, now: float) -> bool:
+        """Note a heartbeat; whether it is another scheduler's than the one before."""
+        before, self._status = self._status, status
+        self._heard_at = now
+        if status.version != PROTOCOL_VERSION and before is None:
+            _log.error("the scheduler speaks protocol version %d, not ours", status.version)
+        return before is not None and before.epoch != status.epoch
+
+    def silence_s(self, now: float) -> float:
+        """Seconds since the scheduler was heard."""
+        return now - self._heard_at
+
+    def unhealthy(self, now: float) -> str:
+        """Why no request can be served at the moment; empty if they can."""
+        status = self._status
+        if status is None or self.silence_s(now) > SILENT_S:
+            return "the scheduler is not answering"
+        if status.version != PROTOCOL_VERSION:
+            return "the scheduler speaks another protocol version"
+        if not status.accepting:
+            return "the server is draining"
+        ready = [replica for replica in status.replicas if replica.ready]
+        if not ready:
+            return "no replica is ready"
+        if all(replica.running and replica.progress_age_s > STUCK_S for replica in ready):
+            return "no replica makes progress"
+        return ""

@@ -1,0 +1,83 @@
+"""Stopping the real front end, and starts that cannot succeed."""
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from common.settings import SETTINGS_VARIABLE
+from tests.frontend.fakes import events, settings
+from tests.frontend.front import LIMIT_S, NEVER_BODY, ROOT, Front, body, until
+
+
+def test_stopping_lets_streams_finish(model_dir: Path, tmp_path: Path) -> None:
+    front = Front(model_dir, tmp_path / "run")
+    front.backend.ready = True
+    front.wait()
+    idle = socket.create_connection(("127.0.0.1", front.port), LIMIT_S)
+    kept = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
+    kept.request("GET", "/info")
+    kept.getresponse().read()
+    answers: list[bytes] = []
+    worker = threading.Thread(
+        target=lambda: answers.append(front.request("POST", "/generate_stream", body(500))[2])
+    )
+    worker.start()
+    until(lambda: front.backend.live() == 1)
+    time.sleep(0.2)
+    start = time.monotonic()
+    assert front.stop() == 0, front.output()
+    assert time.monotonic() - start < 8, front.output()
+    worker.join(5)
+    assert events(answers[0])[-1]["generated_text"] == "x" * 500
+    idle.close()
+    kept.close()
+    assert "Traceback" not in front.output()
+
+
+def test_stopping_ends_streams_that_take_too_long(model_dir: Path, tmp_path: Path) -> None:
+    front = Front(model_dir, tmp_path / "run")
+    front.backend.ready = True
+    front.wait()
+    with front.connect("/generate_stream", NEVER_BODY) as client:
+        until(lambda: front.backend.live() == 1)
+        assert front.stop() == 0, front.output()
+        data = b""
+        while part := client.recv(65536):
+            data += part
+    assert b'data: {"error":"The server is shutting down","error_type":"unavailable"}' in data
+    assert front.backend.live() == 0
+
+
+def test_bad_starts_say_why(model_dir: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        values = settings(
+            model_dir=str(model_dir),
+            hostname="127.0.0.1",
+            port=taken.getsockname()[1],
+            runtime_dir=str(tmp_path),
+        )
+        (tmp_path / "settings.json").write_bytes(msgspec.json.encode(values))
+        environment = {**os.environ, SETTINGS_VARIABLE: str(tmp_path / "settings.json")}
+        command = [sys.executable, "-m", "frontend"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT_S
+        )
+    assert done.returncode == 78
+    sentence = done.stderr.strip().splitlines()[-1]
+    assert str(values.port) in sentence
+    assert (tmp_path / "failure").read_text().strip() == sentence
+    assert "Traceback" not in done.stderr
+    environment.pop(SETTINGS_VARIABLE)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT_S
+    )
+    assert done.returncode == 78
