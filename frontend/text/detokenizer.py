@@ -140,7 +140,7 @@ class WindowStream:
     """TGI's two cursors over the latest ids, for any decoder; also the reference of the tests.
 
     Without sight of the bytes a trailing U+FFFD may be an unfinished character, so the token is
-    held, but never more than ``_MAX_HELD_TOKENS`` of them.
+    held, but never more than ``_MAX_HELD_TOKENS`` of them without a finished character.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> None:
@@ -148,13 +148,19 @@ class WindowStream:
         self._ids = list(prompt_ids[-CONTEXT_TOKENS:])  # from the first cursor on
         self._read = len(self._ids)  # the second cursor
         self._before = self._decode(self._ids)  # text between the cursors
+        self._settled = len(self._before.rstrip(REPLACEMENT))  # characters before trailing marks
+        self._waited = 0  # tokens held since that number last grew
 
     def push(self, token_id: int) -> str:
         """Text that is final now."""
         self._ids.append(token_id)
         text = self._decode(self._ids)
+        settled = len(text.rstrip(REPLACEMENT))
+        if settled > self._settled:  # a token may end one character and begin the next
+            self._settled, self._waited = settled, 0
+        self._waited += 1
         waits = len(text) <= len(self._before) or text.endswith(REPLACEMENT)
-        if waits and len(self._ids) - self._read < _MAX_HELD_TOKENS:
+        if waits and self._waited < _MAX_HELD_TOKENS:
             return ""
         return self._advance(text)
 
@@ -168,6 +174,8 @@ class WindowStream:
         self._ids = self._ids[self._read :]
         self._read = len(self._ids)
         self._before = self._decode(self._ids)
+        self._settled = len(self._before.rstrip(REPLACEMENT))
+        self._waited = 0
         return new
 
     def _decode(self, ids: list[int]) -> str:

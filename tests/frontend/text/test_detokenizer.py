@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from frontend.text.detokenizer import Detokenizer, PieceStream, WindowStream
@@ -127,6 +127,7 @@ def test_no_ids_raise(tokenizer, prompt, ids):
 
 
 @given(prompt=TEXTS, text=TEXTS)
+@example(prompt="", text="\uf44d\U0001f000")  # a token ends one character and begins the next
 def test_pieces_say_what_two_cursors_say(alike, prompt, text):
     """The fast stream against TGI's rule: never later, and the same in the end."""
     assume("\ufffd" not in prompt + text)
