@@ -1,6 +1,7 @@
 # make serve                       the server on port 8080, with the built-in model
 # make serve MODEL=org/name PORT=9000 ARGS="--max-total-tokens 4096"
 # make test                        style, types, import contracts, all tests
+# make bench                       tokens per second on a random 135 M model: bench/README.md
 # make docs                        docs/settings.md from the table of options
 #
 # Everything is installed into .venv, once; again when pyproject.toml changes. PYTHON=… chooses the
@@ -19,7 +20,7 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 	2>/dev/null && echo $$name && break; done)
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
-.PHONY: serve test docs clean
+.PHONY: serve test bench docs clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -30,6 +31,9 @@ test: $(VENV)/.installed-for-tests
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m pytest
+
+bench: $(VENV)/.installed-for-tests
+	$(VENV)/bin/python -m bench.run $(ARGS)
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m launcher.reference > docs/settings.md

@@ -135,8 +135,8 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Read the flags, run, print."""
+def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options, from these arguments or from the command line."""
     parser = argparse.ArgumentParser(description="closed-loop load on a server's streams")
     parser.add_argument("--url", default="http://127.0.0.1:8080")
     parser.add_argument("--api", choices=["tgi", "openai"], default="tgi")
@@ -148,7 +148,12 @@ def main() -> None:
     parser.add_argument("--shared-prefix", type=int, default=0, help="words that all prompts share")
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    print(json.dumps(asyncio.run(run(parser.parse_args()))))
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Read the flags, run, print."""
+    print(json.dumps(asyncio.run(run(read_arguments()))))
 
 
 if __name__ == "__main__":

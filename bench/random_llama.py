@@ -42,7 +42,8 @@ def write(out: Path, size: str) -> None:
         bos_token_id=1,
         eos_token_id=2,
     )
-    model: Any = LlamaForCausalLM(configuration).to(torch.bfloat16)
+    model: Any = LlamaForCausalLM(configuration)
+    model = model.to(torch.bfloat16)
     model.save_pretrained(out)
     stdlib = Path(sysconfig.get_paths()["stdlib"])
     files = sorted(stdlib.rglob("*.py"))[:3000]

@@ -153,6 +153,11 @@ def port(value: int) -> str:
     return "" if 1 <= value <= 65535 else "must be a port between 1 and 65535"
 
 
+def port_or_none(value: int) -> str:
+    """A check for TCP ports that may be switched off with 0."""
+    return "" if value == 0 else port(value)
+
+
 def fraction(value: float) -> str:
     """A check for shares of something."""
     return "" if 0 < value <= 1 else "must be above 0 and at most 1"

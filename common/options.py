@@ -19,6 +19,7 @@ from common.option import (
     choice,
     fraction,
     port,
+    port_or_none,
     positive,
 )
 
@@ -159,7 +160,9 @@ NETWORK = (
     Option(
         "port", WHOLE, 3000, "Port of the API.", port, short="-p", environment=("AIP_HTTP_PORT",)
     ),
-    Option("prometheus_port", WHOLE, 9000, "A second port for /metrics.", port),
+    Option(
+        "prometheus_port", WHOLE, 9000, "A second port for /metrics; 0: none.", port_or_none
+    ),
     Option(
         "cors_allow_origin", LIST, [],
         "Origin that browsers may call from; repeat the flag, or separate by commas in the "

@@ -18,7 +18,7 @@ import zmq
 from common.errors import StartupError
 from common.logs import set_up
 from common.messages import PROTOCOL_VERSION, Alive, FrontendGone, Hello, Status
-from common.settings import Settings, load
+from common.settings import Settings, environment, load
 from common.sockets import (
     HEARTBEAT_S,
     TO_FRONTEND,
@@ -58,11 +58,12 @@ def main() -> NoReturn:
 
 def become_gunicorn() -> NoReturn:
     """Replace this process; nothing of it, no socket and no model file, stays behind."""
-    environment = {k: v for k, v in os.environ.items() if k not in _FOREIGN_VARIABLES}
-    paths = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
-    environment["PYTHONPATH"] = os.pathsep.join([*paths, str(_PACKAGES_ROOT)])
+    given = environment().items()
+    environ = {name: text for name, text in given if name not in _FOREIGN_VARIABLES}
+    paths = [environ["PYTHONPATH"]] if environ.get("PYTHONPATH") else []
+    environ["PYTHONPATH"] = os.pathsep.join([*paths, str(_PACKAGES_ROOT)])
     command = [sys.executable, "-P", "-m", "frontend.serve"]
-    os.execve(sys.executable, command, environment)  # noqa: S606 - this very interpreter
+    os.execve(sys.executable, command, environ)  # noqa: S606 - this very interpreter
 
 
 def check_address(hostname: str, port: int) -> None:

@@ -52,7 +52,8 @@ def build_settings(
 def check_ports(resolution: Resolution) -> None:
     """Raises StartupError for a port that cannot be listened on."""
     for name in ("port", "prometheus_port"):
-        check_port(resolution["hostname"], resolution[name], OPTIONS[name].flags[0])
+        if resolution[name]:
+            check_port(resolution["hostname"], resolution[name], OPTIONS[name].flags[0])
 
 
 def check_port(hostname: str, port: int, flag: str) -> None:

@@ -46,7 +46,7 @@ def serve(resolved: Settings) -> int:
         raise StartupError(f"the runtime directory cannot be used: {error}") from None
     metrics = Metrics(resolved)
     listener = None
-    if resolved.prometheus_port not in (0, resolved.port):
+    if resolved.prometheus_port:
         listener = Listener(metrics.render, resolved.hostname, resolved.prometheus_port)
     link = ZmqLink(resolved.runtime_dir, lambda name: metrics.bad_frames.labels(name).inc())
     epoch = random.SystemRandom().getrandbits(63) or 1

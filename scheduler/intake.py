@@ -91,9 +91,8 @@ class Intake:
         records = self._requests.of_frontend(number)
         for record in records:
             self._endings.cancel(record, "frontend_gone")
-        _log.warning(
-            "front end %08x is lost (%s): %d sequences cancelled", number, cause, len(records)
-        )
+        level = logging.WARNING if records else logging.INFO
+        _log.log(level, "front end %08x has left (%s): %d sequences", number, cause, len(records))
 
     # --- parts --------------------------------------------------------------------------------
 
