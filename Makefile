@@ -1,5 +1,5 @@
 # make serve                       the server on port 8080, with the built-in model
-# make serve MODEL=org/name PORT=9000 ARGS="--max-total-tokens 4096"
+# make serve MODEL=org/name PORT=8081 ARGS="--prometheus-port 9001 --max-total-tokens 4096"
 # make test                        style, types, import contracts, all tests
 # make bench                       tokens per second on a random 135 M model: bench/README.md
 # make docs                        docs/settings.md from the table of options

@@ -151,6 +151,10 @@ class ReplicaStatus(_Record, frozen=True):
     """Sequences dispatched to it."""
     progress_age_s: float = 0.0
     """Seconds since its last sign of progress."""
+    kv_tokens: int = 0
+    """Tokens of keys and values that it has room for; 0 until it is ready."""
+    dtype: str = ""
+    device: str = ""
 
 
 # --- front end -> scheduler -------------------------------------------------------------------
@@ -330,6 +334,10 @@ class Ready(_Message, frozen=True):
     """KV blocks, numbered 0 … blocks - 1. Block 0 is never leased: padding writes there."""
     epoch: int = 0
     """Of the Reset that this answers; 0 at start."""
+    dtype: str = ""
+    """What the model computes in, such as ``float32``."""
+    device: str = ""
+    """``cpu`` or ``cuda``."""
 
 
 class StepReport(_Message, frozen=True):

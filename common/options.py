@@ -70,7 +70,7 @@ REQUESTS = (
         "Sequences that may be alive at once, waiting ones included; more are answered 429.",
         at_least(1),
     ),
-    Option("max_best_of", WHOLE, 2, "Largest best_of (and n) of a request.", at_least(1)),
+    Option("max_best_of", WHOLE, 2, "Largest best_of of a request.", at_least(1)),
     Option("max_stop_sequences", WHOLE, 4, "Most stop strings of a request.", at_least(0)),
     Option("max_top_n_tokens", WHOLE, 5, "Largest top_n_tokens of a request.", at_least(0)),
     Option(
@@ -90,7 +90,8 @@ REQUESTS = (
     ),
     Option(
         "enable_prefill_logprobs", SWITCH, False,
-        "Allow requests for the log-probabilities of prompt tokens.",
+        "Answer decoder_input_details with the log-probabilities of prompt tokens; otherwise that "
+        "list stays empty.",
     ),
 )  # fmt: skip
 
@@ -147,7 +148,8 @@ PROCESSES = (
     ),
     Option(
         "graceful_termination_timeout", WHOLE, 90,
-        "Seconds that running requests get to finish after SIGTERM.", at_least(0), short="-g",
+        "Seconds that running requests get to finish after SIGTERM or Ctrl-C.", at_least(0),
+        short="-g",
     ),
 )  # fmt: skip
 

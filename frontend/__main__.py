@@ -16,6 +16,7 @@ from typing import NoReturn
 import zmq
 
 from common.errors import StartupError
+from common.failure import EXIT_CONFIGURATION, record_failure
 from common.logs import set_up
 from common.messages import PROTOCOL_VERSION, Alive, FrontendGone, Hello, Status
 from common.settings import Settings, environment, load
@@ -28,10 +29,8 @@ from common.sockets import (
     open_socket,
     requests_endpoint,
 )
-from frontend.wiring import load_text, record_failure
+from frontend.wiring import load_text
 
-EXIT_CONFIG = 78
-"""``EX_CONFIG``: starting again would not help."""
 _FOREIGN_VARIABLES = ("SCRIPT_NAME", "WEB_CONCURRENCY")
 """What gunicorn would take from the environment behind the settings' back."""
 _PACKAGES_ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +39,7 @@ _log = logging.getLogger("frontend")
 
 
 def main() -> NoReturn:
-    """Start the front end, or exit with ``EXIT_CONFIG`` and a sentence."""
+    """Start the front end, or exit with ``EXIT_CONFIGURATION`` and a sentence."""
     settings: Settings | None = None
     try:
         settings = load()
@@ -51,7 +50,7 @@ def main() -> NoReturn:
         print(error, file=sys.stderr, flush=True)  # noqa: T201 - the sentence for the user
         if settings is not None:
             record_failure(settings.runtime_dir, str(error))
-        sys.exit(EXIT_CONFIG)
+        sys.exit(EXIT_CONFIGURATION)
     wait_for_model(settings.runtime_dir)
     become_gunicorn()
 

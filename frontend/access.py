@@ -2,12 +2,18 @@
 
 import logging
 import sys
+from urllib.parse import quote
 
 import falcon
 import orjson
 
 from common.logs import JsonFormatter
 from frontend import exchange
+
+MAX_LOGGED = 200
+"""Characters of a client's own words in a line."""
+_PLAIN = "/:@!$&'()*+,;~"
+"""What stays as it is in paths, besides letters, digits and ``_.-``."""
 
 _log = logging.getLogger("frontend.access")
 
@@ -37,8 +43,8 @@ def log(req: falcon.Request, now: float) -> None:
         return
     record = exchange.of(req)
     fields: dict[str, object] = {
-        "method": req.method,
-        "path": req.path,
+        "method": _quoted(req.method),
+        "path": _quoted(req.path),
         "status": record.status,
         "total_ms": round((now - record.began) * 1000, 1),
     }
@@ -52,5 +58,11 @@ def log(req: falcon.Request, now: float) -> None:
     extra: dict[str, object] = {"request": record.request_id, "fields": fields}
     if record.trace_id is not None:
         extra["trace"] = record.trace_id
-    message = " ".join(f"{name}={value}" for name, value in fields.items())
+    shown = {"request": record.request_id, **fields}
+    message = " ".join(f"{name}={value}" for name, value in shown.items())
     _log.info("%s", message, extra=extra)
+
+
+def _quoted(text: str) -> str:
+    """What a client wrote, unable to forge a line or a field of one."""
+    return quote(text[:MAX_LOGGED], safe=_PLAIN, errors="replace")[:MAX_LOGGED]

@@ -21,10 +21,6 @@ _OPENAI_TYPES = {
 }
 
 
-class ClientGoneError(Exception):
-    """The client of this request has closed its connection: nobody reads an answer."""
-
-
 def is_openai(path: str) -> bool:
     """Whether a path belongs to the OpenAI surface."""
     return path.startswith("/v1/")

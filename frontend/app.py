@@ -13,12 +13,13 @@ from common.errors import ErrorKind, RequestError
 from frontend import exchange
 from frontend.answers import (
     JSON,
-    ClientGoneError,
     error_document,
     is_openai,
     request_error_document,
     retry_after,
 )
+from frontend.faults import describe
+from frontend.generation import ClientGoneError
 from frontend.middleware import Cors, Key, Tracking
 from frontend.routes.chat import ChatCompletions
 from frontend.routes.completions import Completions
@@ -28,7 +29,6 @@ from frontend.routes.info import Info, Metrics, Models
 from frontend.routes.running import count_failure
 from frontend.routes.tokenize import Tokenize
 from frontend.services import Services
-from frontend.sse import describe
 
 App = falcon.App[falcon.Request, falcon.Response]
 

@@ -3,7 +3,6 @@
 Never holds more than the size limit in memory, whether or not the client announces a length.
 """
 
-import json
 from contextlib import suppress
 from typing import Any
 
@@ -32,29 +31,13 @@ def read_json(req: falcon.Request, limit_bytes: int) -> Any:
 def parse_json(body: bytes) -> Any:
     """The parsed document. Raises RequestError (MALFORMED) on anything but one JSON document.
 
-    Refused besides bad syntax: NaN and infinities, lone surrogates, nesting beyond 1,024 levels,
-    and an object that holds one key twice.
+    Refused besides bad syntax: NaN and infinities, lone surrogates, nesting beyond 1,024 levels.
+    Of a key that an object holds twice the last value counts.
     """
     try:
-        document = orjson.loads(body)
-        # PERF: 7 microseconds for a small body, 5 to 50 ms for 2 MB, as much as orjson itself.
-        _DUPLICATES.decode(body.decode())
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise RequestError(ErrorKind.MALFORMED, f"The body is not valid JSON: {error}") from None
-    except (RecursionError, ValueError):
-        raise RequestError(ErrorKind.MALFORMED, "The body is nested too deeply") from None
-    return document
-
-
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
-    keys = {key for key, _ in pairs}
-    if len(keys) != len(pairs):
-        raise RequestError(
-            ErrorKind.MALFORMED, "The body is not valid JSON: an object holds one key twice"
-        )
-
-
-_DUPLICATES = json.JSONDecoder(object_pairs_hook=_refuse_duplicates, parse_int=str)
 
 
 def _is_json(content_type: str | None) -> bool:

@@ -13,11 +13,14 @@ from gevent.event import Event
 
 from common.errors import ErrorKind, RequestError
 from common.messages import Delivered, SequenceSpec
-from frontend.answers import ClientGoneError
 from frontend.link import CancelReason, Links
 from frontend.mailbox import Mailbox
 from frontend.runs import Order, Run, Token
 from frontend.text.tokenizer import Tokenizer
+
+
+class ClientGoneError(Exception):
+    """The client of this request has left: nobody waits for its outcome."""
 
 
 class Timings(NamedTuple):

@@ -26,6 +26,7 @@ from common.messages import (
     Recover,
     Rejected,
     Replay,
+    ReplicaStatus,
     Scrape,
     Scraped,
     SequenceSpec,
@@ -76,6 +77,9 @@ class Links(Protocol):
 
     def scrape(self, timeout_s: float) -> bytes | None:
         """The metrics; None if they did not come in time."""
+
+    def replica(self) -> ReplicaStatus | None:
+        """One that is ready, if there is any."""
 
     def unhealthy(self) -> str:
         """Why no request can be served at the moment; empty if they can."""
@@ -169,9 +173,17 @@ class Link:
         finally:
             del self._scrapes[tag]
 
+    def replica(self) -> ReplicaStatus | None:
+        """One that is ready, if there is any."""
+        return self._standing.replica()
+
     def unhealthy(self) -> str:
         """Why no request can be served at the moment; empty if they can."""
         return self._standing.unhealthy(self._clock())
+
+    def stop(self) -> None:
+        """Be unhealthy from now on: the process has been told to end. What runs goes on."""
+        self._standing.stopping = True
 
     # --- for the sockets ----------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from common.errors import RequestError
+from common.errors import ErrorKind, RequestError
 from common.messages import SequenceTokens
 from common.sampling import SamplingParameters
 from frontend.text.detokenizer import Detokenizer
@@ -58,6 +58,8 @@ class Token(NamedTuple):
     special: bool
     tops: list[tuple[int, float]]
     finish: Finish
+    counted: bool = True
+    """False for an end that came after its token: only a stream shows it, and nobody counts it."""
 
 
 class Run:
@@ -83,6 +85,7 @@ class Run:
         self._shown = 0
         """Characters shown so far, counted only where there are stop strings."""
         self._cut = False
+        self._last: Token | None = None
 
     @property
     def over(self) -> bool:
@@ -108,16 +111,30 @@ class Run:
             for k in range(len(item.ids)):
                 finish: Finish = item.finish if k == last else ""
                 tops = item.tops[k] if item.tops else []
-                tokens.append(self._token(item.ids[k], item.logprobs[k], tops, finish))
+                self._last = self._token(item.ids[k], item.logprobs[k], tops, finish)
+                tokens.append(self._last)
                 if self.finish:
                     break
             if item.finish and not item.ids:
-                tokens.append(self._end_without_token(item.finish))
-            if self.finish:
+                tokens.extend(self._end_without_token(item.finish))
+            if self.over:
                 break
         if self._keep:
-            self.tokens.extend(tokens)
+            self._keep_tokens(tokens)
         return tokens
+
+    def _keep_tokens(self, tokens: list[Token]) -> None:
+        """An end that came alone is told by the token that it belongs to."""
+        for token in tokens:
+            if token.counted:
+                self.tokens.append(token)
+            else:
+                last = self.tokens[-1]
+                self.tokens[-1] = last._replace(
+                    text=last.text + token.text,
+                    shown=last.shown + token.shown,
+                    finish=token.finish,
+                )
 
     def _token(
         self, token: int, logprob: float, tops: list[tuple[int, float]], finish: Finish
@@ -137,14 +154,26 @@ class Run:
         special = self._tokenizer.is_special(token)
         return Token(token, text, shown, logprob, special, tops, finish)
 
-    def _end_without_token(self, finish: Finish) -> Token:
-        """An end that came alone; for the surfaces a special token, which is not counted."""
+    def _end_without_token(self, finish: Finish) -> list[Token]:
+        """An end that came alone: its token was received before, without the end.
+
+        So it is when a sequence is handed in again with nothing left to generate. That token is
+        repeated, uncounted, with the text that is still owed: a native stream can tell its end
+        only by an event with a token.
+        """
+        if self._last is None:
+            self.error = RequestError(ErrorKind.INCOMPLETE, "Incomplete generation")
+            return []
         rest = self._detokenizer.finish()
         shown = rest if self._withheld is None else self._withheld.release(0) + rest
         self._shown += len(shown)
         self.finish = finish
-        last = self.plan.stop_token_ids[0] if self.plan.stop_token_ids else 0
-        return Token(last, rest, shown, 0.0, True, [], finish)
+        special = self._last.special and not rest
+        return [
+            self._last._replace(
+                text=rest, shown=shown, special=special, tops=[], finish=finish, counted=False
+            )
+        ]
 
     def _search(
         self, stops: StopStrings, text: str, plain: int, finish: Finish

@@ -6,12 +6,15 @@ The only file that knows gunicorn's insides.
 import logging
 import socket as sockets
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import gevent
 import orjson
 from gevent import getcurrent
+from gevent.pool import Pool
+from gevent.server import StreamServer
 from gunicorn import glogging
 from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
@@ -43,7 +46,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         self.error_log.setLevel(logging.WARNING)
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
-        """Nothing: ``exchange.log_access`` does it."""
+        """Nothing: ``access.log`` does it."""
 
 
 class FrontendWorker(GeventWorker):  # type: ignore[misc]
@@ -53,14 +56,30 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.idle: dict[Any, gevent.Timeout] = {}
         """Greenlets that wait for the head of a request."""
+        self.servers: list[StreamServer] = []
+        """What accepts connections, one per listener."""
+
+    def server_class(self, listener: Any, *, spawn: Pool, **_: Any) -> StreamServer:
+        """What the base class makes by default, but known here. It calls this as it would a class.
+
+        Only by this can the port be closed at once: the base class itself looks once a second.
+        """
+        handle = partial(self.handle, _Name(listener.getsockname()))
+        server = StreamServer(listener, handle=handle, spawn=spawn)
+        if self.cfg.workers > 1:
+            server.max_accept = 1
+        self.servers.append(server)
+        return server
 
     def timeout_ctx(self) -> "_Idle":
         """Limits how long the head of a request may take; cut short when the worker stops."""
         return _Idle(self, self.cfg.keepalive if self.alive else 0)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """SIGTERM: no new requests; running ones go on until the grace is over."""
+        """SIGTERM: no new connections, unhealthy; what runs goes on until the grace is over."""
         super().handle_exit(sig, frame)
+        if self.wsgi is not None:
+            self.wsgi.stop_gracefully()
         gevent.spawn(self._wind_down)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
@@ -89,16 +108,27 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
             _drain(client)
 
     def _wind_down(self) -> None:
+        for server in self.servers:
+            server.close()
         loop = gevent.get_hub().loop
         for greenlet in list(self.idle):
             loop.run_callback(self._expire, greenlet)
-        self.wsgi.stop_gracefully()
 
     def _expire(self, greenlet: Any) -> None:
         """Runs in the hub, as timeouts do. RACE: the greenlet may have got its request by now."""
         timeout = self.idle.get(greenlet)
         if timeout is not None:
             greenlet.throw(timeout)
+
+
+class _Name(NamedTuple):
+    """All that a connection asks its listener. RACE: the listener may be closed by then."""
+
+    address: Any
+
+    def getsockname(self) -> Any:
+        """As a socket's."""
+        return self.address
 
 
 class _Idle:

@@ -6,13 +6,12 @@ because a write failed.
 """
 
 import logging
-import traceback
 from collections.abc import Callable
 from typing import Protocol
 
 from common.errors import ErrorKind, RequestError
-from frontend.answers import ClientGoneError
-from frontend.generation import Generation
+from frontend.faults import describe
+from frontend.generation import ClientGoneError, Generation
 from frontend.runs import Run, Token
 
 KEEP_ALIVE_S = 15.0
@@ -104,10 +103,3 @@ class EventStream:
             self._closed = True
             self._generation.close()
             self._on_close(why)
-
-
-def describe(error: BaseException) -> str:
-    """Type and place of an error; without its message, which could quote a prompt."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-4:]))
-    return f"{type(error).__name__} at {place}"

@@ -6,7 +6,7 @@ Answers health checks; never runs the model, never waits.
 import logging
 import math
 
-from common.messages import PROTOCOL_VERSION, Status
+from common.messages import PROTOCOL_VERSION, ReplicaStatus, Status
 
 SILENT_S = 5.0
 """The scheduler counts as gone when nothing was heard of it for so long."""
@@ -22,6 +22,8 @@ class Standing:
     def __init__(self) -> None:
         self._status: Status | None = None
         self._heard_at = -math.inf
+        self.stopping = False
+        """Whether this very process has been told to end."""
 
     def heed(self, status: Status, now: float) -> bool:
         """Note a heartbeat; whether it is another scheduler's than the one before."""
@@ -35,8 +37,15 @@ class Standing:
         """Seconds since the scheduler was heard."""
         return now - self._heard_at
 
+    def replica(self) -> ReplicaStatus | None:
+        """One that is ready, if there is any."""
+        replicas = self._status.replicas if self._status is not None else []
+        return next((replica for replica in replicas if replica.ready), None)
+
     def unhealthy(self, now: float) -> str:
         """Why no request can be served at the moment; empty if they can."""
+        if self.stopping:
+            return "the server is shutting down"
         status = self._status
         if status is None or self.silence_s(now) > SILENT_S:
             return "the scheduler is not answering"

@@ -5,6 +5,7 @@ when a peer has closed its side (EPOLLRDHUP), whether or not it has sent more by
 One greenlet waits on the set. A client that only shuts down its sending side counts as gone.
 """
 
+import logging
 import select
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,11 @@ import gevent
 from gevent import monkey
 from gevent.socket import wait_read
 
+from frontend.faults import describe
+
 _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+_log = logging.getLogger(__name__)
 
 
 class Watcher:
@@ -59,4 +64,12 @@ class Watcher:
                 with suppress(OSError):
                     self._epoll.unregister(descriptor)
                 if callback is not None:
-                    callback()
+                    _call(callback)
+
+
+def _call(callback: Callable[[], None]) -> None:
+    """One request's mistake must not end the greenlet that all departures are noticed by."""
+    try:
+        callback()
+    except Exception as error:
+        _log.error("a departure could not be handled: %s", describe(error))

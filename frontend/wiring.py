@@ -3,15 +3,14 @@
 Runs in the gunicorn worker after it has been forked and patched for gevent.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import gevent
 
 from common.errors import ErrorKind, RequestError, StartupError
+from common.failure import record_failure
 from common.settings import Settings, load
 from frontend import access
 from frontend.app import create_app
@@ -22,7 +21,6 @@ from frontend.text.tokenizer import Tokenizer
 from frontend.watch import Watcher
 from frontend.wires import Wires
 
-FAILURE_FILE = "failure"
 FIRST_WORD_S = 10.0
 """So long a new process waits for the scheduler's first word before it accepts connections."""
 LAST_WORDS_S = 2.0
@@ -63,7 +61,11 @@ class FrontEnd:
         return answer
 
     def stop_gracefully(self) -> None:
-        """Let what runs go on, but end it with an error shortly before the grace is over."""
+        """Let what runs go on, but end it with an error shortly before the grace is over.
+
+        Does not block: the handler of a signal calls it.
+        """
+        self._wires.link.stop()
         gevent.spawn_later(max(self._grace_s - LAST_WORDS_S, 0.0), self._end_streams)
 
     def close(self) -> None:
@@ -91,17 +93,6 @@ def version() -> str:
         return metadata.version("millrace")
     except metadata.PackageNotFoundError:
         return "0.0.0"
-
-
-def record_failure(runtime_dir: str, sentence: str) -> None:
-    """Leave the reason of a failed start for the launcher; the first one counts."""
-    path = Path(runtime_dir) / FAILURE_FILE
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError:
-        return
-    with os.fdopen(descriptor, "w") as file:
-        file.write(sentence + "\n")
 
 
 def application() -> FrontEnd:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from common import logs
+from common.failure import FAILURE_FILE
 from common.settings import load
-from launcher.runtime import FAILURE
 
 MOST_CRASHES = 3
 """Deaths of one program before the server was ever ready, after which nobody waits any longer."""
@@ -99,7 +99,7 @@ def main() -> None:
     outgoing = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # log lines must not get between the protocol's
     logs.set_up("launcher", json_output=settings.json_output, level=settings.log_level)
-    watcher = Watcher(Path(settings.runtime_dir) / FAILURE)
+    watcher = Watcher(Path(settings.runtime_dir) / FAILURE_FILE)
     stopping = False
     for event, fields in events(sys.stdin.buffer, outgoing):
         if not stopping and watcher.see(event, fields):

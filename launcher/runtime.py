@@ -14,15 +14,16 @@ import time
 from pathlib import Path
 
 from common.errors import StartupError
+from common.failure import FAILURE_FILE
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-FAILURE = "failure"
 SETTINGS = "settings.json"
 LEFT_BEHIND_AFTER_S = 60
 """Younger directories are never taken for left behind."""
 _LOCK = "lock"
 _PREFIX = "millrace-"
-_OURS = (FAILURE, SETTINGS, _LOCK, "supervisord.pid", "supervisor.sock", "requests", "dispatch")
+_SOCKETS = ("supervisor.sock", "requests", "dispatch")
+_OURS = (FAILURE_FILE, SETTINGS, _LOCK, "supervisord.pid", *_SOCKETS)
 
 
 class RuntimeDirectory:
@@ -60,7 +61,7 @@ def open_runtime_directory(given: str | None) -> RuntimeDirectory:
         raise StartupError(f"the runtime directory cannot be used: {error}") from None
     if lock is None:
         raise StartupError(f"{path} is in use by another server: give each its own --runtime-dir")
-    for name in (FAILURE, SETTINGS):
+    for name in (FAILURE_FILE, SETTINGS):
         (path / name).unlink(missing_ok=True)
     return RuntimeDirectory(path, lock, temporary=temporary)
 

@@ -18,9 +18,10 @@ from typing import Any
 from supervisor.options import ServerOptions
 from supervisor.supervisord import go
 
+from common.failure import FAILURE_FILE
 from common.settings import load
 from launcher.children import PACKAGES_ROOT, in_checkout
-from launcher.runtime import FAILURE, STOP_SIGNALS, RuntimeDirectory
+from launcher.runtime import STOP_SIGNALS, RuntimeDirectory
 
 _PR_SET_PDEATHSIG = 1
 
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
     runtime = RuntimeDirectory(
         Path(load().runtime_dir), int(arguments[0]), temporary="--remove" in arguments
     )
-    failure = runtime.path / FAILURE
+    failure = runtime.path / FAILURE_FILE
     sentence = ""
     try:
         for number in STOP_SIGNALS:

@@ -6,10 +6,10 @@ import random
 import signal
 import sys
 import time
-from pathlib import Path
 
 from common import logs, settings
 from common.errors import StartupError
+from common.failure import EXIT_CONFIGURATION, record_failure
 from common.settings import Settings
 from common.sockets import check_runtime_dir
 from scheduler.exposition import Listener
@@ -17,9 +17,6 @@ from scheduler.link import ZmqLink
 from scheduler.loop import Loop
 from scheduler.metrics import Metrics
 from scheduler.parts import Parts
-
-EXIT_CONFIGURATION = 78
-"""EX_CONFIG: starting again would not help."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,17 +61,6 @@ def serve(resolved: Settings) -> int:
         listener.close()
     _log.info("the scheduler has ended")
     return 0
-
-
-def record_failure(runtime_dir: str, sentence: str) -> None:
-    """Leave the sentence where the launcher finds it; the first failure counts."""
-    if not runtime_dir:
-        return
-    try:
-        with open(Path(runtime_dir) / "failure", "x") as file:
-            file.write(sentence + "\n")
-    except OSError:
-        return
 
 
 if __name__ == "__main__":

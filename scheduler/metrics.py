@@ -25,6 +25,8 @@ DURATION_BUCKETS = tuple(0.0001 * 1.5**k for k in range(1, 36))
 SKIPPED_BUCKETS = (0, 1, 2, 3, 4, 6, 8, 12, 16)
 BATCH_BUCKETS = tuple(2**k for k in range(11))
 METHODS = ("prefill", "decode")
+CHUNK_TOKENS = 1024
+"""TGI schedules so many new tokens of a request at most, and observes that number."""
 FAILURES = frozenset({kind.metric for kind in ErrorKind} | {"dropped"})
 """Values of ``err``; anything else is counted as ``other``."""
 BARE_COUNTERS = frozenset(
@@ -94,7 +96,7 @@ class Metrics:
     def accepted(self, input_tokens: int, max_new_tokens: int) -> None:
         """A sequence was accepted for the first time (Submit)."""
         self._input_length.observe(input_tokens)
-        self._max_new_tokens.observe(max_new_tokens)
+        self._max_new_tokens.observe(min(max_new_tokens, CHUNK_TOKENS))
 
     def tally(self, tally: Tally) -> None:
         """What front ends have counted."""

@@ -146,7 +146,7 @@ class Planner:
 
     def _dispatch(self, replica: Replica, record: Record, fit: Fit, now: float) -> None:
         if record.queue_s < 0:
-            record.queue_s = now - record.arrival_s
+            record.queue_s = self._clock() - record.arrival_s
         self._queue.remove(record.id)
         self._requests.move(record, State.DISPATCHED)
         replica.take_on(record, fit, now)

@@ -56,6 +56,8 @@ class Shard:
     incarnation: int
     identity: bytes
     blocks: int
+    dtype: str
+    device: str
 
 
 class Replica:
@@ -118,7 +120,9 @@ class Replica:
         ``most_blocks`` bounds what is leased of the blocks that the worker has.
         """
         identity = worker_identity(ready.replica, ready.shard, ready.incarnation)
-        self.shards[ready.shard] = Shard(ready.incarnation, identity, ready.blocks)
+        self.shards[ready.shard] = Shard(
+            ready.incarnation, identity, ready.blocks, ready.dtype, ready.device
+        )
         self.heard_s = self.progress_s = now
         if len(self.shards) < self._expected_shards:
             self.state = ReplicaState.STARTING
@@ -176,6 +180,9 @@ class Replica:
             ready=self.state is ReplicaState.READY,
             running=len(self.running),
             progress_age_s=max(self.silence_s(now), 0.0),
+            kv_tokens=self.total_tokens,
+            dtype=self.leader.dtype if self.leader else "",
+            device=self.leader.device if self.leader else "",
         )
 
     # --- what it runs -------------------------------------------------------------------------

@@ -163,9 +163,10 @@ class Record:
 
     def natural_end(self) -> WorkerFinish:
         """Why nothing is left to generate; empty if something is."""
-        if self.generated and self.generated[-1] in self.spec.stop_token_ids:
-            return "eos_token"
-        return "length" if len(self.generated) >= self.spec.max_new_tokens else ""
+        if len(self.generated) >= self.spec.max_new_tokens:  # first, as in the worker
+            return "length"
+        stopped = self.generated and self.generated[-1] in self.spec.stop_token_ids
+        return "eos_token" if stopped else ""
 
     def append(self, tokens: SequenceTokens) -> bool:
         """Take in what a worker reported; False if it contradicts what is known.

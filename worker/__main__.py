@@ -6,7 +6,6 @@ which the launcher stops the server. Anything else is a crash, and a new worker 
 """
 
 import argparse
-import contextlib
 import gc
 import logging
 import os
@@ -20,14 +19,12 @@ import zmq
 
 from common import logs
 from common.errors import StartupError
+from common.failure import EXIT_CONFIGURATION, record_failure
 from common.settings import Settings, load
 from common.sockets import check_runtime_dir
 
 if TYPE_CHECKING:
     from worker.engine import Engine
-
-EXIT_FAILED = 78
-"""EX_CONFIG of sysexits.h: starting again would not help."""
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         engine = _start(settings)
     except Exception as error:
         _say_failure(error, settings)
-        return EXIT_FAILED
+        return EXIT_CONFIGURATION
     _run(engine, settings, options.replica, options.shard)
     return 0
 
@@ -99,7 +96,9 @@ def _run(engine: "Engine", settings: Settings, replica: int, shard: int) -> None
         incarnation=incarnation,
         wakeup_fd=stop.fd,
     )
-    identity = Identity(replica, shard, incarnation, os.getpid())
+    identity = Identity(
+        replica, shard, incarnation, os.getpid(), dtype=engine.dtype, device=engine.device
+    )
     gc.collect()
     gc.freeze()  # what is here now stays: later collections need not look at it
     try:
@@ -117,10 +116,8 @@ def _say_failure(error: Exception, settings: Settings | None) -> None:
         _log.error("start failed", exc_info=error)
     sentence = " ".join(sentence.split())
     sys.stderr.write(sentence + "\n")
-    if settings is not None and settings.runtime_dir:
-        path = os.path.join(settings.runtime_dir, "failure")
-        with contextlib.suppress(OSError), open(path, "x", encoding="utf-8") as file:
-            file.write(sentence + "\n")
+    if settings is not None:
+        record_failure(settings.runtime_dir, sentence)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,10 @@ class Configuration(Protocol):
     def vocab_size(self) -> int:
         """Width of the logits."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+
 
 class Model(Protocol):
     """What the engine asks of a model."""
@@ -91,6 +95,16 @@ class Engine:
     def blocks(self) -> int:
         """KV blocks, block 0 included."""
         return self._blocks
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``."""
+        return self._device.type
+
+    @property
+    def dtype(self) -> str:
+        """What the model computes in, such as ``float32``."""
+        return str(self._model.configuration.dtype).removeprefix("torch.")
 
     @property
     def steps(self) -> int:

@@ -43,6 +43,8 @@ class Identity:
     shard: int
     incarnation: int
     pid: int
+    dtype: str = ""
+    device: str = ""
 
 
 class Link(Protocol):
@@ -172,6 +174,8 @@ class Loop:
                 pid=identity.pid,
                 blocks=self._engine.blocks,
                 epoch=self._epoch,
+                dtype=identity.dtype,
+                device=identity.device,
             )
         )
 

@@ -4,6 +4,7 @@ import falcon
 import orjson
 
 from common.errors import ErrorKind, RequestError
+from common.messages import ReplicaStatus
 from common.settings import Settings
 from frontend.answers import JSON
 from frontend.services import Services
@@ -13,8 +14,12 @@ ROUTER = "text-generation-router"
 SCRAPE_LIMIT_S = 2.0
 
 
-def info(settings: Settings, version: str) -> dict[str, object]:
-    """The body of ``/info``: TGI 3's keys, then those of older versions."""
+def info(settings: Settings, version: str, replica: ReplicaStatus | None) -> dict[str, object]:
+    """The body of ``/info``: TGI 3's keys, then those of older versions.
+
+    What the workers have decided is null while no replica is ready.
+    """
+    room = replica.kv_tokens if replica is not None else settings.max_batch_total_tokens
     return {
         "model_id": settings.model_id,
         "model_sha": settings.model_sha,
@@ -30,11 +35,11 @@ def info(settings: Settings, version: str) -> dict[str, object]:
         "version": version,
         "sha": None,
         "docker_label": None,
-        "model_dtype": settings.dtype,
-        "model_device_type": settings.device,
+        "model_dtype": replica.dtype if replica is not None else None,
+        "model_device_type": replica.device if replica is not None else None,
         "max_input_length": settings.max_input_tokens,
         "waiting_served_ratio": settings.waiting_served_ratio,
-        "max_batch_total_tokens": settings.max_batch_total_tokens,
+        "max_batch_total_tokens": room,
         "max_waiting_tokens": settings.max_waiting_tokens,
         "max_batch_size": settings.max_batch_size,
     }
@@ -44,11 +49,13 @@ class Info:
     """``GET /info``."""
 
     def __init__(self, services: Services) -> None:
-        self._body = orjson.dumps(info(services.settings, services.version))
+        self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """The same for as long as the process lives."""
-        resp.data = self._body
+        """The limits in force, and what runs the model."""
+        services = self._services
+        body = info(services.settings, services.version, services.link.replica())
+        resp.data = orjson.dumps(body)
         resp.content_type = JSON
 
     on_head = on_get

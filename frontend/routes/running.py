@@ -4,9 +4,9 @@ import falcon
 
 from common.errors import RequestError
 from frontend import access, exchange
-from frontend.answers import EVENT_STREAM, ClientGoneError
+from frontend.answers import EVENT_STREAM
 from frontend.exchange import Exchange
-from frontend.generation import Generation
+from frontend.generation import ClientGoneError, Generation
 from frontend.runs import Order, Run
 from frontend.services import Services
 from frontend.sse import Dialect, EventStream

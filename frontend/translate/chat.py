@@ -104,7 +104,7 @@ class ChatDialect:
 
     def tokens(self, run: Run, tokens: list[Token]) -> bytes:
         """One chunk per token; the last one of the run carries the reason."""
-        self._completion_tokens += len(tokens)
+        self._completion_tokens = run.generated_tokens
         return b"".join([self._chunk(token) for token in tokens])
 
     def failure(self, error: RequestError, run: Run | None = None) -> bytes:
@@ -124,7 +124,9 @@ class ChatDialect:
             "index": 0,
             "delta": {"role": "assistant", "content": token.shown},
             "logprobs": (
-                openai.logprobs([token], self._tokenizer) if self._request.logprobs else None
+                openai.logprobs([token], self._tokenizer)
+                if self._request.logprobs and token.counted
+                else None
             ),
             "finish_reason": openai.finish_reason(token.finish),
         }

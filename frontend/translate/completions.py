@@ -85,7 +85,7 @@ class CompletionDialect:
 
     def tokens(self, run: Run, tokens: list[Token]) -> bytes:
         """One chunk per token; the last one of the run carries the reason."""
-        self._completion_tokens += len(tokens)
+        self._completion_tokens += sum(token.counted for token in tokens)
         return b"".join([self._chunk(run, token) for token in tokens])
 
     def failure(self, error: RequestError, run: Run | None = None) -> bytes:

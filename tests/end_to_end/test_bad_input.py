@@ -5,19 +5,28 @@ import json
 import resource
 import socket
 import threading
+from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.harness import Server, together
+from tests.end_to_end.harness import Server, running, together
 
+COMPLETIONS = "/v1/completions"
 GOOD = {"inputs": "What is the capital of France?", "parameters": {"max_new_tokens": 16}}
-LONG = {"inputs": "Once", "parameters": {"max_new_tokens": 1500, "repetition_penalty": 1.3}}
+LONG = {"prompt": "Once", "max_tokens": 1900, "temperature": 0, "ignore_eos": True}
+"""Runs for seconds: nothing but its client's departure can end it soon."""
 
 
 def is_quiet(server: Server) -> bool:
     """Nothing runs or waits, and every KV block is free or cached."""
     series = server.metrics()
-    return series["tgi_batch_current_size"] == 0 and series["tgi_queue_size"] == 0
+    used = series['millrace_kv_blocks{replica="0",state="used"}']
+    return series["tgi_batch_current_size"] == series["tgi_queue_size"] == used == 0
+
+
+def dropped(server: Server) -> float:
+    """Requests whose client was found to be gone."""
+    return server.metrics().get('tgi_request_failure{err="dropped"}', 0)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +84,12 @@ def test_garbage_on_the_port(server: Server) -> None:
     assert server.generate(GOOD["inputs"], max_new_tokens=16)
 
 
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[Server]:
+    """One sequence at a time, prompts read in small chunks."""
+    yield from running("--max-batch-size", "1", "--max-batch-prefill-tokens", "16")
+
+
 def open_stream(server: Server, path: str, body: dict) -> socket.socket:
     """A raw connection with a request on it, nothing read yet."""
     data = json.dumps(body).encode()
@@ -87,14 +102,50 @@ def open_stream(server: Server, path: str, body: dict) -> socket.socket:
     return client
 
 
-@pytest.mark.parametrize("path", ["/generate_stream", "/generate"])
-def test_vanishing_clients_free_their_place(server: Server, path: str) -> None:
-    """Decoding (streamed and not) and still waiting ones: all are noticed."""
-    clients = [open_stream(server, path, LONG) for _ in range(6)]
-    server.until(lambda: server.metrics()["tgi_batch_current_size"] >= 1)
+@pytest.mark.parametrize("stream", [True, False])
+def test_vanishing_clients_free_their_place(server: Server, stream: bool) -> None:
+    """Six that decode."""
+    before = dropped(server)
+    clients = [open_stream(server, COMPLETIONS, {**LONG, "stream": stream}) for _ in range(6)]
+    server.until(lambda: server.metrics()["tgi_batch_current_size"] == 6)
     for client in clients:
         client.close()
     server.until(lambda: is_quiet(server))
+    assert dropped(server) == before + 6
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_clients_vanish_while_they_wait(narrow: Server, stream: bool) -> None:
+    """One that decodes, three in the queue behind it: those leave first, then the first."""
+    before = dropped(narrow)
+    clients = [open_stream(narrow, COMPLETIONS, {**LONG, "stream": stream}) for _ in range(4)]
+    narrow.until(
+        lambda: (
+            narrow.metrics()["tgi_queue_size"] == 3
+            and narrow.metrics()["tgi_batch_current_size"] == 1
+        )
+    )
+    running = narrow.metrics()['tgi_batch_inference_count{method="prefill"}']
+    for client in clients[1:]:
+        client.close()
+    narrow.until(lambda: narrow.metrics()["tgi_queue_size"] == 0)
+    assert narrow.metrics()['tgi_batch_inference_count{method="prefill"}'] == running
+    clients[0].close()
+    narrow.until(lambda: is_quiet(narrow))
+    assert dropped(narrow) == before + 4
+
+
+def test_a_client_vanishes_while_its_prompt_is_read(narrow: Server) -> None:
+    """Chunks of 16 tokens: reading 900 of them takes many steps."""
+    before = narrow.metrics()
+    prompt = {**LONG, "prompt": " ".join(str(i % 10) for i in range(450)), "max_tokens": 1000}
+    client = open_stream(narrow, COMPLETIONS, prompt)
+    narrow.until(lambda: narrow.metrics()["tgi_batch_current_size"] == 1)
+    client.close()
+    narrow.until(lambda: is_quiet(narrow))
+    name = "tgi_request_generated_tokens_count"
+    assert narrow.metrics().get(name, 0) == before.get(name, 0)
+    assert dropped(narrow) == before.get('tgi_request_failure{err="dropped"}', 0) + 1
 
 
 def test_slow_clients_hold_up_nobody(server: Server) -> None:
@@ -102,7 +153,7 @@ def test_slow_clients_hold_up_nobody(server: Server) -> None:
     slow = [socket.create_connection(("127.0.0.1", server.port), 10) for _ in range(50)]
     for client in slow:
         client.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n")
-    deaf = [open_stream(server, "/generate_stream", LONG) for _ in range(4)]
+    deaf = [open_stream(server, COMPLETIONS, {**LONG, "stream": True}) for _ in range(4)]
     assert server.generate(GOOD["inputs"], max_new_tokens=16)
     for client in [*slow, *deaf]:
         client.close()
@@ -110,7 +161,7 @@ def test_slow_clients_hold_up_nobody(server: Server) -> None:
 
 
 def test_thousands_of_connections(server: Server) -> None:
-    """Idle connections, as many as the limit on open files allows, up to 10,000."""
+    """10,000 idle ones (fewer where the limit on open files is lower), and some that ask."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     count = min(10_000, hard - 500)
@@ -129,7 +180,7 @@ def test_thousands_of_connections(server: Server) -> None:
 
 def test_overload_is_refused_with_a_hint(server: Server) -> None:
     """The server allows 64 at once."""
-    clients = [open_stream(server, "/generate_stream", LONG) for _ in range(64)]
+    clients = [open_stream(server, COMPLETIONS, {**LONG, "stream": True}) for _ in range(64)]
     try:
         server.until(
             lambda: (
@@ -160,8 +211,8 @@ def test_others_do_not_notice(server: Server) -> None:
             server.post("/generate", b"{")
             server.post("/generate", {"inputs": "x", "parameters": {"top_k": -1}})
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-            connection.request("POST", "/generate_stream", json.dumps(LONG), {
-                "content-type": "application/json"})  # fmt: skip
+            body = json.dumps({**LONG, "stream": True})
+            connection.request("POST", COMPLETIONS, body, {"content-type": "application/json"})
             connection.close()
 
     thread = threading.Thread(target=storm)

@@ -114,7 +114,8 @@ class Pipeline:
         self.status()
 
     def status(self, epoch: int = 1, *, ready: bool = True, accepting: bool = True) -> None:
-        replica = ReplicaStatus(replica=0, ready=ready)
+        facts = {"kv_tokens": 4096, "dtype": "float32", "device": "cpu"} if ready else {}
+        replica = ReplicaStatus(replica=0, ready=ready, **facts)
         self.link.receive(
             Status(version=PROTOCOL_VERSION, epoch=epoch, replicas=[replica], accepting=accepting)
         )

@@ -105,15 +105,23 @@ class Front:
         finally:
             connection.close()
 
-    def connect(self, path: str, body: Any) -> socket.socket:
-        """A raw connection with a request on it."""
+    def listens(self) -> bool:
+        """Whether anybody accepts connections on the port."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), LIMIT_S).close()
+        except OSError:
+            return False
+        return True
+
+    def connect(self, path: str, body: Any, more: bytes = b"") -> socket.socket:
+        """A raw connection with a request on it, and with ``more`` behind that."""
         data = json.dumps(body).encode()
         client = socket.create_connection(("127.0.0.1", self.port), LIMIT_S)
         head = (
             f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(data)}\r\n\r\n"
         )
-        client.sendall(head.encode() + data)
+        client.sendall(head.encode() + data + more)
         return client
 
     def stop(self) -> int:

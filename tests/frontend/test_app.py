@@ -89,6 +89,13 @@ def test_health(server: Server) -> None:
     assert server.get("/health").status_code == 503
 
 
+def test_a_process_that_is_told_to_end_is_unhealthy(server: Server) -> None:
+    server.pipeline.link.stop()
+    assert server.get("/health").status_code == 503
+    server.pipeline.status()
+    assert server.get("/health").status_code == 503
+
+
 def test_info(server: Server) -> None:
     assert server.get("/info").json == {
         "model_id": "org/model",
@@ -105,11 +112,11 @@ def test_info(server: Server) -> None:
         "version": "1.2.3",
         "sha": None,
         "docker_label": None,
-        "model_dtype": "auto",
-        "model_device_type": "auto",
+        "model_dtype": "float32",
+        "model_device_type": "cpu",
         "max_input_length": 1024,
         "waiting_served_ratio": 0.3,
-        "max_batch_total_tokens": None,
+        "max_batch_total_tokens": 4096,
         "max_waiting_tokens": 20,
         "max_batch_size": None,
     }
@@ -214,6 +221,21 @@ def test_access_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     assert "status=422" in records[2].getMessage()
     assert "error=validation" in records[2].getMessage()
     assert "secret" not in caplog.text
+
+
+def test_a_client_cannot_forge_a_line_of_the_log(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    server.get("/x%0aFAKE%20status=200%1b%5b31m\u2028", headers={"X-Request-Id": "r1"})
+    server.get("/" + "%0a" * 1000)
+    lines = [r.getMessage() for r in caplog.records if r.name == "frontend.access"]
+    assert lines[0].startswith(
+        "request=r1 method=GET path=/x%0AFAKE%20status%3D200%1B%5B31m%E2%80%A8 status=404 "
+    )
+    assert all(line.isascii() and line.isprintable() for line in lines)
+    path = lines[1].split(" path=")[1].split(" ")[0]
+    assert len(path) == 200
 
 
 def test_access_lines_are_flat_json(server: Server, caplog: pytest.LogCaptureFixture) -> None:

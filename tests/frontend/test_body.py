@@ -145,9 +145,6 @@ def test_other_content_types(content_type: str | None) -> None:
         b'{"a": "\x00"}',
         b"[" * 100_000,
         b"[" * 100_000 + b"]" * 100_000,
-        b'{"a": 1, "a": 2}',
-        b'{"b": {"a": 1, "a": 1}}',
-        b'{"b": [{"a": 1, "\\u0061": 1}]}',
     ],
 )
 def test_what_is_not_json(data: bytes) -> None:
@@ -159,4 +156,5 @@ def test_what_is() -> None:
     assert parse_json(b"1" + b"0" * 300) == 1e300
     assert parse_json('{"a": "ü😀"}'.encode()) == {"a": "ü😀"}
     assert parse_json(b'{"a": 18446744073709551615}') == {"a": 2**64 - 1}
+    assert parse_json(b'{"b": [{"a": 1, "\\u0061": 2}]}') == {"b": [{"a": 2}]}
     assert parse_json(b"[" * 500 + b"]" * 500)

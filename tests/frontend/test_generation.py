@@ -17,10 +17,10 @@ from common.messages import (
     SequenceTokens,
     Submit,
     Tokens,
+    WorkerFinish,
 )
 from common.sampling import SamplingParameters
-from frontend.answers import ClientGoneError
-from frontend.generation import Generation
+from frontend.generation import ClientGoneError, Generation
 from frontend.runs import Order, Plan, Token
 from frontend.text.tokenizer import Tokenizer
 from tests.frontend.fakes import Clock, Pipeline
@@ -291,24 +291,57 @@ def test_lazy_requests_wake_only_at_the_end(tokenizer: Tokenizer) -> None:
     assert made.runs[0].text == "x" * 50
 
 
-def test_an_end_that_comes_alone(tokenizer: Tokenizer) -> None:
-    """A sequence handed in again with nothing left to generate ends without a token."""
-    pipe = pipeline(tokenizer, "x")
-    (first,) = ids(tokenizer, "b")
+def end_alone(pipe: Pipeline, items: list[tuple[list[int], WorkerFinish]]) -> None:
+    """Have the pipeline send these ids and ends, whatever is asked."""
 
     def answer(submit: Submit) -> list[Any] | None:
-        sequence = submit.spec.id
-        items = [
-            SequenceTokens(id=sequence, attempt=0, index=0, ids=[first], logprobs=[-1.0]),
-            SequenceTokens(id=sequence, attempt=0, index=1, finish="length"),
-        ]
-        pipe.link.tokens(Tokens(incarnation=1, step=1, items=items))
+        index, found = 0, []
+        for part, finish in items:
+            logprobs = [-1.0] * len(part)
+            found.append(SequenceTokens(submit.spec.id, 0, index, part, logprobs, [], finish))
+            index += len(part)
+        pipe.link.tokens(Tokens(incarnation=1, step=1, items=found))
         return []
 
     pipe.answer = answer
+
+
+def test_an_end_that_comes_alone(tokenizer: Tokenizer) -> None:
+    """A sequence handed in again with nothing left to generate ends without a token."""
+    pipe = pipeline(tokenizer, "x")
+    end_alone(pipe, [(ids(tokenizer, "b"), ""), ([], "length")])
     made = generation(pipe, stops=["bcd"], show_stop=False)
     made.start()
     (run,) = made.finish()
-    assert [token.shown for token in run.tokens] == ["", "b"]
+    assert [(token.shown, token.finish) for token in run.tokens] == [("b", "length")]
     assert (run.text, run.finish, run.generated_tokens) == ("b", "length", 1)
     pipe.check_released(success=True)
+
+
+@pytest.mark.parametrize(
+    ("last", "finish", "text"), [("</s>", "eos_token", "a"), ("ö", "length", "a\ufffd")]
+)
+def test_an_end_alone_invents_no_token(
+    tokenizer: Tokenizer, last: str, finish: WorkerFinish, text: str
+) -> None:
+    given = [ids(tokenizer, "a")[0], ids(tokenizer, last)[0]]
+    pipe = pipeline(tokenizer, "x")
+    end_alone(pipe, [(given, ""), ([], finish)])
+    made = generation(pipe)
+    made.start()
+    (run,) = made.finish()
+    assert [token.id for token in run.tokens] == given
+    assert [token.finish for token in run.tokens] == ["", finish]
+    assert (run.text, run.generated_tokens) == (text, 2)
+    assert run.mean_logprob == -1.0
+    pipe.check_released(success=True)
+
+
+def test_an_end_before_any_token_is_an_error(tokenizer: Tokenizer) -> None:
+    pipe = pipeline(tokenizer, "x")
+    end_alone(pipe, [([], "eos_token")])
+    made = generation(pipe)
+    with pytest.raises(RequestError) as caught:
+        whole(made)
+    assert caught.value.kind is ErrorKind.INCOMPLETE
+    pipe.check_released(success=False)

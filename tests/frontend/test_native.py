@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from common.messages import Cancel, Delivered, Ended, Rejected, Submit, Tally
+from common.messages import (
+    Cancel,
+    Delivered,
+    Ended,
+    Rejected,
+    SequenceTokens,
+    Submit,
+    Tally,
+    Tokens,
+    WorkerFinish,
+)
 from tests.frontend.fakes import Server, events, serve
 
 QUESTION = "hello wörld"
@@ -324,3 +334,44 @@ def test_large_inputs_go_through_the_threads(model_dir: Path) -> None:
     answer = server.post("/generate", body)
     assert answer.status_code == 200
     assert answer.headers["x-prompt-tokens"] == "4002"
+
+
+@pytest.mark.parametrize("finish", ["eos_token", "length"])
+def test_an_end_without_a_token_repeats_the_last_one(model_dir: Path, finish: WorkerFinish) -> None:
+    server = serve(model_dir)
+    tokenizer = server.pipeline.tokenizer
+    first = tokenizer.encode("b", add_special_tokens=False)[0]
+    last = tokenizer.stop_token_ids[0] if finish == "eos_token" else first
+
+    def answer(submit: Submit) -> list[Any]:
+        items = [
+            SequenceTokens(submit.spec.id, 0, 0, [first, last], [-1.0, -2.0]),
+            SequenceTokens(submit.spec.id, 0, 2, finish=finish),
+        ]
+        server.pipeline.link.tokens(Tokens(incarnation=1, step=1, items=items))
+        return []
+
+    server.pipeline.answer = answer
+    body = {"inputs": "a", "parameters": {"details": True}}
+    found = events(server.post("/generate_stream", body).content)
+    assert [event["token"]["id"] for event in found] == [first, last, last]
+    assert found[-1]["token"]["text"] == ""
+    assert found[-1]["token"]["logprob"] == -2.0
+    assert found[-1]["generated_text"] == ("b" if finish == "eos_token" else "bb")
+    assert found[-1]["details"]["generated_tokens"] == 2
+    details = server.post("/generate", body).json["details"]
+    assert details["finish_reason"] == finish
+    assert [token["id"] for token in details["tokens"]] == [first, last]
+    assert details["generated_tokens"] == 2
+    for path, chat in (
+        ("/v1/completions", {"prompt": "a"}),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "a"}], "logprobs": True},
+        ),
+    ):
+        body = {**chat, "stream": True, "stream_options": {"include_usage": True}}
+        *_, end, usage, _ = events(server.post(path, body).content)
+        assert end["choices"][0]["finish_reason"] == ("length" if finish == "length" else "stop")
+        assert end["choices"][0]["logprobs"] is None
+        assert usage["usage"]["completion_tokens"] == 2

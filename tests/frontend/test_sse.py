@@ -12,7 +12,7 @@ from common.messages import Accepted, Cancel
 from common.sampling import SamplingParameters
 from frontend.generation import Generation
 from frontend.runs import Order, Plan, Run, Token
-from frontend.sse import KEEP_ALIVE, EventStream
+from frontend.sse import KEEP_ALIVE, KEEP_ALIVE_S, EventStream
 from frontend.text.tokenizer import Tokenizer
 from tests.frontend.fakes import Pipeline, events, serve
 
@@ -79,6 +79,23 @@ def test_silence_is_filled_with_comments(tokenizer: Tokenizer) -> None:
     pipe.check_released(success=False)
     made.close()
     pipe.check_released(success=False)
+
+
+def test_the_comment_comes_after_the_silence_of_the_contract(tokenizer: Tokenizer) -> None:
+    """15 s, as the contract says: so long a step is asked to wait before it is written."""
+    assert KEEP_ALIVE_S == 15.0
+    pipe = pipeline(tokenizer, mute=True)
+    made, _ = stream(pipe)
+    waits: list[float | None] = []
+
+    def silent(timeout_s: float | None = None) -> list[tuple[Run, list[Token]]]:
+        waits.append(timeout_s)
+        return []
+
+    made._generation.step = silent  # type: ignore[method-assign]
+    assert [next(made) for _ in range(3)] == [b"", KEEP_ALIVE, KEEP_ALIVE]
+    assert waits == [KEEP_ALIVE_S, KEEP_ALIVE_S]
+    made.close()
 
 
 def test_a_stream_that_never_began_is_released(tokenizer: Tokenizer) -> None:

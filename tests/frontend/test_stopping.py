@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from common.settings import SETTINGS_VARIABLE
 from tests.frontend.fakes import events, settings
@@ -38,6 +40,31 @@ def test_stopping_lets_streams_finish(model_dir: Path, tmp_path: Path) -> None:
     assert events(answers[0])[-1]["generated_text"] == "x" * 500
     idle.close()
     kept.close()
+    assert "Traceback" not in front.output()
+
+
+@pytest.mark.parametrize("front_ends", [1, 2])
+def test_stopping_closes_the_port_at_once(model_dir: Path, tmp_path: Path, front_ends: int) -> None:
+    front = Front(model_dir, tmp_path / "run", num_frontends=front_ends)
+    front.backend.ready = True
+    front.wait()
+    # The health check comes on the stream's connection, which is kept alive.
+    probe = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with front.connect("/generate_stream", body(500), probe) as client:
+        until(lambda: front.backend.live() == 1)
+        data = client.recv(65536)
+        front.process.send_signal(signal.SIGTERM)
+        start = time.monotonic()
+        until(lambda: not front.listens())
+        # gunicorn itself would go on accepting until its next look, up to a second later.
+        assert time.monotonic() - start < 0.6, front.output()
+        assert b'generated_text":"' not in data
+        while part := client.recv(65536):
+            data += part
+    assert front.stop() == 0, front.output()
+    assert b'"generated_text":"' + b"x" * 500 in data
+    assert data.count(b"HTTP/1.1 200") == 1
+    assert b"HTTP/1.1 503" in data.partition(b"\r\n0\r\n\r\n")[2]
     assert "Traceback" not in front.output()
 
 

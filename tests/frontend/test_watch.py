@@ -89,3 +89,24 @@ def test_after_removal_nobody_is_called(watcher: Watcher, pair: tuple[socket.soc
     watcher.add(server, lambda: gone.append(2))
     settle()
     assert gone == [2]
+
+
+def test_a_callback_that_raises_ends_no_other_watch(
+    watcher: Watcher, pair: tuple[socket.socket, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise ValueError("quotes a secret")
+
+    ours, theirs = socket.socketpair()
+    with ours:
+        watcher.add(ours, broken)
+        theirs.close()
+        settle()
+    assert "ValueError at broken" in caplog.text
+    assert "secret" not in caplog.text
+    server, client = pair
+    gone: list[int] = []
+    watcher.add(server, lambda: gone.append(1))
+    client.close()
+    settle()
+    assert gone == [1]

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import zmq
 
+from common.failure import EXIT_CONFIGURATION
 from common.messages import (
     PROTOCOL_VERSION,
     Accepted,
@@ -35,7 +36,6 @@ from common.sockets import (
     requests_endpoint,
     worker_identity,
 )
-from scheduler.__main__ import EXIT_CONFIGURATION, record_failure
 from tests.scheduler.harness import FRONTEND, sequence_id, settings, spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,10 +124,3 @@ def test_a_failed_start_leaves_a_sentence(
     assert len(err.splitlines()) == 1
     assert word in err
     assert word in (tmp_path / "failure").read_text()
-
-
-def test_the_first_failure_stays(tmp_path: Path) -> None:
-    record_failure(str(tmp_path), "one")
-    record_failure(str(tmp_path), "two")
-    record_failure("", "three")
-    assert (tmp_path / "failure").read_text() == "one\n"

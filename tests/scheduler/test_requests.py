@@ -107,7 +107,8 @@ def test_nonsense_is_named(submit: Submit, word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("generated", "end"), [([], ""), ([5], ""), ([9], "eos_token"), ([5, 6, 7], "length")]
+    ("generated", "end"),
+    [([], ""), ([5], ""), ([9], "eos_token"), ([5, 6, 7], "length"), ([5, 6, 9], "length")],
 )
 def test_what_is_left_to_generate(generated: list[int], end: str) -> None:
     submit = Submit(spec(1, new=3, stop_token_ids=[9]), generated_ids=generated)
