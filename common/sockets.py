@@ -44,7 +44,7 @@ class Codec(Generic[M]):
         """The message in ``frame``. Raises BadFrameError on anything else."""
         try:
             return self._decoder.decode(frame)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # bad UTF-8 is no DecodeError
             raise BadFrameError(str(error)) from None
 
 

@@ -8,6 +8,7 @@ A slow client costs one waiting greenlet and nobody else anything.
 
 import logging
 import resource
+import signal
 import socket
 from typing import Any
 
@@ -51,6 +52,10 @@ limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 16_380
 control_socket_disable = True
+# No header of a client, from wherever it comes, may change the path or the scheme.
+forwarded_allow_ips = ""
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 preload_app = False
 proc_name = "millrace-frontend"
 
@@ -63,6 +68,14 @@ def when_ready(server: Any) -> None:
             listener.sock.setsockopt(socket.IPPROTO_TCP, option, value)
     for address in bind:
         _log.info("listening on http://%s", address)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """In a new worker. RACE: a SIGTERM before it has its own handlers would go to the parent's.
+
+    It would be lost, and the worker would serve on until it is killed at the end of the grace.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def child_exit(server: Any, worker: Any) -> None:

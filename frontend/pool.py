@@ -8,11 +8,15 @@ from typing import TypeVar
 
 from gevent.threadpool import ThreadPool
 
+from common.errors import ErrorKind, RequestError
+
 INLINE_CHARACTERS = 4096
 """Texts up to this length are handled on the spot.
 
 PERF: 4,096 characters are about 2 ms of tokenization; a thread and back costs about 0.1 ms. The
 tokenizer lets go of the interpreter lock, so streams go on meanwhile."""
+MAX_WAITING = 64
+"""Large pieces of work that may be under way or wait for a thread."""
 
 T = TypeVar("T")
 
@@ -22,12 +26,22 @@ class Offload:
 
     def __init__(self, workers: int) -> None:
         self._pool = ThreadPool(max(1, workers))
+        self._under_way = 0
 
     def run(self, characters: int, work: Callable[[], T]) -> T:
-        """The result of ``work``; while a large piece runs, other greenlets go on."""
+        """The result of ``work``; while a large piece runs, other greenlets go on.
+
+        Raises RequestError (OVERLOADED) if too many wait already.
+        """
         if characters <= INLINE_CHARACTERS:
             return work()
-        result: T = self._pool.apply(work)
+        if self._under_way >= MAX_WAITING:
+            raise RequestError(ErrorKind.OVERLOADED, "Model is overloaded", retry_after_s=1.0)
+        self._under_way += 1
+        try:
+            result: T = self._pool.apply(work)
+        finally:
+            self._under_way -= 1
         return result
 
     def close(self) -> None:

@@ -50,11 +50,13 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def _json_object(path: Path) -> dict[str, Any]:
+    if path.exists() and not path.is_file():
+        raise StartupError(f"{path} is not a file: fetch the model again")
     try:
         value = msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise StartupError(f"cannot read {path}: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise StartupError(f"{path} is not valid JSON ({error}): fetch the model again") from None
     if not isinstance(value, dict):
         raise StartupError(f"{path} does not hold a JSON object: fetch the model again")
@@ -138,7 +140,7 @@ def read_header(path: Path) -> set[str]:
         header = msgspec.json.decode(text, type=dict[str, dict[str, Any]])
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
         expected = 8 + length + max(ends, default=0)
-    except (msgspec.DecodeError, KeyError, IndexError, TypeError):
+    except (ValueError, RecursionError, KeyError, IndexError, TypeError):
         raise StartupError(
             f"{path} is not a safetensors file, or is cut off ({actual} bytes): fetch it again"
         ) from None

@@ -59,7 +59,7 @@ def read_context(model_dir: Path, resolution: Resolution) -> Context | None:
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -129,6 +129,11 @@ def _total(resolution: Resolution, context: Context | None) -> None:
             "warning" if value.explicit else "info",
         )
         resolution.derive("max_total_tokens", context.tokens, f"clipped: {context.reason}")
+    if resolution["max_total_tokens"] < 2:
+        raise StartupError(
+            f"a context of {resolution['max_total_tokens']} tokens has no room for an answer "
+            f"({resolution.values['max_total_tokens'].source})"
+        )
 
 
 def _unset_total(resolution: Resolution, context: Context | None) -> tuple[int, str]:

@@ -25,6 +25,8 @@ DURATION_BUCKETS = tuple(0.0001 * 1.5**k for k in range(1, 36))
 SKIPPED_BUCKETS = (0, 1, 2, 3, 4, 6, 8, 12, 16)
 BATCH_BUCKETS = tuple(2**k for k in range(11))
 METHODS = ("prefill", "decode")
+MOST_S = 1e7
+"""Longer durations are not believed; nor are those that are no numbers."""
 CHUNK_TOKENS = 1024
 """TGI schedules so many new tokens of a request at most, and observes that number."""
 FAILURES = frozenset({kind.metric for kind in ErrorKind} | {"dropped"})
@@ -112,6 +114,12 @@ class Metrics:
 
     def delivered(self, delivered: Delivered) -> None:
         """A sequence's end has reached its client; only successes are observed."""
+        durations = (
+            delivered.total_s, delivered.validation_s, delivered.queue_s, delivered.inference_s,
+        )  # fmt: skip
+        if not all(0.0 <= duration <= MOST_S for duration in durations):
+            self.bad_frames.labels("requests").inc()
+            return
         if not delivered.success:
             return
         self._request_success.inc()

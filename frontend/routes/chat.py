@@ -5,17 +5,9 @@ import orjson
 
 from frontend import exchange
 from frontend.answers import JSON
-from frontend.body import read_json
-from frontend.routes.running import (
-    begin,
-    compute_headers,
-    count_call,
-    run_stream,
-    run_whole,
-    timing_headers,
-)
-from frontend.schema import typed
-from frontend.schema.openai import ChatBody, refuse_unsupported
+from frontend.routes.openai import read_body
+from frontend.routes.running import compute_headers, run_stream, run_whole, timing_headers
+from frontend.schema.openai import ChatBody
 from frontend.services import Services
 from frontend.translate import chat
 
@@ -29,11 +21,7 @@ class ChatCompletions:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Errors before the first token are ordinary answers, also of streams."""
         services = self._services
-        begin(req)
-        document = read_json(req, services.settings.payload_limit)
-        body = typed(document, ChatBody)
-        count_call(req, services)
-        refuse_unsupported(document)
+        body = read_body(req, services, ChatBody)
         streaming = bool(body.stream)
         request = chat.prepare(
             body, services, streaming=streaming, timeout_s=exchange.timeout_s(req)

@@ -24,6 +24,8 @@ SPECIAL_TOKEN_NAMES = (
 
 def read_text(path: Path) -> str | None:
     """The file's text; None where there is no such file. Raises ``StartupError``."""
+    if path.exists() and not path.is_file():
+        raise StartupError(f"{path} is not a file: download the model again.")
     try:
         return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):

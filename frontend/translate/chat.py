@@ -9,7 +9,7 @@ from common.errors import ErrorKind, RequestError
 from frontend import limits
 from frontend.answers import event, request_error_document
 from frontend.limits import invalid
-from frontend.runs import Order, Plan, Run, Token
+from frontend.runs import Order, Run, Token
 from frontend.schema.openai import ChatBody, Message
 from frontend.services import Services
 from frontend.text.tokenizer import Tokenizer
@@ -44,23 +44,15 @@ def prepare(
     prompt = _render(body, services)
     ids = encode(prompt, services.tokenizer, services.offload, add_special_tokens=False)
     max_tokens = body.max_completion_tokens or body.max_tokens
-    plan = Plan(
-        prompt_ids=ids,
-        max_new_tokens=openai.room(body, len(ids), max_tokens, settings),
-        sampling=openai.sampling(
-            body,
-            services.tokenizer.vocabulary_size,
-            top_n_tokens=(body.top_logprobs or 0) if body.logprobs else 0,
-        ),
-        stop_token_ids=openai.stop_token_ids(body, services.tokenizer),
-    )
-    order = Order(
-        plans=[plan],
-        stops=openai.stops(body, settings),
-        show_stop=False,
-        incremental=streaming,
-        keep_tokens=bool(body.logprobs) and not streaming,
+    top_n_tokens = (body.top_logprobs or 0) if body.logprobs else 0
+    plan = openai.plan(body, ids, max_tokens, services, top_n_tokens=top_n_tokens)
+    order = openai.order(
+        body,
+        [plan],
+        settings,
+        streaming=streaming,
         timeout_s=timeout_s,
+        keep_tokens=bool(body.logprobs) and not streaming,
     )
     model = body.model if body.model not in (None, openai.BASE_MODEL) else settings.model_id
     return ChatRequest(

@@ -46,13 +46,7 @@ def prepare(
         raise invalid("`logprobs` is not supported yet")
     openai.check(body, settings)
     plans = [_plan(prompt, body, services) for prompt in prompts]
-    order = Order(
-        plans=plans,
-        stops=openai.stops(body, settings),
-        show_stop=False,
-        incremental=streaming,
-        timeout_s=timeout_s,
-    )
+    order = openai.order(body, plans, settings, streaming=streaming, timeout_s=timeout_s)
     return CompletionRequest(
         order=order,
         stamp=openai.stamp("cmpl", settings.model_id, services.version, services.wall_clock()),
@@ -146,9 +140,4 @@ def _plan(prompt: str | list[int], body: CompletionBody, services: Services) -> 
         ids = prompt
         if not all(0 <= token < tokenizer.vocabulary_size for token in ids):
             raise invalid("`prompt` holds a number that is not a token id of this model")
-    return Plan(
-        prompt_ids=ids,
-        max_new_tokens=openai.room(body, len(ids), body.max_tokens, services.settings),
-        sampling=openai.sampling(body, tokenizer.vocabulary_size),
-        stop_token_ids=openai.stop_token_ids(body, tokenizer),
-    )
+    return openai.plan(body, ids, body.max_tokens, services)

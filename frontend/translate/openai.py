@@ -14,8 +14,9 @@ from common.sampling import SamplingParameters
 from common.settings import Settings
 from frontend import limits
 from frontend.limits import invalid
-from frontend.runs import Finish, Run, Token
+from frontend.runs import Finish, Order, Plan, Run, Token
 from frontend.schema.openai import OpenAIBody
+from frontend.services import Services
 from frontend.text.tokenizer import Tokenizer
 from frontend.translate.prompts import random_seed
 
@@ -89,7 +90,7 @@ def check(body: OpenAIBody, settings: Settings) -> None:
     stops(body, settings)
 
 
-def sampling(body: OpenAIBody, vocabulary: int, *, top_n_tokens: int = 0) -> SamplingParameters:
+def _sampling(body: OpenAIBody, vocabulary: int, top_n_tokens: int) -> SamplingParameters:
     """Resolved parameters: sampling is on unless the temperature is 0."""
     temperature = 1.0 if body.temperature is None else body.temperature
     draws = limits.single("temperature", temperature) > 0.0
@@ -109,17 +110,50 @@ def sampling(body: OpenAIBody, vocabulary: int, *, top_n_tokens: int = 0) -> Sam
     )
 
 
-def room(body: OpenAIBody, input_tokens: int, max_tokens: int | None, settings: Settings) -> int:
+def plan(
+    body: OpenAIBody,
+    ids: list[int],
+    max_tokens: int | None,
+    services: Services,
+    *,
+    top_n_tokens: int = 0,
+) -> Plan:
+    """What to generate after one prompt. Raises RequestError (VALIDATION)."""
+    tokenizer = services.tokenizer
+    return Plan(
+        prompt_ids=ids,
+        max_new_tokens=_room(body, len(ids), max_tokens, services.settings),
+        sampling=_sampling(body, tokenizer.vocabulary_size, top_n_tokens),
+        stop_token_ids=[] if body.ignore_eos else tokenizer.stop_token_ids,
+    )
+
+
+def order(
+    body: OpenAIBody,
+    plans: list[Plan],
+    settings: Settings,
+    *,
+    streaming: bool,
+    timeout_s: float,
+    keep_tokens: bool = False,
+) -> Order:
+    """The whole request, with OpenAI's meaning of stop strings. Raises RequestError."""
+    return Order(
+        plans=plans,
+        stops=stops(body, settings),
+        show_stop=False,
+        incremental=streaming,
+        keep_tokens=keep_tokens,
+        timeout_s=timeout_s,
+    )
+
+
+def _room(body: OpenAIBody, input_tokens: int, max_tokens: int | None, settings: Settings) -> int:
     """How many tokens may be generated."""
     allowed = limits.budget(input_tokens, max_tokens, settings, name="max_tokens")
     if (body.min_tokens or 0) > allowed:
         raise invalid(f"`min_tokens` must be <= the {allowed} tokens that may be generated")
     return allowed
-
-
-def stop_token_ids(body: OpenAIBody, tokenizer: Tokenizer) -> list[int]:
-    """The ids that end the text."""
-    return [] if body.ignore_eos else tokenizer.stop_token_ids
 
 
 def wants_usage(body: OpenAIBody) -> bool:

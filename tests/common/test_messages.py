@@ -160,3 +160,23 @@ def test_numbers_keep_their_width() -> None:
 def test_every_message_and_field_is_documented() -> None:
     for _, kind in EVERY:
         assert kind.__doc__
+
+
+@given(data=st.data(), flips=st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=4))
+def test_damaged_frames_never_raise_anything_else(
+    data: st.DataObject, flips: list[tuple[int, int]]
+) -> None:
+    codec, kind = data.draw(st.sampled_from(EVERY))
+    frame = bytearray(encode(data.draw(built(kind))))
+    for place, value in flips:
+        frame[place % len(frame)] = value
+    try:
+        codec.decode(bytes(frame))
+    except BadFrameError:
+        return
+
+
+@pytest.mark.parametrize("codec", [codec for codec, _ in DIRECTIONS])
+def test_text_that_is_not_unicode_is_a_bad_frame(codec: Codec[typing.Any]) -> None:
+    with pytest.raises(BadFrameError):
+        codec.decode(b"\x91\xa1\xff")

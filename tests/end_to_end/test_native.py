@@ -185,3 +185,11 @@ def test_requests_run_to_the_end_of_the_context(server: Server) -> None:
     answer = server.post("/v1/completions", body).json()
     assert answer["choices"][0]["finish_reason"] == "length"
     assert answer["usage"]["total_tokens"] == 2048
+
+
+def test_tokens_of_a_long_text_are_streamed_whole(server: Server, reference: Reference) -> None:
+    text = "The fox says ü. " * 4000
+    tokens = server.post("/tokenize", {"inputs": text}).json()
+    assert [token["id"] for token in tokens] == reference.ids(text)
+    assert "".join(token["text"] for token in tokens[1:]).count("fox says") == 4000
+    assert tokens[-1]["stop"] == len(text.encode())

@@ -45,6 +45,8 @@ NO_OFFSETS = struct.pack("<Q", 10) + b'{"a": {}} '
         ({"adapter_config.json": b"{}"}, ["is an adapter"]),
         (changed(model_files(), config__json=b"{"), ["config.json", "not valid JSON"]),
         (changed(model_files(), config__json=b"[]"), ["config.json", "JSON object"]),
+        (changed(model_files(), config__json=b"[" * 200_000), ["config.json", "not valid JSON"]),
+        (changed(model_files(), config__json=b'{"a": "\xff"}'), ["config.json", "not valid JSON"]),
         (changed(model_files(), tokenizer__json=b"{"), ["tokenizer.json", "not valid JSON"]),
         (without(model_files(), "model.safetensors"), ["neither model.safetensors nor"]),
         (

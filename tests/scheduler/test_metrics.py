@@ -152,6 +152,17 @@ def test_failures_are_not_observed() -> None:
     assert metrics.registry.get_sample_value("tgi_request_success_total") == 0
 
 
+@pytest.mark.parametrize("duration", [math.nan, math.inf, -1e308, 1e300])
+def test_durations_that_cannot_be_are_not_believed(duration: float) -> None:
+    house = used()
+    before = house.metrics.render()
+    house.metrics.delivered(Delivered(1, success=True, generated_tokens=5, total_s=duration))
+    after = house.metrics.render()
+    changed = set(after.splitlines()) - set(before.splitlines())
+    assert [line.split(b" ")[1] for line in changed] == [b"1.0"]
+    assert changed.pop().startswith(b"millrace_bad_frames_total")
+
+
 def test_gauges_follow_their_owners() -> None:
     house = started(max_batch_size=1)
     house.submit(1, 20, 30)

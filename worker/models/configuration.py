@@ -15,6 +15,8 @@ from worker.devices import DTYPES
 from worker.layers.attention import AttentionShape
 from worker.layers.rotary import KINDS, RotaryParameters
 
+_MOST_LAYERS = 1024
+"""No model has so many: building them would only take long."""
 _NO_DEFAULT = object()
 
 
@@ -178,6 +180,8 @@ def _count(config: Mapping[str, Any], key: str, default: Any = _NO_DEFAULT) -> i
     value = _entry(config, key, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise StartupError(f"config.json: {key} must be a positive integer, not {value!r}")
+    if key == "num_hidden_layers" and value > _MOST_LAYERS:
+        raise StartupError(f"config.json: {value} layers are more than {_MOST_LAYERS}")
     return value
 
 

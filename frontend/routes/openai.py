@@ -1,0 +1,23 @@
+"""How both OpenAI routes begin: the body read, typed, counted, and checked for what is missing."""
+
+from typing import TypeVar
+
+import falcon
+
+from frontend.body import read_json
+from frontend.routes.running import begin, count_call
+from frontend.schema import typed
+from frontend.schema.openai import OpenAIBody, refuse_unsupported
+from frontend.services import Services
+
+Body = TypeVar("Body", bound=OpenAIBody)
+
+
+def read_body(req: falcon.Request, services: Services, kind: type[Body]) -> Body:
+    """The body as a ``kind``. Raises RequestError; once it has its types, the call is counted."""
+    begin(req)
+    document = read_json(req, services.settings.payload_limit)
+    body = typed(document, kind)
+    count_call(req, services)
+    refuse_unsupported(document)
+    return body
