@@ -70,6 +70,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+READY = "Millrace is ready"
+
+
 class Run:
     """A launcher with stand-ins; its output line by line."""
 
@@ -116,6 +119,11 @@ class Run:
             self.lines.append(line)
             if all(word in line for word in words):
                 return line
+
+    def wait_until_ready(self) -> str:
+        """The announcement, also if another wait has come across it before."""
+        said = [line for line in self.lines if READY in line]
+        return said[0] if said else self.wait_for(READY)
 
     def pids_of(self, *names: str) -> list[int]:
         """From the next lines in which stand-ins say that they run, in whatever order."""

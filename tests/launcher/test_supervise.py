@@ -25,7 +25,7 @@ def command_line(pid: int) -> bytes:
 
 def test_starts_announces_and_stops_in_order(home: Path) -> None:
     with running(home, "--num-replicas", "2") as run:
-        ready = run.wait_for("Millrace is ready")
+        ready = run.wait_until_ready()
         assert f"http://localhost:{run.port}" in ready
         assert "millrace-builtin" in ready
         run.wait_for("chat/completions")
@@ -43,7 +43,7 @@ def test_starts_announces_and_stops_in_order(home: Path) -> None:
 def test_a_killed_worker_is_started_again(home: Path) -> None:
     with running(home) as run:
         (worker,) = run.pids_of("worker")
-        run.wait_for("Millrace is ready")
+        run.wait_until_ready()
         for _ in range(3):  # as often as is too much before the server is ready
             os.kill(worker, signal.SIGKILL)
             (worker,) = run.pids_of("worker")
@@ -70,7 +70,7 @@ def test_a_process_that_crashes_at_every_start_is_given_up(home: Path) -> None:
 def test_a_later_failure_to_start_is_tried_again(home: Path) -> None:
     with running(home) as run:
         (worker,) = run.pids_of("worker")
-        run.wait_for("Millrace is ready")
+        run.wait_until_ready()
         (home / "worker-refuses").touch()
         os.kill(worker, signal.SIGKILL)
         run.wait_for("worker_0 cannot start: the model is made of cheese; trying again")
@@ -82,14 +82,14 @@ def test_a_later_failure_to_start_is_tried_again(home: Path) -> None:
 def test_children_end_when_the_launcher_is_killed(home: Path) -> None:
     with running(home) as run:
         pids = run.pids_of("scheduler", "worker", "frontend")
-        run.wait_for("Millrace is ready")
+        run.wait_until_ready()
         run.process.kill()
         assert all(gone(pid) for pid in pids)
     left = run.runtime_dirs()
     assert len(left) == 1
     os.utime(left[0] / "lock", (0, 0))
     with running(home) as run:  # the next start tidies up
-        run.wait_for("Millrace is ready")
+        run.wait_until_ready()
         assert left[0] not in run.runtime_dirs()
         assert run.stop() == 0
 
@@ -106,7 +106,7 @@ def test_secrets_are_neither_arguments_nor_environment(home: Path) -> None:
     env = {"HF_TOKEN": "hush-token", "TGI_API_KEY": "hush-key"}
     with running(home, "--api-key", "hush-flag", "--cors-allow-origin", "a", env=env) as run:
         pids = run.pids_of("scheduler", "worker", "frontend")
-        run.wait_for("Millrace is ready")
+        run.wait_until_ready()
         for pid in [run.process.pid, *pids]:
             assert b"hush" not in command_line(pid)
             assert b"hush" not in Path(f"/proc/{pid}/environ").read_bytes()
@@ -120,7 +120,7 @@ def test_secrets_are_neither_arguments_nor_environment(home: Path) -> None:
 def test_supervisorctl_and_a_given_runtime_directory(home: Path) -> None:
     place = home / "r"
     with running(home, "--runtime-dir", str(place)) as run:
-        run.wait_for("Millrace is ready")
+        run.wait_until_ready()
         answer = subprocess.run(
             [
                 *(sys.executable, "-m", "supervisor.supervisorctl"),
