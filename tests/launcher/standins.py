@@ -3,7 +3,6 @@
 import os
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from select import poll
 from typing import Any
+
+from tests.end_to_end.harness import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 30
@@ -62,12 +63,6 @@ def make_standins(directory: Path) -> Path:
         (package / "__init__.py").write_text("")
         (package / "__main__.py").write_text(f"NAME = {name!r}\n{code}")
     return directory
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 READY = "Millrace is ready"

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.harness import free_port
 from tests.launcher.hub_standin import HubState, Repository, serving
 from tests.launcher.models import model_files, write
-from tests.launcher.standins import ROOT, free_port
+from tests.launcher.standins import ROOT
 
 
 def millrace(

@@ -19,7 +19,7 @@ def matrix(*shape, dtype=torch.float32, seed=0):
 def test_packed_forms_in_float32(form, bias):
     pack = getattr(linear, form)
     if not linear._works(pack, torch.float32):
-        pytest.skip("not on this machine")
+        pytest.skip("torch offers this operator on other processors only")
     weight = matrix(176, 96, dtype=torch.bfloat16).float()
     offset = matrix(176, seed=1) if bias else None
     packed, plain = pack(weight, offset), reference.pack(weight, offset)
@@ -31,7 +31,7 @@ def test_packed_forms_in_float32(form, bias):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_packed_half_precision(dtype):
     if not linear._works(linear.pack_onednn, dtype):
-        pytest.skip("this processor does not compute in it")
+        pytest.skip("this processor has no instructions for the dtype")
     weight = matrix(176, 96, dtype=dtype)
     packed, plain = linear.pack_onednn(weight, None), reference.pack(weight, None)
     for rows in ROWS:
@@ -46,7 +46,7 @@ def test_half_with_several_threads():
     torch.set_num_threads(2)
     try:
         if not linear._works(linear.pack_half, torch.float32):
-            pytest.skip("not on this machine")
+            pytest.skip("torch offers this operator on other processors only")
         packed = linear.pack_half(weight, None)
         x = matrix(5, 48, seed=1)
         assert (packed(x) - x @ weight.T).abs().max() < 1e-5
