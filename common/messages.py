@@ -67,6 +67,9 @@ class SequenceSpec(_Record, frozen=True):
     """Any of these ends the sequence with ``eos_token``; the token itself is emitted."""
     prefill_logprobs: bool = False
     """Report the log-probability of every prompt token. Such a prompt is never read from cache."""
+    grammar: str = ""
+    """What the output must match: an llguidance grammar as its ``LLMatcher`` reads it (JSON text),
+    checked by the front end. Empty: anything. Its state is rebuilt by replaying generated ids."""
 
 
 class Started(_Record, frozen=True):

@@ -1,0 +1,1 @@
+"""Grammars in front ends: what clients give becomes one checked llguidance grammar."""

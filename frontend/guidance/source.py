@@ -1,0 +1,26 @@
+"""What an output must match, as a surface hands it to ``Grammars``.
+
+Knows nothing of llguidance: any thread may make one.
+"""
+
+from typing import Literal, NamedTuple, Protocol
+
+
+class GrammarSource(NamedTuple):
+    """A grammar in one of the languages that clients write."""
+
+    kind: Literal["json_schema", "regex", "lark"]
+    text: str
+    """JSON text of the schema, the regular expression, or llguidance's dialect of Lark."""
+
+
+class Grammars(Protocol):
+    """Checks grammars where that can be stopped."""
+
+    def checked(self, source: GrammarSource) -> str:
+        """What goes into ``SequenceSpec.grammar``; waits without holding up other greenlets.
+
+        Raises RequestError: VALIDATION if grammars are switched off, or this one is wrong, too
+        large, or takes too long; OVERLOADED if too many wait to be checked.
+        """
+        ...

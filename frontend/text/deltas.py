@@ -1,0 +1,66 @@
+"""What a generated text turns out to say: content, reasoning, tool calls; runs in front ends.
+
+A *reader* is fed the text of one sequence as it comes and yields deltas, in order. It holds back
+only what may still become a marker. The deltas of one kind, joined, are that part of the answer; no
+surface knows more of a model's output than this. Knows neither tokens nor events.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+
+class Content(NamedTuple):
+    """Text for the user."""
+
+    text: str
+
+
+class Reasoning(NamedTuple):
+    """Text that the model wrote to itself; its tags are left out."""
+
+    text: str
+
+
+class CallStart(NamedTuple):
+    """A tool call begins. Calls are numbered from 0 in each answer."""
+
+    index: int
+    name: str
+
+
+class CallArguments(NamedTuple):
+    """More of a call's arguments; joined they are the JSON text of an object."""
+
+    index: int
+    text: str
+
+
+Delta = Content | Reasoning | CallStart | CallArguments
+
+
+class Reader(Protocol):
+    """Turns one sequence's text into deltas."""
+
+    def push(self, text: str) -> list[Delta]:
+        """What is certain now."""
+        ...
+
+    def finish(self) -> list[Delta]:
+        """The rest: what was held back belongs to the part that it stands in."""
+        ...
+
+
+NewReader = Callable[[], Reader]
+"""Makes the reader of one sequence."""
+
+
+class PlainReader:
+    """Everything is content."""
+
+    def push(self, text: str) -> list[Delta]:
+        """All of it, at once."""
+        return [Content(text)] if text else []
+
+    def finish(self) -> list[Delta]:
+        """Nothing is ever held back."""
+        return []
