@@ -25,7 +25,7 @@ import msgspec
 
 from common.sampling import SamplingParameters
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 BLOCK_TOKENS = 16
 """Tokens of keys and values in one KV block."""
 
@@ -190,6 +190,8 @@ class Submit(_Message, frozen=True):
     """The sequence must have ended within so many seconds from now; 0 is no deadline."""
     cache_salt: str = ""
     """Sequences share cached prefixes only with sequences of the same salt."""
+    queue_timeout_s: float = 0.0
+    """Its first dispatch must come within so many seconds of its acceptance; 0 is no bound."""
 
 
 class Cancel(_Message, frozen=True):
@@ -282,8 +284,11 @@ class Ended(_Message, frozen=True):
 
     id: int
     attempt: int
-    reason: Literal["failed", "expired", "unknown"]
+    reason: Literal["failed", "expired", "overloaded", "unknown"]
+    """``overloaded``: it waited for its first dispatch longer than it was to."""
     message: str = ""
+    retry_after_s: float = 1.0
+    """When it makes sense to come back; of ``overloaded``."""
 
 
 class Recover(_Message, frozen=True):
@@ -341,6 +346,8 @@ class Ready(_Message, frozen=True):
     """What the model computes in, such as ``float32``."""
     device: str = ""
     """``cpu`` or ``cuda``."""
+    longest_step_s: float = 0.0
+    """What the largest possible step took in the warm-up, in seconds; 0 if nobody measured it."""
 
 
 class StepReport(_Message, frozen=True):

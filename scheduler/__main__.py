@@ -17,6 +17,7 @@ from scheduler.link import ZmqLink
 from scheduler.loop import Loop
 from scheduler.metrics import Metrics
 from scheduler.parts import Parts
+from scheduler.processes import LocalProcesses
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ def serve(resolved: Settings) -> int:
         listener = Listener(metrics.render, resolved.hostname, resolved.prometheus_port)
     link = ZmqLink(resolved.runtime_dir, lambda name: metrics.bad_frames.labels(name).inc())
     epoch = random.SystemRandom().getrandbits(63) or 1
-    loop = Loop(Parts(resolved, epoch, metrics, time.monotonic), link, time.monotonic)
+    parts = Parts(resolved, epoch, metrics, LocalProcesses(), time.monotonic)
+    loop = Loop(parts, link, time.monotonic)
     grace_s = float(resolved.graceful_termination_timeout)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.drain(grace_s))

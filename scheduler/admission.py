@@ -38,9 +38,13 @@ class Admission:
         self._backlog_tokens = BACKLOG_STEPS * settings.max_batch_prefill_tokens
 
     def is_open(self, replica: Replica) -> bool:
-        """Whether a replica can take any sequence: ready, with a seat, nobody short of blocks."""
+        """Whether a replica can take any sequence.
+
+        It is ready, has a seat, nobody is short of blocks, and no suspect runs there alone.
+        """
         return (
             replica.state is ReplicaState.READY
+            and replica.suspect is None
             and not replica.hungry
             and (self._most_sequences is None or len(replica.running) < self._most_sequences)
         )

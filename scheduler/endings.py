@@ -67,11 +67,13 @@ class Endings:
         record: Record,
         message: str,
         *,
-        reason: Literal["failed", "expired"] = "failed",
+        reason: Literal["failed", "expired", "overloaded"] = "failed",
+        retry_after_s: float = 1.0,
         dropped_by_worker: bool = False,
     ) -> None:
         """End a live sequence with an error that its client reads."""
-        self._mail.to_frontend(record.frontend, Ended(record.id, record.attempt, reason, message))
+        ended = Ended(record.id, record.attempt, reason, message, retry_after_s)
+        self._mail.to_frontend(record.frontend, ended)
         if dropped_by_worker:
             self._take_off(record)
         self._stop(record, reason)

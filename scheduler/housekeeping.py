@@ -18,6 +18,7 @@ from scheduler.replicas import Replica, Replicas
 from scheduler.requests import Requests
 from scheduler.status import Standing
 from scheduler.throughput import Throughput
+from scheduler.workers import Workers
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Housekeeping:
         intake: Intake,
         endings: Endings,
         recovery: Recovery,
+        workers: Workers,
         standing: Standing,
         throughput: Throughput,
         mail: Mail,
@@ -46,6 +48,7 @@ class Housekeeping:
         self._intake = intake
         self._endings = endings
         self._recovery = recovery
+        self._workers = workers
         self._standing = standing
         self._throughput = throughput
         self._mail = mail
@@ -96,4 +99,5 @@ class Housekeeping:
             if idle and not self._checked.get(replica.number):
                 self.check(replica)
             self._checked[replica.number] = idle
+        self._workers.replace_hung(now)
         self.announce(now)

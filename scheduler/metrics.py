@@ -243,6 +243,10 @@ class Metrics:
         self.preemptions = counter("millrace_preemptions", "Sequences preempted for blocks")
         self.recovered = counter("millrace_recovered_sequences", "Sequences of lost replicas")
         self.replicas_lost = counter("millrace_replicas_lost", "Replicas lost")
+        self.replicas_hung = counter("millrace_replicas_hung", "Replicas killed because they hung")
+        self.poisonous = counter(
+            "millrace_poisonous_sequences", "Sequences given up because they end workers"
+        )
         self.prompt_tokens = counter("millrace_prompt_tokens", "Known tokens of admissions")
         self.cached_tokens = counter(
             "millrace_prefix_hit_tokens", "Known tokens of admissions found in the prefix cache"

@@ -14,6 +14,7 @@ from scheduler.intake import Intake
 from scheduler.mail import Mail
 from scheduler.metrics import Metrics
 from scheduler.planner import Planner
+from scheduler.processes import Processes
 from scheduler.queue import Queue
 from scheduler.recovery import Recovery
 from scheduler.replicas import Replica, Replicas, most_leased
@@ -28,7 +29,12 @@ class Parts:
     """Everything but the sockets and the loop."""
 
     def __init__(
-        self, settings: Settings, epoch: int, metrics: Metrics, clock: Callable[[], float]
+        self,
+        settings: Settings,
+        epoch: int,
+        metrics: Metrics,
+        processes: Processes,
+        clock: Callable[[], float],
     ) -> None:
         now = clock()
         self.epoch = epoch
@@ -59,6 +65,7 @@ class Parts:
             self.replicas,
             endings,
             recovery,
+            throughput,
             metrics,
             clock,
         )
@@ -81,6 +88,7 @@ class Parts:
             self.replicas,
             recovery,
             Reports(endings, recovery, self.frontend_mail, metrics),
+            processes,
             self.worker_mail,
             metrics,
         )
@@ -92,6 +100,7 @@ class Parts:
             self.intake,
             endings,
             recovery,
+            self.workers,
             self.standing,
             throughput,
             self.frontend_mail,

@@ -16,6 +16,7 @@ from scheduler.queue import Queue
 from scheduler.recovery import Recovery
 from scheduler.replicas import Replica, Replicas
 from scheduler.requests import Record, Requests, State
+from scheduler.throughput import Throughput
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +39,7 @@ class Planner:
         replicas: Replicas,
         endings: Endings,
         recovery: Recovery,
+        throughput: Throughput,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
@@ -47,18 +49,34 @@ class Planner:
         self._replicas = replicas
         self._endings = endings
         self._recovery = recovery
+        self._throughput = throughput
         self._metrics = metrics
         self._clock = clock
 
     def plan(self, now: float) -> None:
         """One tick."""
         for record in self._queue.expired(now):
-            self._endings.fail(record, "the deadline has passed in the queue", reason="expired")
+            self._expire(record, now)
         for replica in self._replicas:
             if replica.hungry:
                 self._feed(replica)
         if self._queue:
             self._admit(now)
+
+    def _expire(self, record: Record, now: float) -> None:
+        """End what has waited too long, by its client's wish or by the server's."""
+        if record.deadline_s <= now:
+            self._endings.fail(record, "the deadline has passed in the queue", reason="expired")
+            return
+        self._endings.fail(
+            record,
+            f"Model is overloaded: the request was not started within "
+            f"{record.start_by_s - record.arrival_s:g} seconds",
+            reason="overloaded",
+            retry_after_s=self._throughput.retry_after_s(
+                len(self._queue), self._requests.completed, now
+            ),
+        )
 
     # --- running sequences --------------------------------------------------------------------
 
@@ -117,6 +135,11 @@ class Planner:
             if record.most_blocks > most_blocks:
                 self._refuse(record, most_blocks)
                 continue
+            if record.is_suspect:
+                openings = [opening for opening in openings if not opening.replica.running]
+                if not openings:
+                    self._empty_a_replica()
+                    return
             best = self._best(openings, record)
             if best is None:
                 break
@@ -152,6 +175,20 @@ class Planner:
         replica.take_on(record, fit, now)
         self._metrics.prompt_tokens.inc(record.known_tokens)
         self._metrics.cached_tokens.inc(fit.cached_tokens)
+
+    def _empty_a_replica(self) -> None:
+        """Preempt what runs on the least busy replica: a suspect waits to run there alone.
+
+        Those others go on as soon as it has been found harmless, or has failed.
+        """
+        if any(replica.releasing for replica in self._replicas):
+            return  # one is being emptied
+        usable = [replica for replica in self._replicas if replica.usable]
+        replica = min(usable, key=lambda replica: len(replica.running))
+        if replica.suspect is None:
+            for record in list(replica.running.values()):
+                if record.state is State.DISPATCHED:
+                    self._recovery.preempt(replica, record)
 
     def _refuse(self, record: Record, most_blocks: int) -> None:
         self._endings.fail(

@@ -10,7 +10,8 @@ As all entries age at the same rate, the order of two entries never changes and 
 arrival decide among entries of one level.
 
 Resumed sequences (preempted, recovered) go to the front of their priority: they are treated as if
-they had waited as long as the longest waiting entry, and lead their level.
+they had waited as long as the longest waiting entry, and lead their level. Suspects go before
+everything: while one waits for a replica of its own, nobody else may take that replica.
 """
 
 import heapq
@@ -21,9 +22,10 @@ from scheduler.requests import Record
 from scheduler.timers import Timers
 
 AGEING_S = 10.0
+SUSPECT_LEVEL = -math.inf
 _SLACK = 64
 
-_Key = tuple[int, bool, float, int]
+_Key = tuple[float, bool, float, int]
 """Level, not resumed, deadline, arrival."""
 
 
@@ -48,11 +50,12 @@ class Queue:
         if resumed and self._waiting:
             oldest = next(iter(self._waiting.values()))[0]
             window = min(window, int(oldest.arrival_s // AGEING_S))
-        key = (record.priority + window, not resumed, record.deadline_s, record.order)
+        level = SUSPECT_LEVEL if record.is_suspect else record.priority + window
+        key = (level, not resumed, record.deadline_s, record.order)
         self._waiting[record.id] = (record, key)
         heapq.heappush(self._heap, (key, record.id))
-        if record.deadline_s < math.inf:
-            self._deadlines.set(record.id, record.deadline_s)
+        if record.wait_ends_s < math.inf:
+            self._deadlines.set(record.id, record.wait_ends_s)
         if len(self._heap) > 2 * len(self._waiting) + _SLACK:
             self._heap = [(key, sequence) for sequence, (_, key) in self._waiting.items()]
             heapq.heapify(self._heap)
@@ -78,7 +81,7 @@ class Queue:
         self._deadlines.clear(sequence)
 
     def expired(self, now: float) -> list[Record]:
-        """Take out everything whose deadline has passed."""
+        """Take out everything that may wait no longer: its deadline, or time to start, is over."""
         records = [self._waiting[sequence][0] for sequence in self._deadlines.pop_due(now)]
         for record in records:
             self.remove(record.id)

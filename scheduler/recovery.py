@@ -69,15 +69,22 @@ class Recovery:
 
     # --- loss ---------------------------------------------------------------------------------
 
-    def lose(self, replica: Replica, cause: str, now: float) -> None:
-        """A replica's processes are lost: have everything that it ran handed in again."""
+    def lose(self, replica: Replica, cause: str, now: float, *, died: bool) -> None:
+        """A replica's processes are lost: have everything that it ran handed in again.
+
+        ``died``: they have ended or hang, and what they ran may be the reason.
+        """
         by_frontend: dict[int, list[int]] = {}
         for record in replica.leave():
             if record.state is State.CANCELLING:
                 self._endings.end(record)
             elif record.delivered:
                 self._endings.end(record, "delivered")
+            elif died and record.is_suspect:
+                self._condemn(record)
             else:
+                if died:
+                    record.bereaved()
                 self._requests.move(record, State.RECOVERING)
                 self._awaited.set(record.id, now + RESUBMIT_LIMIT_S)
                 by_frontend.setdefault(record.frontend, []).append(record.id)
@@ -88,6 +95,20 @@ class Recovery:
         self._metrics.recovered.inc(count)
         _log.warning(
             "replica %d is lost (%s): %d sequences are recovered", replica.number, cause, count
+        )
+
+    def _condemn(self, record: Record) -> None:
+        """It ran alone, and its worker died once more: nobody tries it again."""
+        self._metrics.poisonous.inc()
+        _log.error(
+            "a sequence has ended %d workers and is given up",
+            record.deaths + 1,
+            extra={"sequence": record.id},
+        )
+        self._endings.fail(
+            record,
+            f"the worker died {record.deaths + 1} times while it ran, the last time alone "
+            f"(sequence {record.id:x})",
         )
 
     def resubmit(self, record: Record, submit: Submit, now: float) -> None:

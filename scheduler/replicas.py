@@ -28,10 +28,12 @@ from scheduler.requests import Record
 
 IDLE_SILENCE_S = 10.0
 """A worker without work says Heartbeat once a second; after so much silence it is suspect."""
-STEP_DEADLINE_S = 30.0
+STEP_DEADLINE_S = 10.0
 """A worker with work reports every step; after so long without one it is suspect …"""
-STEP_DEADLINE_FACTOR = 20.0
-"""… unless its longest step times this is longer."""
+STEP_DEADLINE_FACTOR = 5.0
+"""… unless its longest step, that of the warm-up included, times this is longer."""
+HANG_FACTOR = 2.0
+"""A suspect whose silence lasts so many times what made it suspect hangs, and is replaced."""
 PROBE_S = 2.0
 """After so much silence a worker with work gets an empty Dispatch, which shows whether the
 connection to its process still exists."""
@@ -54,6 +56,7 @@ class Shard:
     """One worker process that has said Ready."""
 
     incarnation: int
+    pid: int
     identity: bytes
     blocks: int
     dtype: str
@@ -72,6 +75,8 @@ class Replica:
         """DISPATCHED, PREEMPTING and CANCELLING records: those that hold blocks here."""
         self.hungry: dict[int, Record] = {}
         """DISPATCHED records that should get more blocks."""
+        self.suspect: int | None = None
+        """The sequence under suspicion that runs here: while it does, nothing else may."""
         self.backlog_tokens = 0
         """Known tokens of running sequences that are yet to be computed."""
         self.most_tokens = 0
@@ -121,8 +126,9 @@ class Replica:
         """
         identity = worker_identity(ready.replica, ready.shard, ready.incarnation)
         self.shards[ready.shard] = Shard(
-            ready.incarnation, identity, ready.blocks, ready.dtype, ready.device
+            ready.incarnation, ready.pid, identity, ready.blocks, ready.dtype, ready.device
         )
+        self.longest_step_s = max(self.longest_step_s, ready.longest_step_s)
         self.heard_s = self.progress_s = now
         if len(self.shards) < self._expected_shards:
             self.state = ReplicaState.STARTING
@@ -133,13 +139,13 @@ class Replica:
         self.state = ReplicaState.READY
         self.dispatched = 0
         self.waited_steps = 0
-        self.longest_step_s = 0.0
         return True
 
     def leave(self) -> list[Record]:
         """Its processes are lost; the records that it ran, without blocks now."""
         self.shards.clear()
         self.state = ReplicaState.GONE
+        self.longest_step_s = 0.0
         lost = list(self.running.values())
         for record in lost:
             self.take_off(record)
@@ -163,15 +169,22 @@ class Replica:
         """Judge a ready or suspect replica by its silence; True if the state changed."""
         if not self.usable:
             return False
-        limit = IDLE_SILENCE_S
-        if self.running:
-            limit = max(STEP_DEADLINE_S, STEP_DEADLINE_FACTOR * self.longest_step_s)
-        overdue = self.silence_s(now) > limit
+        overdue = self.silence_s(now) > self._patience_s()
         before, self.state = (
             self.state,
             ReplicaState.SUSPECT if overdue else ReplicaState.READY,
         )
         return before is not self.state
+
+    def hangs(self, now: float) -> bool:
+        """Whether it is not to be expected that it will ever say anything again."""
+        return self.usable and self.silence_s(now) > HANG_FACTOR * self._patience_s()
+
+    def _patience_s(self) -> float:
+        """After so much silence it is suspect: by what a step may cost, if it has work."""
+        if not self.running:
+            return IDLE_SILENCE_S
+        return max(STEP_DEADLINE_S, STEP_DEADLINE_FACTOR * self.longest_step_s)
 
     def status(self, now: float) -> ReplicaStatus:
         """For the front ends."""
@@ -197,6 +210,8 @@ class Replica:
         self.backlog_tokens += record.prefill_left
         self.most_tokens += len(record.spec.prompt_ids) + record.spec.max_new_tokens
         self.running[record.id] = record
+        if record.is_suspect:
+            self.suspect = record.id
         self._add.append(
             NewSequence(
                 spec=record.spec,
@@ -213,12 +228,18 @@ class Replica:
         """The worker no longer touches a record's blocks: they go back."""
         self.leases.release(record.id)
         del self.running[record.id]
+        self.absolve(record)
         self.hungry.pop(record.id, None)
         self.releasing.pop(record.id, None)
         self.backlog_tokens -= record.prefill_left
         self.most_tokens -= len(record.spec.prompt_ids) + record.spec.max_new_tokens
         record.prefill_left = 0
         record.replica = None
+
+    def absolve(self, record: Record) -> None:
+        """It is no danger, or not here any more: others may run beside it."""
+        if self.suspect == record.id:
+            self.suspect = None
 
     def grow(self, record: Record, lease: Lease, count: int) -> None:
         """Lease more blocks to a running record."""

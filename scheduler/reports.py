@@ -83,6 +83,9 @@ class Reports:
         if (tokens.ids or tokens.finish) and not record.append(tokens):
             self._refuse(record, tokens)
             return
+        if record.is_suspect and record.known_tokens >= record.cleared_at:
+            record.deaths = 0
+            replica.absolve(record)
         replica.leases.confirm(lease, computed)
         if tokens.finish:
             self._endings.finish(record, tokens.finish, now)

@@ -30,6 +30,10 @@ from common.messages import (
 from scheduler.blocks import KeyChain, blocks_for
 
 MAX_TOKEN_ID = 2**31 - 1
+SUSPECT_DEATHS = 2
+"""A sequence that ran when so many workers died runs alone from then on …"""
+CLEARING_TOKENS = 4
+"""… until it has got so much further than it was at the last death."""
 
 
 class State(Enum):
@@ -84,7 +88,9 @@ class Record:
         "attempt",
         "base",
         "chain",
+        "cleared_at",
         "deadline_s",
+        "deaths",
         "delivered",
         "finish",
         "frontend",
@@ -101,6 +107,7 @@ class Record:
         "replica",
         "salt",
         "spec",
+        "start_by_s",
         "started",
         "state",
         "tops",
@@ -124,7 +131,13 @@ class Record:
         """Known tokens that its worker has yet to compute."""
         self.queue_s = -1.0
         """Seconds until the first dispatch; negative before."""
+        self.start_by_s = now + submit.queue_timeout_s if submit.queue_timeout_s > 0 else math.inf
+        """When the first dispatch must have come."""
         self.preemptions = 0
+        self.deaths = 0
+        """Workers that died while it ran, since it was last found harmless."""
+        self.cleared_at = 0
+        """Known tokens with which a suspect is found harmless."""
         self.delivered = False
         """The front end saw the end before we did."""
         self.replays = 0
@@ -145,6 +158,21 @@ class Record:
         self.started: Started | None = None
         self.finish: WorkerFinish = ""
         self.chain = KeyChain(self.salt, self.spec.prompt_ids, self.generated)
+
+    @property
+    def wait_ends_s(self) -> float:
+        """When it may wait in the queue no longer. A sequence that has run waits as it has to."""
+        return min(self.deadline_s, self.start_by_s) if self.queue_s < 0 else self.deadline_s
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it may be what kills workers: it runs alone until that is known."""
+        return self.deaths >= SUSPECT_DEATHS
+
+    def bereaved(self) -> None:
+        """A worker died while this ran: it is a suspect after the second time."""
+        self.deaths += 1
+        self.cleared_at = self.known_tokens + CLEARING_TOKENS
 
     @property
     def known_tokens(self) -> int:
@@ -220,7 +248,7 @@ def problem_with(submit: Submit) -> str:
             return "a token id is out of range"
     if len(submit.generated_ids) > spec.max_new_tokens:
         return "more tokens were generated than asked for"
-    if not math.isfinite(submit.timeout_s):
+    if not math.isfinite(submit.timeout_s) or not math.isfinite(submit.queue_timeout_s):
         return "the timeout is not a number of seconds"
     if len(spec.prompt_ids) + spec.max_new_tokens > MAX_TOKEN_ID - BLOCK_TOKENS:
         return "the sequence is too long"

@@ -14,6 +14,7 @@ import re
 from common.messages import PROTOCOL_VERSION, FromWorker, Heartbeat, Ready, Reset, StepReport
 from scheduler.mail import Mail
 from scheduler.metrics import Metrics
+from scheduler.processes import Processes
 from scheduler.recovery import Recovery
 from scheduler.replicas import Replica, Replicas
 from scheduler.reports import Reports
@@ -39,6 +40,7 @@ class Workers:
         replicas: Replicas,
         recovery: Recovery,
         reports: Reports,
+        processes: Processes,
         mail: Mail,
         metrics: Metrics,
     ) -> None:
@@ -49,6 +51,7 @@ class Workers:
         self._replicas = replicas
         self._recovery = recovery
         self._reports = reports
+        self._processes = processes
         self._mail = mail
         self._metrics = metrics
         self._reset_at: dict[bytes, float] = {}
@@ -79,8 +82,22 @@ class Workers:
         self._metrics.unreachable.labels("worker").inc()
         for replica in self._replicas:
             if any(shard.identity == identity for shard in replica.shards.values()):
-                self._lose(replica, "its process cannot be reached", now, sparing=identity)
+                cause = "its process cannot be reached"
+                self._lose(replica, cause, now, sparing=identity, died=True)
                 return
+
+    def replace_hung(self, now: float) -> None:
+        """Kill the replicas that hang, and recover what they ran.
+
+        supervisord starts new processes in their place.
+        """
+        hung = [replica for replica in self._replicas if replica.hangs(now)]
+        for replica in hung:
+            self._metrics.replicas_hung.inc()
+            for shard in replica.shards.values():
+                self._processes.kill(shard.pid)
+            cause = f"no sign of life for {replica.silence_s(now):.0f} s"
+            self._lose(replica, cause, now, died=True)
 
     # --- parts --------------------------------------------------------------------------------
 
@@ -122,7 +139,8 @@ class Workers:
             return False
         if known is not None:
             cause = "a new process has taken its place"
-            self._lose(replica, cause, now, sparing=known.identity)
+            self._lose(replica, cause, now, sparing=known.identity, died=True)
+        self._processes.hold(ready.pid)
         self._reset_at.pop(identity, None)
         if replica.join(ready, most_blocks=self._most_blocks, now=now):
             _log.info(
@@ -134,11 +152,19 @@ class Workers:
         return True
 
     def _lose(
-        self, replica: Replica, cause: str, now: float, *, sparing: bytes | None = None
+        self,
+        replica: Replica,
+        cause: str,
+        now: float,
+        *,
+        sparing: bytes | None = None,
+        died: bool = False,
     ) -> None:
         """All shards of a replica go together; the others than ``sparing`` have to begin anew."""
         others = [s.identity for s in replica.shards.values() if s.identity != sparing]
-        self._recovery.lose(replica, cause, now)
+        for shard in replica.shards.values():
+            self._processes.forget(shard.pid)
+        self._recovery.lose(replica, cause, now, died=died)
         if self._shards > 1:
             for identity in others:
                 self._reset(identity, now)

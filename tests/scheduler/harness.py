@@ -88,6 +88,25 @@ class FakeLink:
         return True
 
 
+class FakeProcesses:
+    """Remembers who is held and who was killed."""
+
+    def __init__(self) -> None:
+        self.held: list[int] = []
+        self.killed: list[int] = []
+
+    def hold(self, pid: int) -> None:
+        self.held.append(pid)
+
+    def kill(self, pid: int) -> None:
+        assert pid in self.held
+        self.killed.append(pid)
+
+    def forget(self, pid: int) -> None:
+        if pid in self.held:
+            self.held.remove(pid)
+
+
 def settings(**changes: Any) -> Settings:
     values: dict[str, Any] = {"model_id": "m", "model_dir": "/m", "max_batch_prefill_tokens": 256}
     return Settings(**{**values, **changes})
@@ -117,7 +136,8 @@ class House:
         self.link = FakeLink()
         self.settings = settings(**changes)
         self.metrics = Metrics(self.settings)
-        self.parts = Parts(self.settings, EPOCH, self.metrics, self.clock)
+        self.processes = FakeProcesses()
+        self.parts = Parts(self.settings, EPOCH, self.metrics, self.processes, self.clock)
         self.loop = Loop(self.parts, self.link, self.clock)
         self.incarnations: dict[int, int] = {}
         self.steps = 0
@@ -151,7 +171,9 @@ class House:
 
     def submit(self, counter: int, *args: Any, **kwargs: Any) -> int:
         """Submit and turn; the sequence id. Keywords of Submit are told from those of spec."""
-        own = {"attempt", "generated_ids", "priority", "timeout_s", "cache_salt"}
+        own = {
+            "attempt", "generated_ids", "priority", "timeout_s", "cache_salt", "queue_timeout_s",
+        }  # fmt: skip
         outer = {key: kwargs.pop(key) for key in own & kwargs.keys()}
         message = Submit(spec(counter, *args, **kwargs), **outer)
         self.from_frontend(message, message.spec.id >> 32)

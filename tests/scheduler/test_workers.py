@@ -15,7 +15,14 @@ from common.messages import (
     StepTiming,
 )
 from common.sockets import encode, worker_identity
-from scheduler.replicas import IDLE_SILENCE_S, PROBE_S, STEP_DEADLINE_S, ReplicaState
+from scheduler.replicas import (
+    HANG_FACTOR,
+    IDLE_SILENCE_S,
+    PROBE_S,
+    STEP_DEADLINE_FACTOR,
+    STEP_DEADLINE_S,
+    ReplicaState,
+)
 from scheduler.workers import RESET_RETRY_S
 from tests.scheduler.harness import EPOCH, House, sequence_id, started
 
@@ -181,10 +188,44 @@ def test_the_deadline_grows_with_the_longest_step() -> None:
     house = started()
     house.submit(1)
     house.report(house.token(sequence_id(1), 7), timing=StepTiming(9, 0, 1.0, 0.1, 0.1, 5.0))
-    seconds(house, 99, beats=True)
+    seconds(house, 5 * STEP_DEADLINE_FACTOR - 1, beats=True)
     assert state(house) is ReplicaState.READY
     seconds(house, 3, beats=True)
     assert state(house) is ReplicaState.SUSPECT
+
+
+def test_the_deadline_knows_the_longest_step_of_the_warm_up() -> None:
+    house = House()
+    house.hello()
+    house.incarnations[0] = 9
+    put(house, Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 101, longest_step_s=4.0))
+    house.submit(1)
+    seconds(house, 4 * STEP_DEADLINE_FACTOR - 1, beats=True)
+    assert state(house) is ReplicaState.READY
+    seconds(house, 3, beats=True)
+    assert state(house) is ReplicaState.SUSPECT
+
+
+def test_a_busy_worker_that_hangs_is_killed_and_its_sequences_recovered() -> None:
+    house = started()
+    sequence = house.submit(1)
+    house.forget()
+    seconds(house, HANG_FACTOR * STEP_DEADLINE_S - 1, beats=True)
+    assert (state(house), house.processes.killed) == (ReplicaState.SUSPECT, [])
+    seconds(house, 3, beats=True)
+    assert (state(house), house.processes.killed) == (ReplicaState.GONE, [1])
+    assert house.said(Recover) == [Recover([sequence])]
+    assert house.metric("millrace_replicas_hung_total") == 1
+    assert house.processes.held == []
+    house.ready(incarnation=10)
+    assert state(house) is ReplicaState.READY
+    house.check()
+
+
+def test_an_idle_worker_that_hangs_is_killed() -> None:
+    house = started()
+    seconds(house, HANG_FACTOR * IDLE_SILENCE_S + 2)
+    assert (state(house), house.processes.killed) == (ReplicaState.GONE, [1])
 
 
 def test_a_suspect_still_gets_releases() -> None:

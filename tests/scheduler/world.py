@@ -75,7 +75,13 @@ class World:
         house.link = FakeLink()
         house.link.unreachable = unreachable
         house.metrics = Metrics(house.settings)
-        house.parts = Parts(house.settings, self.rng.getrandbits(63), house.metrics, house.clock)
+        house.parts = Parts(
+            house.settings,
+            self.rng.getrandbits(63),
+            house.metrics,
+            house.processes,
+            house.clock,
+        )
         house.loop = Loop(house.parts, house.link, house.clock)
 
     def submit(self, longest: int = 150, **more: Any) -> int:

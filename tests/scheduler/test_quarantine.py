@@ -1,0 +1,113 @@
+"""Sequences under suspicion: alone after two deaths, given up after the third, or absolved."""
+
+from common.messages import Ended, Recover, Submit
+from scheduler.requests import CLEARING_TOKENS, State
+from tests.scheduler.harness import House, sequence_id, spec, started
+
+
+def die(house: House, incarnation: int, replica: int = 0) -> None:
+    """The replica's process dies; a new one takes its place, and the front end resubmits."""
+    house.forget()
+    house.ready(incarnation=incarnation, replica=replica)
+    for recover in house.said(Recover):
+        for sequence in recover.ids:
+            record = house.record(sequence)
+            message = Submit(spec(sequence & 0xFFFF), record.attempt + 1, list(record.generated))
+            house.from_frontend(message)
+    house.turn()
+
+
+def twice_bereaved(count: int) -> House:
+    house = started(waiting_served_ratio=0.0)
+    for counter in range(1, count + 1):
+        house.submit(counter)
+    die(house, 10)
+    assert len(house.added()) == count
+    die(house, 11)
+    return house
+
+
+def running(house: House, replica: int = 0) -> list[int]:
+    found = house.parts.replicas.get(replica)
+    assert found is not None
+    return list(found.running)
+
+
+def test_one_death_makes_nobody_a_suspect() -> None:
+    house = started(waiting_served_ratio=0.0)
+    house.submit(1)
+    house.submit(2)
+    die(house, 10)
+    assert running(house) == [sequence_id(1), sequence_id(2)]
+    assert not house.record(sequence_id(1)).is_suspect
+
+
+def test_after_two_deaths_each_runs_alone() -> None:
+    house = twice_bereaved(2)
+    first, second = sequence_id(1), sequence_id(2)
+    assert running(house) == [first]
+    house.submit(3)  # a newcomer waits for both
+    assert running(house) == [first]
+    for _ in range(CLEARING_TOKENS):
+        assert running(house) == [first]
+        house.report(house.token(first, 7))
+    assert not house.record(first).is_suspect
+    # the second wants the replica for itself: the first makes room
+    assert house.record(first).state is State.PREEMPTING
+    house.report(released=[first])
+    assert running(house) == [second]
+    for _ in range(CLEARING_TOKENS):
+        house.report(house.token(second, 7))
+    assert sorted(running(house)) == [first, second, sequence_id(3)]
+    house.check()
+
+
+def test_a_suspect_that_kills_again_fails_alone() -> None:
+    house = twice_bereaved(2)
+    poison, innocent = sequence_id(1), sequence_id(2)
+    die(house, 12)
+    (ended,) = house.said(Ended)
+    assert (ended.id, ended.reason) == (poison, "failed")
+    assert ended.message.startswith("the worker died 3 times while it ran, the last time alone")
+    assert house.parts.requests.get(poison) is None
+    assert house.metric("millrace_poisonous_sequences_total") == 1
+    assert running(house) == [innocent]
+    for _ in range(CLEARING_TOKENS):
+        house.report(house.token(innocent, 7))
+    house.report(house.token(innocent, 7, finish="eos_token"))
+    assert house.record(innocent).state is State.FINISHED
+    house.check()
+
+
+def test_a_cancelled_suspect_frees_its_replica() -> None:
+    house = twice_bereaved(2)
+    house.parts.intake._endings.cancel(house.record(sequence_id(1)), "client_gone")
+    house.turn()
+    house.report(released=[sequence_id(1)])
+    assert running(house) == [sequence_id(2)]
+    house.check()
+
+
+def test_a_suspect_takes_the_empty_replica_and_leaves_the_others_alone() -> None:
+    house = House(num_replicas=2, waiting_served_ratio=0.0)
+    house.hello()
+    house.ready(replica=0, incarnation=9)
+    house.submit(1)
+    house.ready(replica=1, incarnation=9)
+    house.submit(2)
+    assert (running(house, 0), running(house, 1)) == ([sequence_id(1)], [sequence_id(2)])
+    die(house, 10)
+    assert running(house, 0) == [sequence_id(1)]
+    die(house, 11)
+    assert house.record(sequence_id(1)).is_suspect
+    assert (running(house, 0), running(house, 1)) == ([sequence_id(1)], [sequence_id(2)])
+    house.submit(3)
+    assert running(house, 1) == [sequence_id(2), sequence_id(3)]
+
+
+def test_a_replica_that_is_told_to_begin_anew_did_not_die() -> None:
+    house = started(waiting_served_ratio=0.0)
+    sequence = house.submit(1)
+    house.report(house.token(sequence, 7), epoch=4711)  # it obeys another scheduler
+    assert house.said(Recover) == [Recover([sequence])]
+    assert house.record(sequence).deaths == 0
