@@ -13,10 +13,15 @@ import falcon
 from common.errors import RequestError
 from frontend.limits import invalid
 
-TIMEOUT_HEADER = "X-Request-Timeout"
-"""Seconds after which the client wants no answer any more."""
+TIMEOUT_HEADERS = (
+    ("X-Request-Timeout", "seconds", 1.0),
+    ("X-Request-Timeout-Ms", "milliseconds", 1000.0),
+)
+"""After how long the client wants no answer any more: name, unit, and units in a second."""
+MOST_TIMEOUT_S = 1e6
 CLIENT_GONE_STATUS = 499
 
+_NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 
@@ -64,18 +69,22 @@ def of(req: falcon.Request) -> Exchange:
     return exchange
 
 
-def timeout_s(req: falcon.Request) -> float:
-    """The client's own time limit; 0 if it has none. Raises RequestError if it is no number."""
-    given = req.get_header(TIMEOUT_HEADER)
-    if given is None:
-        return 0.0
-    try:
-        seconds = float(given)
-    except ValueError:
-        seconds = 0.0
-    if not 0.0 < seconds <= 1e6:
-        raise invalid(f"the header {TIMEOUT_HEADER} must be a positive number of seconds")
-    return seconds
+def timeout_s(req: falcon.Request, body_timeout_s: float = 0.0) -> float:
+    """The client's own time limit, the smallest of those in headers and body; 0 if it has none.
+
+    ``body_timeout_s`` is the body's, 0 if there is none. Raises RequestError if a header holds no
+    positive number.
+    """
+    found = [body_timeout_s] if body_timeout_s > 0 else []
+    for name, unit, per_second in TIMEOUT_HEADERS:
+        given = req.get_header(name)
+        if given is None:
+            continue
+        seconds = float(given) / per_second if _NUMBER.fullmatch(given) else 0.0
+        if not 0.0 < seconds <= MOST_TIMEOUT_S:
+            raise invalid(f"the header {name} must be a positive number of {unit}")
+        found.append(seconds)
+    return min(found, default=0.0)
 
 
 def failed(exchange: Exchange, error: RequestError) -> None:

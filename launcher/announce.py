@@ -61,7 +61,7 @@ def announcement(settings: Settings) -> str:
     return _TEXT.format(
         url=f"http://{shown}:{settings.port}",
         model=settings.model_id,
-        key=_KEY if settings.api_key else "",
+        key=_KEY if settings.needs_key else "",
     )
 
 

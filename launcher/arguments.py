@@ -8,7 +8,7 @@ from common.option import Option
 from common.options import OPTIONS
 from launcher.resolve import Given, UsageError
 
-COMMANDS = ("serve", "download", "env")
+COMMANDS = ("serve", "download", "env", "print-schema")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The commands: ``serve`` (which needs not be said), ``download`` and ``env``.
+"""The commands: ``serve`` (which needs not be said), ``download``, ``env``, ``print-schema``.
 
 Reads top down: take the command line apart, resolve, find the model, derive, start. Everything that
 can go wrong ends in one sentence on standard error and exit status 1 (2 for flags and values that
@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from common import logs
 from common.errors import StartupError
 from common.settings import environment
 from launcher.arguments import CommandLine, parse_arguments
+from launcher.children import child_environment
 from launcher.limits import check_combinations, derive, read_context
 from launcher.machine import look_around
 from launcher.model import Model, find, find_downloaded, make_ready
@@ -72,6 +74,8 @@ def run(arguments: Sequence[str], environ: dict[str, str]) -> int:
     if line.help or line.version:
         print(help_text() if line.help else f"millrace {version()}")
         return 0
+    if line.command == "print-schema":
+        return print_schema(line, environ)
     resolution = resolve(line.given, environ)
     logs.set_up("launcher", json_output=resolution["json_output"], level=resolution["log_level"])
     if line.command == "env" or resolution["env"]:
@@ -84,6 +88,18 @@ def run(arguments: Sequence[str], environ: dict[str, str]) -> int:
     if resolution["dry_run"]:
         return show(resolution, environ)
     return serve(line, resolution, environ)
+
+
+def print_schema(line: CommandLine, environ: Mapping[str, str]) -> int:
+    """The OpenAPI document, which only front ends know. It is the same for all settings."""
+    if line.given:
+        raise UsageError(f"print-schema takes no flags: {line.given[0].flag} has no meaning")
+    answer = subprocess.run(
+        [sys.executable, "-P", "-m", "frontend.openapi"],
+        env=child_environment(environ),
+        check=False,
+    )
+    return answer.returncode
 
 
 def _tell(resolution: Resolution) -> None:

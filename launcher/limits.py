@@ -16,6 +16,7 @@ import msgspec
 from common.errors import StartupError
 from common.option import AUTO
 from common.options import OPTIONS
+from launcher.keys import check_keys
 from launcher.machine import Machine
 from launcher.resolve import Resolution
 
@@ -91,6 +92,7 @@ def check_combinations(resolution: Resolution) -> None:
     path = resolution["tokenizer_config_path"]
     if path is not None and not Path(path).is_file():
         raise StartupError(f"{resolution.named('tokenizer_config_path')}: there is no file {path}")
+    check_keys(resolution)
 
 
 def derive(resolution: Resolution, context: Context | None, machine: Machine) -> None:

@@ -16,6 +16,7 @@ Usage:
   millrace [serve] [FLAGS]         start the server
   millrace download MODEL [FLAGS]  fetch a model from the hub and check it
   millrace env [FLAGS]             print versions, devices and environment names
+  millrace print-schema            print the OpenAPI document of the HTTP interface
 
 Each setting is taken from its flag, else from TGI_<NAME>, else from <NAME> in the environment,
 else it has its default. Values in the environment that are empty do not count.
@@ -45,7 +46,12 @@ environment prints what each setting becomes and where that comes from, and star
 - **Secrets** (`API_KEY`, `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, `HF_API_TOKEN`) are taken out of the
   environment before any other process starts, and appear in no log. A key given as a flag is
   visible to other users of the machine until the server has replaced its own command line, a
-  moment later; the environment is the better place.
+  moment later; the environment, or a file, is the better place. No process that serves requests
+  knows a key: the settings hold SHA-256 hashes, which are enough for keys that are long and random.
+- **API keys** close every route but health: `/`, `/health`, `/ping`, `/v2/health/live`,
+  `/v2/health/ready` and the health route of Vertex AI, read with `GET` or `HEAD`. `--open-routes`
+  opens some that tell about the server. The port of `--prometheus-port` is one of its own and asks
+  for no key: keep it to your own network, or switch it off with 0.
 - **The hub.** `HF_ENDPOINT` names another hub; `HF_HUB_OFFLINE=1` uses only what was downloaded
   before.
 """

@@ -1,7 +1,8 @@
 """The runtime directory: made private, kept from being shared by two servers, and removed.
 
-Holds the sockets of the processes, ``settings.json`` (with the API key) and, if a process cannot
-start, ``failure`` with its sentence. A lock tells a directory in use from one left behind.
+Holds the sockets of the processes, ``settings.json`` (with the hashes of API keys) and, if a
+process cannot start, ``failure`` with its sentence. A lock tells a directory in use from one left
+behind.
 """
 
 import contextlib
@@ -73,7 +74,7 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def sweep() -> None:
-    """Remove directories of servers that were killed: they hold settings, maybe a key."""
+    """Remove directories of servers that were killed: they hold settings."""
     from common.sockets import check_runtime_dir
 
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):

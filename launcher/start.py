@@ -21,6 +21,7 @@ from common.errors import StartupError
 from common.options import OPTIONS
 from common.settings import SETTINGS_VARIABLE, Settings
 from launcher.children import child_environment
+from launcher.keys import key_settings
 from launcher.model import Model
 from launcher.resolve import Resolution
 from launcher.runtime import SETTINGS, STOP_SIGNALS, RuntimeDirectory, write_private
@@ -44,6 +45,7 @@ def build_settings(
         "model_pipeline_tag": model.pipeline_tag,
         "runtime_dir": runtime_dir,
     }
+    fields |= key_settings(resolution)
     if fields["tokenizer_config_path"] is not None:
         fields["tokenizer_config_path"] = os.path.abspath(fields["tokenizer_config_path"])
     return Settings(**fields)

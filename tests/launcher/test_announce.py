@@ -49,9 +49,11 @@ def test_addresses(hostname: str, asked: str, shown: str) -> None:
     text = announcement(settings)
     assert text.count(f"http://{shown}:8080/") == 2
     assert "authorization" not in text
-    with_key = announcement(msgspec.structs.replace(settings, api_key="hush"))
+    with_key = announcement(msgspec.structs.replace(settings, api_key_digests=["hush"]))
     assert "authorization" in with_key
     assert "hush" not in with_key
+    with_file = announcement(msgspec.structs.replace(settings, api_key_file="/keys"))
+    assert "authorization" in with_file
 
 
 def test_what_is_announced_can_be_pasted() -> None:

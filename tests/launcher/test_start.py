@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from common.errors import StartupError
+from common.keys import digests
 from common.settings import Settings
 from launcher.arguments import parse_arguments
 from launcher.children import child_environment
@@ -25,14 +26,19 @@ def resolution_of(*arguments: str, **environ: str) -> Resolution:
 
 def test_settings_carry_every_resolved_value(tmp_path: Path) -> None:
     found = resolution_of(
-        "--api-key", "k", "--no-prefix-caching", "--max-input-tokens", "7", LOG_LEVEL="debug"
-    )
+        "--api-key", "k,long one", "--api-key", "other", "--no-prefix-caching",
+        "--max-input-tokens", "7", "--queue-timeout", "2.5", LOG_LEVEL="debug",
+    )  # fmt: skip
     settings = build_settings(found, Model("m", tmp_path, "abc", "tag"), "/dir", "/run")
-    assert (settings.api_key, settings.prefix_caching, settings.max_input_tokens) == ("k", False, 7)
+    assert settings.api_key_digests == digests(["k", "long one", "other"])
+    assert settings.needs_key
+    assert (settings.prefix_caching, settings.max_input_tokens) == (False, 7)
+    assert settings.queue_timeout == 2.5
     assert (settings.model_id, settings.model_dir, settings.model_sha) == ("m", "/dir", "abc")
     assert (settings.model_pipeline_tag, settings.log_level) == ("tag", "DEBUG")
     assert settings.runtime_dir == "/run"
     assert msgspec.json.decode(msgspec.json.encode(settings), type=Settings) == settings
+    assert b"long one" not in msgspec.json.encode(settings)
     assert "k'" not in repr(settings)
 
 
