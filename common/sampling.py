@@ -12,7 +12,8 @@ class SamplingParameters(msgspec.Struct, frozen=True, array_like=True):
     """How the next token is chosen. The defaults are plain arg-max decoding.
 
     Processors run in this order (Text Generation Inference's): bias, repetition penalty, frequency
-    penalty, the two output penalties, minimum length, temperature, top-k, top-p, typical-p, draw.
+    penalty, the two output penalties, minimum length, grammar (``SequenceSpec.grammar``),
+    temperature, top-k, top-p, typical-p, draw.
     """
 
     do_sample: bool = False
@@ -38,6 +39,7 @@ class SamplingParameters(msgspec.Struct, frozen=True, array_like=True):
     logit_bias: dict[int, float] = {}
     """Added to the logits of these token ids before everything else."""
     min_new_tokens: int = 0
-    """The sequence's stop token ids cannot be chosen before this many tokens."""
+    """The sequence's stop token ids cannot be chosen before this many tokens. Without effect
+    beside a grammar, which says itself where it may end."""
     top_n_tokens: int = 0
     """Report this many of the most likely tokens at each step (ties of the last included)."""

@@ -94,7 +94,7 @@ def _run(engine: "Engine", settings: Settings, replica: int, shard: int) -> None
         replica=replica,
         shard=shard,
         incarnation=incarnation,
-        wakeup_fd=stop.fd,
+        wakeup_fds=(stop.fd, *engine.wakeup_fds),
     )
     identity = Identity(
         replica, shard, incarnation, os.getpid(), dtype=engine.dtype, device=engine.device
@@ -106,6 +106,7 @@ def _run(engine: "Engine", settings: Settings, replica: int, shard: int) -> None
     finally:
         link.close()
         context.term()
+        engine.close()
 
 
 def _say_failure(error: Exception, settings: Settings | None) -> None:

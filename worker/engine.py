@@ -10,13 +10,15 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from common.messages import Dispatch, Grant, NewSequence, Progress, SequenceTokens
 from worker.batch import BlockTables, Wanted, assemble, wanted_rows
-from worker.inputs import StepInputs
+from worker.guidance import Guidance
+from worker.interfaces import Model
+from worker.masks import Pending
 from worker.sampler import Sampled, Sampler
 from worker.sequences import Sequence, SequenceError, check, check_blocks
 from worker.turns import Part, take_turns
@@ -25,32 +27,6 @@ _PROMPT_ROWS = 256
 """Prompt logits are computed for so many tokens at a time: [256, vocabulary], never [T, …]."""
 
 _log = logging.getLogger(__name__)
-
-
-class Configuration(Protocol):
-    """What the engine reads of a model's configuration."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Width of the logits."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What it computes in."""
-
-
-class Model(Protocol):
-    """What the engine asks of a model."""
-
-    @property
-    def configuration(self) -> Configuration:
-        """Fixed."""
-
-    def forward(self, inputs: StepInputs, cache: Any) -> torch.Tensor:
-        """Hidden rows [R, hidden] for ``inputs.logit_rows``; writes keys and values."""
-
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[R, vocabulary] float32, the caller's to overwrite."""
 
 
 @dataclass(slots=True)
@@ -75,12 +51,15 @@ class Engine:
         blocks: int,
         device: torch.device,
         clock: Callable[[], float],
+        guidance: Guidance | None = None,
     ) -> None:
+        """Without ``guidance``, sequences with a grammar fail."""
         self._model = model
         self._cache = cache
         self._blocks = blocks
         self._device = device
         self._clock = clock
+        self._guidance = guidance
         self._vocabulary = model.configuration.vocab_size
         self._sampler = Sampler(self._vocabulary, device)
         self._tables = BlockTables()
@@ -105,6 +84,16 @@ class Engine:
     def dtype(self) -> str:
         """What the model computes in, such as ``float32``."""
         return str(self._model.configuration.dtype).removeprefix("torch.")
+
+    @property
+    def wakeup_fds(self) -> list[int]:
+        """One of them is readable while other threads have finished what a step waits for."""
+        return [] if self._guidance is None else [self._guidance.wakeup_fd]
+
+    def close(self) -> None:
+        """No more steps: ends the threads."""
+        if self._guidance is not None:
+            self._guidance.close()
 
     @property
     def steps(self) -> int:
@@ -146,6 +135,7 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> StepResult | None:
         """Advance whoever can; None if nobody can."""
+        self._meet_guides()
         turn = take_turns(self._running.values(), self._step_tokens)
         if not turn.parts:
             return None
@@ -162,8 +152,14 @@ class Engine:
         self._drop(spec.id)
         try:
             check(new, vocabulary=self._vocabulary, blocks=self._blocks)
+            if spec.grammar and self._guidance is None:
+                raise SequenceError("this server cannot follow grammars with this model")
             row = self._sampler.admit(
-                spec.sampling, spec.stop_token_ids, spec.prompt_ids, new.generated_ids
+                spec.sampling,
+                spec.stop_token_ids,
+                spec.prompt_ids,
+                new.generated_ids,
+                guided=bool(spec.grammar),
             )
         except SequenceError as error:
             self._news.append(_failure(new, str(error)))
@@ -187,11 +183,36 @@ class Engine:
             announce=not new.generated_ids,
         )
         self._running[spec.id] = sequence
+        over = self._end(sequence)
+        if over is not None:
+            self._news.append(over)
+        elif spec.grammar and self._guidance is not None:
+            sequence.waiting = True
+            sequence.guide = self._guidance.admit(
+                spec.id, spec.grammar, row.stop_token_ids, new.generated_ids
+            )
+
+    def _end(self, sequence: Sequence) -> Progress | None:
+        """An end without a token, if it is over: its last one came, but the end of it did not."""
         finish = sequence.finish()
-        if finish:  # its last token was generated, but the end of it never arrived
-            tokens = SequenceTokens(spec.id, new.attempt, sequence.index, finish=finish)
-            self._news.append(Progress(tokens, sequence.computed))
-            self._drop(spec.id)
+        if not finish:
+            return None
+        self._drop(sequence.id)
+        tokens = SequenceTokens(sequence.id, sequence.attempt, sequence.index, finish=finish)
+        return Progress(tokens, sequence.computed)
+
+    def _meet_guides(self) -> None:
+        """Sequences whose guides have arrived wait no longer."""
+        if self._guidance is None:
+            return
+        for guide in self._guidance.arrived():
+            sequence = self._running.get(guide.owner)
+            if sequence is None or sequence.guide is not guide:
+                continue  # RACE: dropped here while another thread compiled its grammar
+            sequence.waiting = False
+            over = self._fail(sequence, guide.error) if guide.error else self._end(sequence)
+            if over is not None:
+                self._news.append(over)
 
     def _extend(self, grant: Grant) -> None:
         sequence = self._running.get(grant.id)
@@ -249,6 +270,8 @@ class Engine:
     ) -> tuple[list[list[float]], Sampled]:
         """Log-probabilities of prompts, and next tokens. Changes no sequence: can be repeated."""
         began = self._clock()
+        sequences = [part.sequence for part in wanted.next_tokens]
+        masks = self._begin_masks(sequences)
         inputs = assemble(parts, decoding, logit_rows, self._tables, self._device)
         hidden = self._model.forward(inputs, self._cache)
         if self._device.type == "cuda":
@@ -259,15 +282,19 @@ class Engine:
         scores = self._score(hidden[count:], [following for _, following in wanted.prompts])
         sampled = Sampled([], [], [])
         if count:
-            sequences = [part.sequence for part in wanted.next_tokens]
             sampled = self._sampler.sample(
                 self._model.logits(hidden[:count]),
                 [sequence.row for sequence in sequences],
                 [sequence.index for sequence in sequences],
                 [len(sequence.ids) for sequence in sequences],
+                masks.wait() if masks is not None else None,
             )
         result.sample_s += self._clock() - forwarded
         return scores, sampled
+
+    def _begin_masks(self, sequences: list[Sequence]) -> Pending | None:
+        guides = [sequence.guide for sequence in sequences if sequence.guide is not None]
+        return self._guidance.begin(guides) if self._guidance is not None and guides else None
 
     def _score(self, hidden: torch.Tensor, following: list[list[int]]) -> list[list[float]]:
         """Log-probability of each given token after its hidden row."""
@@ -314,6 +341,9 @@ class Engine:
         scores = sequence.prompt_logprobs
         if not math.isfinite(logprob) or (scores and not math.isfinite(sum(scores))):
             return self._fail(sequence, "the model's output was not a number")
+        guide = sequence.guide
+        if guide is not None and not guide.take(token):
+            return self._end(sequence) or self._fail(sequence, guide.error)
         index = sequence.index
         sequence.ids.append(token)
         finish = sequence.finish()

@@ -7,6 +7,7 @@ longer than asked. Knows nothing of what the messages mean.
 
 import logging
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import zmq
@@ -38,9 +39,9 @@ class SocketLink:
         replica: int,
         shard: int,
         incarnation: int,
-        wakeup_fd: int | None = None,
+        wakeup_fds: Iterable[int] = (),
     ) -> None:
-        """``wakeup_fd`` ends a wait when it becomes readable (a signal has arrived)."""
+        """One of ``wakeup_fds`` that is readable ends a wait: a signal, work of another thread."""
         self.bad_frames = 0
         self.unsent = 0
         self._subscriptions: dict[bytes, int] = {}
@@ -52,8 +53,8 @@ class SocketLink:
         self._poller = zmq.Poller()
         self._poller.register(self._scheduler, zmq.POLLIN)
         self._poller.register(self._tokens, zmq.POLLIN)
-        if wakeup_fd is not None:
-            self._poller.register(wakeup_fd, zmq.POLLIN)
+        for descriptor in wakeup_fds:
+            self._poller.register(descriptor, zmq.POLLIN)
 
     def receive(self, timeout_s: float) -> list[ToWorker]:
         """Messages of the scheduler in order; waits so long for the first sign of anybody."""

@@ -15,6 +15,7 @@ import torch
 from common.sampling import SamplingParameters
 from worker import filters
 from worker.counts import TokenCounts
+from worker.masks import Forbid
 
 NO_ROW = -1
 
@@ -26,6 +27,8 @@ class SamplingRow:
     parameters: SamplingParameters
     stop_token_ids: list[int]
     """Those inside the vocabulary."""
+    guided: bool = False
+    """Whether it follows a grammar."""
     seen: int = NO_ROW
     """Row of the counts of prompt and output, if some parameter needs them."""
     output: int = NO_ROW
@@ -42,6 +45,8 @@ class Step:
     """[R] known tokens of each row's sequence, prompt and output."""
     seen: TokenCounts
     output: TokenCounts
+    masks: torch.Tensor | None = None
+    """[guided rows, words] int32, the tokens that each one's grammar allows; None without any."""
 
 
 class Processor(ABC):
@@ -51,16 +56,21 @@ class Processor(ABC):
     """Tells whether a sequence with these parameters asks for it."""
 
     def __init__(self, rows: Sequence[SamplingRow], device: torch.device) -> None:
-        self._numbers = [n for n, row in enumerate(rows) if self.wanted(row.parameters)]
+        self._numbers = [number for number, row in enumerate(rows) if self.asked(row)]
         self._rows = [rows[number] for number in self._numbers]
         self._device = device
         everywhere = len(self._rows) == len(rows)
         self._index = None if everywhere else self._integers(self._numbers)
 
     @classmethod
+    def asked(cls, row: SamplingRow) -> bool:
+        """Whether this row asks for it."""
+        return cls.wanted(row.parameters)
+
+    @classmethod
     def of(cls, rows: Sequence[SamplingRow], device: torch.device) -> Self | None:
         """The processor for these rows, or None if none of them asks."""
-        if not any(cls.wanted(row.parameters) for row in rows):
+        if not any(cls.asked(row) for row in rows):
             return None
         return cls(rows, device)
 
@@ -171,6 +181,23 @@ class MinimumLength(Processor):
         return logits
 
 
+class Grammar(Processor):
+    """Forbids what the grammar does not allow."""
+
+    def __init__(self, rows: Sequence[SamplingRow], device: torch.device) -> None:
+        super().__init__(rows, device)
+        self._forbid = Forbid(device)
+
+    @classmethod
+    def asked(cls, row: SamplingRow) -> bool:
+        """No parameter tells."""
+        return row.guided
+
+    def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
+        assert step.masks is not None
+        return self._forbid(logits, step.masks)
+
+
 class Temperature(Processor):
     """Divides by the temperature."""
 
@@ -234,6 +261,7 @@ ORDER: tuple[type[Processor], ...] = (
     Frequency,
     OutputPenalties,
     MinimumLength,
+    Grammar,
     Temperature,
     TopK,
     TopP,

@@ -11,6 +11,7 @@ smallest wins. Noise is needed only for tokens that the filters have left.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import torch
 
 from common.sampling import SamplingParameters
@@ -71,11 +72,17 @@ class Sampler:
         stop_token_ids: list[int],
         prompt_ids: list[int],
         generated_ids: list[int],
+        *,
+        guided: bool = False,
     ) -> SamplingRow:
-        """What must be kept of a sequence; to be given back to ``release``. All ids are valid."""
-        row = SamplingRow(
-            parameters, [token for token in stop_token_ids if 0 <= token < self._vocabulary]
-        )
+        """What must be kept of a sequence; to be given back to ``release``. All ids are valid.
+
+        A ``guided`` one follows a grammar, which alone says where it may end.
+        """
+        if guided and parameters.min_new_tokens:
+            parameters = msgspec.structs.replace(parameters, min_new_tokens=0)
+        known_stops = [token for token in stop_token_ids if 0 <= token < self._vocabulary]
+        row = SamplingRow(parameters, known_stops, guided)
         try:
             if parameters.repetition_penalty != 1.0 or parameters.frequency_penalty != 0.0:
                 row.seen = self._seen.add(prompt_ids + generated_ids)
@@ -100,17 +107,19 @@ class Sampler:
         rows: list[SamplingRow],
         positions: list[int],
         lengths: list[int],
+        masks: torch.Tensor | None = None,
     ) -> Sampled:
         """Choose a token for each row. ``logits`` ([R, vocabulary] float32) is overwritten.
 
         ``positions`` are the indices of these tokens among the generated ones, ``lengths`` the
-        numbers of known tokens. Counts do not change: see ``accept``.
+        numbers of known tokens, ``masks`` ([n, words] int32) what the n guided rows among them may
+        choose. Counts do not change: see ``accept``.
         """
         if rows != self._batch.rows:
             self._batch = _Batch(list(rows), self._device)
         batch = self._batch
         if batch.processors:
-            step = Step(positions, lengths, self._seen, self._output)
+            step = Step(positions, lengths, self._seen, self._output, masks)
             for processor in batch.processors:
                 processor(logits, step)
         chosen = logits.argmax(dim=-1)

@@ -9,6 +9,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
 from common.messages import BLOCK_TOKENS, NewSequence, SequenceSpec, Started, WorkerFinish
+from worker.guide import Guide
 from worker.processors import SamplingRow
 
 
@@ -38,6 +39,10 @@ class Sequence:
     prompt_length: int
     announce: bool
     """The client has had no token yet: Started goes with the first."""
+    guide: Guide | None = None
+    """Its place in its grammar, if it has one."""
+    waiting: bool = False
+    """The guide has not arrived yet: no token can be chosen."""
     last_turn: int = 0
     """When it last took part in a step, in an order over all sequences."""
     prompt_logprobs: list[float] = field(default_factory=list)
@@ -63,6 +68,8 @@ class Sequence:
         if generated >= self.spec.max_new_tokens:
             return "length"
         if generated and self.ids[-1] in self.stop_ids:
+            return "eos_token"
+        if self.guide is not None and not self.waiting and self.guide.over:
             return "eos_token"
         return ""
 

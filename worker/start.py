@@ -16,6 +16,7 @@ from common.settings import Settings
 from worker.cache import KVCache
 from worker.devices import choose
 from worker.engine import Engine
+from worker.guidance import Guidance, load_guidance
 from worker.loading import load_model
 from worker.memory import available_bytes, blocks_for, cpu_budget_bytes
 from worker.models.model import Model
@@ -24,6 +25,8 @@ from worker.warmup import warm_up
 _CUDA_RESERVE_BYTES = 256 << 20
 """Left free on a GPU besides the measured activations: fragments, and the driver's own."""
 _CUDA_ACTIVATION_MARGIN = 1.1
+_MOST_MASK_THREADS = 8
+"""For the masks of grammars: more threads would wait for each other."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +56,16 @@ def start(settings: Settings) -> Engine:
         else:
             budget = cpu_budget_bytes(settings, available_bytes())
     blocks = blocks_for(settings, block_bytes, budget)
+    guidance = None
+    if not settings.disable_grammar_support:
+        guidance = load_guidance(
+            settings.model_dir,
+            vocabulary=model.configuration.vocab_size,
+            threads=min(settings.worker_threads, _MOST_MASK_THREADS),
+            device=device,
+        )
     try:
-        engine = _engine(model, blocks, device)
+        engine = _engine(model, blocks, device, guidance)
         _warm_up(engine, model, settings, device)
     except (MemoryError, torch.OutOfMemoryError):
         raise StartupError(
@@ -72,9 +83,18 @@ def start(settings: Settings) -> Engine:
     return engine
 
 
-def _engine(model: Model, blocks: int, device: torch.device) -> Engine:
+def _engine(
+    model: Model, blocks: int, device: torch.device, guidance: Guidance | None = None
+) -> Engine:
     cache = KVCache(model.configuration, blocks, device, model.configuration.dtype)
-    return Engine(model, cache, blocks=blocks, device=device, clock=time.perf_counter)
+    return Engine(
+        model,
+        cache,
+        blocks=blocks,
+        device=device,
+        clock=time.perf_counter,
+        guidance=guidance,
+    )
 
 
 def _warm_up(engine: Engine, model: Model, settings: Settings, device: torch.device) -> None:

@@ -38,14 +38,18 @@ class Turn:
 def take_turns(running: Iterable[Sequence], step_tokens: int) -> Turn:
     """The next step over sequences in the order of their dispatch; empty if none can advance.
 
-    If more sequences decode than the step may have tokens, those go that have waited longest.
+    If more sequences decode than the step may have tokens, those go that have waited longest. One
+    that waits for its grammar is read up to its last token: that one would yield the next.
     """
     decoding: list[Sequence] = []
     reading: list[Sequence] = []
     for sequence in running:
         computed = sequence.computed
         if len(sequence.blocks) * BLOCK_TOKENS > computed:
-            (decoding if len(sequence.ids) == computed + 1 else reading).append(sequence)
+            if len(sequence.ids) != computed + 1:
+                reading.append(sequence)
+            elif not sequence.waiting:
+                decoding.append(sequence)
     if len(decoding) > step_tokens:
         decoding.sort(key=_last_turn)
         del decoding[step_tokens:]
@@ -58,7 +62,8 @@ def take_turns(running: Iterable[Sequence], step_tokens: int) -> Turn:
         if left <= 0:
             break
         start, known = sequence.computed, len(sequence.ids)
-        tokens = min(known - start, len(sequence.blocks) * BLOCK_TOKENS - start, left)
+        readable = known - sequence.waiting
+        tokens = min(readable - start, len(sequence.blocks) * BLOCK_TOKENS - start, left)
         end = start + tokens
         parts.append(Part(sequence, start, tokens, end, end == known))
         left -= tokens

@@ -97,11 +97,18 @@ class Record:
 class Driver:
     """Hands sequences and blocks to an engine and checks what comes back."""
 
-    def __init__(self, model, cache, *, blocks: int = 64, step_tokens: int = 64) -> None:
+    def __init__(
+        self, model, cache, *, blocks: int = 64, step_tokens: int = 64, guidance=None
+    ) -> None:
         ticks = iter(range(10**9))
         self.model = model
         self.engine = Engine(
-            model, cache, blocks=blocks, device=CPU, clock=lambda: float(next(ticks))
+            model,
+            cache,
+            blocks=blocks,
+            device=CPU,
+            clock=lambda: float(next(ticks)),
+            guidance=guidance,
         )
         self.free = list(range(1, blocks))
         self.step_tokens = step_tokens

@@ -5,7 +5,7 @@ import math
 from common.sampling import SamplingParameters
 
 
-def processed(logits, parameters: SamplingParameters, prompt, output, stops):
+def processed(logits, parameters: SamplingParameters, prompt, output, stops, allowed=None):
     row = [float(value) for value in logits]
     for token, value in parameters.logit_bias.items():
         row[token] += value
@@ -18,7 +18,9 @@ def processed(logits, parameters: SamplingParameters, prompt, output, stops):
     for token in set(output):
         row[token] -= parameters.output_frequency_penalty * output.count(token)
         row[token] -= parameters.output_presence_penalty
-    if len(output) < parameters.min_new_tokens:
+    if allowed is not None:
+        row = [value if token in allowed else -math.inf for token, value in enumerate(row)]
+    elif len(output) < parameters.min_new_tokens:
         for token in stops:
             row[token] = -math.inf
     row = [value / parameters.temperature for value in row]

@@ -4,6 +4,7 @@ import os
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import zmq
@@ -31,6 +32,7 @@ from common.sockets import (
     worker_identity,
 )
 from tests.worker.driver import CPU, HistoryModel
+from tests.worker.grammars import byte_guidance, regex
 from worker.engine import Engine
 from worker.link import SocketLink
 from worker.loop import Identity, Loop
@@ -158,13 +160,24 @@ def test_without_a_scheduler_nothing_blocks(peers):
 
 def test_a_signal_ends_a_wait(peers):
     reading, writing = os.pipe()
-    link = peers.link(wakeup_fd=reading)
+    link = peers.link(wakeup_fds=[reading])
     os.write(writing, b"x")
     began = time.monotonic()
     assert link.receive(60.0) == []
     assert time.monotonic() - began < WAIT_S
     os.close(reading)
     os.close(writing)
+
+
+def test_a_compiled_grammar_ends_a_wait(peers, tmp_path):
+    guidance = byte_guidance(tmp_path, ThreadPoolExecutor(1))
+    link = peers.link(wakeup_fds=[guidance.wakeup_fd])
+    guide = guidance.admit(1, regex("a"), [0], [])
+    began = time.monotonic()
+    assert link.receive(60.0) == []
+    assert time.monotonic() - began < WAIT_S
+    assert guidance.arrived() == [guide]
+    guidance.close()
 
 
 def test_a_whole_conversation(peers):

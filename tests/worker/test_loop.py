@@ -14,6 +14,7 @@ from common.messages import (
 )
 from common.sampling import SamplingParameters
 from tests.worker.driver import CPU, HistoryModel
+from tests.worker.grammars import Held, byte_guidance, regex
 from worker.engine import Engine
 from worker.loop import Identity, Loop
 
@@ -54,12 +55,17 @@ class ListLink:
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, guidance=None) -> None:
         self.clock = Clock()
         self.link = ListLink(self.clock)
-        self.model = HistoryModel()
+        self.model = HistoryModel(256)
         self.engine = Engine(
-            self.model, HistoryModel.cache(32), blocks=32, device=CPU, clock=self.clock
+            self.model,
+            HistoryModel.cache(32),
+            blocks=32,
+            device=CPU,
+            clock=self.clock,
+            guidance=guidance,
         )
         self.loop = Loop(self.engine, self.link, Identity(2, 0, 99, 4321), self.clock)
         self.number = 0
@@ -161,6 +167,38 @@ def test_a_sequence_without_room_is_waited_for():
     world.turn(world.dispatch(new(ALICE, 1, blocks=[])))
     world.turn()
     assert world.link.timeouts[-1] > 0
+
+
+def test_a_grammar_is_waited_for_and_its_end_reported_when_it_comes(tmp_path):
+    held = Held()
+    guidance = byte_guidance(tmp_path, held)
+    world = World(guidance)
+    world.turn(world.dispatch(new(ALICE, 1, grammar=regex("a+")), new(BOB, 2, grammar="nonsense")))
+    world.turn()
+    world.turn()
+    assert world.link.timeouts[-1] > 0
+    held.work()
+    held.work()
+    (report,) = world.turn()
+    assert [(bool(item.error), item.tokens.ids) for item in report.items] == [
+        (True, []),
+        (False, [ord("a")]),
+    ]
+    assert [frontend for frontend, _ in world.link.published] == [ALICE]
+    guidance.close()
+
+
+def test_a_grammar_that_fails_is_reported_though_nobody_steps(tmp_path):
+    held = Held()
+    guidance = byte_guidance(tmp_path, held)
+    world = World(guidance)
+    world.turn(world.dispatch(new(ALICE, 1, grammar="nonsense")))
+    held.work()
+    (report,) = world.turn()
+    assert report.items[0].error == "the grammar cannot be compiled"
+    assert report.timing is None
+    assert world.engine.held == 0
+    guidance.close()
 
 
 def test_releases_without_a_step_are_confirmed_at_once():

@@ -9,6 +9,7 @@ import torch
 
 from common.sampling import SamplingParameters
 from tests.worker import naive
+from tests.worker.test_masks import bits
 from worker.sampler import Sampled, Sampler
 
 CPU = torch.device("cpu")
@@ -17,19 +18,26 @@ CPU = torch.device("cpu")
 class Case:
     """One row to be sampled, with its history."""
 
-    def __init__(self, logits, parameters, prompt=(0,), output=(), stops=()):
+    def __init__(self, logits, parameters, prompt=(0,), output=(), stops=(), allowed=None):
         self.logits = torch.as_tensor(logits, dtype=torch.float32)
         self.parameters = parameters
         self.prompt, self.output, self.stops = list(prompt), list(output), list(stops)
+        self.allowed = allowed
+        """What its grammar allows, if it follows one."""
 
 
 def sample(cases: list[Case]) -> Sampled:
     sampler = Sampler(len(cases[0].logits), CPU)
-    rows = [sampler.admit(c.parameters, c.stops, c.prompt, c.output) for c in cases]
+    rows = [
+        sampler.admit(c.parameters, c.stops, c.prompt, c.output, guided=c.allowed is not None)
+        for c in cases
+    ]
+    guided = [c.allowed for c in cases if c.allowed is not None]
+    masks = bits(guided, -(-len(cases[0].logits) // 32)) if guided else None
     logits = torch.stack([c.logits for c in cases])
     positions = [len(c.output) for c in cases]
     lengths = [len(c.prompt + c.output) for c in cases]
-    return sampler.sample(logits, rows, positions, lengths)
+    return sampler.sample(logits, rows, positions, lengths, masks)
 
 
 def random_parameters(choice: random.Random, vocabulary: int) -> SamplingParameters:
@@ -61,8 +69,9 @@ def random_cases(seed: int, count: int, vocabulary: int) -> list[Case]:
             choice.choices(range(vocabulary), k=choice.randrange(1, 30)),
             choice.choices(range(vocabulary), k=choice.randrange(0, 8)),
             [1, 2, vocabulary + 5],
+            set(choice.sample(range(vocabulary), choice.randrange(1, 40))) if n % 3 == 2 else None,
         )
-        for _ in range(count)
+        for n in range(count)
     ]
 
 
@@ -77,7 +86,9 @@ def test_every_processor_is_the_naive_one(seed):
     for case, token, logprob, top in zip(
         cases, sampled.ids, sampled.logprobs, sampled.tops, strict=True
     ):
-        row = naive.processed(case.logits, case.parameters, case.prompt, case.output, case.stops)
+        row = naive.processed(
+            case.logits, case.parameters, case.prompt, case.output, case.stops, case.allowed
+        )
         expected = {t: lp for t, lp in enumerate(naive.logprobs(row)) if lp > -math.inf}
         assert dict(top).keys() == expected.keys()
         assert dict(top) == pytest.approx(expected, abs=1e-4)

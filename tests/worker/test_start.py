@@ -1,5 +1,7 @@
 """From settings to a warm engine, in this process."""
 
+import select
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from common.messages import Dispatch, NewSequence, SequenceSpec
 from common.sampling import SamplingParameters
 from common.settings import Settings
 from tests.worker.driver import CPU, HistoryModel
+from tests.worker.grammars import regex
 from tests.worker.tiny import write_tiny_llama
 from worker.engine import Engine
 from worker.start import start
@@ -58,6 +61,24 @@ def test_blocks_are_derived_from_memory_or_given(model_dir):
 def test_what_is_impossible_is_one_sentence(model_dir, changes, sentence):
     with pytest.raises(StartupError, match=sentence):
         start(settings(model_dir, **changes))
+
+
+@pytest.mark.parametrize(
+    ("disabled", "error"),
+    [(False, ""), (True, "this server cannot follow grammars with this model")],
+)
+def test_grammars_work_unless_they_are_switched_off(model_dir, disabled, error):
+    engine = start(settings(model_dir, disable_grammar_support=disabled))
+    spec = SequenceSpec(0, [1, 2], 1, SamplingParameters(), grammar=regex("a"))
+    engine.apply(Dispatch(1, 1, 8, add=[NewSequence(spec, 0, [], [1])]))
+    result = engine.step()
+    if not disabled and not result.items[0].tokens.ids:
+        select.select(engine.wakeup_fds, [], [], 20)
+        result = engine.step()
+    item = engine.take_news()[0][0] if disabled else result.items[0]
+    assert (item.error, item.tokens.ids) == (error, [] if disabled else [ord("a")])
+    assert len(engine.wakeup_fds) == (0 if disabled else 1)
+    engine.close()
 
 
 @pytest.mark.parametrize(

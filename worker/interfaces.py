@@ -1,0 +1,36 @@
+"""What the engine asks of a model, and nothing more: tests bring models of their own.
+
+Runs in the worker. Knows nothing of how a model is made.
+"""
+
+from typing import Any, Protocol
+
+import torch
+
+from worker.inputs import StepInputs
+
+
+class Configuration(Protocol):
+    """What the engine reads of a model's configuration."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Width of the logits."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+
+
+class Model(Protocol):
+    """What the engine asks of a model."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """Fixed."""
+
+    def forward(self, inputs: StepInputs, cache: Any) -> torch.Tensor:
+        """Hidden rows [R, hidden] for ``inputs.logit_rows``; writes keys and values."""
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[R, vocabulary] float32, the caller's to overwrite."""
