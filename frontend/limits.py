@@ -42,7 +42,6 @@ def check_native(parameters: GenerateParameters, settings: Settings, *, streamin
     check_top_n(p.top_n_tokens, settings)
     for name, wanted in (
         ("watermark", p.watermark),
-        ("grammar", p.grammar is not None),
         ("adapter_id", p.adapter_id is not None),
     ):
         if wanted:

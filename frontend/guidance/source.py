@@ -7,11 +7,12 @@ from typing import Literal, NamedTuple, Protocol
 
 
 class GrammarSource(NamedTuple):
-    """A grammar in one of the languages that clients write."""
+    """A grammar in one of the languages that clients write, or in the library's own."""
 
-    kind: Literal["json_schema", "regex", "lark"]
+    kind: Literal["json_schema", "regex", "lark", "llguidance"]
     text: str
-    """JSON text of the schema, the regular expression, or llguidance's dialect of Lark."""
+    """JSON text of the schema, the regular expression, llguidance's dialect of Lark, or JSON text
+    of llguidance's list of grammars, which only ``compile.after_reasoning`` writes."""
 
 
 class Grammars(Protocol):

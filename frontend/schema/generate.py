@@ -1,10 +1,18 @@
 """The requests of the native routes: ``/``, ``/generate``, ``/generate_stream``, ``/tokenize``."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from frontend.schema import I32, U32, U64
+
+
+class GrammarParameter(msgspec.Struct, frozen=True):
+    """What the output must match."""
+
+    type: Literal["json", "json_object", "json_schema", "regex", "lark"]
+    value: dict[str, Any] | str
+    """A JSON schema as an object or as text, ``{"schema": …}``, or the text of the grammar."""
 
 
 class GenerateParameters(msgspec.Struct, frozen=True):
@@ -27,7 +35,7 @@ class GenerateParameters(msgspec.Struct, frozen=True):
     decoder_input_details: bool = False
     seed: U64 | None = None
     top_n_tokens: U32 | None = None
-    grammar: dict[str, Any] | None = None
+    grammar: GrammarParameter | None = None
     adapter_id: str | None = None
 
 

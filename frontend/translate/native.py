@@ -7,6 +7,7 @@ from common.errors import RequestError
 from common.sampling import SamplingParameters
 from frontend import limits
 from frontend.answers import event, native_stream_error
+from frontend.guidance import forms
 from frontend.runs import Order, Plan, Run, Token
 from frontend.schema.generate import GenerateBody, GenerateParameters
 from frontend.services import Services
@@ -48,6 +49,7 @@ def prepare(
         ids = ids[-parameters.truncate :]
     room = limits.budget(len(ids), parameters.max_new_tokens, settings)
     prefill = parameters.decoder_input_details and settings.enable_prefill_logprobs
+    grammar = _grammar(parameters, services)
     plans = [
         Plan(
             prompt_ids=ids,
@@ -55,6 +57,7 @@ def prepare(
             sampling=_sampling(parameters),
             stop_token_ids=services.tokenizer.stop_token_ids,
             prefill_logprobs=prefill,
+            grammar=grammar,
         )
         for _ in range(parameters.best_of or 1)
     ]
@@ -80,6 +83,13 @@ def prepare(
 def root_returns_full_text(pipeline_tag: str | None) -> bool:
     """Whether ``POST /`` repeats the prompt unless told otherwise."""
     return pipeline_tag is None or pipeline_tag == "text-generation"
+
+
+def _grammar(p: GenerateParameters, services: Services) -> str:
+    """The checked grammar; empty where there is none."""
+    if p.grammar is None:
+        return ""
+    return services.grammars.checked(forms.native(p.grammar.type, p.grammar.value))
 
 
 def _sampling(p: GenerateParameters) -> SamplingParameters:

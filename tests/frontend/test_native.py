@@ -228,6 +228,25 @@ def test_explicit_nulls_and_harmless_values(server: Server) -> None:
     assert parameters(server, best_of=0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "grammar"),
+    [
+        ("json", {"type": "object"}, 'json_schema: {"type":"object"}'),
+        ("json_object", '{"type": "object"}', 'json_schema: {"type":"object"}'),
+        ("json_schema", {"schema": {"type": "null"}}, 'json_schema: {"type":"null"}'),
+        ("regex", "a+", "regex: a+"),
+        ("lark", "start: /a/", "lark: start: /a/"),
+    ],
+)
+def test_grammars(server: Server, kind: str, value: Any, grammar: str) -> None:
+    given = {"type": kind, "value": value}
+    assert parameters(server, grammar=given).grammar == grammar
+    assert parameters(server).grammar == ""
+    before = len(server.pipeline.of(Submit))
+    assert parameters(server, grammar=given, best_of=2, do_sample=True).grammar == grammar
+    assert [m.spec.grammar for m in server.pipeline.of(Submit)[before:]] == [grammar] * 2
+
+
 def test_integers_may_stand_for_floats(server: Server) -> None:
     assert parameters(server, temperature=2, repetition_penalty=1).sampling.temperature == 2.0
 
@@ -272,15 +291,6 @@ def test_no_scheduler(server: Server) -> None:
     assert answer.json["error_type"] == "unavailable"
     (event,) = events(server.post("/generate_stream", body).content)
     assert event["error_type"] == "unavailable"
-
-
-def test_timeout_header(server: Server) -> None:
-    headers = {"X-Request-Timeout": "2.5"}
-    server.post("/generate", {"inputs": "a", "parameters": {}}, headers=headers)
-    assert server.pipeline.of(Submit)[-1].timeout_s == 2.5
-    for bad in ("x", "0", "-1", "nan", "inf"):
-        answer = server.post("/generate", {"inputs": "a"}, headers={"X-Request-Timeout": bad})
-        assert answer.status_code == 422
 
 
 def test_requests_and_failures_are_tallied(server: Server) -> None:

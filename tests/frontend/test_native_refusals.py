@@ -41,7 +41,9 @@ V = "Input validation error: "
         ({"truncate": 0}, "`truncate` must be strictly positive"),
         ({"truncate": 1025}, "`truncate` must be strictly positive and <= 1024. Given: 1025"),
         ({"watermark": True}, "`watermark` is not supported yet"),
-        ({"grammar": {"type": "json", "value": {}}}, "`grammar` is not supported yet"),
+        ({"grammar": {"type": "json", "value": "{"}}, "`grammar` holds a string that is not JSON"),
+        ({"grammar": {"type": "json_schema", "value": {}}}, "`grammar` must hold a JSON schema"),
+        ({"grammar": {"type": "regex", "value": "bad"}}, "the grammar cannot be used: it is bad"),
         ({"adapter_id": "x"}, "`adapter_id` is not supported yet"),
     ],
 )
@@ -131,6 +133,13 @@ def test_order_of_checks(server: Server, first: int) -> None:
         ({"inputs": "a", "parameters": {"temperature": "1"}}, "temperature`"),
         ({"inputs": "a", "parameters": {"temperature": True}}, "temperature`"),
         ({"inputs": "a", "parameters": {"grammar": "x"}}, "grammar`"),
+        ({"inputs": "a", "parameters": {"grammar": {"type": "json"}}}, "`value`"),
+        ({"inputs": "a", "parameters": {"grammar": {"value": "a"}}}, "`type`"),
+        ({"inputs": "a", "parameters": {"grammar": {"type": "x", "value": "a"}}}, "grammar.type`"),
+        (
+            {"inputs": "a", "parameters": {"grammar": {"type": "regex", "value": None}}},
+            "grammar.value`",
+        ),
         ({"inputs": "a", "parameters": {"adapter_id": 3}}, "adapter_id`"),
         ({"inputs": "a", "stream": None}, "`$.stream`"),
         ({"inputs": "a", "stream": "yes"}, "`$.stream`"),
@@ -183,6 +192,10 @@ class TestBudget:
 
     def test_far_too_long_input_reports_the_sum(self, server: Server) -> None:
         assert "must be <= 30" in self.ask(server, 40).json["error"]
+
+    def test_the_budget_is_checked_before_the_grammar(self, server: Server) -> None:
+        answer = self.ask(server, 40, grammar={"type": "regex", "value": "bad"})
+        assert "must be <= 30" in answer.json["error"]
 
     def test_truncation_keeps_the_end(self, server: Server) -> None:
         assert self.ask(server, 40, truncate=5).status_code == 200

@@ -1,0 +1,142 @@
+"""The forms in which clients write grammars, each turned into a ``GrammarSource``; in front ends.
+
+Pure: says what a client meant and refuses what has no meaning. Whether the grammar itself is right
+is found out later (``compiler.py``). Unlike TGI, schemas need no ``properties`` at their top: no
+client depends on that refusal. TGI's own forms count on every route, OpenAI's on OpenAI's alone.
+"""
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from common.errors import RequestError
+from common.guidance import MAX_GRAMMAR_BYTES
+from frontend.guidance.source import GrammarSource
+from frontend.limits import invalid
+
+MAX_DEPTH = 100
+"""JSON containers inside each other in a schema. llguidance reads 127, ours around it included."""
+TYPES = ("json", "json_object", "json_schema", "regex", "lark")
+RESPONSE_TYPES = ("text", *TYPES)
+ANY_OBJECT = GrammarSource("json_schema", '{"type":"object"}')
+_REGEX_KEYS = ("value", "pattern", "regex")
+
+
+class _Field(NamedTuple):
+    """The field of the request that is read; every refusal names it."""
+
+    name: str
+
+    def wrong(self, what: str) -> RequestError:
+        return invalid(f"`{self.name}` {what}")
+
+    def string(self, kind: str, value: object) -> GrammarSource:
+        """A regular expression or a Lark grammar."""
+        if not isinstance(value, str):
+            raise self.wrong(f"of type `{kind}` must hold a string")
+        self.check_bytes(value.encode())
+        return GrammarSource("lark" if kind == "lark" else "regex", value)
+
+    def parsed(self, value: object) -> object:
+        """A schema that may have been written as a string."""
+        if not isinstance(value, str):
+            return value
+        self.check_bytes(value.encode())
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise self.wrong(f"holds a string that is not JSON: {error.msg}") from None
+
+    def schema(self, value: object) -> GrammarSource:
+        """A JSON schema."""
+        if not isinstance(value, dict):
+            raise self.wrong("must hold a JSON schema, which is an object")
+        too_deep = self.wrong(f"must not nest deeper than {MAX_DEPTH} levels")
+        try:
+            text = orjson.dumps(value)
+        except orjson.JSONEncodeError:  # it writes less deep than it reads
+            raise too_deep from None
+        self.check_bytes(text)
+        if depth_exceeds(value, MAX_DEPTH):
+            raise too_deep
+        return GrammarSource("json_schema", text.decode())
+
+    def enclosed(self, value: object) -> GrammarSource:
+        """``{"schema": …}``, with a name, a description and ``strict``, which change nothing."""
+        if not isinstance(value, dict):
+            raise self.wrong("of type `json_schema` must hold an object with `schema`")
+        return self.schema(value.get("schema"))
+
+    def check_bytes(self, text: bytes) -> None:
+        if len(text) > MAX_GRAMMAR_BYTES:
+            raise self.wrong(f"must be at most {MAX_GRAMMAR_BYTES} bytes long")
+
+
+def native(kind: str, value: object, field: str = "grammar") -> GrammarSource:
+    """TGI's ``{"type": kind, "value": value}``. Raises RequestError (VALIDATION)."""
+    at = _Field(field)
+    if kind in ("json", "json_object"):
+        return at.schema(at.parsed(value))
+    if kind == "json_schema":
+        return at.enclosed(value)
+    if kind in ("regex", "lark"):
+        return at.string(kind, value)
+    raise at.wrong(f"must have a `type` of {', '.join(TYPES)}")
+
+
+def response_format(value: object, field: str = "response_format") -> GrammarSource | None:
+    """``response_format`` of the OpenAI routes, TGI's forms too; None where anything may come.
+
+    Raises RequestError (VALIDATION).
+    """
+    at = _Field(field)
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise at.wrong("must be an object")
+    kind = value.get("type")
+    if kind not in RESPONSE_TYPES:
+        raise at.wrong(f"must have a `type` of {', '.join(RESPONSE_TYPES)}")
+    if kind == "text":
+        return None
+    if kind == "json_object" and value.get("value") is None:
+        return ANY_OBJECT
+    if kind == "json_schema" and "json_schema" in value:
+        return _openai_schema(value["json_schema"], at)
+    if kind == "regex":
+        return at.string(kind, _only(value, _REGEX_KEYS, at))
+    if "value" not in value:
+        needed = "json_schema" if kind == "json_schema" else "value"
+        raise at.wrong(f"of type `{kind}` must have `{needed}`")
+    return native(kind, value["value"], field)
+
+
+def _openai_schema(value: object, at: _Field) -> GrammarSource:
+    """OpenAI's ``json_schema``: without a schema, any object will do."""
+    if isinstance(value, dict) and value.get("schema") is None:
+        return ANY_OBJECT
+    return at.enclosed(value)
+
+
+def _only(value: dict[str, Any], names: tuple[str, ...], at: _Field) -> object:
+    """The value of the one name that is there."""
+    found = [name for name in names if value.get(name) is not None]
+    if len(found) != 1:
+        raise at.wrong(f"of type `regex` must have one of {', '.join(f'`{n}`' for n in names)}")
+    return value[found[0]]
+
+
+def depth_exceeds(value: object, limit: int) -> bool:
+    """Whether more than ``limit`` JSON containers lie inside each other. No recursion."""
+    level = [value]
+    for _ in range(limit):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+        if not inner:
+            return False
+        level = inner
+    return any(isinstance(item, dict | list) for item in level)

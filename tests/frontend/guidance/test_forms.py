@@ -1,0 +1,121 @@
+"""The forms of clients: what each means, and a refusal that names the field for everything else."""
+
+import json
+from typing import Any
+
+import pytest
+
+from common.errors import ErrorKind, RequestError
+from common.guidance import MAX_GRAMMAR_BYTES
+from frontend.guidance.forms import ANY_OBJECT, MAX_DEPTH, depth_exceeds, native, response_format
+from frontend.guidance.source import GrammarSource
+
+SCHEMA = {"properties": {"b": {"type": "string"}, "a": {"type": "integer"}}}
+AS_SCHEMA = GrammarSource("json_schema", json.dumps(SCHEMA, separators=(",", ":")))
+AS_REGEX = GrammarSource("regex", "a+")
+AS_LARK = GrammarSource("lark", 'start: "a"')
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "source"),
+    [
+        ("json", SCHEMA, AS_SCHEMA),
+        ("json", json.dumps(SCHEMA), AS_SCHEMA),
+        ("json_object", SCHEMA, AS_SCHEMA),
+        ("json_schema", {"schema": SCHEMA, "name": "x", "strict": True}, AS_SCHEMA),
+        ("json", {"type": "integer"}, GrammarSource("json_schema", '{"type":"integer"}')),
+        ("regex", "a+", AS_REGEX),
+        ("lark", 'start: "a"', AS_LARK),
+    ],
+)
+def test_tgi_forms(kind: str, value: Any, source: GrammarSource) -> None:
+    assert native(kind, value) == source
+    assert response_format({"type": kind, "value": value}) == source
+
+
+@pytest.mark.parametrize(
+    ("given", "source"),
+    [
+        (None, None),
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, ANY_OBJECT),
+        ({"type": "json_object", "value": None}, ANY_OBJECT),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}, AS_SCHEMA),
+        ({"type": "json_schema", "json_schema": {"name": "x"}}, ANY_OBJECT),
+        ({"type": "regex", "pattern": "a+"}, AS_REGEX),
+        ({"type": "regex", "regex": "a+"}, AS_REGEX),
+    ],
+)
+def test_openai_forms(given: Any, source: GrammarSource | None) -> None:
+    assert response_format(given) == source
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "words"),
+    [
+        ("yaml", "x", "must have a `type` of json, json_object"),
+        ("json", [1], "must hold a JSON schema"),
+        ("json", "{", "holds a string that is not JSON"),
+        ("json", "[1]", "must hold a JSON schema"),
+        ("json", None, "must hold a JSON schema"),
+        ("json_schema", SCHEMA, "must hold a JSON schema"),
+        ("json_schema", json.dumps({"schema": SCHEMA}), "an object with `schema`"),
+        ("regex", {"a": 1}, "of type `regex` must hold a string"),
+        ("lark", 3, "of type `lark` must hold a string"),
+        ("regex", "a" * (MAX_GRAMMAR_BYTES + 1), "bytes long"),
+        ("regex", "é" * (MAX_GRAMMAR_BYTES // 2 + 1), "bytes long"),
+        ("json", " " * (MAX_GRAMMAR_BYTES + 1), "bytes long"),
+        ("json", {"enum": ["a" * MAX_GRAMMAR_BYTES]}, "bytes long"),
+    ],
+)
+def test_refusals(kind: str, value: Any, words: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        native(kind, value)
+    assert caught.value.kind is ErrorKind.VALIDATION
+    assert "`grammar`" in caught.value.message
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("json", "must be an object"),
+        ({}, "must have a `type` of text, json"),
+        ({"type": ["json"]}, "must have a `type` of text, json"),
+        ({"type": "json"}, "of type `json` must have `value`"),
+        ({"type": "lark"}, "of type `lark` must have `value`"),
+        ({"type": "json_schema"}, "must have `json_schema`"),
+        ({"type": "json_schema", "json_schema": "x"}, "an object with `schema`"),
+        ({"type": "json_schema", "json_schema": {"schema": 3}}, "must hold a JSON schema"),
+        ({"type": "regex"}, "must have one of `value`, `pattern`, `regex`"),
+        ({"type": "regex", "value": "a", "pattern": "b"}, "must have one of"),
+        ({"type": "regex", "pattern": 3}, "must hold a string"),
+    ],
+)
+def test_refused_response_formats(given: Any, words: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        response_format(given)
+    assert "`response_format`" in caught.value.message
+    assert words in caught.value.message
+
+
+def nested(depth: int) -> Any:
+    value: Any = "x"
+    for level in range(depth):
+        value = {"items": value} if level % 2 else [value]
+    return value
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 99])
+def test_depth(depth: int) -> None:
+    assert not depth_exceeds(nested(depth), depth)
+    assert depth == 0 or depth_exceeds(nested(depth), depth - 1)
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH, 300, 900])
+def test_deep_schemas(depth: int) -> None:
+    with pytest.raises(RequestError, match="nest deeper"):
+        native("json", {"enum": nested(depth)})
+    with pytest.raises(RequestError, match="nest deeper"):
+        native("json", json.dumps({"enum": nested(depth)}))
+    assert native("json", {"enum": nested(MAX_DEPTH - 1)})
