@@ -6,29 +6,34 @@ surface knows more of a model's output than this. Knows neither tokens nor event
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 
-class Content(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Content:
     """Text for the user."""
 
     text: str
 
 
-class Reasoning(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Reasoning:
     """Text that the model wrote to itself; its tags are left out."""
 
     text: str
 
 
-class CallStart(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CallStart:
     """A tool call begins. Calls are numbered from 0 in each answer."""
 
     index: int
     name: str
 
 
-class CallArguments(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CallArguments:
     """More of a call's arguments; joined they are the JSON text of an object."""
 
     index: int
