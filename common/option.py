@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from common.keys import MAX_KEYS
+
 AUTO = "auto"
 """The value of an option that the launcher derives."""
 
@@ -158,6 +160,12 @@ def port_or_none(value: int) -> str:
     return "" if value == 0 else port(value)
 
 
+def absolute_path(value: str) -> str:
+    """A check for the path of a route."""
+    plain = value.startswith("/") and value.isascii() and value.isprintable()
+    return "" if plain and not set(value) & set("{}?# ") else "must be a path such as /predict"
+
+
 def fraction(value: float) -> str:
     """A check for shares of something."""
     return "" if 0 < value <= 1 else "must be above 0 and at most 1"
@@ -166,3 +174,10 @@ def fraction(value: float) -> str:
 def positive(value: float) -> str:
     """A check for factors."""
     return "" if value > 0 else "must be above 0"
+
+
+def some_keys(keys: list[str]) -> str:
+    """A check for API keys: an empty list would leave the server open."""
+    if len(keys) > MAX_KEYS:
+        return f"must be at most {MAX_KEYS} keys"
+    return "" if keys else "must hold a key"

@@ -15,13 +15,16 @@ from common.option import (
     TRUTH,
     WHOLE,
     Option,
+    absolute_path,
     at_least,
     choice,
     fraction,
     port,
     port_or_none,
     positive,
+    some_keys,
 )
+from common.routes import OPENABLE, openable
 
 BUILTIN_MODEL = "millrace-builtin"
 """The name of the model that comes with the code."""
@@ -70,7 +73,12 @@ REQUESTS = (
         "Sequences that may be alive at once, waiting ones included; more are answered 429.",
         at_least(1),
     ),
-    Option("max_best_of", WHOLE, 2, "Largest best_of of a request.", at_least(1)),
+    Option("max_best_of", WHOLE, 2, "Largest best_of of a native request.", at_least(1)),
+    Option(
+        "max_choices", WHOLE, 8,
+        "Largest n of a request on the OpenAI routes, and largest best_of of a completion.",
+        at_least(1), bare=False,
+    ),
     Option("max_stop_sequences", WHOLE, 4, "Most stop strings of a request.", at_least(0)),
     Option("max_top_n_tokens", WHOLE, 5, "Largest top_n_tokens of a request.", at_least(0)),
     Option(
@@ -89,9 +97,25 @@ REQUESTS = (
         "validation_workers", WHOLE, 2, "Tokenizer threads of each front-end process.", at_least(1)
     ),
     Option(
+        "messages_api_dialect", choice("openai", "tgi"), "openai",
+        "What chat and completions answers look like, and what their penalties mean: as OpenAI's, "
+        "or exactly as TGI's.", bare=False,
+    ),
+    Option(
         "enable_prefill_logprobs", SWITCH, False,
         "Answer decoder_input_details with the log-probabilities of prompt tokens; otherwise that "
         "list stays empty.",
+    ),
+    Option("disable_grammar_support", SWITCH, False, "Refuse requests with a grammar."),
+    Option(
+        "grammar_compile_timeout", NUMBER, 5.0,
+        "Seconds that the check of one grammar may take; requests with a slower one are refused.",
+        positive, bare=False,
+    ),
+    Option(
+        "grammar_memory_limit", WHOLE, 256,
+        "MiB of memory that the check of one grammar may take, beside the tokenizer.",
+        at_least(16), bare=False,
     ),
 )  # fmt: skip
 
@@ -104,6 +128,11 @@ SCHEDULING = (
     Option(
         "max_batch_total_tokens", WHOLE, AUTO, "Room for keys and values of each replica, in "
         "tokens.", at_least(2), auto="what fits into memory",
+    ),
+    Option(
+        "queue_timeout", NUMBER, None,
+        "Seconds that a request may wait to be started; then it is answered 429. Default: no "
+        "bound.", positive, bare=False,
     ),
     Option(
         "max_batch_size", WHOLE, None, "Most sequences computed together. Default: no bound.",
@@ -160,7 +189,16 @@ NETWORK = (
         lenient=True,
     ),
     Option(
-        "port", WHOLE, 3000, "Port of the API.", port, short="-p", environment=("AIP_HTTP_PORT",)
+        "port", WHOLE, 3000, "Port of the API.", port, short="-p",
+        environment=("AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT"),
+    ),
+    Option(
+        "vertex_predict_route", TEXT, None, "A further path of POST /vertex, for Vertex AI.",
+        absolute_path, bare=False, environment=("AIP_PREDICT_ROUTE",),
+    ),
+    Option(
+        "vertex_health_route", TEXT, None, "A further path of GET /health, for Vertex AI.",
+        absolute_path, bare=False, environment=("AIP_HEALTH_ROUTE",),
     ),
     Option(
         "prometheus_port", WHOLE, 9000, "A second port for /metrics; 0: none.", port_or_none
@@ -171,8 +209,19 @@ NETWORK = (
         "environment. Default: any.",
     ),
     Option(
-        "api_key", TEXT, None, "Key that requests must bring (Authorization: Bearer …). Better "
-        "given in the environment than as a flag.", secret=True,
+        "api_key", LIST, None, "Keys that requests must bring one of (Authorization: Bearer …, "
+        "x-api-key or api-key), separated by commas; only their hashes are kept. Better given in "
+        "the environment, or in a file, than as a flag. Health stays open.", some_keys,
+        secret=True,
+    ),
+    Option(
+        "api_key_file", PATH, None, "A file with one such key per line; # begins a comment. It is "
+        "read again when it changes.", bare=False,
+    ),
+    Option(
+        "open_routes", LIST, [], "Paths that may be read without a key when keys are set, out of "
+        f"{', '.join(OPENABLE)}. The port of --prometheus-port asks for no key in any case.",
+        openable, bare=False,
     ),
 )  # fmt: skip
 
@@ -192,8 +241,6 @@ OBSERVING = (
 )  # fmt: skip
 
 NO_EFFECT = (
-    Option("disable_grammar_support", SWITCH, False, "TGI: refuse grammars.",
-           no_effect="requests with a grammar are refused in any case"),
     Option("disable_custom_kernels", SWITCH, False, "TGI: avoid its CUDA kernels.",
            no_effect="the worker itself picks kernels that run on the device"),
     Option("cuda_graphs", TEXT, None, "TGI: batch sizes to capture.",

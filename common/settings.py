@@ -5,6 +5,7 @@ file, which the environment variable ``MILLRACE_SETTINGS`` names. Nobody else re
 """
 
 import os
+from typing import Literal
 
 import msgspec
 
@@ -34,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # limits
     max_concurrent_requests: int = 128
     max_best_of: int = 2
+    max_choices: int = 8
     max_stop_sequences: int = 4
     max_top_n_tokens: int = 5
     max_input_tokens: int = 1024
@@ -42,13 +44,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     payload_limit: int = 2_000_000
     validation_workers: int = 2
     """Tokenizer threads of each front end."""
+    messages_api_dialect: Literal["openai", "tgi"] = "openai"
     enable_prefill_logprobs: bool = False
+    disable_grammar_support: bool = False
+    grammar_compile_timeout: float = 5.0
+    """Seconds."""
+    grammar_memory_limit: int = 256
+    """MiB."""
     # scheduling
     waiting_served_ratio: float = 0.3
     max_batch_prefill_tokens: int = 4096
     max_batch_total_tokens: int | None = None
     """KV room of a replica in tokens; None lets the worker derive it from memory."""
     max_waiting_tokens: int = 20
+    queue_timeout: float | None = None
+    """Seconds that a request may wait for its first step."""
     max_batch_size: int | None = None
     prefix_caching: bool = True
     # processes and network
@@ -60,14 +70,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str = "0.0.0.0"  # noqa: S104 - a server in a container
     port: int = 3000
     prometheus_port: int = 9000
+    vertex_predict_route: str | None = None
+    vertex_health_route: str | None = None
     cors_allow_origin: list[str] = []
-    api_key: str | None = None
+    api_key_digests: list[str] = []
+    """``common.keys.digest`` of each key that was given; no process but the launcher sees keys."""
+    api_key_file: str | None = None
+    open_routes: list[str] = []
     compute_type: str = "cpu"
     graceful_termination_timeout: int = 90
     cuda_memory_fraction: float = 1.0
     json_output: bool = False
     log_level: str = "INFO"
     runtime_dir: str = ""
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether requests have to bring an API key."""
+        return bool(self.api_key_digests) or self.api_key_file is not None
 
     def __repr__(self) -> str:
         """Without secrets."""

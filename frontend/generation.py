@@ -145,10 +145,15 @@ class Generation:
             sampling=plan.sampling,
             stop_token_ids=plan.stop_token_ids,
             prefill_logprobs=plan.prefill_logprobs,
+            grammar=plan.grammar,
         )
         eager = self._order.incremental or bool(self._order.stops)
         mailbox = self._link.submit(
-            spec, self._wake.set, eager=eager, timeout_s=self._order.timeout_s
+            spec,
+            self._wake.set,
+            eager=eager,
+            timeout_s=self._order.timeout_s,
+            priority=self._order.priority,
         )
         self._sequences[run.index] = _Sequence(run, mailbox)
 
@@ -196,6 +201,7 @@ class Generation:
         started = mailbox.started
         if started is not None:
             run.prefill_logprobs = started.prefill_logprobs
+            run.cached_tokens = started.cached_tokens
         total = self._clock() - self._began
         validation = self._submitted_at - self._began
         queue = started.queue_s if started is not None else 0.0

@@ -64,6 +64,7 @@ class Links(Protocol):
         *,
         eager: bool = True,
         timeout_s: float = 0.0,
+        priority: int = 0,
     ) -> Mailbox:
         """Hand a sequence in. Raises RequestError if the scheduler is not there."""
 
@@ -84,6 +85,9 @@ class Links(Protocol):
     def unhealthy(self) -> str:
         """Why no request can be served at the moment; empty if they can."""
 
+    def live_sequences(self) -> int | None:
+        """How many wait or run in the whole server, at most about a second ago; None: unknown."""
+
 
 class Link:
     """The conversation of one front-end process; see ``common/messages.py`` for its words."""
@@ -94,9 +98,14 @@ class Link:
         pid: int,
         send: Callable[[msgspec.Struct], None],
         clock: Callable[[], float],
+        queue_timeout_s: float = 0.0,
     ) -> None:
-        """``send`` puts a message on its way to the scheduler without blocking."""
+        """``send`` puts a message on its way to the scheduler without blocking.
+
+        ``queue_timeout_s`` is the longest wait for a first step; 0 is no bound.
+        """
         self.frontend = frontend
+        self._queue_timeout_s = queue_timeout_s
         self._hello = Hello(version=PROTOCOL_VERSION, frontend=frontend, pid=pid)
         self._send = send
         self._clock = clock
@@ -129,6 +138,7 @@ class Link:
         *,
         eager: bool = True,
         timeout_s: float = 0.0,
+        priority: int = 0,
     ) -> Mailbox:
         """Hand a sequence in; its mailbox learns whether it was accepted.
 
@@ -140,7 +150,8 @@ class Link:
                 ErrorKind.UNAVAILABLE, "The scheduler is not answering", retry_after_s=1.0
             )
         mailbox = Mailbox(spec, wake, eager=eager)
-        live = Live(mailbox, now + timeout_s if timeout_s else None, now)
+        deadline = now + timeout_s if timeout_s else None
+        live = Live(mailbox, deadline, now, priority=priority)
         self._hand_in(live, now)
         self._live[spec.id] = live
         return mailbox
@@ -180,6 +191,10 @@ class Link:
     def unhealthy(self) -> str:
         """Why no request can be served at the moment; empty if they can."""
         return self._standing.unhealthy(self._clock())
+
+    def live_sequences(self) -> int | None:
+        """How many wait or run in the whole server, by the last heartbeat; None: unknown."""
+        return self._standing.live_sequences(self._clock())
 
     def stop(self) -> None:
         """Be unhealthy from now on: the process has been told to end. What runs goes on."""
@@ -314,13 +329,18 @@ class Link:
             self._hand_in(live, now)
 
     def _hand_in(self, live: Live, now: float) -> None:
-        """Send a sequence's Submit; repeating one that the scheduler has does no harm."""
+        """Send a sequence's Submit; repeating one that the scheduler has does no harm.
+
+        One that is handed in anew may have run before, so it may wait as long as it has to.
+        """
         mailbox = live.mailbox
         self._send(
             Submit(
                 spec=mailbox.spec,
                 attempt=mailbox.attempt,
                 generated_ids=list(mailbox.ids),
+                priority=live.priority,
                 timeout_s=0.0 if live.deadline is None else max(live.deadline - now, 0.001),
+                queue_timeout_s=self._queue_timeout_s if mailbox.attempt == 0 else 0.0,
             )
         )

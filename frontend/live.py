@@ -21,11 +21,14 @@ ASK_LIMIT_S = 30.0
 class Live:
     """A live sequence and when to ask for it next."""
 
-    __slots__ = ("ask_at", "ask_wait", "asked_gap", "deadline", "mailbox", "unknown")
+    __slots__ = ("ask_at", "ask_wait", "asked_gap", "deadline", "mailbox", "priority", "unknown")
 
-    def __init__(self, mailbox: Mailbox, deadline: float | None, now: float) -> None:
+    def __init__(
+        self, mailbox: Mailbox, deadline: float | None, now: float, *, priority: int = 0
+    ) -> None:
         self.mailbox = mailbox
         self.deadline = deadline
+        self.priority = priority
         self.unknown = 0
         self.submitted(now)
 
@@ -71,4 +74,10 @@ def failure(ended: Ended) -> RequestError:
     """What the client reads when a sequence ended without a token saying so."""
     if ended.reason == "expired":
         return RequestError(ErrorKind.TIMEOUT, ended.message or "The deadline has passed")
+    if ended.reason == "overloaded":
+        return RequestError(
+            ErrorKind.OVERLOADED,
+            ended.message or "Model is overloaded",
+            retry_after_s=ended.retry_after_s,
+        )
     return RequestError(ErrorKind.GENERATION, ended.message or "the sequence failed")

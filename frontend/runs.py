@@ -28,6 +28,8 @@ class Plan:
     sampling: SamplingParameters
     stop_token_ids: list[int]
     prefill_logprobs: bool = False
+    grammar: str = ""
+    """As in ``SequenceSpec``."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Order:
     """Whether ``Run.tokens`` is wanted at the end."""
     timeout_s: float = 0.0
     """Ends the request with an error; 0 is no limit."""
+    shown_special_ids: frozenset[int] = frozenset()
+    """Special tokens whose text belongs to the answer's: the markers of tool calls."""
+    priority: int = 0
+    """Lower is sooner."""
 
 
 class Token(NamedTuple):
@@ -73,9 +79,13 @@ class Run:
         self.generated_tokens = 0
         self.tokens: list[Token] = []
         self.prefill_logprobs: list[float] = []
+        self.cached_tokens = 0
+        """Prompt tokens that were not computed for this run; known at its end."""
         self._tokenizer = tokenizer
         self._keep = order.keep_tokens
-        self._detokenizer = Detokenizer(tokenizer, plan.prompt_ids)
+        self._detokenizer = Detokenizer(
+            tokenizer, plan.prompt_ids, shown=order.shown_special_ids
+        )
         self._stops = StopStrings(order.stops) if order.stops else None
         hold = self._stops is not None and not order.show_stop
         self._withheld = Withheld() if hold else None
@@ -97,6 +107,11 @@ class Run:
         """The answer's text so far."""
         text: str = self._detokenizer.text
         return text[: self._shown] if self._cut else text
+
+    @property
+    def matched_stop(self) -> str | None:
+        """The stop string that was found."""
+        return None if self._stops is None else self._stops.matched
 
     @property
     def mean_logprob(self) -> float:

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from common.settings import Settings
+from frontend.guidance.source import Grammars
 from frontend.link import Links
 from frontend.pool import Offload
 from frontend.text.template import ChatTemplate
 from frontend.text.tokenizer import Tokenizer
+from frontend.text.tools.detected import OutputStyle
 from frontend.watch import Watcher
 
 
@@ -20,8 +22,10 @@ class Services:
     link: Links
     tokenizer: Tokenizer
     template: ChatTemplate | None
+    style: OutputStyle
     offload: Offload
     watcher: Watcher
+    grammars: Grammars
     version: str = "0.0.0"
     clock: Callable[[], float] = field(default=time.monotonic)
     """Seconds, monotonic."""

@@ -14,10 +14,12 @@ from common.failure import record_failure
 from common.settings import Settings, load
 from frontend import access
 from frontend.app import create_app
+from frontend.guidance.compiler import grammars_of
 from frontend.pool import Offload
 from frontend.services import Services
 from frontend.text.template import ChatTemplate
 from frontend.text.tokenizer import Tokenizer
+from frontend.text.tools.detected import OutputStyle
 from frontend.watch import Watcher
 from frontend.wires import Wires
 
@@ -35,17 +37,22 @@ class FrontEnd:
         access.set_up(json_output=settings.json_output)
         tokenizer, template = load_text(settings)
         self._grace_s = settings.graceful_termination_timeout
-        self._wires = Wires(settings.runtime_dir, settings.num_replicas)
+        self._wires = Wires(
+            settings.runtime_dir, settings.num_replicas, settings.queue_timeout or 0.0
+        )
         self._offload = Offload(settings.validation_workers)
         self._watcher = Watcher()
+        self._grammars = grammars_of(settings, tokenizer.stop_token_ids)
         self._app = create_app(
             Services(
                 settings=settings,
                 link=self._wires.link,
                 tokenizer=tokenizer,
                 template=template,
+                style=OutputStyle.of(template, tokenizer),
                 offload=self._offload,
                 watcher=self._watcher,
+                grammars=self._grammars,
                 version=version(),
             )
         )
@@ -69,9 +76,10 @@ class FrontEnd:
         gevent.spawn_later(max(self._grace_s - LAST_WORDS_S, 0.0), self._end_streams)
 
     def close(self) -> None:
-        """Close the sockets."""
+        """Close the sockets, end the grammar checker."""
         self._wires.close()
         self._watcher.close()
+        self._grammars.close()
 
     def _end_streams(self) -> None:
         error = RequestError(

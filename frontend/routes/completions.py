@@ -1,15 +1,20 @@
 """``POST /v1/completions``."""
 
+from typing import Any
+
 import falcon
 import orjson
 
 from frontend import exchange
 from frontend.answers import JSON
-from frontend.routes.openai import read_body
-from frontend.routes.running import compute_headers, run_stream, run_whole, timing_headers
+from frontend.body import read_json
+from frontend.routes.openai import counted_body
+from frontend.routes.running import begin, compute_headers, run_stream, run_whole, timing_headers
 from frontend.schema.openai import CompletionBody
 from frontend.services import Services
-from frontend.translate import completions
+from frontend.translate import completion_answers, completions, tgi_answers
+from frontend.translate.completion_answers import CompletionDialect
+from frontend.translate.tgi_answers import TgiCompletionDialect
 
 
 class Completions:
@@ -17,22 +22,41 @@ class Completions:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._dialect = services.settings.messages_api_dialect
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Errors before the first token are ordinary answers, also of streams."""
+        begin(req)
+        self.answer(req, resp, read_json(req, self._services.settings.payload_limit))
+
+    def answer(self, req: falcon.Request, resp: falcon.Response, document: Any) -> None:
+        """Answer a body that has been read."""
         services = self._services
-        body = read_body(req, services, CompletionBody)
+        body = counted_body(req, services, document, CompletionBody)
         streaming = bool(body.stream)
         request = completions.prepare(
-            body, services, streaming=streaming, timeout_s=exchange.timeout_s(req)
+            body,
+            services,
+            streaming=streaming,
+            timeout_s=exchange.timeout_s(req, (body.timeout_ms or 0) / 1000),
+            dialect=self._dialect,
         )
+        as_tgi = self._dialect == "tgi"
         if streaming:
-            dialect = completions.CompletionDialect(request)
+            dialect = (
+                TgiCompletionDialect(request)
+                if as_tgi
+                else CompletionDialect(request, services.tokenizer)
+            )
             run_stream(req, resp, services, request.order, dialect)
             compute_headers(resp, services, request.characters)
             return
         runs, generation = run_whole(req, services, request.order)
         compute_headers(resp, services, request.characters)
-        timing_headers(resp, generation, runs, sum(request.input_lengths))
-        resp.data = orjson.dumps(completions.answer(request, runs))
+        timing_headers(resp, generation, runs, request.input_length)
+        if as_tgi:
+            document = tgi_answers.completion_answer(request, runs)
+        else:
+            document = completion_answers.answer(request, runs, services.tokenizer)
+        resp.data = orjson.dumps(document)
         resp.content_type = JSON

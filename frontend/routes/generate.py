@@ -1,5 +1,7 @@
 """The native routes: ``POST /``, ``POST /generate``, ``POST /generate_stream``."""
 
+from typing import Any
+
 import falcon
 import orjson
 
@@ -68,7 +70,11 @@ class Root:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Generate; ``stream`` decides how to answer."""
         begin(req)
-        body = typed(read_json(req, self._services.settings.payload_limit), RootBody)
+        self.answer(req, resp, read_json(req, self._services.settings.payload_limit))
+
+    def answer(self, req: falcon.Request, resp: falcon.Response, document: Any) -> None:
+        """Answer a body that has been read."""
+        body = typed(document, RootBody)
         if body.stream:
             answer_stream(req, resp, self._services, body, full_text=self._full_text)
             return

@@ -1,6 +1,6 @@
 """How both OpenAI routes begin: the body read, typed, counted, and checked for what is missing."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import falcon
 
@@ -17,6 +17,11 @@ def read_body(req: falcon.Request, services: Services, kind: type[Body]) -> Body
     """The body as a ``kind``. Raises RequestError; once it has its types, the call is counted."""
     begin(req)
     document = read_json(req, services.settings.payload_limit)
+    return counted_body(req, services, document, kind)
+
+
+def counted_body(req: falcon.Request, services: Services, document: Any, kind: type[Body]) -> Body:
+    """A body that has been read, as a ``kind``. Raises RequestError."""
     body = typed(document, kind)
     count_call(req, services)
     refuse_unsupported(document)

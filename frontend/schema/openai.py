@@ -13,9 +13,6 @@ from common.errors import ErrorKind, RequestError
 from frontend.schema import I32, U32, U64
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1, 0),
-    "echo": (False,),
     "use_beam_search": (False,),
     "functions": ([],),
     "function_call": ("none",),
@@ -52,6 +49,7 @@ class ContentPart(msgspec.Struct, frozen=True):
 
     type: str
     text: str | None = None
+    refusal: str | None = None
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -63,6 +61,32 @@ class Message(msgspec.Struct, frozen=True):
     tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
+    """Another name for ``reasoning_content``."""
+    refusal: str | None = None
+    """Stands for ``content`` where a model refused."""
+    function_call: dict[str, Any] | None = None
+    """OpenAI's older form of a single tool call."""
+    audio: dict[str, Any] | None = None
+    """Refused: only text is read."""
+
+
+class FunctionDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """A function that the model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """JSON schema of its arguments."""
+    arguments: dict[str, Any] | None = None
+    """TGI's other name for ``parameters``."""
+
+
+class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of ``tools``."""
+
+    type: str = "function"
+    function: FunctionDefinition
 
 
 class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +108,16 @@ class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = None
     min_tokens: U32 | None = None
+    n: U32 | None = None
+    """Choices for each prompt."""
+    priority: I32 | None = None
+    """Lower is sooner."""
+    response_format: dict[str, Any] | None = None
+    """What the answer must match: OpenAI's forms and TGI's."""
+    timeout_ms: U32 | None = None
+    """Milliseconds after which the client wants no answer any more; 0 is no limit."""
+    user: str | None = None
+    """Accepted, and not used."""
 
 
 class ChatBody(OpenAIBody, frozen=True, kw_only=True):
@@ -93,10 +127,20 @@ class ChatBody(OpenAIBody, frozen=True, kw_only=True):
     max_completion_tokens: U32 | None = None
     logprobs: bool | None = None
     top_logprobs: U32 | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[ToolDefinition] | None = None
     tool_choice: str | dict[str, Any] | None = None
-    response_format: dict[str, Any] | None = None
+    """``auto``, ``none``, ``required``, the name of a tool, or an object that names one."""
+    tool_prompt: str | None = None
+    """What the model is told about calls if its template does not know tools."""
+    parallel_tool_calls: bool | None = None
+    documents: list[dict[str, Any]] | None = None
+    """For templates that put documents before the conversation."""
+    add_generation_prompt: bool | None = None
+    """Whether the prompt ends where the assistant's turn begins; yes if nothing is said."""
+    continue_final_message: bool | None = None
+    """Whether the last message is continued; if nothing is said, one of the assistant's is."""
     chat_template_kwargs: dict[str, Any] | None = None
+    """Further variables of the template."""
 
 
 class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
@@ -106,6 +150,11 @@ class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
     """A string, a list of strings, a list of token ids, or a list of such lists."""
     suffix: str | None = None
     logprobs: U32 | None = None
+    """How many of the most likely tokens are reported with each."""
+    echo: bool | None = None
+    """Whether the prompt stands before the text."""
+    best_of: U32 | None = None
+    """So many are generated for each prompt; the likeliest ``n`` are answered."""
 
 
 def refuse_unsupported(document: Any) -> None:

@@ -15,7 +15,8 @@ special tokens kept, and S = everything ``push`` returned followed by ``finish``
   with bytes that are none: the decoder spoils the whole run, S keeps its characters;
 * decoders that treat tokens alike (Metaspace, WordPiece, none): the same always;
 * any other decoder: the same where D is prefix-stable and holds no U+FFFD;
-* ``text`` is S without the special tokens. A special token ends an unfinished character.
+* ``text`` is S without the special tokens (but for those to be shown). A special token ends an
+  unfinished character.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,12 +33,21 @@ _MAX_HELD_TOKENS = 4
 
 
 class Detokenizer:
-    """Text of one sequence. ``generated_ids`` are pushed at once, as after a recovery."""
+    """Text of one sequence. ``generated_ids`` are pushed at once, as after a recovery.
+
+    ``shown`` are special tokens whose text counts as content: the markers of tool calls.
+    """
 
     def __init__(
-        self, tokenizer: Tokenizer, prompt_ids: Sequence[int], generated_ids: Iterable[int] = ()
+        self,
+        tokenizer: Tokenizer,
+        prompt_ids: Sequence[int],
+        generated_ids: Iterable[int] = (),
+        *,
+        shown: frozenset[int] = frozenset(),
     ) -> None:
         self._tokenizer = tokenizer
+        self._shown = shown
         self._stream: _Stream
         if tokenizer.pieces is None:
             self._stream = WindowStream(tokenizer, prompt_ids)
@@ -56,8 +66,10 @@ class Detokenizer:
         Empty while a character is unfinished. For a special token only ``visible`` is content.
         """
         if self._tokenizer.is_special(token_id):
-            self._append(self._stream.flush())
-            return self.visible + self._stream.push(token_id) + self._stream.flush()
+            before = self._stream.flush()
+            text = before + self._stream.push(token_id) + self._stream.flush()
+            self._append(text if token_id in self._shown else before)
+            return text
         self._append(self._stream.push(token_id))
         return self.visible
 

@@ -1,17 +1,32 @@
-"""``/v1/completions``: one choice per prompt, each an independent sequence."""
+"""``/v1/completions`` made an order: prompts, choices of each, what stands before their text.
+
+Sequences are numbered prompt by prompt, the choices of one prompt in a row.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
 from common.errors import ErrorKind, RequestError
 from frontend import limits
-from frontend.answers import event, request_error_document
+from frontend.guidance.forms import response_format
 from frontend.limits import invalid
-from frontend.runs import Order, Plan, Run, Token
+from frontend.runs import Order, Run
 from frontend.schema.openai import CompletionBody
 from frontend.services import Services
-from frontend.translate import openai
+from frontend.text.tokenizer import Tokenizer
+from frontend.translate import openai, orders
+from frontend.translate.orders import Dialect, Wanted
 from frontend.translate.prompts import encode
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt and the text that stands before its choices: itself, if it is echoed."""
+
+    ids: list[int]
+    text: str
+    """Empty for token ids, unless they are echoed."""
+    echo: str
 
 
 @dataclass(frozen=True)
@@ -20,16 +35,53 @@ class CompletionRequest:
 
     order: Order
     stamp: openai.Stamp
-    input_lengths: list[int]
-    """Prompt tokens of each prompt."""
-    characters: int
-    """Of all prompts."""
+    prompts: list[Prompt]
+    choices: int
+    """Answered for each prompt."""
+    generated: int
+    """Sequences generated for each prompt; no fewer than ``choices``."""
+    echo: bool
+    logprobs: bool
     usage: bool
     """Whether the stream ends with a usage chunk."""
 
+    @property
+    def input_length(self) -> int:
+        """Prompt tokens of all prompts."""
+        return sum(len(prompt.ids) for prompt in self.prompts)
+
+    @property
+    def characters(self) -> int:
+        """Of all prompts that are texts."""
+        return sum(len(prompt.text) for prompt in self.prompts)
+
+    def prompt_of(self, run: Run) -> Prompt:
+        """The prompt that a run goes on from."""
+        return self.prompts[run.index // self.generated]
+
+    def answered(self, runs: list[Run]) -> list[Run]:
+        """The runs to answer, prompt by prompt; the likeliest first if more were generated."""
+        if self.generated == self.choices:
+            return runs
+        found: list[Run] = []
+        for first in range(0, len(runs), self.generated):
+            group = sorted(runs[first : first + self.generated], key=lambda run: -run.mean_logprob)
+            found += group[: self.choices]
+        return found
+
+    def cached_tokens(self, runs: list[Run]) -> int:
+        """Prompt tokens read from cache, each prompt counted once."""
+        first = [run for run in runs if run.index % self.generated == 0]
+        return sum(run.cached_tokens for run in first)
+
 
 def prepare(
-    body: CompletionBody, services: Services, *, streaming: bool, timeout_s: float = 0.0
+    body: CompletionBody,
+    services: Services,
+    *,
+    streaming: bool,
+    timeout_s: float = 0.0,
+    dialect: Dialect = "openai",
 ) -> CompletionRequest:
     """Check everything and plan. Raises RequestError."""
     settings = services.settings
@@ -42,71 +94,58 @@ def prepare(
             f"Number of prompts exceeds the maximum of {settings.max_client_batch_size}. "
             f"Given: {len(prompts)}",
         )
-    if body.logprobs is not None:
-        raise invalid("`logprobs` is not supported yet")
-    openai.check(body, settings)
-    plans = [_plan(prompt, body, services) for prompt in prompts]
-    order = openai.order(body, plans, settings, streaming=streaming, timeout_s=timeout_s)
+    orders.check(body, settings)
+    generated = _generated(body, services, streaming=streaming)
+    wanted = Wanted(
+        max_tokens=body.max_tokens,
+        choices=generated,
+        top_n_tokens=body.logprobs or 0,
+        grammar=response_format(body.response_format),
+        prefill_logprobs=bool(body.echo) and body.logprobs is not None,
+    )
+    read = [_read(prompt, services, echo=bool(body.echo)) for prompt in prompts]
+    plans = [
+        plan
+        for prompt in read
+        for plan in orders.plans(body, prompt.ids, wanted, services, dialect)
+    ]
+    order = orders.order(
+        body,
+        plans,
+        settings,
+        dialect,
+        streaming=streaming,
+        timeout_s=timeout_s,
+        keep_tokens=body.logprobs is not None and not streaming,
+    )
     return CompletionRequest(
         order=order,
         stamp=openai.stamp("cmpl", settings.model_id, services.version, services.wall_clock()),
-        input_lengths=[len(plan.prompt_ids) for plan in plans],
-        characters=sum(len(prompt) for prompt in prompts if isinstance(prompt, str)),
+        prompts=read,
+        choices=body.n or 1,
+        generated=generated,
+        echo=bool(body.echo),
+        logprobs=body.logprobs is not None,
         usage=openai.wants_usage(body),
     )
 
 
-def answer(request: CompletionRequest, runs: list[Run]) -> dict[str, Any]:
-    """The body of a completion; choices in the order of the prompts."""
-    return {
-        **request.stamp.document("text_completion"),
-        "choices": [_choice(run.index, run.text, openai.finish_reason(run.finish)) for run in runs],
-        "usage": openai.usage(sum(request.input_lengths), openai.completion_tokens(runs)),
-    }
-
-
-class CompletionDialect:
-    """The chunks of a completion stream: one per token and prompt, then ``[DONE]``.
-
-    Usage comes in one last chunk if asked for, else with the last chunk of each prompt as in TGI.
-    """
-
-    def __init__(self, request: CompletionRequest) -> None:
-        self._request = request
-        self._head = request.stamp.document("text_completion")
-        self._completion_tokens = 0
-        self._failed = False
-
-    def tokens(self, run: Run, tokens: list[Token]) -> bytes:
-        """One chunk per token; the last one of the run carries the reason."""
-        self._completion_tokens += sum(token.counted for token in tokens)
-        return b"".join([self._chunk(run, token) for token in tokens])
-
-    def failure(self, error: RequestError, run: Run | None = None) -> bytes:
-        """An error event; the other prompts go on if it belongs to one of them."""
-        self._failed = True
-        return event(request_error_document(error, openai=True))
-
-    def end(self) -> bytes:
-        """The usage chunk, if it was asked for and nothing failed, and the terminator."""
-        if not self._request.usage or self._failed:
-            return openai.DONE
-        counts = openai.usage(sum(self._request.input_lengths), self._completion_tokens)
-        return event({**self._head, "choices": [], "usage": counts}) + openai.DONE
-
-    def _chunk(self, run: Run, token: Token) -> bytes:
-        reason = openai.finish_reason(token.finish)
-        chunk = {**self._head, "choices": [_choice(run.index, token.shown, reason)]}
-        if self._request.usage:
-            chunk["usage"] = None
-        elif token.finish:
-            length = self._request.input_lengths[run.index]
-            chunk["usage"] = openai.usage(length, run.generated_tokens)
-        return event(chunk)
-
-
-def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+def _generated(body: CompletionBody, services: Services, *, streaming: bool) -> int:
+    """Sequences for each prompt. Raises RequestError, also for what cannot be reported."""
+    settings = services.settings
+    limits.check_top_n(body.logprobs, settings, "logprobs")
+    choices, generated = body.n or 1, body.best_of or body.n or 1
+    orders.check_choices("best_of", generated, settings)
+    if generated < choices:
+        raise invalid("`best_of` must be >= `n`")
+    if streaming and generated > choices:
+        raise invalid("`best_of` must be equal to `n` when streaming")
+    if body.echo and body.logprobs is not None:
+        if streaming:
+            raise invalid("`echo` with `logprobs` cannot be streamed")
+        if not settings.enable_prefill_logprobs:
+            raise invalid("`echo` with `logprobs` needs a server with --enable-prefill-logprobs")
+    return generated
 
 
 def _prompts(given: Any) -> list[str | list[int]]:
@@ -131,13 +170,17 @@ def _is_id(item: Any) -> bool:
     return isinstance(item, int) and not isinstance(item, bool)
 
 
-def _plan(prompt: str | list[int], body: CompletionBody, services: Services) -> Plan:
+def _read(prompt: str | list[int], services: Services, *, echo: bool) -> Prompt:
+    """The token ids of a prompt. Raises RequestError (VALIDATION)."""
     tokenizer = services.tokenizer
     if isinstance(prompt, str):
         limits.check_text(prompt, "prompt")
         ids = encode(prompt, tokenizer, services.offload, add_special_tokens=True)
-    else:
-        ids = prompt
-        if not all(0 <= token < tokenizer.vocabulary_size for token in ids):
-            raise invalid("`prompt` holds a number that is not a token id of this model")
-    return openai.plan(body, ids, body.max_tokens, services)
+        return Prompt(ids, prompt, prompt if echo else "")
+    if not all(0 <= token < tokenizer.vocabulary_size for token in prompt):
+        raise invalid("`prompt` holds a number that is not a token id of this model")
+    return Prompt(prompt, "", _decoded(prompt, tokenizer) if echo else "")
+
+
+def _decoded(ids: list[int], tokenizer: Tokenizer) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=True)

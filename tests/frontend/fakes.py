@@ -14,6 +14,7 @@ import gevent
 import msgspec
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
+from common.errors import ErrorKind, RequestError
 from common.messages import (
     PROTOCOL_VERSION,
     Accepted,
@@ -31,11 +32,13 @@ from common.messages import (
 )
 from common.settings import Settings
 from frontend.app import create_app
+from frontend.guidance.source import GrammarSource
 from frontend.link import Link
 from frontend.pool import Offload
 from frontend.services import Services
 from frontend.text.template import ChatTemplate
 from frontend.text.tokenizer import Tokenizer as TextTokenizer
+from frontend.text.tools.detected import OutputStyle
 from frontend.watch import Watcher
 
 WORDS = ["hello", "world", "Paris", "stop", "here", "test"]
@@ -189,6 +192,19 @@ class Pipeline:
 
 
 @dataclass
+class Grammars:
+    """Takes every grammar for what it is, but for those whose text is ``bad``."""
+
+    checks: list[GrammarSource] = field(default_factory=list)
+
+    def checked(self, source: GrammarSource) -> str:
+        self.checks.append(source)
+        if source.text == "bad":
+            raise RequestError(ErrorKind.VALIDATION, "the grammar cannot be used: it is bad")
+        return f"{source.kind}: {source.text}"
+
+
+@dataclass
 class Server:
     """An application over a pipeline, with Falcon's test client."""
 
@@ -214,9 +230,11 @@ def serve(
         settings=settings(**changes),
         link=pipeline.link,
         tokenizer=tokenizer,
-        template=ChatTemplate.load(str(model_dir)) if template else None,
+        template=(found := ChatTemplate.load(str(model_dir)) if template else None),
+        style=OutputStyle.of(found, tokenizer),
         offload=Offload(1),
         watcher=Watcher(),
+        grammars=Grammars(),
         version="1.2.3",
         clock=pipeline.clock,
         wall_clock=lambda: 1_700_000_000.0,

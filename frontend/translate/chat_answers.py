@@ -1,0 +1,156 @@
+"""Answers and chunks of ``/v1/chat/completions`` in OpenAI's words."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.errors import RequestError
+from frontend.answers import event, request_error_document
+from frontend.runs import Run, Token
+from frontend.schema.openai import ChatBody
+from frontend.services import Services
+from frontend.surfaces import Surface
+from frontend.text.deltas import CallArguments, CallStart, Content, Delta
+from frontend.text.tokenizer import Tokenizer
+from frontend.translate import openai
+from frontend.translate.chat import Conversation
+from frontend.translate.reading import Call, Reading
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A validated chat request and the name of its answer."""
+
+    conversation: Conversation
+    stamp: openai.Stamp
+    logprobs: bool
+    usage: bool
+    """Whether the stream ends with a usage chunk."""
+
+
+def request_of(body: ChatBody, conversation: Conversation, services: Services) -> ChatRequest:
+    """Name the answer of a conversation: any model name is repeated, but for TGI's own."""
+    named = body.model not in (None, openai.BASE_MODEL)
+    model = (body.model if named else services.settings.model_id) or ""
+    return ChatRequest(
+        conversation=conversation,
+        stamp=openai.stamp("chatcmpl", model, services.version, services.wall_clock()),
+        logprobs=bool(body.logprobs),
+        usage=openai.wants_usage(body),
+    )
+
+
+def answer(request: ChatRequest, runs: list[Run], tokenizer: Tokenizer) -> dict[str, Any]:
+    """The body of a chat completion."""
+    conversation = request.conversation
+    return {
+        **request.stamp.document("chat.completion"),
+        "choices": [_choice(request, run, tokenizer) for run in runs],
+        "usage": openai.usage(conversation.input_length, runs, runs[0].cached_tokens),
+    }
+
+
+def _choice(request: ChatRequest, run: Run, tokenizer: Tokenizer) -> dict[str, Any]:
+    said = request.conversation.said(run)
+    blank = bool(said.calls) and not said.content.strip()
+    message: dict[str, Any] = {"role": "assistant", "content": None if blank else said.content}
+    if said.reasoning:
+        message["reasoning_content"] = said.reasoning
+    if said.calls:
+        message["tool_calls"] = [call_document(call) for call in said.calls]
+    return {
+        "index": run.index,
+        "message": message,
+        "logprobs": openai.logprobs(run.tokens, tokenizer) if request.logprobs else None,
+        "finish_reason": openai.finish_reason(run.finish, calls=bool(said.calls)),
+    }
+
+
+def call_document(call: Call) -> dict[str, Any]:
+    """A tool call, with a new id."""
+    return {
+        "id": openai.new_id("call"),
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+
+
+@dataclass
+class _Choice:
+    """One choice of a stream."""
+
+    reading: Reading
+    role: dict[str, str] = field(default_factory=lambda: {"role": "assistant"})
+    """Goes with the choice's first chunk, and is empty afterwards."""
+
+
+class ChatDialect:
+    """The chunks of a chat stream: what each token says, then usage if asked for, ``[DONE]``."""
+
+    def __init__(self, request: ChatRequest, tokenizer: Tokenizer) -> None:
+        self._request = request
+        self._tokenizer = tokenizer
+        self._head = request.stamp.document("chat.completion.chunk")
+        self._choices: dict[int, _Choice] = {}
+        self._runs: list[Run] = []
+
+    def tokens(self, run: Run, tokens: list[Token]) -> bytes:
+        """The chunks of new tokens; the last one of the run carries the reason."""
+        choice = self._choices.get(run.index)
+        if choice is None:
+            choice = _Choice(Reading(self._request.conversation.reader()))
+            self._choices[run.index] = choice
+            self._runs.append(run)
+        return b"".join([self._chunks(run.index, choice, token) for token in tokens])
+
+    def failure(self, error: RequestError, run: Run | None = None) -> bytes:
+        """An error event."""
+        return event(request_error_document(error, Surface.OPENAI))
+
+    def end(self) -> bytes:
+        """The usage chunk, if it was asked for, also after an error, and the terminator."""
+        if not self._request.usage:
+            return openai.DONE
+        cached = self._runs[0].cached_tokens if self._runs else 0
+        counts = openai.usage(self._request.conversation.input_length, self._runs, cached)
+        return event({**self._head, "choices": [], "usage": counts}) + openai.DONE
+
+    def _chunks(self, index: int, choice: _Choice, token: Token) -> bytes:
+        """A chunk for each delta; none for a token that says nothing yet."""
+        deltas = [_delta(delta) for delta in choice.reading.read(token)]
+        logprobs = None
+        if self._request.logprobs and token.counted:
+            logprobs = openai.logprobs([token], self._tokenizer)
+        reason = openai.finish_reason(token.finish, calls=choice.reading.calls > 0)
+        if not deltas:
+            if logprobs is None and reason is None:
+                return b""
+            deltas = [{}]
+        last = len(deltas) - 1
+        chunks = []
+        for number, delta in enumerate(deltas):
+            document = {
+                "index": index,
+                "delta": {**choice.role, **delta},
+                "logprobs": logprobs if number == 0 else None,
+                "finish_reason": reason if number == last else None,
+            }
+            choice.role = {}
+            chunks.append(event({**self._head, "choices": [document], "usage": None}))
+        return b"".join(chunks)
+
+
+def _delta(delta: Delta) -> dict[str, Any]:
+    """OpenAI's words for what a token says."""
+    if isinstance(delta, Content):
+        return {"content": delta.text}
+    if isinstance(delta, CallStart):
+        call: dict[str, Any] = {
+            "id": openai.new_id("call"),
+            "type": "function",
+            "function": {"name": delta.name, "arguments": ""},
+        }
+    elif isinstance(delta, CallArguments):
+        call = {"function": {"arguments": delta.text}}
+    else:
+        return {"reasoning_content": delta.text}
+    return {"tool_calls": [{"index": delta.index, **call}]}

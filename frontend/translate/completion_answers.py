@@ -1,0 +1,127 @@
+"""Answers and chunks of ``/v1/completions`` in OpenAI's words."""
+
+from typing import Any
+
+from common.errors import RequestError
+from frontend.answers import event, request_error_document
+from frontend.runs import Run, Token
+from frontend.surfaces import Surface
+from frontend.text.tokenizer import Tokenizer
+from frontend.translate import openai
+from frontend.translate.completions import CompletionRequest
+
+
+def answer(request: CompletionRequest, runs: list[Run], tokenizer: Tokenizer) -> dict[str, Any]:
+    """The body of a completion; choices in the order of the prompts."""
+    choices = []
+    for number, run in enumerate(request.answered(runs)):
+        echo = request.prompt_of(run).echo
+        logprobs = _Logprobs(tokenizer) if request.logprobs else None
+        if logprobs is not None:
+            if request.echo:
+                logprobs.add_prompt(run)
+            logprobs.add(run.tokens)
+        reason = openai.finish_reason(run.finish)
+        choices.append(_choice(number, echo + run.text, logprobs, reason))
+    return {
+        **request.stamp.document("text_completion"),
+        "choices": choices,
+        "usage": openai.usage(request.input_length, runs, request.cached_tokens(runs)),
+    }
+
+
+class _Logprobs:
+    """The ``logprobs`` object of completions: four lists of one entry per token."""
+
+    def __init__(self, tokenizer: Tokenizer, offset: int = 0) -> None:
+        """``offset`` is where the first token stands in the text of the choice."""
+        self._tokenizer = tokenizer
+        self.offset = offset
+        self.document: dict[str, list[Any]] = {
+            "tokens": [],
+            "token_logprobs": [],
+            "top_logprobs": [],
+            "text_offset": [],
+        }
+
+    def add_prompt(self, run: Run) -> None:
+        """The prompt's tokens: the first has no log-probability, and none has candidates."""
+        for token, logprob in zip(run.plan.prompt_ids, [None, *run.prefill_logprobs], strict=False):
+            self._add(self._tokenizer.token_text(token), logprob, None)
+
+    def add(self, tokens: list[Token]) -> None:
+        """Generated tokens."""
+        for token in tokens:
+            tops = {self._tokenizer.token_text(other): value for other, value in token.tops}
+            self._add(token.text, token.logprob, tops or None)
+
+    def _add(self, text: str, logprob: float | None, tops: dict[str, float] | None) -> None:
+        lists = self.document
+        lists["tokens"].append(text)
+        lists["token_logprobs"].append(logprob)
+        lists["top_logprobs"].append(tops)
+        lists["text_offset"].append(self.offset)
+        self.offset += len(text)
+
+
+def _choice(
+    index: int, text: str, logprobs: _Logprobs | None, reason: str | None
+) -> dict[str, Any]:
+    return {
+        "index": index,
+        "text": text,
+        "logprobs": None if logprobs is None else logprobs.document,
+        "finish_reason": reason,
+    }
+
+
+class CompletionDialect:
+    """The chunks of a completion stream: one per token and choice, then ``[DONE]``.
+
+    Usage comes in one last chunk if asked for.
+    """
+
+    def __init__(self, request: CompletionRequest, tokenizer: Tokenizer) -> None:
+        self._request = request
+        self._tokenizer = tokenizer
+        self._head = request.stamp.document("text_completion")
+        self._runs: dict[int, Run] = {}
+        self._offsets: dict[int, int] = {}
+
+    def tokens(self, run: Run, tokens: list[Token]) -> bytes:
+        """One chunk per token that says something; the last one of the run carries the reason."""
+        echo = ""
+        if run.index not in self._runs:
+            self._runs[run.index] = run
+            echo = self._request.prompt_of(run).echo
+            self._offsets[run.index] = len(echo)
+        chunks = []
+        for token in tokens:
+            chunks.append(self._chunk(run.index, token, echo))
+            echo = ""
+        return b"".join(chunks)
+
+    def failure(self, error: RequestError, run: Run | None = None) -> bytes:
+        """An error event; the other sequences go on if it belongs to one of them."""
+        return event(request_error_document(error, Surface.OPENAI))
+
+    def end(self) -> bytes:
+        """The usage chunk, if it was asked for, also after an error, and the terminator."""
+        if not self._request.usage:
+            return openai.DONE
+        runs = list(self._runs.values())
+        cached = self._request.cached_tokens(runs)
+        counts = openai.usage(self._request.input_length, runs, cached)
+        return event({**self._head, "choices": [], "usage": counts}) + openai.DONE
+
+    def _chunk(self, index: int, token: Token, echo: str) -> bytes:
+        text, reason = echo + token.shown, openai.finish_reason(token.finish)
+        logprobs = None
+        if self._request.logprobs and token.counted:
+            logprobs = _Logprobs(self._tokenizer, self._offsets[index])
+            logprobs.add([token])
+            self._offsets[index] = logprobs.offset
+        if not text and reason is None and logprobs is None:
+            return b""
+        choice = _choice(index, text, logprobs, reason)
+        return event({**self._head, "choices": [choice], "usage": None})

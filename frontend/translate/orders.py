@@ -1,0 +1,193 @@
+"""From the fields that the OpenAI routes share to an order: limits, sampling, seeds, choices.
+
+OpenAI's meaning holds: stop strings are not part of the text, temperature 0 is greedy whatever
+else is set, penalties count the output only. With TGI's dialect its meaning holds instead: stop
+strings stay, penalties are its own.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import msgspec
+
+from common.sampling import SamplingParameters
+from common.settings import Settings
+from frontend import limits
+from frontend.guidance.source import GrammarSource
+from frontend.limits import invalid
+from frontend.runs import Order, Plan
+from frontend.schema.openai import OpenAIBody
+from frontend.services import Services
+from frontend.translate.prompts import SEED_BITS, random_seed
+
+MAX_LOGIT_BIAS = 1024
+MAX_PRIORITY = 1000
+
+Dialect = Literal["openai", "tgi"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one request wants of every prompt, besides what its body says."""
+
+    max_tokens: int | None
+    choices: int = 1
+    """Sequences for each prompt."""
+    top_n_tokens: int = 0
+    grammar: GrammarSource | None = None
+    prefill_logprobs: bool = False
+
+
+def stops(body: OpenAIBody, settings: Settings) -> list[str]:
+    """The stop strings; empty ones are left out."""
+    given = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    limits.check_stops(given, settings)
+    return [stop for stop in given if stop]
+
+
+def check(body: OpenAIBody, settings: Settings) -> None:
+    """The limits that both routes share. Raises RequestError (VALIDATION)."""
+    if body.temperature is not None and body.temperature < 0:
+        raise invalid("`temperature` must be >= 0")
+    limits.check_positive("repetition_penalty", body.repetition_penalty)
+    limits.check_penalty("frequency_penalty", body.frequency_penalty)
+    limits.check_penalty("presence_penalty", body.presence_penalty)
+    for name, value in (("top_p", body.top_p), ("typical_p", body.typical_p)):
+        if value is not None and value != 1.0:
+            limits.check_open_unit(name, value)
+    if body.top_k not in (None, 0, -1):
+        limits.check_top_k(body.top_k)
+    limits.check_max_new_tokens("max_tokens", body.max_tokens)
+    if not -MAX_PRIORITY <= (body.priority or 0) <= MAX_PRIORITY:
+        raise invalid(f"`priority` must be >= -{MAX_PRIORITY} and <= {MAX_PRIORITY}")
+    check_choices("n", body.n, settings)
+    stops(body, settings)
+
+
+def check_choices(name: str, value: int | None, settings: Settings) -> None:
+    """1 … ``max_choices``."""
+    if value is not None and not 1 <= value <= settings.max_choices:
+        raise invalid(f"`{name}` must be >= 1 and <= {settings.max_choices}. Given: {value}")
+
+
+def plans(
+    body: OpenAIBody, ids: list[int], wanted: Wanted, services: Services, dialect: Dialect
+) -> list[Plan]:
+    """What to generate after one prompt: a plan for each choice. Raises RequestError."""
+    tokenizer = services.tokenizer
+    room = _room(body, len(ids), wanted.max_tokens, services.settings)
+    sampling = _sampling(body, tokenizer.vocabulary_size, wanted.top_n_tokens, dialect)
+    grammar = ""
+    if wanted.grammar is not None:
+        if sampling.min_new_tokens:
+            raise invalid("`min_tokens` cannot be combined with a grammar or tool call")
+        grammar = services.grammars.checked(wanted.grammar)
+    first = Plan(
+        prompt_ids=ids,
+        max_new_tokens=room,
+        sampling=sampling,
+        stop_token_ids=[] if body.ignore_eos else tokenizer.stop_token_ids,
+        prefill_logprobs=wanted.prefill_logprobs,
+        grammar=grammar,
+    )
+    return [
+        first if k == 0 else replace(first, sampling=_reseeded(body, sampling, k))
+        for k in range(wanted.choices)
+    ]
+
+
+def order(
+    body: OpenAIBody,
+    plans: list[Plan],
+    settings: Settings,
+    dialect: Dialect,
+    *,
+    streaming: bool,
+    timeout_s: float,
+    keep_tokens: bool = False,
+    shown_special_ids: frozenset[int] = frozenset(),
+) -> Order:
+    """The whole request. Raises RequestError."""
+    return Order(
+        plans=plans,
+        stops=stops(body, settings),
+        show_stop=dialect == "tgi",
+        incremental=streaming,
+        keep_tokens=keep_tokens,
+        timeout_s=timeout_s,
+        shown_special_ids=shown_special_ids,
+        priority=body.priority or 0,
+    )
+
+
+def _reseeded(body: OpenAIBody, sampling: SamplingParameters, k: int) -> SamplingParameters:
+    """The parameters of a further choice: the same request gives the same choices again."""
+    if not sampling.do_sample:
+        return sampling
+    seed = random_seed() if body.seed is None else (sampling.seed + k) % 2**SEED_BITS
+    return msgspec.structs.replace(sampling, seed=seed)
+
+
+def _sampling(
+    body: OpenAIBody, vocabulary: int, top_n_tokens: int, dialect: Dialect
+) -> SamplingParameters:
+    """Resolved parameters: sampling is on unless the temperature is 0."""
+    temperature = 1.0 if body.temperature is None else body.temperature
+    draws = limits.single("temperature", temperature) > 0.0
+    repetition, of_all, of_output, presence = _penalties(body, dialect)
+    return SamplingParameters(
+        do_sample=draws,
+        seed=(random_seed() if body.seed is None else body.seed) if draws else 0,
+        temperature=temperature if draws else 1.0,
+        top_k=max(body.top_k or 0, 0) if draws else 0,
+        top_p=1.0 if body.top_p is None or not draws else body.top_p,
+        typical_p=1.0 if body.typical_p is None or not draws else body.typical_p,
+        repetition_penalty=repetition,
+        frequency_penalty=of_all,
+        output_frequency_penalty=of_output,
+        output_presence_penalty=presence,
+        logit_bias=_logit_bias(body, vocabulary),
+        min_new_tokens=body.min_tokens or 0,
+        top_n_tokens=top_n_tokens,
+    )
+
+
+def _penalties(body: OpenAIBody, dialect: Dialect) -> tuple[float, float, float, float]:
+    """Repetition penalty, TGI's frequency penalty, OpenAI's frequency and presence penalties.
+
+    TGI makes a repetition penalty of ``presence_penalty``: 2 more than it says.
+    """
+    repetition = 1.0 if body.repetition_penalty is None else body.repetition_penalty
+    frequency, presence = body.frequency_penalty or 0.0, body.presence_penalty or 0.0
+    if dialect == "openai":
+        return repetition, 0.0, frequency, presence
+    if body.presence_penalty is not None:
+        repetition = presence + 2.0
+        limits.check_positive("repetition_penalty", repetition)
+    return repetition, frequency, 0.0, 0.0
+
+
+def _room(body: OpenAIBody, input_tokens: int, max_tokens: int | None, settings: Settings) -> int:
+    """How many tokens may be generated."""
+    allowed = limits.budget(input_tokens, max_tokens, settings, name="max_tokens")
+    if (body.min_tokens or 0) > allowed:
+        raise invalid(f"`min_tokens` must be <= the {allowed} tokens that may be generated")
+    return allowed
+
+
+def _logit_bias(body: OpenAIBody, vocabulary: int) -> dict[int, float]:
+    given = body.logit_bias or {}
+    if isinstance(given, list):
+        raise invalid("`logit_bias` must be an object of token ids and numbers")
+    if len(given) > MAX_LOGIT_BIAS:
+        raise invalid(f"`logit_bias` supports up to {MAX_LOGIT_BIAS} tokens. Given: {len(given)}")
+    bias: dict[int, float] = {}
+    for key, value in given.items():
+        token = int(key) if key.isascii() and key.isdigit() and len(key) < 10 else vocabulary
+        if token >= vocabulary:
+            raise invalid("`logit_bias` holds a key that is not a token id of this model")
+        if not math.isfinite(value) or not -100.0 <= value <= 100.0:
+            raise invalid("`logit_bias` values must be >= -100 and <= 100")
+        bias[token] = value
+    return bias

@@ -1,0 +1,62 @@
+"""``tools`` and ``tool_choice`` of a chat request: which functions there are and who chooses.
+
+TGI's forms are accepted beside OpenAI's. Knows nothing of how models write calls.
+"""
+
+import re
+from typing import Any, Literal
+
+from common.errors import ErrorKind, RequestError
+from frontend.schema.openai import ChatBody, FunctionDefinition
+from frontend.text.tools.tool import Tool, ToolChoice
+
+MAX_TOOLS = 128
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
+
+
+def choice_of(body: ChatBody) -> ToolChoice | None:
+    """The tools of this answer; None if the model is to write text. Raises RequestError (TOOL)."""
+    tools = [_tool(definition.function, i) for i, definition in enumerate(body.tools or [])]
+    if len(tools) > MAX_TOOLS:
+        raise _error(f"`tools` supports up to {MAX_TOOLS} tools. Given: {len(tools)}")
+    if len({tool.name for tool in tools}) < len(tools):
+        raise _error("`tools` holds two tools of the same name")
+    match body.tool_choice:
+        case "none":
+            return None
+        case None | "auto":
+            return _among(tools, "auto", body) if tools else None
+        case "required":
+            if not tools:
+                raise _error("`tool_choice` is `required`, but there are no `tools`")
+            return _among(tools, "required", body)
+    chosen = [tool for tool in tools if tool.name == _named(body.tool_choice)]
+    if not chosen:
+        raise _error("`tool_choice` names a tool that is not among `tools`")
+    return ToolChoice((chosen[0],), "required", parallel=False)
+
+
+def _among(tools: list[Tool], mode: Literal["auto", "required"], body: ChatBody) -> ToolChoice:
+    return ToolChoice(tuple(tools), mode, parallel=body.parallel_tool_calls is not False)
+
+
+def _named(given: str | dict[str, Any]) -> str:
+    """The name of the tool that is meant: TGI takes any other word for one."""
+    if isinstance(given, str):
+        return given
+    function = given.get("function")
+    name = function.get("name") if isinstance(function, dict) else given.get("name")
+    if not isinstance(name, str):
+        raise _error("`tool_choice` must be a string or an object that names a function")
+    return name
+
+
+def _tool(function: FunctionDefinition, index: int) -> Tool:
+    if not _NAME.fullmatch(function.name):
+        raise _error(f"`tools[{index}].function.name` must have 1 to 256 printable characters")
+    schema = function.parameters if function.parameters is not None else function.arguments
+    return Tool(function.name, function.description or "", schema or {})
+
+
+def _error(message: str) -> RequestError:
+    return RequestError(ErrorKind.TOOL, message)

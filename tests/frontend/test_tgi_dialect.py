@@ -1,0 +1,100 @@
+"""Chat and completions exactly as TGI answers them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.messages import Submit
+from tests.frontend.fakes import Server, events, serve
+
+MESSAGES = [{"role": "user", "content": "hello"}]
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+
+
+@pytest.fixture
+def server(model_dir: Path) -> Server:
+    return serve(model_dir, messages_api_dialect="tgi")
+
+
+def chat(server: Server, **fields: Any) -> Any:
+    return server.post(CHAT, {"messages": MESSAGES, **fields})
+
+
+def test_chat(server: Server) -> None:
+    body = chat(server, model="tgi").json
+    assert body["id"] == ""
+    assert body["choices"] == [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": " hello world"},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ]
+    assert set(body["usage"]) == {"prompt_tokens", "completion_tokens", "total_tokens"}
+
+
+def test_chat_stream_repeats_the_role(server: Server) -> None:
+    fields = {"stream": True, "stream_options": {"include_usage": True}}
+    *chunks, usage, done = events(chat(server, **fields).content)
+    assert done == "[DONE]"
+    assert [c["choices"][0]["delta"] for c in chunks] == [
+        {"role": "assistant", "content": text} for text in (" hello", " world", "")
+    ]
+    assert [c["choices"][0]["finish_reason"] for c in chunks] == [None, None, "stop"]
+    assert {c["id"] for c in chunks} == {""}
+    assert all("usage" in c and c["usage"] is None for c in chunks)
+    assert usage["choices"] == []
+    assert usage["usage"]["completion_tokens"] == 3
+
+
+def test_logprobs_have_no_bytes(server: Server) -> None:
+    (choice,) = chat(server, logprobs=True, top_logprobs=1).json["choices"]
+    assert [set(item) for item in choice["logprobs"]["content"]] == [
+        {"token", "logprob", "top_logprobs"}
+    ] * 3
+
+
+def test_stop_strings_stay_and_are_the_reason(model_dir: Path) -> None:
+    server = serve(model_dir, "ab stop here", messages_api_dialect="tgi")
+    (choice,) = chat(server, stop=["stop"]).json["choices"]
+    assert choice["message"]["content"] == "ab stop"
+    assert choice["finish_reason"] == "stop_sequence"
+
+
+def test_penalties_are_tgis(server: Server) -> None:
+    assert chat(server, presence_penalty=0.5, frequency_penalty=0.25).status_code == 200
+    sampling = server.pipeline.of(Submit)[0].spec.sampling
+    assert sampling.repetition_penalty == 2.5
+    assert sampling.frequency_penalty == 0.25
+    assert sampling.output_frequency_penalty == 0.0
+    assert sampling.output_presence_penalty == 0.0
+    answer = chat(server, presence_penalty=-2.0)
+    assert answer.status_code == 422
+    assert answer.json["error_type"] == "validation"
+
+
+def test_errors_are_tgis(server: Server) -> None:
+    form = {"type": "json_object"}
+    answer = chat(server, tools=[], response_format=form)
+    assert answer.status_code == 422
+    assert answer.json == {
+        "error": "Tool error: Grammar and tools are mutually exclusive",
+        "error_type": "tool_error",
+    }
+
+
+def test_completions(server: Server) -> None:
+    body = server.post(COMPLETIONS, {"prompt": "a"}).json
+    assert body["id"] == ""
+    assert body["choices"][0]["finish_reason"] == "stop"
+    answer = server.post(COMPLETIONS, {"prompt": ["a", "b"], "stream": True})
+    *chunks, done = events(answer.content)
+    assert done == "[DONE]"
+    own = [c for c in chunks if c["choices"][0]["index"] == 1]
+    assert [c["choices"][0]["text"] for c in own] == [" hello", " world", "</s>"]
+    assert [c["choices"][0]["finish_reason"] for c in own] == ["", "", "eos_token"]
+    assert ["usage" in c for c in own] == [False, False, True]
+    assert own[-1]["usage"]["completion_tokens"] == 3

@@ -1,0 +1,183 @@
+"""Tool calls through chat: who may choose, what is demanded, what comes back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.messages import Submit
+from tests.frontend.fakes import Server, events, serve
+
+CHAT = "/v1/chat/completions"
+MESSAGES = [{"role": "user", "content": "hello"}]
+TIME = {
+    "type": "function",
+    "function": {
+        "name": "get_time",
+        "description": "The time",
+        "parameters": {"type": "object", "properties": {"tz": {"type": "string"}}},
+    },
+}
+STOP = {"type": "function", "function": {"name": "stop"}}
+CALL = '{"name": "get_time", "arguments": {"tz": "Paris"}}'
+
+
+def chat(server: Server, **fields: Any) -> Any:
+    return server.post(CHAT, {"messages": MESSAGES, **fields})
+
+
+def grammar(server: Server) -> str:
+    found: str = server.pipeline.of(Submit)[-1].spec.grammar
+    return found
+
+
+def prompt(server: Server) -> str:
+    spec = server.pipeline.of(Submit)[-1].spec
+    return server.services.tokenizer.decode(spec.prompt_ids, skip_special_tokens=False)
+
+
+def test_a_call_is_answered_as_a_call(model_dir: Path) -> None:
+    server = serve(model_dir, CALL)
+    (choice,) = chat(server, tools=[TIME, STOP]).json["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] is None
+    (call,) = choice["message"]["tool_calls"]
+    assert call["type"] == "function"
+    assert call["id"].startswith("call_")
+    assert call["function"] == {"name": "get_time", "arguments": '{"tz": "Paris"}'}
+    assert grammar(server) != ""
+    server.pipeline.check_released(success=True)
+
+
+def test_text_is_answered_as_text(model_dir: Path) -> None:
+    server = serve(model_dir, " hello world")
+    (choice,) = chat(server, tools=[TIME]).json["choices"]
+    assert choice["message"] == {"role": "assistant", "content": " hello world"}
+    assert choice["finish_reason"] == "stop"
+
+
+def test_the_deltas_of_a_stream_reassemble(model_dir: Path) -> None:
+    server = serve(model_dir, CALL + "\n" + CALL)
+    *chunks, done = events(chat(server, tools=[TIME], stream=True).content)
+    assert done == "[DONE]"
+    calls: dict[int, dict[str, str]] = {}
+    for chunk in chunks:
+        delta = chunk["choices"][0]["delta"]
+        for piece in delta.get("tool_calls", []):
+            call = calls.setdefault(piece["index"], {"id": "", "name": "", "arguments": ""})
+            call["id"] += piece.get("id", "")
+            call["name"] += piece["function"].get("name", "")
+            call["arguments"] += piece["function"].get("arguments", "")
+    assert [call["name"] for call in calls.values()] == ["get_time"] * 2
+    assert [json.loads(call["arguments"]) for call in calls.values()] == [{"tz": "Paris"}] * 2
+    assert len({call["id"] for call in calls.values()}) == 2
+    assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert [c["choices"][0]["finish_reason"] for c in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_a_template_that_knows_no_tools_is_helped(model_dir: Path) -> None:
+    server = serve(model_dir, CALL)
+    assert chat(server, tools=[TIME], tool_prompt="Call!").status_code == 200
+    assert '"name":"get_time"' in prompt(server)
+    assert "Call!" in prompt(server)
+    assert chat(server, tools=[TIME], tool_choice="none").status_code == 200
+    assert "get_time" not in prompt(server)
+    assert grammar(server) == ""
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "required",
+        "get_time",
+        {"type": "function", "function": {"name": "get_time"}},
+        {"type": "function", "name": "get_time"},
+        {"function": {"name": "get_time"}},
+    ],
+)
+def test_demanded_calls_have_a_grammar_of_their_own(model_dir: Path, choice: Any) -> None:
+    server = serve(model_dir, CALL)
+    assert chat(server, tools=[TIME, STOP]).status_code == 200
+    free = grammar(server)
+    answer = chat(server, tools=[TIME, STOP], tool_choice=choice)
+    assert answer.json["choices"][0]["message"]["tool_calls"]
+    assert grammar(server) not in ("", free)
+    assert ("stop" in prompt(server)) == (choice == "required")
+
+
+def test_a_tool_may_be_called_like_a_mode(model_dir: Path) -> None:
+    server = serve(model_dir, '{"name": "none", "arguments": {}}')
+    tools = [{"type": "function", "function": {"name": "none"}}]
+    choice = {"type": "function", "function": {"name": "none"}}
+    answer = chat(server, tools=tools, tool_choice=choice).json
+    assert answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "none"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [TIME], "tool_choice": "other"},
+        {"tools": [TIME], "tool_choice": {"function": {}}},
+        {"tools": [TIME], "tool_choice": {"type": "function"}},
+        {"tool_choice": "required"},
+        {"tools": [], "tool_choice": "required"},
+        {"tools": [TIME, TIME]},
+        {"tools": [{"type": "function", "function": {"name": ""}}]},
+        {"tools": [{"type": "function", "function": {"name": "a\nb"}}]},
+        {"tools": [{"function": {"name": f"f{i}"}} for i in range(129)]},
+        {"tools": [TIME], "response_format": {"type": "json_object"}},
+        {"tools": [], "response_format": {"type": "json_object"}},
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_refused(model_dir: Path, fields: dict[str, Any], stream: bool) -> None:
+    server = serve(model_dir)
+    answer = chat(server, **fields, stream=stream)
+    assert answer.status_code == 422
+    assert answer.json["error_type"] == "tool_error"
+    assert answer.json["error"]["message"].startswith("Tool error: ")
+    assert not server.pipeline.of(Submit)
+
+
+def test_a_grammar_and_a_minimum_length_exclude_each_other(model_dir: Path) -> None:
+    server = serve(model_dir)
+    answer = chat(server, response_format={"type": "json_object"}, min_tokens=2)
+    assert answer.status_code == 422
+    assert "`min_tokens`" in answer.json["error"]["message"]
+
+
+def test_without_grammars_the_model_may_still_call(model_dir: Path) -> None:
+    server = serve(model_dir, CALL, disable_grammar_support=True)
+    (choice,) = chat(server, tools=[TIME]).json["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert grammar(server) == ""
+
+
+def test_tgis_calls(model_dir: Path) -> None:
+    server = serve(model_dir, CALL, messages_api_dialect="tgi")
+    (choice,) = chat(server, tools=[TIME]).json["choices"]
+    assert choice["finish_reason"] == "stop"
+    (call,) = choice["message"]["tool_calls"]
+    assert "content" not in choice["message"]
+    assert call == {
+        "id": "0",
+        "type": "function",
+        "function": {"description": None, "name": "get_time", "arguments": '{"tz": "Paris"}'},
+    }
+    history = [
+        *MESSAGES,
+        {"role": "assistant", "tool_calls": [{**call, "id": "4"}]},
+        {"role": "tool", "content": "noon", "tool_call_id": "4"},
+    ]
+    answer = server.post(CHAT, {"messages": history, "tools": [TIME], "stream": True})
+    *chunks, _ = events(answer.content)
+    deltas = [c["choices"][0]["delta"] for c in chunks]
+    assert {call["id"] for d in deltas for call in d["tool_calls"]} == {"5"}
+    names = [call["function"]["name"] for d in deltas for call in d["tool_calls"]]
+    assert names[0] == "get_time"
+    assert set(names[1:]) == {None}
+    assert {c["choices"][0]["finish_reason"] for c in chunks} == {None}
+    text = "".join(call["function"]["arguments"] for d in deltas for call in d["tool_calls"])
+    assert json.loads(text) == {"tz": "Paris"}
