@@ -20,7 +20,7 @@ class StopStrings:
     def __init__(self, stops: list[str]) -> None:
         self._next: list[dict[str, int]] = [{}]  # state -> character -> state
         self._depth = [0]  # state -> characters of a stop string that the text ends with
-        self._matched = [0]  # state -> characters of the longest stop string that ends here, or 0
+        self._matched = [""]  # state -> the longest stop string that ends here, or nothing
         for stop in stops:
             self._add(stop)
         self._fallback = self._link()  # state -> the longest shorter one the text also ends with
@@ -28,6 +28,8 @@ class StopStrings:
         self._state = 0
         self._seen = 0
         self._match: tuple[int, int] | None = None
+        self.matched: str | None = None
+        """The stop string that was found."""
 
     def push(self, piece: str) -> int | None:
         """Search on; the offset just after the first match, or None while there is none."""
@@ -43,7 +45,8 @@ class StopStrings:
             state = self._next[state].get(character, 0)
             if self._matched[state]:
                 end = self._seen + index
-                self._match = (end - self._matched[state], end)
+                self.matched = self._matched[state]
+                self._match = (end - len(self.matched), end)
                 break
         self._state = state
         self._seen += len(piece)
@@ -72,10 +75,10 @@ class StopStrings:
                 following = len(self._next)
                 self._next.append({})
                 self._depth.append(self._depth[state] + 1)
-                self._matched.append(0)
+                self._matched.append("")
                 self._next[state][character] = following
             state = following
-        self._matched[state] = self._depth[state]
+        self._matched[state] = stop
 
     def _link(self) -> list[int]:
         fallback = [0] * len(self._next)
