@@ -65,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     num_shard: int = 1
     num_replicas: int = 1
     num_frontends: int = 1
+    hang_timeout: float = 20.0
+    """Seconds."""
     worker_threads: int = 1
     """Compute threads of each worker on a CPU."""
     hostname: str = "0.0.0.0"  # noqa: S104 - a server in a container

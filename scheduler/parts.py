@@ -49,6 +49,7 @@ class Parts:
             settings.num_replicas,
             shards=settings.num_shard,
             caching=settings.prefix_caching,
+            hang_s=settings.hang_timeout,
             now=now,
             added=self._watch_replica,
         )

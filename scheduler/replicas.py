@@ -26,14 +26,11 @@ from scheduler.blocks import BlockPool
 from scheduler.leases import Fit, Lease, Leases
 from scheduler.requests import Record
 
-IDLE_SILENCE_S = 10.0
-"""A worker without work says Heartbeat once a second; after so much silence it is suspect."""
-STEP_DEADLINE_S = 10.0
-"""A worker with work reports every step; after so long without one it is suspect …"""
-STEP_DEADLINE_FACTOR = 5.0
-"""… unless its longest step, that of the warm-up included, times this is longer."""
-HANG_FACTOR = 2.0
-"""A suspect whose silence lasts so many times what made it suspect hangs, and is replaced."""
+LONGEST_STEPS = 10.0
+"""A worker with work hangs after a silence of so many of its longest step, that of the warm-up
+included, if that is longer than ``--hang-timeout``."""
+SUSPECT_SHARE = 0.5
+"""After this share of the silence of one that hangs, a replica is suspect."""
 PROBE_S = 2.0
 """After so much silence a worker with work gets an empty Dispatch, which shows whether the
 connection to its process still exists."""
@@ -66,7 +63,9 @@ class Shard:
 class Replica:
     """One replica as the scheduler knows it."""
 
-    def __init__(self, number: int, *, shards: int, caching: bool, now: float) -> None:
+    def __init__(
+        self, number: int, *, shards: int, caching: bool, hang_s: float, now: float
+    ) -> None:
         self.number = number
         self.state = ReplicaState.STARTING
         self.shards: dict[int, Shard] = {}
@@ -92,6 +91,7 @@ class Replica:
         self.dispatched = 0
         """Number of the last Dispatch."""
         self._expected_shards = shards
+        self._hang_s = hang_s
         self._caching = caching
         self._release: list[int] = []
         self._add: list[NewSequence] = []
@@ -169,7 +169,7 @@ class Replica:
         """Judge a ready or suspect replica by its silence; True if the state changed."""
         if not self.usable:
             return False
-        overdue = self.silence_s(now) > self._patience_s()
+        overdue = self.silence_s(now) > SUSPECT_SHARE * self._patience_s()
         before, self.state = (
             self.state,
             ReplicaState.SUSPECT if overdue else ReplicaState.READY,
@@ -178,13 +178,13 @@ class Replica:
 
     def hangs(self, now: float) -> bool:
         """Whether it is not to be expected that it will ever say anything again."""
-        return self.usable and self.silence_s(now) > HANG_FACTOR * self._patience_s()
+        return self.usable and self.silence_s(now) > self._patience_s()
 
     def _patience_s(self) -> float:
-        """After so much silence it is suspect: by what a step may cost, if it has work."""
+        """After so much silence it hangs. Idle, it says Heartbeat once a second."""
         if not self.running:
-            return IDLE_SILENCE_S
-        return max(STEP_DEADLINE_S, STEP_DEADLINE_FACTOR * self.longest_step_s)
+            return self._hang_s
+        return max(self._hang_s, LONGEST_STEPS * self.longest_step_s)
 
     def status(self, now: float) -> ReplicaStatus:
         """For the front ends."""
@@ -283,12 +283,14 @@ class Replicas:
         *,
         shards: int,
         caching: bool,
+        hang_s: float,
         now: float,
         added: Callable[[Replica], None],
     ) -> None:
-        """``added`` is told every replica once."""
+        """``added`` is told every replica once; ``hang_s`` is ``--hang-timeout``."""
         self._shards = shards
         self._caching = caching
+        self._hang_s = hang_s
         self._added = added
         self._replicas: dict[int, Replica] = {}
         for number in range(count):
@@ -309,7 +311,13 @@ class Replicas:
         """A replica by number, new if need be: replacements may bring their own number."""
         replica = self._replicas.get(number)
         if replica is None:
-            replica = Replica(number, shards=self._shards, caching=self._caching, now=now)
+            replica = Replica(
+                number,
+                shards=self._shards,
+                caching=self._caching,
+                hang_s=self._hang_s,
+                now=now,
+            )
             self._replicas[number] = replica
             self._added(replica)
         return replica

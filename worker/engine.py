@@ -68,6 +68,7 @@ class Engine:
         self._released: list[int] = []
         self._step_tokens = 1
         self._steps = 0
+        self._longest_step_s = 0.0
         self._turns = 0
 
     @property
@@ -94,6 +95,11 @@ class Engine:
         """No more steps: ends the threads."""
         if self._guidance is not None:
             self._guidance.close()
+
+    @property
+    def longest_step_s(self) -> float:
+        """What the longest step so far took, those of the warm-up included."""
+        return self._longest_step_s
 
     @property
     def steps(self) -> int:
@@ -143,6 +149,7 @@ class Engine:
         result = StepResult(decode_tokens=turn.decoding)
         result.prefill_tokens = sum([part.tokens for part in turn.parts]) - turn.decoding
         self._attempt(turn.parts, turn.decoding, result)
+        self._longest_step_s = max(self._longest_step_s, result.forward_s + result.sample_s)
         return result
 
     # --- changes to what runs -----------------------------------------------------------------

@@ -176,6 +176,7 @@ class Loop:
                 epoch=self._epoch,
                 dtype=identity.dtype,
                 device=identity.device,
+                longest_step_s=self._engine.longest_step_s,
             )
         )
 

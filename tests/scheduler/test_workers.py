@@ -15,16 +15,12 @@ from common.messages import (
     StepTiming,
 )
 from common.sockets import encode, worker_identity
-from scheduler.replicas import (
-    HANG_FACTOR,
-    IDLE_SILENCE_S,
-    PROBE_S,
-    STEP_DEADLINE_FACTOR,
-    STEP_DEADLINE_S,
-    ReplicaState,
-)
+from scheduler.replicas import LONGEST_STEPS, PROBE_S, ReplicaState
 from scheduler.workers import RESET_RETRY_S
 from tests.scheduler.harness import EPOCH, House, sequence_id, started
+
+HANG_S = 20.0
+"""What --hang-timeout is by default."""
 
 
 def state(house: House, replica: int = 0) -> ReplicaState:
@@ -157,7 +153,7 @@ def seconds(house: House, count: float, *, beats: bool = False) -> None:
 
 def test_an_idle_worker_without_heartbeat_becomes_suspect_and_recovers() -> None:
     house = started()
-    seconds(house, IDLE_SILENCE_S)
+    seconds(house, HANG_S / 2)
     assert state(house) is ReplicaState.READY
     seconds(house, 1)
     assert state(house) is ReplicaState.SUSPECT
@@ -175,9 +171,9 @@ def test_an_idle_worker_without_heartbeat_becomes_suspect_and_recovers() -> None
 def test_a_busy_worker_has_to_make_progress() -> None:
     house = started()
     house.submit(1)
-    seconds(house, STEP_DEADLINE_S, beats=True)
+    seconds(house, HANG_S / 2, beats=True)
     assert state(house) is ReplicaState.READY
-    assert house.said(Status)[-1].replicas[0].progress_age_s >= STEP_DEADLINE_S - 1
+    assert house.said(Status)[-1].replicas[0].progress_age_s >= HANG_S / 2 - 1
     seconds(house, 2, beats=True)
     assert state(house) is ReplicaState.SUSPECT
     house.report(house.token(sequence_id(1), 7))
@@ -188,7 +184,7 @@ def test_the_deadline_grows_with_the_longest_step() -> None:
     house = started()
     house.submit(1)
     house.report(house.token(sequence_id(1), 7), timing=StepTiming(9, 0, 1.0, 0.1, 0.1, 5.0))
-    seconds(house, 5 * STEP_DEADLINE_FACTOR - 1, beats=True)
+    seconds(house, 5 * LONGEST_STEPS / 2 - 1, beats=True)
     assert state(house) is ReplicaState.READY
     seconds(house, 3, beats=True)
     assert state(house) is ReplicaState.SUSPECT
@@ -200,7 +196,7 @@ def test_the_deadline_knows_the_longest_step_of_the_warm_up() -> None:
     house.incarnations[0] = 9
     put(house, Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 101, longest_step_s=4.0))
     house.submit(1)
-    seconds(house, 4 * STEP_DEADLINE_FACTOR - 1, beats=True)
+    seconds(house, 4 * LONGEST_STEPS / 2 - 1, beats=True)
     assert state(house) is ReplicaState.READY
     seconds(house, 3, beats=True)
     assert state(house) is ReplicaState.SUSPECT
@@ -210,7 +206,7 @@ def test_a_busy_worker_that_hangs_is_killed_and_its_sequences_recovered() -> Non
     house = started()
     sequence = house.submit(1)
     house.forget()
-    seconds(house, HANG_FACTOR * STEP_DEADLINE_S - 1, beats=True)
+    seconds(house, HANG_S - 1, beats=True)
     assert (state(house), house.processes.killed) == (ReplicaState.SUSPECT, [])
     seconds(house, 3, beats=True)
     assert (state(house), house.processes.killed) == (ReplicaState.GONE, [1])
@@ -224,14 +220,14 @@ def test_a_busy_worker_that_hangs_is_killed_and_its_sequences_recovered() -> Non
 
 def test_an_idle_worker_that_hangs_is_killed() -> None:
     house = started()
-    seconds(house, HANG_FACTOR * IDLE_SILENCE_S + 2)
+    seconds(house, HANG_S + 2)
     assert (state(house), house.processes.killed) == (ReplicaState.GONE, [1])
 
 
 def test_a_suspect_still_gets_releases() -> None:
     house = started()
     sequence = house.submit(1)
-    seconds(house, STEP_DEADLINE_S + 2, beats=True)
+    seconds(house, HANG_S / 2 + 2, beats=True)
     house.forget()
     house.parts.intake._endings.cancel(house.record(sequence), "client_gone")
     house.turn()
