@@ -6,6 +6,7 @@ The only file that knows gunicorn's insides.
 import logging
 import socket as sockets
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -15,10 +16,13 @@ import orjson
 from gevent import getcurrent
 from gevent.pool import Pool
 from gevent.server import StreamServer
+from gevent.socket import wait_read
 from gunicorn import glogging
 from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
 
+HEAD_LIMIT_S = 20.0
+"""From the first byte of a request's line and headers to the last, even if they never pause."""
 LINGER_S = 5.0
 LINGER_BYTES = 64 * 1024 * 1024
 """How much of a refused body is thrown away before the connection is closed.
@@ -56,6 +60,8 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.idle: dict[Any, gevent.Timeout] = {}
         """Greenlets that wait for the head of a request."""
+        self.connections: dict[Any, Connection] = {}
+        """By the greenlet that serves it."""
         self.servers: list[StreamServer] = []
         """What accepts connections, one per listener."""
 
@@ -71,9 +77,19 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         self.servers.append(server)
         return server
 
-    def timeout_ctx(self) -> "_Idle":
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve a connection, and know it while it lasts."""
+        greenlet = getcurrent()
+        self.connections[greenlet] = Connection(client)
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            del self.connections[greenlet]
+
+    def timeout_ctx(self) -> "HeadWait":
         """Limits how long the head of a request may take; cut short when the worker stops."""
-        return _Idle(self, self.cfg.keepalive if self.alive else 0)
+        connection = self.connections[getcurrent()]
+        return HeadWait(self.idle, connection, self.cfg.keepalive if self.alive else 0)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: no new connections, unhealthy; what runs goes on until the grace is over."""
@@ -89,6 +105,9 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         finally:
             if getattr(req.body, "failed", False) is True:
                 _drain(sock)
+            held = req.unreader.take_buffered()
+            req.unreader.unread(held)
+            self.connections[getcurrent()].is_pipelined = bool(held)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what could not be parsed as HTTP. Nothing of it goes to the log."""
@@ -131,18 +150,43 @@ class _Name(NamedTuple):
         return self.address
 
 
-class _Idle:
-    """A ``with`` block that ends silently after a while, or when the worker stops."""
+@dataclass
+class Connection:
+    """A client's connection, between two of its requests."""
 
-    def __init__(self, worker: FrontendWorker, seconds: float) -> None:
-        self._worker = worker
-        self._timeout = gevent.Timeout(seconds, False)
+    socket: Any
+    is_pipelined: bool = False
+    """Whether bytes of the next request have been read already."""
+
+
+class HeadWait:
+    """A ``with`` block that ends silently when the head of a request takes too long.
+
+    There is a limit to the silence before it, and one to the head itself: a client that sends it
+    byte by byte is not idle, but may not hold on to its connection for that.
+    """
+
+    def __init__(
+        self,
+        idle: dict[Any, gevent.Timeout],
+        connection: Connection,
+        silence_s: float,
+        head_s: float = HEAD_LIMIT_S,
+    ) -> None:
+        """``idle`` tells which timeout to throw at a greenlet that should wait no longer."""
+        self._idle = idle
+        self._connection = connection
+        self._silence = gevent.Timeout(silence_s, False)
+        self._head = gevent.Timeout(head_s, False)
         self._greenlet: Any = None
 
     def __enter__(self) -> None:
         self._greenlet = getcurrent()
-        self._timeout.start()
-        self._worker.idle[self._greenlet] = self._timeout
+        if not self._connection.is_pipelined and not self._begins():
+            # Only the block itself can be ended silently: it is, once it waits for the first byte.
+            self._head = gevent.Timeout(0, False)
+        self._idle[self._greenlet] = self._head
+        self._head.start()
 
     def __exit__(
         self,
@@ -150,9 +194,23 @@ class _Idle:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        self._worker.idle.pop(self._greenlet, None)
-        self._timeout.close()
-        return error is self._timeout
+        self._idle.pop(self._greenlet, None)
+        self._head.close()
+        return error is self._head
+
+    def _begins(self) -> bool:
+        """Wait for the first byte; False if it does not come in time."""
+        self._idle[self._greenlet] = self._silence
+        self._silence.start()
+        try:
+            wait_read(self._connection.socket.fileno())
+        except gevent.Timeout as timeout:
+            if timeout is not self._silence:
+                raise
+            return False
+        finally:
+            self._silence.close()
+        return True
 
 
 def _drain(sock: Any) -> None:

@@ -42,6 +42,13 @@ class Standing:
         replicas = self._status.replicas if self._status is not None else []
         return next((replica for replica in replicas if replica.ready), None)
 
+    def live_sequences(self, now: float) -> int | None:
+        """How many wait or run by the latest Status; None if that is too old."""
+        status = self._status
+        if status is None or self.silence_s(now) > SILENT_S:
+            return None
+        return status.waiting + status.running
+
     def unhealthy(self, now: float) -> str:
         """Why no request can be served at the moment; empty if they can."""
         if self.stopping:

@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 class Wires:
     """Opens the sockets, and runs the link on them until ``close``."""
 
-    def __init__(self, runtime_dir: str, replicas: int) -> None:
+    def __init__(self, runtime_dir: str, replicas: int, queue_timeout_s: float = 0.0) -> None:
         """Connects to the scheduler and to ``replicas`` workers' token sockets."""
         number = random.getrandbits(31)
         self._runtime_dir = runtime_dir
@@ -54,7 +54,7 @@ class Wires:
             self._listen_to(replica)
         self._bad_frames = 0
         self._greenlets: list[gevent.Greenlet] = []
-        self.link = Link(number, os.getpid(), self._send, time.monotonic)
+        self.link = Link(number, os.getpid(), self._send, time.monotonic, queue_timeout_s)
 
     def start(self) -> None:
         """Say Hello and begin to receive."""

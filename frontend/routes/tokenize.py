@@ -1,4 +1,7 @@
-"""``POST /tokenize``: the tokens of a text and where they stand in it."""
+"""``POST /tokenize`` and ``POST /chat_tokenize``: the tokens of a text and where they stand in it.
+
+Runs in front ends. Whole answers are far larger than the texts, so they are made piece by piece.
+"""
 
 from collections.abc import Iterator
 
@@ -8,10 +11,13 @@ import orjson
 
 from frontend.answers import JSON
 from frontend.body import read_json
+from frontend.routes.openai import read_body
 from frontend.schema import typed
 from frontend.schema.generate import GenerateBody
+from frontend.schema.openai import ChatBody
 from frontend.services import Services
 from frontend.text.tokenizer import EncodedTokens
+from frontend.translate import conversation, tools
 
 PIECE_TOKENS = 4096
 """Tokens that are written at once: about 200 kB, 3 ms."""
@@ -28,19 +34,49 @@ class Tokenize:
         services = self._services
         body = typed(read_json(req, services.settings.payload_limit), GenerateBody)
         text = body.inputs
-        tokens = services.offload.run(
-            len(text), lambda: services.tokenizer.encode_with_offsets(text)
-        )
-        pieces = _body(text.encode(), tokens)
-        if len(tokens) <= PIECE_TOKENS:
-            resp.data = b"".join(pieces)
-        else:
-            resp.stream = pieces
-        resp.content_type = JSON
+        tokens = _encode(text, services, add_special_tokens=True)
+        _answer(resp, len(tokens), _array(text.encode(), tokens))
 
 
-def _body(text: bytes, tokens: EncodedTokens) -> Iterator[bytes]:
-    """The answer, made as the client takes it: it is 50 times as large as the text."""
+class ChatTokenize:
+    """The prompt of a chat request and its tokens; no special tokens but the template's."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Only what makes the prompt matters."""
+        services = self._services
+        body = read_body(req, services, ChatBody)
+        prompt = conversation.render(body, services, tools.choice_of(body))
+        tokens = _encode(prompt, services, add_special_tokens=False)
+        _answer(resp, len(tokens), _object(prompt, tokens))
+
+
+def _encode(text: str, services: Services, *, add_special_tokens: bool) -> EncodedTokens:
+    return services.offload.run(
+        len(text),
+        lambda: services.tokenizer.encode_with_offsets(text, add_special_tokens=add_special_tokens),
+    )
+
+
+def _answer(resp: falcon.Response, count: int, pieces: Iterator[bytes]) -> None:
+    """Whole if it is small, else as the client takes it."""
+    if count <= PIECE_TOKENS:
+        resp.data = b"".join(pieces)
+    else:
+        resp.stream = pieces
+    resp.content_type = JSON
+
+
+def _object(prompt: str, tokens: EncodedTokens) -> Iterator[bytes]:
+    yield b'{"tokenize_response":'
+    yield from _array(prompt.encode(), tokens)
+    yield b',"templated_text":' + orjson.dumps(prompt) + b"}"
+
+
+def _array(text: bytes, tokens: EncodedTokens) -> Iterator[bytes]:
+    """The tokens, made as the client takes them: they are 50 times as large as the text."""
     yield b"["
     for first in range(0, len(tokens), PIECE_TOKENS):
         items = [

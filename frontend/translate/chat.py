@@ -4,7 +4,7 @@ Those surfaces translate their requests into a ``ChatBody``, and the deltas of t
 own words; everything between is here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from common.errors import ErrorKind, RequestError
 from frontend import limits
@@ -64,6 +64,8 @@ def prepare(
     if source is not None and body.tools is not None:
         raise RequestError(ErrorKind.TOOL, "Grammar and tools are mutually exclusive")
     choice = tools.choice_of(body)
+    if choice is not None and dialect == "tgi":
+        choice = replace(choice, parallel=False)
     prompt = conversation.render(body, services, choice)
     ids = encode(prompt, services.tokenizer, services.offload, add_special_tokens=False)
     wanted = Wanted(

@@ -132,7 +132,9 @@ def test_serves_when_its_output_cannot_be_written() -> None:
 
 
 def test_secrets_stay_out_of_sight() -> None:
-    server = start(env={"API_KEY": "hush-hush", "HF_TOKEN": "hf_hush"})
+    server = start(
+        "--open-routes", "/metrics", env={"API_KEY": "hush-hush,hush-too", "HF_TOKEN": "hf_hush"}
+    )
     try:
         from tests.end_to_end.harness import children_of, command_line
 
@@ -142,6 +144,9 @@ def test_secrets_stay_out_of_sight() -> None:
         for pid in family[1:]:
             assert b"hf_hush" not in Path(f"/proc/{pid}/environ").read_bytes()
         assert server.post("/generate", {"inputs": "a"}).status == 401
+        assert server.get("/info").status == 401
+        assert server.get("/info", headers={"x-api-key": "hush-too"}).status == 200
+        assert server.get("/metrics").status == 200
         key = {"authorization": "Bearer hush-hush"}
         good = server.post(
             "/generate", {"inputs": "a", "parameters": {"max_new_tokens": 2}}, headers=key

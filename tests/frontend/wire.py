@@ -21,10 +21,10 @@ from tests.frontend.fakes import Clock
 class Wire:
     """A link and what it has said."""
 
-    def __init__(self, *, heard: bool = True) -> None:
+    def __init__(self, *, heard: bool = True, queue_timeout_s: float = 0.0) -> None:
         self.clock = Clock()
         self.sent: list[msgspec.Struct] = []
-        self.link = Link(5, 99, self.sent.append, self.clock)
+        self.link = Link(5, 99, self.sent.append, self.clock, queue_timeout_s)
         self.woken = 0
         if heard:
             self.status()

@@ -1,0 +1,181 @@
+"""A chat request's conversation: its messages as templates expect them, and the rendered prompt.
+
+What all chat surfaces and ``/chat_tokenize`` share; runs in front ends. Knows nothing of answers,
+nor of how models write calls.
+"""
+
+import hashlib
+import re
+from typing import Any
+
+import orjson
+
+from common.errors import ErrorKind, RequestError
+from frontend.limits import invalid
+from frontend.schema.openai import ChatBody, ContentPart, Message
+from frontend.services import Services
+from frontend.text.tools.prompt import appended, tool_text
+from frontend.text.tools.tool import ToolChoice
+
+MAX_MESSAGES = 4096
+_SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
+_TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+"""Types of content parts that are text, and the key under which it stands."""
+
+
+def render(body: ChatBody, services: Services, choice: ToolChoice | None = None) -> str:
+    """The prompt of a chat request. Raises RequestError."""
+    template = services.template
+    if template is None:
+        raise RequestError(ErrorKind.TEMPLATE, "the model has no chat template")
+    messages = messages_of(body)
+    if services.style.format.short_ids:
+        _shorten_ids(messages)
+    documents = body.documents or None
+    chat = {"tools": choice is not None, "documents": documents is not None}
+    if documents is not None and not template.mentions("documents", **chat):
+        raise invalid("`documents` cannot be used: this model's chat template does not read them")
+    knows_developer = template.says("developer", **chat)
+    for message in messages:
+        message["role"] = _role(message["role"], knows_developer=knows_developer)
+    goes_on = _goes_on(body, messages[-1])
+    tools = None
+    if choice is not None:
+        tools = [tool.document() for tool in choice.tools]
+        if not template.mentions("tools", **chat):
+            at = len(messages) - 1 if goes_on else len(messages)  # not into the unfinished message
+            text = tool_text(choice.tools, body.tool_prompt)
+            messages = [*appended(messages[:at], text), *messages[at:]]
+    return services.offload.run(
+        _size([messages, tools, documents, body.chat_template_kwargs]),
+        lambda: template.render(
+            messages,
+            tools=tools,
+            documents=documents,
+            add_generation_prompt=not goes_on and body.add_generation_prompt is not False,
+            continue_final_message=goes_on,
+            template_kwargs=body.chat_template_kwargs,
+        ),
+    )
+
+
+def messages_of(body: ChatBody) -> list[dict[str, Any]]:
+    """The messages as templates expect them; None stands for what is absent."""
+    if not body.messages:
+        raise invalid("`messages` cannot be empty")
+    if len(body.messages) > MAX_MESSAGES:
+        raise invalid(
+            f"`messages` supports up to {MAX_MESSAGES} messages. Given: {len(body.messages)}"
+        )
+    return [_message(message, f"messages[{i}]") for i, message in enumerate(body.messages)]
+
+
+def _shorten_ids(messages: list[dict[str, Any]]) -> None:
+    """Ids of calls as some templates insist on them; what is called alike stays alike."""
+
+    def short(given: Any) -> str:
+        text = str(given)
+        if _SHORT_ID.fullmatch(text):
+            return text
+        return hashlib.sha256(text.encode()).hexdigest()[:9]
+
+    for message in messages:
+        if message["tool_call_id"] is not None:
+            message["tool_call_id"] = short(message["tool_call_id"])
+        for call in message["tool_calls"] or []:
+            call["id"] = short(call.get("id"))
+
+
+def _role(role: str, *, knows_developer: bool) -> str:
+    """OpenAI's newer and older names for roles, as templates know them."""
+    if role == "developer" and not knows_developer:
+        return "system"
+    return "tool" if role == "function" else role
+
+
+def _goes_on(body: ChatBody, last: dict[str, Any]) -> bool:
+    """Whether the model continues the last message instead of beginning one.
+
+    Without a word of the client it does so, as in TGI, if the assistant has begun to say something.
+    """
+    if body.continue_final_message and body.add_generation_prompt:
+        raise invalid("`continue_final_message` and `add_generation_prompt` exclude each other")
+    if body.continue_final_message is not None:
+        return body.continue_final_message
+    begun = last["role"] == "assistant" and last["content"] and not last["tool_calls"]
+    return bool(begun) and not body.add_generation_prompt
+
+
+def _size(values: list[Any]) -> int:
+    """About the characters of what a template is given."""
+    try:
+        return len(orjson.dumps(values))
+    except orjson.JSONEncodeError:  # it can only be the depth: all of it was JSON before
+        raise invalid("the conversation is nested too deeply") from None
+
+
+def _message(message: Message, where: str) -> dict[str, Any]:
+    if message.audio is not None:
+        raise invalid(f"`{where}.audio` is not supported: only text is")
+    calls = [
+        _call(call, f"{where}.tool_calls[{k}]") for k, call in enumerate(message.tool_calls or [])
+    ]
+    if message.function_call is not None:
+        calls.append(_call({"function": message.function_call}, f"{where}.function_call"))
+    content = _text(message.content, f"{where}.content")
+    if content is None:
+        content = message.refusal
+    if content is None and not calls:
+        raise invalid(f"`{where}` needs `content` or `tool_calls`")
+    return {
+        "role": message.role,
+        "content": content or "",
+        "name": message.name,
+        "tool_call_id": message.tool_call_id,
+        "tool_calls": calls or None,
+        "reasoning_content": message.reasoning_content or message.reasoning,
+    }
+
+
+def _text(content: str | list[ContentPart] | None, where: str) -> str | None:
+    """The parts of a content, joined; media is refused."""
+    if not isinstance(content, list):
+        return content
+    texts: list[str] = []
+    for k, part in enumerate(content):
+        key = _TEXT_PARTS.get(part.type)
+        if key is None:
+            raise invalid(f"`{where}[{k}]` is `{part.type[:40]}`: this model reads only text")
+        text = getattr(part, key)
+        if text is None:
+            raise invalid(f"`{where}[{k}]` needs `{key}`")
+        texts.append(text)
+    return "".join(texts)
+
+
+def _call(call: dict[str, Any], where: str) -> dict[str, Any]:
+    """A tool call with its arguments as an object, which is how templates write them best.
+
+    OpenAI sends the JSON text of the arguments, TGI the object, also under the name ``parameters``.
+    """
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise invalid(f"`{where}` needs `function` with a `name`")
+    given = function.get("arguments")
+    if given is None:
+        given = function.get("parameters")
+    rest = {name: value for name, value in function.items() if name != "parameters"}
+    return {"type": "function", **call, "function": {**rest, "arguments": _arguments(given)}}
+
+
+def _arguments(given: Any) -> Any:
+    """An object, if it is one in any form; else what was given: the template has to judge."""
+    if given is None or given == "":
+        return {}
+    if not isinstance(given, str):
+        return given
+    try:
+        decoded = orjson.loads(given)
+    except orjson.JSONDecodeError:
+        return given
+    return decoded if isinstance(decoded, dict) else given
