@@ -1,6 +1,7 @@
 # make serve                       the server on port 8080, with the built-in model
 # make serve MODEL=org/name PORT=8081 ARGS="--prometheus-port 9001 --max-total-tokens 4096"
 # make test                        style, types, import contracts, all tests
+# make test-clients                the official clients, in Python and JavaScript, against a server
 # make bench                       tokens per second on a random 135 M model: bench/README.md
 # make docs                        docs/settings.md from the table of options
 #
@@ -10,6 +11,8 @@
 
 SHELL := /bin/bash
 VENV := .venv
+OLD_VENV := .venv-text-generation
+JS := tests/clients/js
 PORT = 8080
 MODEL =
 ARGS =
@@ -20,7 +23,7 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 	2>/dev/null && echo $$name && break; done)
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
-.PHONY: serve test bench docs clean
+.PHONY: serve test test-clients bench docs clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -32,6 +35,9 @@ test: $(VENV)/.installed-for-tests
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m pytest
 
+test-clients: $(VENV)/.installed-for-clients $(OLD_VENV)/.installed $(JS)/node_modules/.installed
+	$(VENV)/bin/python -m pytest tests/clients $(ARGS)
+
 bench: $(VENV)/.installed-for-tests
 	$(VENV)/bin/python -m bench.run $(ARGS)
 
@@ -39,7 +45,8 @@ docs: $(VENV)/.installed
 	$(VENV)/bin/python -m launcher.reference > docs/settings.md
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(OLD_VENV) $(JS)/node_modules
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/.installed: pyproject.toml tools/install_torch.py
 	@test -n "$(PYTHON)" || { echo "$(WRONG_PYTHON)" >&2; exit 1; }
@@ -53,3 +60,18 @@ $(VENV)/.installed: pyproject.toml tools/install_torch.py
 $(VENV)/.installed-for-tests: $(VENV)/.installed
 	@$(PIP) -e '.[test]'
 	@touch $@
+
+$(VENV)/.installed-for-clients: $(VENV)/.installed-for-tests
+	@$(PIP) -e '.[clients]'
+	@touch $@
+
+# The client of older TGI versions wants a huggingface-hub that the server cannot use.
+$(OLD_VENV)/.installed: | $(VENV)/.installed
+	@$(VENV)/bin/python -m venv --clear $(OLD_VENV)
+	@$(OLD_VENV)/bin/python -m pip --disable-pip-version-check install -q 'text-generation==0.7.0'
+	@touch $@
+
+# Without node the rest is tested all the same, and the tests of these clients say what is missing.
+$(JS)/node_modules/.installed: $(JS)/package.json $(JS)/package-lock.json
+	@if command -v npm >/dev/null; then \
+		npm ci --prefix $(JS) --silent --no-audit --no-fund && touch $@; fi
