@@ -6,6 +6,7 @@ string methods and Jinja's filters, not the sandbox that asks.
 
 import re
 from collections.abc import Callable
+from string import Formatter
 from typing import Any
 
 from frontend.text.meter import LimitExceededError, Meter
@@ -15,7 +16,8 @@ _MAX_WIDTH = 10_000
 _MAX_PATTERN = 10_000
 _SEQUENCES = (str, bytes, list, tuple)
 _WIDE_PERCENT = re.compile(r"%(?:\([^)]*\))?[-+ #0]*(?:\*|\d{5}|\d*\.(?:\*|\d{5}))")
-_WIDE_BRACES = re.compile(r":[^{}]*(?:\d{5}|\{)")
+_WIDE_SPEC = re.compile(r"\d{5}|\{")
+"""Of a field of ``str.format``: too large a width, or one that stands elsewhere."""
 
 
 def gate_binary(meter: Meter, operator: str, left: Any, right: Any) -> None:
@@ -49,14 +51,16 @@ def _gate_integer(bits: int) -> None:
 
 def gate_percent(meter: Meter, pattern: str, given: Any) -> None:
     """``pattern % given``."""
-    if len(pattern) > _MAX_PATTERN or _WIDE_PERCENT.search(pattern):
+    if len(pattern) > _MAX_PATTERN or _WIDE_PERCENT.search(pattern.replace("%%", "")):
         raise LimitExceededError("it formats with too long a pattern or too large a width")
     meter.room_for(len(pattern) + pattern.count("%") * meter.weigh(given))
 
 
 def gate_format(meter: Meter, pattern: str, given: Any) -> None:
     """``pattern.format(...)``, ``given`` being all arguments."""
-    if len(pattern) > _MAX_PATTERN or _WIDE_BRACES.search(pattern):
+    if len(pattern) > _MAX_PATTERN or any(
+        _WIDE_SPEC.search(spec or "") for _, _, spec, _ in Formatter().parse(pattern)
+    ):
         raise LimitExceededError("it formats with too long a pattern or too large a width")
     meter.room_for(len(pattern) + pattern.count("{") * meter.weigh(given))
 

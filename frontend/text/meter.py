@@ -142,6 +142,8 @@ class Meter:
             return int.__int__(value)
         if isinstance(value, float):
             return float.__float__(value)
+        if isinstance(value, dict | list | tuple):
+            self.step()  # a request may hold a million of them
         if isinstance(value, dict):
             copied = {self.copy(key): self.copy(item) for key, item in value.items()}
             return _weighed(copied, self._total(chain(copied.keys(), copied.values())))

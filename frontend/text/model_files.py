@@ -10,17 +10,6 @@ from typing import Any
 
 from common.errors import StartupError
 
-SPECIAL_TOKEN_NAMES = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-)
-"""Names under which a tokenizer's special tokens are known, to templates too."""
-
 
 def read_text(path: Path) -> str | None:
     """The file's text; None where there is no such file. Raises ``StartupError``."""
@@ -53,27 +42,35 @@ def read_object(path: Path) -> dict[str, Any] | None:
 def read_tokenizer_config(
     model_dir: str | Path, tokenizer_config_path: str | Path | None
 ) -> dict[str, Any]:
-    """The given tokenizer configuration, else the model's own, else an empty one."""
-    if tokenizer_config_path is None:
-        return read_object(Path(model_dir) / "tokenizer_config.json") or {}
-    config = read_object(Path(tokenizer_config_path))
-    if config is None:
+    """The given tokenizer configuration, else the model's own, else an empty one.
+
+    Older models keep their special tokens in a file of their own. As in transformers it overrides
+    the model's configuration, unless that lists all added tokens; it never overrides a given one.
+    """
+    given = tokenizer_config_path is not None
+    path = Path(tokenizer_config_path or Path(model_dir) / "tokenizer_config.json")
+    config = read_object(path)
+    if config is None and given:
         raise StartupError(
-            f"The tokenizer configuration {tokenizer_config_path} does not exist:"
+            f"The tokenizer configuration {path} does not exist:"
             " correct --tokenizer-config-path or leave it out."
         )
-    return config
-
-
-def special_tokens(model_dir: str | Path, config: dict[str, Any]) -> dict[str, str]:
-    """Text of the named special tokens: the tokenizer configuration's, else the older map's."""
+    config = config or {}
+    if "added_tokens_decoder" in config:
+        return config
     older = read_object(Path(model_dir) / "special_tokens_map.json") or {}
-    found = {}
-    for name in SPECIAL_TOKEN_NAMES:
-        content = token_content(config[name] if name in config else older.get(name))
-        if content is not None:
-            found[name] = content
-    return found
+    return older | config if given else config | older
+
+
+def special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    """Text of the named special tokens: the usual ones, and those only this model has."""
+    named = {name: value for name, value in config.items() if name.endswith("_token")}
+    for group in ("extra_special_tokens", "model_specific_special_tokens"):
+        tokens = config.get(group)
+        if isinstance(tokens, dict):
+            named |= tokens
+    contents = {name: token_content(value) for name, value in named.items()}
+    return {name: content for name, content in contents.items() if content is not None}
 
 
 def token_content(value: object) -> str | None:

@@ -39,6 +39,8 @@ _LEFT_OUT_FILTERS = {"pprint", "striptags", "urlize", "wordwrap", "xmlattr"}
 """Helpers for web pages whose cost has no simple bound."""
 _LEFT_OUT_GLOBALS = {"lipsum"}
 _MAX_FORMAT_CHARACTERS = 200
+_WIDE_DATE = re.compile(r"%[^A-Za-z%]*\d{3}")
+"""A width of hundreds, which some systems' ``strftime`` knows."""
 
 
 class RaisedError(Exception):
@@ -66,6 +68,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters.update(_step=_step, _made=_made, _joined=_joined)
         for name in _LEFT_OUT_GLOBALS:
             del self.globals[name]
+        self.globals["dict"] = _Dict()
         self.globals["namespace"] = _Namespace
         self.globals["raise_exception"] = _raise_exception
         self.globals["strftime_now"] = _strftime(now)
@@ -255,6 +258,16 @@ class _GenerationTag(Extension):
         return nodes.Scope(body).set_lineno(line)
 
 
+class _Dict:
+    """The type ``dict``, without the methods that change the dict they are given."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*args)
+
+
 class _Namespace(Namespace):
     """Jinja's namespace without private names, and without its contents when printed."""
 
@@ -283,7 +296,7 @@ def _raise_exception(message: object = "") -> None:
 
 def _strftime(now: Callable[[], datetime]) -> Callable[[str], str]:
     def strftime_now(format: str) -> str:  # noqa: A002  (templates may pass it by name)
-        if len(format) > _MAX_FORMAT_CHARACTERS or re.search(r"\d{3}", format):
+        if len(format) > _MAX_FORMAT_CHARACTERS or _WIDE_DATE.search(format):
             raise LimitExceededError("it asks for a date in too long a format")
         return now().strftime(format)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import CodeType, TracebackType
+from types import CodeType, MappingProxyType, TracebackType
 from typing import Any, Final
 
 import jinja2
@@ -28,11 +28,17 @@ from frontend.text.model_files import (
 )
 from frontend.text.sandbox import RaisedError, Sandbox, compile_template, render
 
-_RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+_RESERVED = frozenset(
+    {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"}
+)
+_NAMES = ("default", "tool_use", "rag")
+"""Templates that are used; others are left alone, even broken ones."""
 _REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
 """Names under which clients send what a model thought; templates read one of the first two."""
-_CONTINUE_HERE = "MILLRACE_CONTINUES_HERE "
-"""Marks the end of the last message. The space shows whether the template trims messages."""
+_CONTINUE_HERE = "CONTINUE_FINAL_MESSAGE_TAG "
+"""Marks the end of the last message; the space shows whether the template trims messages.
+
+The word is that of transformers, so that templates which measure or cut texts see the same."""
 _MAX_MESSAGE_CHARACTERS = 500
 
 
@@ -48,14 +54,16 @@ class ChatTemplate:
         limits: RenderLimits | None = None,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
-        """``sources`` by name: ``default``, and perhaps ``tool_use`` for chats with tools."""
+        """``sources`` by name: ``default``, and perhaps ``tool_use`` and ``rag`` (documents)."""
         self._special = dict(special or {})
         self._limits = limits or RenderLimits()
         self._environment = Sandbox(now)
+        self.sources: Mapping[str, str] = MappingProxyType(dict(sources))
+        """The text of every template that the model has, by name."""
         self._templates = {
             name: _compiled(self._environment, source, origin)
             for name, source in sources.items()
-            if name in ("default", "tool_use")
+            if name in _NAMES
         }
 
     @classmethod
@@ -76,11 +84,15 @@ class ChatTemplate:
         if found is None:
             return None
         origin, sources = found
-        return cls(sources, special_tokens(model_dir, config), origin=origin, limits=limits)
+        return cls(sources, special_tokens(config), origin=origin, limits=limits)
 
-    def mentions(self, variable: str, *, tools: bool = False) -> bool:
-        """Whether the template (with ``tools``: the one for chats with tools) reads a variable."""
-        return variable in self._pick([] if tools else None).variables
+    def mentions(self, variable: str, *, tools: bool = False, documents: bool = False) -> bool:
+        """Whether the template for such a chat reads a variable."""
+        return variable in self._pick(tools=tools, documents=documents).variables
+
+    def says(self, word: str, *, tools: bool = False, documents: bool = False) -> bool:
+        """Whether a word stands anywhere in the template for such a chat."""
+        return word in self._pick(tools=tools, documents=documents).words
 
     def render(
         self,
@@ -105,11 +117,11 @@ class ChatTemplate:
             )
         if not messages:
             raise RequestError(ErrorKind.VALIDATION, "`messages` must not be empty")
-        template = self._pick(tools)
+        template = self._pick(tools=tools is not None, documents=documents is not None)
         try:
             meter = Meter(self._limits)
             chat = [_prepared(message) for message in messages]
-            final = _mark_end(chat) if continue_final_message else None
+            final = _mark_end(chat, template) if continue_final_message else None
             variables = {
                 **self._special,
                 **kwargs,
@@ -126,11 +138,17 @@ class ChatTemplate:
             raise RequestError(ErrorKind.TEMPLATE, _describe(error, template)) from None
         return text if final is None else _cut(text, final)
 
-    def _pick(self, tools: list[dict[str, Any]] | None) -> "_Compiled":
-        """The template for chats with tools, if there is one and tools are given (even none)."""
-        if tools is not None and "tool_use" in self._templates:
-            return self._templates["tool_use"]
-        template = self._templates.get("default")
+    def _pick(self, *, tools: bool, documents: bool) -> "_Compiled":
+        """The template for chats with tools or documents (even none), if there is one.
+
+        In transformers the one for documents (``rag``) has to be asked for by name. Here no request
+        has a field for that, so it is taken where documents would not be read otherwise.
+        """
+        name = "tool_use" if tools and "tool_use" in self._templates else "default"
+        template = self._templates.get(name)
+        grounded = self._templates.get("rag")
+        if documents and grounded and not (template and "documents" in template.variables):
+            return grounded
         if template is None:
             raise RequestError(ErrorKind.TEMPLATE, "the model has no chat template named `default`")
         return template
@@ -145,7 +163,7 @@ class _Compiled:
     lines: dict[int, int]  # line of the code -> line of the template
     variables: frozenset[str]
     words: frozenset[str]
-    """Words that may be repeated to a client: the template's own and those of error messages."""
+    """What the template consists of. They may be repeated to a client, unlike the conversation."""
 
 
 _WORDS_OF_ERRORS: Final = re.findall(
@@ -168,7 +186,8 @@ def _compiled(environment: Sandbox, source: str, origin: str) -> _Compiled:
     except jinja2.TemplateSyntaxError as error:
         raise StartupError(
             f"The chat template in {origin} has an error in line {error.lineno}:"
-            f" {error.message}. Repair it, or give another with --tokenizer-config-path."
+            f" {(error.message or '').rstrip('.')}."
+            " Repair it, or give another with --tokenizer-config-path."
         ) from None
     except Exception as error:  # the parser recurses, and Python refuses some of Jinja's code
         raise StartupError(
@@ -176,7 +195,7 @@ def _compiled(environment: Sandbox, source: str, origin: str) -> _Compiled:
             " Repair it, or give another with --tokenizer-config-path."
         ) from None
     module = jinja2.Template.from_code(environment, code, {})
-    words = frozenset([*_WORDS_OF_ERRORS, *re.findall(r"\w+", source)])
+    words = frozenset(re.findall(r"\w+", source))
     return _Compiled(code, {made: of for of, made in module.debug_info}, variables, words)
 
 
@@ -235,13 +254,14 @@ def _prepared(message: dict[str, Any]) -> dict[str, Any]:
     return present
 
 
-def _mark_end(chat: list[dict[str, Any]]) -> str:
+def _mark_end(chat: list[dict[str, Any]], template: _Compiled) -> str:
     """Mark where the last message's content ends; the content without the mark.
 
-    The last text of a list of parts is meant; ``chat`` is changed, not the caller's parts.
+    The last text of a list of parts is meant; ``chat`` is changed, not the caller's parts. A
+    template without the word ``content`` has no place for it, even if it writes whole messages.
     """
     last = chat[-1]
-    content = last.get("content")
+    content = last.get("content") if any("content" in word for word in template.words) else None
     if isinstance(content, str):
         last["content"] = content + _CONTINUE_HERE
         return content
@@ -283,7 +303,7 @@ def _describe(error: Exception, template: _Compiled) -> str:
     if not isinstance(error, jinja2.TemplateError | TypeError):
         return where
     said = re.sub(r"[\w.]*Weighed(List|Dict|Tuple)", lambda found: found[1].lower(), str(error))
-    if not template.words.issuperset(re.findall(r"\w+", said)):
+    if not template.words.union(_WORDS_OF_ERRORS).issuperset(re.findall(r"\w+", said)):
         return where
     return f"{where}: {said[:_MAX_MESSAGE_CHARACTERS]}"
 

@@ -86,7 +86,7 @@ class Tokenizer:
                 " or install a newer `tokenizers`."
             ) from None
         config = read_tokenizer_config(model_dir, tokenizer_config_path)
-        special = special_tokens(model_dir, config)
+        special = special_tokens(config)
         _mark_special(tokenizer, _flagged_special(config))
         eos = special.get("eos_token")
         eos_id = None if eos is None else tokenizer.token_to_id(eos)

@@ -125,10 +125,13 @@ def test_without_configuration(model):
 
 def test_older_map_of_special_tokens(model):
     older = {"eos_token": {"content": "</s>"}, "bos_token": "<s>"}
-    tokenizer = Tokenizer.load(
-        model(special_tokens_map=older, tokenizer_config={"bos_token": None})
-    )
+    config = {"bos_token": None, "eos_token": "<|user|>"}
+    tokenizer = Tokenizer.load(model(special_tokens_map=older, tokenizer_config=config))
     assert tokenizer.eos_token == "</s>"
+    assert tokenizer.bos_token == "<s>"
+    config["added_tokens_decoder"] = {}
+    tokenizer = Tokenizer.load(model(special_tokens_map=older, tokenizer_config=config))
+    assert tokenizer.eos_token == "<|user|>"
     assert tokenizer.bos_token is None
 
 
