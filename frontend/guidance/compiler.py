@@ -39,9 +39,9 @@ _log = logging.getLogger(__name__)
 class NoGrammars:
     """Where grammars are switched off."""
 
-    def checked(self, source: GrammarSource) -> str:
+    def checked(self, source: GrammarSource, field: str = "grammar") -> str:
         """Refuses."""
-        raise invalid("grammars are switched off on this server")
+        raise invalid(f"`{field}`: grammars are switched off on this server")
 
     def close(self) -> None:
         """There is nothing to end."""
@@ -67,13 +67,13 @@ class Checker:
         self._unusable = False
         self._greenlet: gevent.Greenlet | None = None
 
-    def checked(self, source: GrammarSource) -> str:
+    def checked(self, source: GrammarSource, field: str = "grammar") -> str:
         """As ``Grammars`` says; requests with the same grammar share one check."""
         verdict = self._verdicts.get(source, self._clock())
         if verdict is None:
             verdict = self._wait(source)
         if verdict.error:
-            raise invalid(verdict.error)
+            raise invalid(f"`{field}` cannot be used: {verdict.error}")
         return verdict.grammar
 
     def close(self) -> None:
@@ -133,7 +133,7 @@ class Checker:
         except CheckerLostError as error:
             _log.warning("the grammar checker was lost (%s); another one will be started", error)
             self._process = None
-            return Verdict(error="the grammar broke its check or took too long", exhausted=True)
+            return Verdict(error="it broke its check or took too long", exhausted=True)
 
 
 def grammars_of(settings: Settings, end_ids: list[int]) -> Checker | NoGrammars:

@@ -18,8 +18,10 @@ class GrammarSource(NamedTuple):
 class Grammars(Protocol):
     """Checks grammars where that can be stopped."""
 
-    def checked(self, source: GrammarSource) -> str:
+    def checked(self, source: GrammarSource, field: str = "grammar") -> str:
         """What goes into ``SequenceSpec.grammar``; waits without holding up other greenlets.
+
+        ``field`` is the field of the request that gave it: errors name it.
 
         Raises RequestError: VALIDATION if grammars are switched off, or this one is wrong, too
         large, or takes too long; OVERLOADED if too many wait to be checked.

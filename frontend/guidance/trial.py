@@ -20,6 +20,8 @@ MAX_STEP_S = 0.03
 """CPU time per token, on average of those tried: a worker computes masks between all its steps."""
 _MAX_ERROR_CHARACTERS = 300
 _NOTHING = "no text can match it"
+_QUOTED = re.compile(r"\n\s*\d+ \| ")
+_PLACE_OF_SCHEMA = re.compile(r"^at \d+\(\d+\): (?=failed to compile JSON schema)")
 
 
 def try_grammar(source: GrammarSource, tokenizer: LLTokenizer) -> Verdict:
@@ -41,8 +43,8 @@ def try_grammar(source: GrammarSource, tokenizer: LLTokenizer) -> Verdict:
 
 
 def refusal(error: str, *, exhausted: bool = False) -> Verdict:
-    """A verdict as a sentence that may follow other words."""
-    return Verdict(error=f"the grammar cannot be used: {error}", exhausted=exhausted)
+    """A verdict in words that may follow others."""
+    return Verdict(error=error, exhausted=exhausted)
 
 
 def _walk(matcher: LLMatcher) -> str:
@@ -73,8 +75,12 @@ def _next_token(matcher: LLMatcher) -> int | None:
 
 
 def _readable(error: str) -> str:
-    """One line of llguidance's words."""
+    """One line of llguidance's words, without the lines of the grammar that it quotes.
+
+    Where a schema is wrong, neither is the place told: the grammar around it is ours.
+    """
     if error.startswith("NoExtension"):
         return _NOTHING
-    line = re.sub(r"\s+", " ", error.replace("<non-verbose/>", "")).strip()
+    said = _QUOTED.split(error.replace("<non-verbose/>", ""), maxsplit=1)[0]
+    line = _PLACE_OF_SCHEMA.sub("", re.sub(r"\s+", " ", said).strip())
     return line if len(line) <= _MAX_ERROR_CHARACTERS else line[:_MAX_ERROR_CHARACTERS] + "…"

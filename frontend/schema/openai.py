@@ -26,7 +26,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "allowed_token_ids": (),
     "prompt_logprobs": (0,),
     "logits_processors": ([],),
-    "grammar": (),
     "guided_json": (),
     "guided_regex": (),
     "guided_choice": (),
@@ -114,6 +113,8 @@ class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):
     """Lower is sooner."""
     response_format: dict[str, Any] | None = None
     """What the answer must match: OpenAI's forms and TGI's."""
+    grammar: dict[str, Any] | None = None
+    """Another name for ``response_format``, TGI's."""
     timeout_ms: U32 | None = None
     """Milliseconds after which the client wants no answer any more; 0 is no limit."""
     user: str | None = None
@@ -131,7 +132,7 @@ class ChatBody(OpenAIBody, frozen=True, kw_only=True):
     tool_choice: str | dict[str, Any] | None = None
     """``auto``, ``none``, ``required``, the name of a tool, or an object that names one."""
     tool_prompt: str | None = None
-    """What the model is told about calls if its template does not know tools."""
+    """Instead of what the model is told about calls where its template does not know tools."""
     parallel_tool_calls: bool | None = None
     documents: list[dict[str, Any]] | None = None
     """For templates that put documents before the conversation."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from common.errors import ErrorKind, RequestError
 from frontend import limits
 from frontend.guidance.compile import after_reasoning
-from frontend.guidance.forms import response_format
 from frontend.guidance.source import GrammarSource
 from frontend.runs import Order, Run
 from frontend.schema.openai import ChatBody
@@ -60,7 +59,7 @@ def prepare(
     orders.check(body, settings)
     limits.check_top_n(body.top_logprobs, settings, "top_logprobs")
     limits.check_max_new_tokens("max_completion_tokens", body.max_completion_tokens)
-    source = response_format(body.response_format)
+    source = orders.demanded(body)
     if source is not None and body.tools is not None:
         raise RequestError(ErrorKind.TOOL, "Grammar and tools are mutually exclusive")
     choice = tools.choice_of(body)
@@ -73,6 +72,7 @@ def prepare(
         choices=body.n or 1,
         top_n_tokens=(body.top_logprobs or 0) if body.logprobs else 0,
         grammar=_grammar(source, choice, prompt, services),
+        grammar_field="response_format" if choice is None else "tools",
     )
     order = orders.order(
         body,

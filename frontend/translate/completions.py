@@ -8,7 +8,6 @@ from typing import Any
 
 from common.errors import ErrorKind, RequestError
 from frontend import limits
-from frontend.guidance.forms import response_format
 from frontend.limits import invalid
 from frontend.runs import Order, Run
 from frontend.schema.openai import CompletionBody
@@ -100,7 +99,7 @@ def prepare(
         max_tokens=body.max_tokens,
         choices=generated,
         top_n_tokens=body.logprobs or 0,
-        grammar=response_format(body.response_format),
+        grammar=orders.demanded(body),
         prefill_logprobs=bool(body.echo) and body.logprobs is not None,
     )
     read = [_read(prompt, services, echo=bool(body.echo)) for prompt in prompts]

@@ -42,9 +42,11 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
     tools = None
     if choice is not None:
         tools = [tool.document() for tool in choice.tools]
+        text = body.tool_prompt or ""
         if not template.mentions("tools", **chat):
-            at = len(messages) - 1 if goes_on else len(messages)  # not into the unfinished message
             text = tool_text(choice.tools, body.tool_prompt)
+        if text:
+            at = len(messages) - 1 if goes_on else len(messages)  # not into the unfinished message
             messages = [*appended(messages[:at], text), *messages[at:]]
     return services.offload.run(
         _size([messages, tools, documents, body.chat_template_kwargs]),
@@ -83,7 +85,8 @@ def _shorten_ids(messages: list[dict[str, Any]]) -> None:
         if message["tool_call_id"] is not None:
             message["tool_call_id"] = short(message["tool_call_id"])
         for call in message["tool_calls"] or []:
-            call["id"] = short(call.get("id"))
+            if call.get("id") is not None:
+                call["id"] = short(call["id"])
 
 
 def _role(role: str, *, knows_developer: bool) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from common.sampling import SamplingParameters
 from common.settings import Settings
 from frontend import limits
+from frontend.guidance.forms import response_format
 from frontend.guidance.source import GrammarSource
 from frontend.limits import invalid
 from frontend.runs import Order, Plan
@@ -36,6 +37,8 @@ class Wanted:
     """Sequences for each prompt."""
     top_n_tokens: int = 0
     grammar: GrammarSource | None = None
+    grammar_field: str = "response_format"
+    """The field of the request that demands the grammar."""
     prefill_logprobs: bool = False
 
 
@@ -71,6 +74,15 @@ def check_choices(name: str, value: int | None, settings: Settings) -> None:
         raise invalid(f"`{name}` must be >= 1 and <= {settings.max_choices}. Given: {value}")
 
 
+def demanded(body: OpenAIBody) -> GrammarSource | None:
+    """The grammar that the client gives, under either of its names. Raises RequestError."""
+    if body.grammar is None:
+        return response_format(body.response_format)
+    if body.response_format is not None:
+        raise invalid("`grammar` and `response_format` are two names of the same: give one")
+    return response_format(body.grammar, "grammar")
+
+
 def plans(
     body: OpenAIBody, ids: list[int], wanted: Wanted, services: Services, dialect: Dialect
 ) -> list[Plan]:
@@ -82,7 +94,7 @@ def plans(
     if wanted.grammar is not None:
         if sampling.min_new_tokens:
             raise invalid("`min_tokens` cannot be combined with a grammar or tool call")
-        grammar = services.grammars.checked(wanted.grammar)
+        grammar = services.grammars.checked(wanted.grammar, wanted.grammar_field)
     first = Plan(
         prompt_ids=ids,
         max_new_tokens=room,

@@ -8,6 +8,8 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+import orjson
+
 from common.errors import RequestError
 from frontend.answers import event
 from frontend.runs import Finish, Run, Token
@@ -107,10 +109,10 @@ class TgiChatDialect:
     def _chunks(self, index: int, reading: Reading, token: Token) -> bytes:
         deltas = [self._delta(delta) for delta in reading.read(token)]
         if not deltas and not reading.calls and self._request.conversation.choice is None:
-            deltas = [{"role": "assistant", "content": ""}]
+            deltas = [_text("")]
         reason = None if reading.calls else _finish_reason(token.finish)
         if not deltas and reason is not None:
-            deltas = [{"role": "assistant", "content": ""}]
+            deltas = [_text("")]
         logprobs = None
         if self._request.logprobs and token.counted:
             logprobs = _logprobs([token], self._tokenizer)
@@ -132,9 +134,9 @@ class TgiChatDialect:
         elif isinstance(delta, CallArguments):
             function = {"name": None, "arguments": delta.text}
         elif isinstance(delta, Content):
-            return {"role": "assistant", "content": delta.text}
+            return _text(delta.text)
         else:
-            return {"role": "assistant", "content": "", "reasoning_content": delta.text}
+            return {**_text(""), "reasoning_content": delta.text}
         call = {
             "index": delta.index,
             "id": self._call_id,
@@ -176,6 +178,19 @@ class TgiCompletionDialect:
         return event(document)
 
 
+def _text(text: str) -> dict[str, Any]:
+    """A delta; the ``text-generation`` client demands the key for calls."""
+    return {"role": "assistant", "content": text, "tool_calls": None}
+
+
+def _compact(arguments: str) -> str:
+    """The arguments without blanks, unless the length limit has cut them."""
+    try:
+        return orjson.dumps(orjson.loads(arguments)).decode()
+    except orjson.JSONDecodeError:
+        return arguments
+
+
 def _message(said: Said) -> dict[str, Any]:
     if not said.calls:
         message: dict[str, Any] = {"role": "assistant", "content": said.content}
@@ -186,7 +201,11 @@ def _message(said: Said) -> dict[str, Any]:
         {
             "id": str(number),
             "type": "function",
-            "function": {"description": None, "name": call.name, "arguments": call.arguments},
+            "function": {
+                "description": None,
+                "name": call.name,
+                "arguments": _compact(call.arguments),
+            },
         }
         for number, call in enumerate(said.calls)
     ]

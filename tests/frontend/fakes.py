@@ -197,10 +197,10 @@ class Grammars:
 
     checks: list[GrammarSource] = field(default_factory=list)
 
-    def checked(self, source: GrammarSource) -> str:
+    def checked(self, source: GrammarSource, field: str = "grammar") -> str:
         self.checks.append(source)
         if source.text == "bad":
-            raise RequestError(ErrorKind.VALIDATION, "the grammar cannot be used: it is bad")
+            raise RequestError(ErrorKind.VALIDATION, f"`{field}` cannot be used: it is bad")
         return f"{source.kind}: {source.text}"
 
 

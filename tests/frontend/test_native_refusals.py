@@ -43,7 +43,7 @@ V = "Input validation error: "
         ({"watermark": True}, "`watermark` is not supported yet"),
         ({"grammar": {"type": "json", "value": "{"}}, "`grammar` holds a string that is not JSON"),
         ({"grammar": {"type": "json_schema", "value": {}}}, "`grammar` must hold a JSON schema"),
-        ({"grammar": {"type": "regex", "value": "bad"}}, "the grammar cannot be used: it is bad"),
+        ({"grammar": {"type": "regex", "value": "bad"}}, "`grammar` cannot be used: it is bad"),
         ({"adapter_id": "x"}, "`adapter_id` is not supported yet"),
     ],
 )

@@ -41,7 +41,8 @@ def test_chat_stream_repeats_the_role(server: Server) -> None:
     *chunks, usage, done = events(chat(server, **fields).content)
     assert done == "[DONE]"
     assert [c["choices"][0]["delta"] for c in chunks] == [
-        {"role": "assistant", "content": text} for text in (" hello", " world", "")
+        {"role": "assistant", "content": text, "tool_calls": None}
+        for text in (" hello", " world", "")
     ]
     assert [c["choices"][0]["finish_reason"] for c in chunks] == [None, None, "stop"]
     assert {c["id"] for c in chunks} == {""}

@@ -158,8 +158,8 @@ class ChatDelta(Answer, frozen=True, kw_only=True):
     """More text."""
     reasoning_content: str | UnsetType = UNSET
     """More of what a reasoning model writes to itself."""
-    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
-    """More of the calls that the model wants."""
+    tool_calls: list[ToolCallDelta] | UnsetType | None = UNSET
+    """More of the calls that the model wants; in TGI's dialect null where there is text."""
 
 
 class ChatChunkChoice(Answer, frozen=True, kw_only=True):

@@ -90,7 +90,8 @@ def test_bad_ones_are_remembered_too(made: Made) -> None:
     made.script.go.set()
     for _ in range(2):
         error = made.error("bad")
-        assert (error.kind, error.message) == (ErrorKind.VALIDATION, "Input validation error: no")
+        assert error.kind is ErrorKind.VALIDATION
+        assert error.message == "Input validation error: `grammar` cannot be used: no"
     assert made.script.checks == ["bad"]
 
 

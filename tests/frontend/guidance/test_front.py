@@ -64,7 +64,7 @@ def test_a_bomb_holds_up_nobody_else(front: Front) -> None:
         served += 1
     thread.join()
     assert bombed[0][0] == 422
-    assert "the grammar cannot be used" in bombed[0][1]["error"]
+    assert "`grammar` cannot be used" in bombed[0][1]["error"]
     assert served > 5
     assert ask(front, {"type": "regex", "value": "y+"})[0] == 200
     assert "multipleOf" not in front.output()

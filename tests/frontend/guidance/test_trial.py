@@ -39,7 +39,6 @@ class Text:
     def error(self, kind: Any, text: str) -> str:
         verdict = try_grammar(GrammarSource(kind, text), self.guide)
         assert verdict.grammar == ""
-        assert verdict.error.startswith("the grammar cannot be used: ")
         return verdict.error
 
     def fits(self, grammar: str, text: str) -> bool:
@@ -100,7 +99,7 @@ def test_regular_expressions(text: Text, pattern: str, good: str, bad: str) -> N
 
 
 def test_lark_that_looks_like_json(text: Text) -> None:
-    assert "cannot be used" in text.error("lark", '{"grammars":[{"lark_grammar":"start: /a/"}]}')
+    assert "expecting rule" in text.error("lark", '{"grammars":[{"lark_grammar":"start: /a/"}]}')
     assert text.fits(text.grammar(GrammarSource("lark", 'start: "a" b+\nb: "b"')), "abb")
 
 
