@@ -175,6 +175,58 @@ CHAT = (
         },
     ),
 )
+RESPONSES = (
+    Example(
+        "question",
+        "A question",
+        {
+            "model": "tgi",
+            "instructions": "Answer in one sentence.",
+            "input": "What is the capital of France?",
+            "max_output_tokens": 40,
+            "temperature": 0,
+        },
+    ),
+    Example(
+        "stream",
+        "Event by event, with log-probabilities",
+        {
+            "model": "tgi",
+            "input": [_QUESTION],
+            "max_output_tokens": 40,
+            "stream": True,
+            "include": ["message.output_text.logprobs"],
+            "top_logprobs": 2,
+        },
+    ),
+    Example(
+        "tool",
+        "A call of a tool",
+        {
+            "model": "tgi",
+            "input": [_WEATHER],
+            "max_output_tokens": 60,
+            "tools": [
+                {
+                    "type": "function",
+                    "name": "get_weather",
+                    "description": "Get the weather of a city",
+                    "parameters": _CITY,
+                }
+            ],
+        },
+    ),
+    Example(
+        "schema",
+        "JSON that matches a schema",
+        {
+            "model": "tgi",
+            "input": _ANNA,
+            "max_output_tokens": 60,
+            "text": {"format": {"type": "json_schema", "name": "person", "schema": _PERSON}},
+        },
+    ),
+)
 COMPLETIONS = (
     Example(
         "prompt",

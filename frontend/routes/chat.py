@@ -3,13 +3,11 @@
 from typing import Any
 
 import falcon
-import orjson
 
 from frontend import exchange
-from frontend.answers import JSON
 from frontend.body import read_json
 from frontend.routes.openai import counted_body
-from frontend.routes.running import begin, compute_headers, run_stream, run_whole, timing_headers
+from frontend.routes.running import begin, respond_stream, respond_whole
 from frontend.schema.openai import ChatBody
 from frontend.services import Services
 from frontend.sse import Dialect
@@ -44,16 +42,16 @@ class ChatCompletions:
         )
         request = chat_answers.request_of(body, conversation, services)
         if streaming:
-            run_stream(req, resp, services, conversation.order, self._chunks(body, request))
-            compute_headers(resp, services, conversation.characters)
+            respond_stream(req, resp, services, conversation, self._chunks(body, request))
             return
-        runs, generation = run_whole(req, services, conversation.order)
-        compute_headers(resp, services, conversation.characters)
-        resp.set_header("X-Compute-Time", str(generation.timings[0].total_s))
-        timing_headers(resp, generation, runs, conversation.input_length)
         answer = tgi_answers.chat_answer if self._dialect == "tgi" else chat_answers.answer
-        resp.data = orjson.dumps(answer(request, runs, services.tokenizer))
-        resp.content_type = JSON
+        respond_whole(
+            req,
+            resp,
+            services,
+            conversation,
+            lambda runs: answer(request, runs, services.tokenizer),
+        )
 
     def _chunks(self, body: ChatBody, request: ChatRequest) -> Dialect:
         """What writes the stream of this request."""

@@ -3,13 +3,12 @@
 from typing import Any
 
 import falcon
-import orjson
 
 from frontend import exchange
-from frontend.answers import JSON
 from frontend.body import read_json
 from frontend.routes.openai import counted_body
-from frontend.routes.running import begin, compute_headers, run_stream, run_whole, timing_headers
+from frontend.routes.running import begin, respond_stream, respond_whole
+from frontend.runs import Run
 from frontend.schema.openai import CompletionBody
 from frontend.services import Services
 from frontend.translate import completion_answers, completions, tgi_answers
@@ -48,15 +47,12 @@ class Completions:
                 if as_tgi
                 else CompletionDialect(request, services.tokenizer)
             )
-            run_stream(req, resp, services, request.order, dialect)
-            compute_headers(resp, services, request.characters)
+            respond_stream(req, resp, services, request, dialect)
             return
-        runs, generation = run_whole(req, services, request.order)
-        compute_headers(resp, services, request.characters)
-        timing_headers(resp, generation, runs, request.input_length)
-        if as_tgi:
-            document = tgi_answers.completion_answer(request, runs)
-        else:
-            document = completion_answers.answer(request, runs, services.tokenizer)
-        resp.data = orjson.dumps(document)
-        resp.content_type = JSON
+
+        def answer(runs: list[Run]) -> dict[str, Any]:
+            if as_tgi:
+                return tgi_answers.completion_answer(request, runs)
+            return completion_answers.answer(request, runs, services.tokenizer)
+
+        respond_whole(req, resp, services, request, answer, compute_time=False)

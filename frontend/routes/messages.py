@@ -11,12 +11,13 @@ import orjson
 from frontend import exchange
 from frontend.answers import JSON
 from frontend.body import read_json
-from frontend.routes.running import begin, compute_headers, run_stream, run_whole, timing_headers
+from frontend.routes.running import begin, respond_stream, respond_whole
 from frontend.schema import typed
 from frontend.schema.messages import CountTokensBody, MessagesBody, refuse_unsupported
 from frontend.services import Services
 from frontend.translate import chat, conversation, messages, messages_answers, tools
 from frontend.translate.messages_answers import MessagesDialect
+from frontend.translate.orders import Names
 from frontend.translate.prompts import encode
 
 Body = TypeVar("Body", bound=CountTokensBody)
@@ -39,19 +40,16 @@ class Messages:
             services,
             streaming=streaming,
             timeout_s=exchange.timeout_s(req),
+            names=Names(grammar="output_config.format"),
         )
         request_id = exchange.of(req).request_id
         request = messages_answers.request_of(body, prepared, services, request_id)
         if streaming:
-            run_stream(req, resp, services, prepared.order, MessagesDialect(request))
-            compute_headers(resp, services, prepared.characters)
+            respond_stream(req, resp, services, prepared, MessagesDialect(request))
             return
-        runs, generation = run_whole(req, services, prepared.order)
-        compute_headers(resp, services, prepared.characters)
-        resp.set_header("X-Compute-Time", str(generation.timings[0].total_s))
-        timing_headers(resp, generation, runs, prepared.input_length)
-        resp.data = orjson.dumps(messages_answers.answer(request, runs[0]))
-        resp.content_type = JSON
+        respond_whole(
+            req, resp, services, prepared, lambda runs: messages_answers.answer(request, runs[0])
+        )
 
 
 class CountTokens:

@@ -1,10 +1,14 @@
 """How every generating route runs an order: whole or as a stream, watched, counted, logged."""
 
+from collections.abc import Callable
+from typing import Protocol
+
 import falcon
+import orjson
 
 from common.errors import RequestError
 from frontend import access, exchange
-from frontend.answers import EVENT_STREAM
+from frontend.answers import EVENT_STREAM, JSON
 from frontend.exchange import Exchange
 from frontend.generation import ClientGoneError, Generation
 from frontend.runs import Order, Run
@@ -29,6 +33,56 @@ def count_failure(services: Services, record: Exchange, error: RequestError) -> 
         services.link.tally(requests=0 if record.counted else 1, failure=error.kind.metric)
         record.counted = True
     exchange.failed(record, error)
+
+
+class Prepared(Protocol):
+    """A validated request of any surface that answers one document or one stream."""
+
+    @property
+    def order(self) -> Order:
+        """What to generate."""
+
+    @property
+    def input_length(self) -> int:
+        """Prompt tokens."""
+
+    @property
+    def characters(self) -> int:
+        """Of the prompts."""
+
+
+def respond_whole(
+    req: falcon.Request,
+    resp: falcon.Response,
+    services: Services,
+    prepared: Prepared,
+    document: Callable[[list[Run]], object],
+    *,
+    compute_time: bool = True,
+) -> None:
+    """Run a request to its end and answer with the document of its runs, headers included.
+
+    Raises RequestError, ClientGoneError.
+    """
+    runs, generation = run_whole(req, services, prepared.order)
+    compute_headers(resp, services, prepared.characters)
+    if compute_time:
+        resp.set_header("X-Compute-Time", str(generation.timings[0].total_s))
+    timing_headers(resp, generation, runs, prepared.input_length)
+    resp.data = orjson.dumps(document(runs))
+    resp.content_type = JSON
+
+
+def respond_stream(
+    req: falcon.Request,
+    resp: falcon.Response,
+    services: Services,
+    prepared: Prepared,
+    dialect: Dialect,
+) -> None:
+    """Start a request and answer with its stream, headers included. Raises as ``run_stream``."""
+    run_stream(req, resp, services, prepared.order, dialect)
+    compute_headers(resp, services, prepared.characters)
 
 
 def run_whole(

@@ -17,7 +17,7 @@ from frontend.text.deltas import PlainReader, Reader
 from frontend.text.tools.detected import OutputStyle
 from frontend.text.tools.tool import ToolChoice
 from frontend.translate import conversation, orders, reading, tools
-from frontend.translate.orders import Dialect, Wanted
+from frontend.translate.orders import CHAT_NAMES, Dialect, Names, Wanted
 from frontend.translate.prompts import encode
 
 
@@ -53,6 +53,7 @@ def prepare(
     streaming: bool,
     timeout_s: float = 0.0,
     dialect: Dialect = "openai",
+    names: Names = CHAT_NAMES,
 ) -> Conversation:
     """Check everything, render the template, and plan. Raises RequestError."""
     settings, style = services.settings, services.style
@@ -72,7 +73,7 @@ def prepare(
         choices=body.n or 1,
         top_n_tokens=(body.top_logprobs or 0) if body.logprobs else 0,
         grammar=_grammar(source, choice, prompt, services),
-        grammar_field="response_format" if choice is None else "tools",
+        names=names if choice is None else names._replace(grammar="tools"),
     )
     order = orders.order(
         body,

@@ -12,15 +12,14 @@ import orjson
 
 from common.errors import ErrorKind, RequestError
 from frontend.limits import invalid
-from frontend.schema.openai import ChatBody, ContentPart, Message
+from frontend.schema.openai import ChatBody, Message
 from frontend.services import Services
 from frontend.text.tools.prompt import appended, tool_text
 from frontend.text.tools.tool import ToolChoice
+from frontend.translate.parts import joined
 
 MAX_MESSAGES = 4096
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
-_TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
-"""Types of content parts that are text, and the key under which it stands."""
 
 
 def render(body: ChatBody, services: Services, choice: ToolChoice | None = None) -> str:
@@ -125,7 +124,7 @@ def _message(message: Message, where: str) -> dict[str, Any]:
     ]
     if message.function_call is not None:
         calls.append(_call({"function": message.function_call}, f"{where}.function_call"))
-    content = _text(message.content, f"{where}.content")
+    content = None if message.content is None else joined(message.content, f"{where}.content")
     if content is None:
         content = message.refusal
     if content is None and not calls:
@@ -138,22 +137,6 @@ def _message(message: Message, where: str) -> dict[str, Any]:
         "tool_calls": calls or None,
         "reasoning_content": message.reasoning_content or message.reasoning,
     }
-
-
-def _text(content: str | list[ContentPart] | None, where: str) -> str | None:
-    """The parts of a content, joined; media is refused."""
-    if not isinstance(content, list):
-        return content
-    texts: list[str] = []
-    for k, part in enumerate(content):
-        key = _TEXT_PARTS.get(part.type)
-        if key is None:
-            raise invalid(f"`{where}[{k}]` is `{part.type[:40]}`: this model reads only text")
-        text = getattr(part, key)
-        if text is None:
-            raise invalid(f"`{where}[{k}]` needs `{key}`")
-        texts.append(text)
-    return "".join(texts)
 
 
 def _call(call: dict[str, Any], where: str) -> dict[str, Any]:

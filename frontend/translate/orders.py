@@ -7,7 +7,7 @@ strings stay, penalties are its own.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,16 @@ MAX_PRIORITY = 1000
 Dialect = Literal["openai", "tgi"]
 
 
+class Names(NamedTuple):
+    """What a surface calls the fields that late errors are about."""
+
+    max_tokens: str = "max_tokens"
+    grammar: str = "response_format"
+
+
+CHAT_NAMES = Names()
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What one request wants of every prompt, besides what its body says."""
@@ -37,8 +47,7 @@ class Wanted:
     """Sequences for each prompt."""
     top_n_tokens: int = 0
     grammar: GrammarSource | None = None
-    grammar_field: str = "response_format"
-    """The field of the request that demands the grammar."""
+    names: Names = CHAT_NAMES
     prefill_logprobs: bool = False
 
 
@@ -88,13 +97,13 @@ def plans(
 ) -> list[Plan]:
     """What to generate after one prompt: a plan for each choice. Raises RequestError."""
     tokenizer = services.tokenizer
-    room = _room(body, len(ids), wanted.max_tokens, services.settings)
+    room = _room(body, len(ids), wanted, services.settings)
     sampling = _sampling(body, tokenizer.vocabulary_size, wanted.top_n_tokens, dialect)
     grammar = ""
     if wanted.grammar is not None:
         if sampling.min_new_tokens:
             raise invalid("`min_tokens` cannot be combined with a grammar or tool call")
-        grammar = services.grammars.checked(wanted.grammar, wanted.grammar_field)
+        grammar = services.grammars.checked(wanted.grammar, wanted.names.grammar)
     first = Plan(
         prompt_ids=ids,
         max_new_tokens=room,
@@ -180,9 +189,10 @@ def _penalties(body: OpenAIBody, dialect: Dialect) -> tuple[float, float, float,
     return repetition, frequency, 0.0, 0.0
 
 
-def _room(body: OpenAIBody, input_tokens: int, max_tokens: int | None, settings: Settings) -> int:
+def _room(body: OpenAIBody, input_tokens: int, wanted: Wanted, settings: Settings) -> int:
     """How many tokens may be generated."""
-    allowed = limits.budget(input_tokens, max_tokens, settings, name="max_tokens")
+    name = wanted.names.max_tokens
+    allowed = limits.budget(input_tokens, wanted.max_tokens, settings, name=name)
     if (body.min_tokens or 0) > allowed:
         raise invalid(f"`min_tokens` must be <= the {allowed} tokens that may be generated")
     return allowed

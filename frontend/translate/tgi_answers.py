@@ -4,6 +4,7 @@ Beside OpenAI's: ids are empty, ``role`` stands in every chunk, finish reasons a
 call has an integer for an id and its stream tells no reason, completions tell special tokens.
 """
 
+import re
 import uuid
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,9 @@ from frontend.translate.reading import Reading, Said
 
 STREAM_ERROR_STATUS = 422
 """TGI's number in every stream error, whatever happened."""
+
+_COUNTED = re.compile(r"[0-9]{1,18}")
+"""Ids of calls that are numbers; of longer ones nobody has counted that far."""
 
 
 def nameless(stamp: openai.Stamp) -> openai.Stamp:
@@ -71,7 +75,7 @@ def call_id(body: ChatBody) -> str:
     ids = [call.get("id") for message in body.messages for call in message.tool_calls or []]
     if not ids:
         return "0"
-    if all(isinstance(given, str) and given.isascii() and given.isdigit() for given in ids):
+    if all(isinstance(given, str) and _COUNTED.fullmatch(given) for given in ids):
         return str(1 + max(int(str(given)) for given in ids))
     return str(uuid.uuid4())
 

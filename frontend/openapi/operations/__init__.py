@@ -18,7 +18,7 @@ TAGS = {
     "Tokens": "Text to tokens, without generating anything.",
     "Platforms": "What hosting platforms expect a model server to answer.",
     "Server": "What this server is and how it is doing.",
-    "Documentation": "This document.",
+    "Documentation": "This document, and pages for browsers.",
 }
 
 OPERATIONS: tuple[Operation, ...] = (

@@ -41,6 +41,8 @@ class Operation:
     """Media type of an answer that is no JSON."""
     errors: tuple[int, ...] = ()
     """Statuses of such answers, besides 401."""
+    own_failures: tuple[type, ...] = ()
+    """Types of answers with such a status that tell more than the API's errors do."""
     generates: bool = False
     """Whether it generates text: such answers carry measurements in their headers."""
 
@@ -48,7 +50,7 @@ class Operation:
     def failures(self) -> tuple[type, ...]:
         """The types of answers that are errors: in TGI's dialect there may be another."""
         found = [ERRORS[surface_of(self.path, as_tgi=as_tgi)] for as_tgi in (False, True)]
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys([*self.own_failures, *found]))
 
     @property
     def is_open(self) -> bool:
