@@ -313,6 +313,11 @@ def test_failure_in_a_stream_is_an_event(server: Server) -> None:
         return [Accepted(id=submit.spec.id, attempt=0)]
 
     server.pipeline.answer = fail
+    usage = server.post(CHAT, {**client_body, "stream_options": {"include_usage": True}})
+    assert [next(iter(event)) for event in events(usage.content)[:-1]] == ["error", "id"]
+    counts = events(usage.content)[1]["usage"]
+    assert counts["completion_tokens"] == 0
+    assert counts["prompt_tokens"] > 0
     answer = server.post(CHAT, client_body)
     assert answer.status_code == 200
     assert answer.content.startswith(b'data: {"error":{"message":"Request failed')
