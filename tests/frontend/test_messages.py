@@ -1,121 +1,30 @@
-"""Anthropic's routes: translation, answers, named events, and what is refused by name."""
+"""``/v1/messages``: answers, streams, counting, and how conversations are translated."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-import gevent
 import pytest
 
-from common.errors import RequestError
-from common.messages import Accepted, Cancel, Ended, Rejected, Submit
-from frontend.schema import typed
-from frontend.schema.messages import CountTokensBody
-from frontend.schema.openai import ChatBody
-from frontend.translate.messages import prompt_body
-from tests.frontend.fakes import TEMPLATE, Server, serve, write_model
-
-MESSAGES = [{"role": "user", "content": "hello"}]
-TOOL = {"name": "weather", "description": "of a city", "input_schema": {"type": "object"}}
-OTHER = {"name": "clock", "input_schema": {"type": "object"}}
-CALL = '{"name": "weather", "arguments": {"city": "Paris"}}'
-THINKING = TEMPLATE + "{% if enable_thinking %}{# <think> </think> #}!{% endif %}"
-IMAGE = {"type": "image", "source": {"type": "url", "url": "http://a/b.png"}}
+from common.messages import Cancel, Submit
+from tests.frontend.anthropic import (
+    CALL,
+    MESSAGES,
+    OTHER,
+    TOOL,
+    ask,
+    both,
+    chat_of,
+    named,
+    prompt,
+    text_block,
+)
+from tests.frontend.fakes import Server, serve
 
 
 @pytest.fixture
 def server(model_dir: Path) -> Server:
     return serve(model_dir)
-
-
-@pytest.fixture(scope="module")
-def thinking_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("thinking"), template=THINKING)
-
-
-def ask(server: Server, **fields: Any) -> Any:
-    body = {"model": "some-model", "max_tokens": 100, "messages": MESSAGES, **fields}
-    return server.post("/v1/messages", body)
-
-
-def prompt(server: Server) -> str:
-    """The text of the latest prompt."""
-    spec = server.pipeline.of(Submit)[-1].spec
-    return server.services.tokenizer.decode(spec.prompt_ids, skip_special_tokens=False)
-
-
-def named(data: bytes) -> list[dict[str, Any]]:
-    """The events of a stream, each of which is named by its type."""
-    found = []
-    for block in data.decode().split("\n\n")[:-1]:
-        if block == ":":
-            continue
-        name, body = block.split("\n")
-        document = json.loads(body.removeprefix("data: "))
-        assert name == f"event: {document['type']}"
-        found.append(document)
-    return found
-
-
-def assembled(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """The message of a stream, put together as a client does, with every rule of the order."""
-    start, ping, *rest, delta, stop = events
-    assert (start["type"], ping["type"]) == ("message_start", "ping")
-    assert (delta["type"], stop["type"]) == ("message_delta", "message_stop")
-    message, opened = start["message"], False
-    assert message["content"] == []
-    assert message["stop_reason"] is None
-    for event in rest:
-        kind, index = event["type"], event["index"]
-        assert opened == (kind != "content_block_start")
-        if kind == "content_block_start":
-            assert index == len(message["content"])
-            message["content"].append({**event["content_block"], "json": ""})
-            opened = True
-            continue
-        assert index == len(message["content"]) - 1
-        opened = kind == "content_block_delta"
-        if opened:
-            block, more = message["content"][-1], dict(event["delta"])
-            assert more.pop("type") in DELTAS[block["type"]]
-            ((key, text),) = more.items()
-            key = "json" if key == "partial_json" else key
-            block[key] += text
-    assert not opened
-    for block in message["content"]:
-        arguments = block.pop("json")
-        if arguments:
-            block["input"] = json.loads(arguments)
-    return {**message, **delta["delta"], "usage": delta["usage"]}
-
-
-DELTAS = {
-    "text": ["text_delta"],
-    "thinking": ["thinking_delta", "signature_delta"],
-    "tool_use": ["input_json_delta"],
-}
-
-
-def both(server: Server, **fields: Any) -> dict[str, Any]:
-    """The answer, which is the same whole and as a stream."""
-    whole = ask(server, **fields)
-    assert whole.status_code == 200, whole.text
-    stream = ask(server, stream=True, **fields)
-    assert stream.headers["content-type"] == "text/event-stream"
-    found = [whole.json, assembled(named(stream.content))]
-    for message in found:
-        assert message.pop("id").startswith("msg_")
-        for block in message["content"]:
-            assert block.pop("id", "toolu_").startswith("toolu_")
-    assert found[0] == found[1]
-    return found[0]
-
-
-def chat_of(*messages: dict[str, Any], **fields: Any) -> ChatBody:
-    return prompt_body(typed({"messages": list(messages), **fields}, CountTokensBody))
-
-
-# --- answers -------------------------------------------------------------------------------------
 
 
 def test_whole_and_streamed(server: Server) -> None:
@@ -250,13 +159,13 @@ def test_counting_is_what_the_prompt_has(server: Server) -> None:
 def test_a_conversation_with_tools() -> None:
     use = {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Paris"}}
     body = chat_of(
-        {"role": "user", "content": [{"type": "text", "text": "go "}, _text("on")]},
+        {"role": "user", "content": [{"type": "text", "text": "go "}, text_block("on")]},
         {
             "role": "assistant",
             "content": [
                 {"type": "thinking", "thinking": "hm", "signature": "x"},
                 {"type": "redacted_thinking", "data": "x"},
-                _text("so"),
+                text_block("so"),
                 use,
                 {**use, "id": "t2", "name": "clock"},
             ],
@@ -264,12 +173,16 @@ def test_a_conversation_with_tools() -> None:
         {
             "role": "user",
             "content": [
-                {"type": "tool_result", "tool_use_id": "t2", "content": [_text("8"), _text("am")]},
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t2",
+                    "content": [text_block("8"), text_block("am")],
+                },
                 {"type": "tool_result", "tool_use_id": "t1", "content": "no", "is_error": True},
-                {**_text("and?"), "cache_control": {"type": "ephemeral"}},
+                {**text_block("and?"), "cache_control": {"type": "ephemeral"}},
             ],
         },
-        system=[_text("be "), _text("good")],
+        system=[text_block("be "), text_block("good")],
     )
     system, user, assistant, second, first, last = body.messages
     assert (system.role, system.content) == ("system", "be good")
@@ -287,14 +200,10 @@ def test_a_conversation_with_tools() -> None:
     assert (last.role, last.content) == ("user", "and?")
 
 
-def _text(text: str) -> dict[str, Any]:
-    return {"type": "text", "text": text}
-
-
 def test_turns_of_one_speaker_are_one() -> None:
     body = chat_of(
         {"role": "user", "content": "a"},
-        {"role": "user", "content": [_text("b")]},
+        {"role": "user", "content": [text_block("b")]},
         {"role": "assistant", "content": "c"},
         {"role": "assistant", "content": "d"},
     )
@@ -354,125 +263,3 @@ def test_thinking_and_effort_are_told_to_the_template() -> None:
 def test_many_turns_are_joined_in_one_go() -> None:
     body = chat_of(*[{"role": "user", "content": "a"}] * 20_000)
     assert body.messages[0].content == "\n\n".join("a" * 20_000)
-
-
-# --- refusals ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"max_tokens": 0}, "`max_tokens` must be strictly positive"),
-        ({"max_tokens": None}, "$.max_tokens"),
-        ({"messages": []}, "`messages` cannot be empty"),
-        ({"messages": [], "system": "a"}, "`messages` cannot be empty"),
-        ({"temperature": 1.5}, "`temperature` must be >= 0 and <= 1"),
-        ({"temperature": -1}, "`temperature` must be >= 0 and <= 1"),
-        ({"top_p": 2}, "`top_p`"),
-        ({"top_k": -1}, "$.top_k"),
-        ({"stop_sequences": ["a"] * 9}, "`stop_sequences` supports up to 4 of them. Given: 9"),
-        ({"mcp_servers": [{"url": "http://a"}]}, "`mcp_servers` is not supported"),
-        ({"container": "a"}, "`container` is not supported"),
-        ({"speed": "fast"}, "`speed` is not supported"),
-        ({"context_management": {"edits": [{"type": "clear"}]}}, "`context_management`"),
-        (
-            {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
-            "`tools[0].type` is `web_search_20250305`: only `custom` tools",
-        ),
-        ({"tools": [TOOL, {"name": "b"}]}, "`tools[1]` needs `input_schema`"),
-        ({"tools": [{**TOOL, "name": "a b"}]}, "`tools[0].name` must have"),
-        ({"tools": [TOOL, TOOL]}, "two tools of the same name"),
-        ({"tool_choice": {"type": "any"}}, "`tool_choice` is `any`, but there are no `tools`"),
-        ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "needs `name`"),
-        (
-            {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "b"}},
-            "`tool_choice` names a tool that is not among `tools`",
-        ),
-        ({"thinking": {"type": "maybe"}}, "$.thinking.type"),
-    ],
-)
-def test_refused(server: Server, fields: dict[str, Any], words: str) -> None:
-    for stream in (False, True):
-        answer = ask(server, **fields, stream=stream)
-        assert answer.status_code == 422
-        assert answer.json["type"] == "error"
-        assert answer.json["error"]["type"] == "invalid_request_error"
-        assert words in answer.json["error"]["message"]
-        assert answer.json["request_id"] == answer.headers["request-id"]
-    assert not server.pipeline.of(Submit)
-
-
-@pytest.mark.parametrize(
-    ("role", "block", "words"),
-    [
-        ("user", IMAGE, "`messages[0].content[1]` is `image`: this model reads only text"),
-        ("user", {"type": "document", "source": {}}, "`messages[0].content[1]` is `document`"),
-        (
-            "user",
-            {"type": "tool_result", "tool_use_id": "x"},
-            "`messages[0].content[1].tool_use_id` names no `tool_use` block before it",
-        ),
-        ("user", {"type": "search_result"}, "'search_result' - at `$.messages[0].content[1].type`"),
-        ("assistant", {"type": "server_tool_use"}, "$.messages[0].content[1].type"),
-        ("assistant", {"type": "tool_use", "id": "a", "name": "b"}, "`input`"),
-        ("tool", IMAGE, "'tool' - at `$.messages[0].role`"),
-    ],
-)
-def test_refused_blocks(server: Server, role: str, block: dict[str, Any], words: str) -> None:
-    answer = ask(server, messages=[{"role": role, "content": [_text("a"), block]}])
-    assert answer.status_code == 422
-    assert words in answer.json["error"]["message"].replace("[...]", "[0]", 1).replace(
-        "[...]", "[1]"
-    )
-
-
-def test_an_image_in_a_result_is_refused() -> None:
-    use = {"type": "tool_use", "id": "t", "name": "weather", "input": {}}
-    result = {"type": "tool_result", "tool_use_id": "t", "content": [_text("a"), IMAGE]}
-    with pytest.raises(RequestError, match=r"messages\[1\]\.content\[0\]\.content\[1\]. is .image"):
-        chat_of(
-            {"role": "assistant", "content": [use]},
-            {"role": "user", "content": [result]},
-        )
-
-
-def test_what_changes_nothing_is_ignored(server: Server) -> None:
-    answer = ask(
-        server,
-        metadata={"user_id": "a"},
-        service_tier="auto",
-        cache_control={"type": "ephemeral"},
-        context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
-        mcp_servers=[],
-        speed="standard",
-        container=None,
-        system=None,
-        tools=None,
-    )
-    assert answer.status_code == 200
-
-
-def test_overloaded(server: Server) -> None:
-    server.pipeline.answer = lambda submit: [
-        Rejected(id=submit.spec.id, attempt=0, reason="overloaded", retry_after_s=0.2)
-    ]
-    answer = ask(server, stream=True)
-    assert answer.status_code == 429
-    assert answer.json["error"]["type"] == "rate_limit_error"
-
-
-def test_failure_in_a_stream_is_its_last_event(server: Server) -> None:
-    def fail(submit: Submit) -> list[Any]:
-        ended = Ended(id=submit.spec.id, attempt=0, reason="failed", message="broken")
-        gevent.spawn_later(0.01, server.pipeline.link.receive, ended)
-        return [Accepted(id=submit.spec.id, attempt=0)]
-
-    server.pipeline.answer = fail
-    answer = ask(server, stream=True)
-    assert answer.status_code == 200
-    (error,) = named(answer.content)
-    assert error["type"] == "error"
-    assert error["error"]["type"] == "api_error"
-    assert "broken" in error["error"]["message"]
-    assert error["request_id"] == answer.headers["request-id"]
-    server.pipeline.check_released(success=False)
