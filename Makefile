@@ -2,6 +2,9 @@
 # make serve MODEL=org/name PORT=8081 ARGS="--prometheus-port 9001 --max-total-tokens 4096"
 # make test                        style, types, import contracts, all tests
 # make test-clients                the official clients, in Python and JavaScript, against a server
+# make operate-test                the playground in a real browser, Prometheus, compose
+# make image-test                  the container image: built, started, asked, stopped (as root)
+# make chaos                       every process killed, stopped, starved; a table of what was noticed
 # make bench                       tokens per second on a random 135 M model: bench/README.md
 # make docs                        docs/settings.md from the table of options
 #
@@ -23,7 +26,7 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 	2>/dev/null && echo $$name && break; done)
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
-.PHONY: serve test test-clients bench docs clean
+.PHONY: serve test test-clients operate-test image-test chaos bench docs clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -37,6 +40,15 @@ test: $(VENV)/.installed-for-tests
 
 test-clients: $(VENV)/.installed-for-clients $(OLD_VENV)/.installed $(JS)/node_modules/.installed
 	$(VENV)/bin/python -m pytest tests/clients $(ARGS)
+
+operate-test: $(VENV)/.installed-for-operate
+	$(VENV)/bin/python -m pytest tests/operate --ignore tests/operate/test_image.py $(ARGS)
+
+image-test: $(VENV)/.installed-for-tests
+	nice $(VENV)/bin/python -m pytest tests/operate/test_image.py $(ARGS)
+
+chaos: $(VENV)/.installed-for-tests
+	timeout --signal=INT 900 $(VENV)/bin/python -m pytest tests/chaos $(ARGS)
 
 bench: $(VENV)/.installed-for-tests
 	$(VENV)/bin/python -m bench.run $(ARGS)
@@ -63,6 +75,10 @@ $(VENV)/.installed-for-tests: $(VENV)/.installed
 
 $(VENV)/.installed-for-clients: $(VENV)/.installed-for-tests
 	@$(PIP) -e '.[clients]'
+	@touch $@
+
+$(VENV)/.installed-for-operate: $(VENV)/.installed-for-tests
+	@$(PIP) -e '.[operate]'
 	@touch $@
 
 # The client of older TGI versions wants a huggingface-hub that the server cannot use.

@@ -11,6 +11,8 @@ from common.keys import MAX_KEYS
 
 AUTO = "auto"
 """The value of an option that the launcher derives."""
+FAULTS_PREFIX = "test-only:"
+"""What a value of ``debug_faults`` begins with."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,11 @@ def fraction(value: float) -> str:
 def positive(value: float) -> str:
     """A check for factors."""
     return "" if value > 0 else "must be above 0"
+
+
+def for_tests(value: str) -> str:
+    """A check for what breaks a server on purpose: nobody sets it by accident."""
+    return "" if value.startswith(FAULTS_PREFIX) else f"must begin with {FAULTS_PREFIX}"
 
 
 def some_keys(keys: list[str]) -> str:

@@ -18,6 +18,7 @@ from common.option import (
     absolute_path,
     at_least,
     choice,
+    for_tests,
     fraction,
     port,
     port_or_none,
@@ -228,6 +229,11 @@ NETWORK = (
         f"{', '.join(OPENABLE)}. The port of --prometheus-port asks for no key in any case.",
         openable, bare=False,
     ),
+    Option(
+        "playground", SWITCH, AUTO, "Serve the page /playground, to try the model in a browser.",
+        bare=False, negation=True,
+        auto="on, but off when keys are set, unless --open-routes names it",
+    ),
 )  # fmt: skip
 
 OBSERVING = (
@@ -242,6 +248,12 @@ OBSERVING = (
     Option(
         "env", SWITCH, False, "Print versions, devices and environment names first.", short="-e",
         lenient=True,
+    ),
+    Option(
+        "debug_faults", TEXT, None, "For tests only: what goes wrong in the workers, such as "
+        "test-only:exit@17,23;slow=0.5@4 (exit, hang, memory or slow, and the token ids whose "
+        "prompts it strikes).", for_tests, bare=False, flag=False,
+        environment=("MILLRACE_DEBUG_FAULTS",),
     ),
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ ALWAYS_OPEN = frozenset(
         "/",
         "/health",
         "/health/live",
+        "/health/progress",
         "/health/ready",
         "/ping",
         "/v2/health/live",
@@ -18,12 +19,14 @@ ALWAYS_OPEN = frozenset(
     }
 )
 """Health, for whoever watches the server; only GET and HEAD."""
+PLAYGROUND = "/playground"
 OPENABLE = (
     "/info",
     "/metrics",
     "/v1/models",
     "/docs",
     "/docs/",
+    PLAYGROUND,
     "/openapi.json",
     "/api-doc/openapi.json",
 )

@@ -79,11 +79,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """``common.keys.digest`` of each key that was given; no process but the launcher sees keys."""
     api_key_file: str | None = None
     open_routes: list[str] = []
+    playground: bool = True
     compute_type: str = "cpu"
     graceful_termination_timeout: int = 90
     cuda_memory_fraction: float = 1.0
     json_output: bool = False
     log_level: str = "INFO"
+    debug_faults: str | None = None
+    """For tests only; see ``worker/faults.py``."""
     runtime_dir: str = ""
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 import falcon
 
 from common.errors import StartupError
+from common.routes import PLAYGROUND
 from frontend.handlers import ErrorHandlers
 from frontend.middleware.cors import Cors
 from frontend.middleware.keys import keys_of
@@ -17,11 +18,13 @@ from frontend.routes.chat import ChatCompletions
 from frontend.routes.completions import Completions
 from frontend.routes.docs import Docs, OpenApi
 from frontend.routes.generate import Generate, GenerateStream, Root
-from frontend.routes.health import Health
+from frontend.routes.health import Health, Live, Progressing
 from frontend.routes.info import Info, Metrics, Models
 from frontend.routes.kserve import KServeHealth, KServeInfer, KServeMetadata
 from frontend.routes.messages import CountTokens, Messages
 from frontend.routes.platforms import Invocations, Vertex
+from frontend.routes.playground import Playground
+from frontend.routes.responses import STORED, Responses, nothing_stored
 from frontend.routes.tokenize import ChatTokenize, Tokenize
 from frontend.services import Services
 
@@ -51,6 +54,9 @@ def create_app(services: Services) -> App:
     app.add_route("/tokenize", Tokenize(services))
     app.add_route("/chat_tokenize", ChatTokenize(services))
     app.add_route("/health", health)
+    app.add_route("/health/live", Live())
+    app.add_route("/health/ready", health)
+    app.add_route("/health/progress", Progressing(services))
     app.add_route("/ping", health)
     app.add_route("/info", Info(services))
     app.add_route("/metrics", Metrics(services))
@@ -58,6 +64,8 @@ def create_app(services: Services) -> App:
     app.add_route("/v1/completions", completions)
     app.add_route("/v1/messages", Messages(services))
     app.add_route("/v1/messages/count_tokens", CountTokens(services))
+    app.add_route("/v1/responses", Responses(services))
+    app.add_sink(nothing_stored, STORED)
     app.add_route("/v1/models", models)
     app.add_route("/v1/models/{model:path}", models, suffix="one")
     document, page = OpenApi(services), Docs()
@@ -65,6 +73,8 @@ def create_app(services: Services) -> App:
     app.add_route("/api-doc/openapi.json", document)
     app.add_route("/docs", page)
     app.add_route("/docs/", page)
+    if settings.playground:
+        app.add_route(PLAYGROUND, Playground())
     app.add_route("/invocations", Invocations(services, root, chat, completions))
     _add_vertex(app, services, health)
     _add_kserve(app, services)

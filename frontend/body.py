@@ -13,6 +13,8 @@ import orjson
 from common.errors import ErrorKind, RequestError
 from frontend import exchange
 
+MAX_DEPTH = 254
+"""JSON containers inside each other: so many orjson writes, though it reads 1,024."""
 READ_LIMIT_S = 60.0
 """A body that is not there after so long ends the request, however steadily it trickles."""
 _STEP_BYTES = 65536
@@ -31,13 +33,21 @@ def read_json(req: falcon.Request, limit_bytes: int) -> Any:
 def parse_json(body: bytes) -> Any:
     """The parsed document. Raises RequestError (MALFORMED) on anything but one JSON document.
 
-    Refused besides bad syntax: NaN and infinities, lone surrogates, nesting beyond 1,024 levels.
-    Of a key that an object holds twice the last value counts.
+    Refused besides bad syntax: NaN and infinities, lone surrogates. Of a key that an object holds
+    twice the last value counts. Nesting beyond ``MAX_DEPTH`` levels is VALIDATION: what recurses
+    over documents further on could run out of stack otherwise.
     """
     try:
-        return orjson.loads(body)
+        document = orjson.loads(body)
+        # PERF: writing takes 2 ms for 1 MB, a sixth of reading; most bodies cannot be so deep.
+        if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+            orjson.dumps(document)
     except orjson.JSONDecodeError as error:
         raise RequestError(ErrorKind.MALFORMED, f"The body is not valid JSON: {error}") from None
+    except orjson.JSONEncodeError:
+        message = f"The body is nested too deeply: more than {MAX_DEPTH} levels"
+        raise RequestError(ErrorKind.VALIDATION, message) from None
+    return document
 
 
 def _is_json(content_type: str | None) -> bool:

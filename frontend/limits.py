@@ -13,6 +13,9 @@ from frontend.schema.generate import GenerateParameters
 CHECKED_NEW_TOKENS = 1024
 """Of a larger ``max_new_tokens`` only so many are checked against the context; then it is cut."""
 
+MAX_STOP_CHARACTERS = 1024
+"""Of one stop string: each sequence of a request prepares its own search for them."""
+
 
 def invalid(message: str) -> RequestError:
     """A validation error, to be raised."""
@@ -91,12 +94,20 @@ def check_max_new_tokens(name: str, value: int | None) -> None:
 
 
 def check_stops(stops: list[str], settings: Settings) -> None:
-    """At most ``max_stop_sequences`` of them."""
+    """At most ``max_stop_sequences`` of them, none of which is very long."""
     if len(stops) > settings.max_stop_sequences:
         raise invalid(
             f"`stop` supports up to {settings.max_stop_sequences} stop sequences. "
             f"Given: {len(stops)}"
         )
+    check_stop_lengths("stop", stops)
+
+
+def check_stop_lengths(name: str, stops: list[str]) -> None:
+    """At most ``MAX_STOP_CHARACTERS`` each."""
+    for i, stop in enumerate(stops):
+        if len(stop) > MAX_STOP_CHARACTERS:
+            raise invalid(f"`{name}[{i}]` must have at most {MAX_STOP_CHARACTERS} characters")
 
 
 def check_top_n(value: int | None, settings: Settings, name: str = "top_n_tokens") -> None:

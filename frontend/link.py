@@ -85,6 +85,9 @@ class Links(Protocol):
     def unhealthy(self) -> str:
         """Why no request can be served at the moment; empty if they can."""
 
+    def status(self) -> Status | None:
+        """The scheduler's latest heartbeat; None if it is silent."""
+
     def live_sequences(self) -> int | None:
         """How many wait or run in the whole server, at most about a second ago; None: unknown."""
 
@@ -191,6 +194,10 @@ class Link:
     def unhealthy(self) -> str:
         """Why no request can be served at the moment; empty if they can."""
         return self._standing.unhealthy(self._clock())
+
+    def status(self) -> Status | None:
+        """The scheduler's latest heartbeat; None if it is silent."""
+        return self._standing.latest(self._clock())
 
     def live_sequences(self) -> int | None:
         """How many wait or run in the whole server, by the last heartbeat; None: unknown."""

@@ -49,6 +49,10 @@ class Standing:
             return None
         return status.waiting + status.running
 
+    def latest(self, now: float) -> Status | None:
+        """The latest Status; None if it is too old to tell anything."""
+        return None if self.silence_s(now) > SILENT_S else self._status
+
     def unhealthy(self, now: float) -> str:
         """Why no request can be served at the moment; empty if they can."""
         if self.stopping:

@@ -3,6 +3,7 @@
 Runs in the gunicorn worker after it has been forked and patched for gevent.
 """
 
+import gc
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from typing import Any
@@ -27,6 +28,11 @@ FIRST_WORD_S = 10.0
 """So long a new process waits for the scheduler's first word before it accepts connections."""
 LAST_WORDS_S = 2.0
 """So long before the grace ends, streams that still run are ended with an error event."""
+
+YOUNG_OBJECTS = 50_000
+"""So many new objects are looked through at once for unreachable cycles, not Python's 700.
+
+PERF: reading 600,000 empty lists in a body takes 60 ms, not 350."""
 
 
 class FrontEnd:
@@ -59,6 +65,9 @@ class FrontEnd:
         self._wires.start()
         # RACE: a request that came before the scheduler's first word would be refused.
         self._wires.link.heard.wait(FIRST_WORD_S)
+        # What has been loaded stays: no collection needs to look through it again.
+        gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS, 20, 20)
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]

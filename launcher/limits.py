@@ -16,7 +16,7 @@ import msgspec
 from common.errors import StartupError
 from common.option import AUTO
 from common.options import OPTIONS
-from launcher.keys import check_keys
+from launcher.keys import check_keys, derive_playground
 from launcher.machine import Machine
 from launcher.resolve import Resolution
 
@@ -50,11 +50,28 @@ def read_context(model_dir: Path, resolution: Resolution) -> Context | None:
     if factor and factor > 1:
         tokens = [math.floor(context.tokens * factor) for context in found]
         return Context(tokens[0], f"{found[0].reason}, times --rope-factor") if found else None
+    found += _longrope(config, resolution)
     longest = _json(model_dir / "tokenizer_config.json").get("model_max_length")
     if isinstance(longest, int) and 0 < longest < _NO_LIMIT:
         reason = f"model_max_length of the model's tokenizer_config.json is {longest}"
         found.append(Context(longest, reason))
     return min(found, key=lambda context: context.tokens, default=None)
+
+
+def _longrope(config: dict[str, Any], resolution: Resolution) -> list[Context]:
+    """Models with this scaling run within their original context: the worker takes no more."""
+    rope = config.get("rope_scaling") or config.get("rope_parameters")
+    asked = resolution["rope_scaling"] is not None or resolution["rope_factor"] is not None
+    if asked or not isinstance(rope, dict):
+        return []
+    if rope.get("rope_type", rope.get("type")) not in ("longrope", "su"):
+        return []
+    key = "original_max_position_embeddings"
+    original = config.get(key) or rope.get(key)
+    if not isinstance(original, int) or original < 1:
+        return []
+    reason = f"{key} of the model's config.json is {original}, and longrope is run up to there"
+    return [Context(original, reason)]
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -105,6 +122,7 @@ def derive(resolution: Resolution, context: Context | None, machine: Machine) ->
     if resolution["max_batch_total_tokens"] == AUTO:
         resolution.derive("max_batch_total_tokens", None, "the worker fills the memory that it has")
     _processes(resolution, machine)
+    derive_playground(resolution)
 
 
 def _rope(resolution: Resolution) -> None:

@@ -15,6 +15,9 @@ U64 = Annotated[int, msgspec.Meta(ge=0)]
 """Larger numbers never get here: orjson reads them as floats."""
 I32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 
+MOST_SHOWN = 200
+"""Characters of a long message that are shown on either side: it may repeat a client's value."""
+
 T = TypeVar("T")
 
 
@@ -23,4 +26,11 @@ def typed(document: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(document, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise RequestError(ErrorKind.VALIDATION, str(error)) from None
+        raise RequestError(ErrorKind.VALIDATION, _shortened(str(error))) from None
+
+
+def _shortened(message: str) -> str:
+    """Without the middle of a very long one; the path stands at the end."""
+    if len(message) <= 2 * MOST_SHOWN:
+        return message
+    return f"{message[:MOST_SHOWN]}…{message[-MOST_SHOWN:]}"

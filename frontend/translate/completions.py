@@ -176,7 +176,7 @@ def _read(prompt: str | list[int], services: Services, *, echo: bool) -> Prompt:
         limits.check_text(prompt, "prompt")
         ids = encode(prompt, tokenizer, services.offload, add_special_tokens=True)
         return Prompt(ids, prompt, prompt if echo else "")
-    if not all(0 <= token < tokenizer.vocabulary_size for token in prompt):
+    if min(prompt) < 0 or max(prompt) >= tokenizer.vocabulary_size:
         raise invalid("`prompt` holds a number that is not a token id of this model")
     return Prompt(prompt, "", _decoded(prompt, tokenizer) if echo else "")
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from common.settings import Settings
+from frontend import limits
 from frontend.limits import invalid
 from frontend.schema import messages as schema
 from frontend.schema.openai import ChatBody, FunctionDefinition, Message, ToolDefinition
@@ -31,6 +32,7 @@ def chat_body(body: schema.MessagesBody, settings: Settings) -> ChatBody:
     stops, most = body.stop_sequences or [], settings.max_stop_sequences
     if len(stops) > most:
         raise invalid(f"`stop_sequences` supports up to {most} of them. Given: {len(stops)}")
+    limits.check_stop_lengths("stop_sequences", stops)
     return msgspec.structs.replace(
         prompt_body(body),
         max_tokens=body.max_tokens,

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from common.messages import PROTOCOL_VERSION, ReplicaStatus, Status
 from frontend.access import AccessFormatter
 from tests.frontend.fakes import Server, serve
+from tests.frontend.openapi.strict import check, operation
 
 PATHS = [
     "/",
@@ -55,12 +57,12 @@ def test_request_ids(server: Server) -> None:
 
 
 def test_health(server: Server) -> None:
-    for path in ("/health", "/ping", "/"):
+    for path in ("/health", "/health/ready", "/ping", "/"):
         for call in (server.client.simulate_get, server.client.simulate_head):
             answer = call(path)
             assert (answer.status_code, answer.content) == (200, b"")
     server.pipeline.status(ready=False)
-    for path in ("/health", "/ping", "/"):
+    for path in ("/health", "/health/ready", "/ping", "/"):
         answer = server.get(path)
         assert answer.status_code == 503
         assert answer.json == {"error": "unhealthy", "error_type": "healthcheck"}
@@ -68,6 +70,51 @@ def test_health(server: Server) -> None:
     assert server.get("/health").status_code == 200
     server.pipeline.clock.now += 6  # type: ignore[attr-defined]
     assert server.get("/health").status_code == 503
+
+
+def progress(server: Server, *replicas: ReplicaStatus, **more: Any) -> Any:
+    """The answer of /health/progress after such a heartbeat."""
+    status = Status(version=PROTOCOL_VERSION, epoch=1, replicas=list(replicas), **more)
+    server.pipeline.link.receive(status)
+    return server.get("/health/progress")
+
+
+def test_health_live_asks_nobody(server: Server) -> None:
+    server.pipeline.status(ready=False)
+    server.pipeline.clock.now += 60  # type: ignore[attr-defined]
+    server.pipeline.link.stop()
+    for call in (server.client.simulate_get, server.client.simulate_head):
+        answer = call("/health/live")
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_progress_tells_what_runs(server: Server) -> None:
+    busy = ReplicaStatus(replica=0, ready=True, running=3, progress_age_s=0.25)
+    starting = ReplicaStatus(replica=1, ready=False, progress_age_s=100.0)
+    answer = progress(server, busy, starting, waiting=2, running=3, accepting=False)
+    assert answer.status_code == 200
+    assert answer.json == {
+        "replicas": [
+            {"replica": 0, "ready": True, "running": 3, "progress_age_s": 0.25},
+            {"replica": 1, "ready": False, "running": 0, "progress_age_s": 100.0},
+        ],
+        "waiting": 2,
+        "running": 3,
+        "accepting": False,
+    }
+
+
+def test_progress_is_503_while_a_replica_gets_nowhere(server: Server) -> None:
+    stalled = ReplicaStatus(replica=1, ready=False, running=3, progress_age_s=7.26)
+    answer = progress(server, ReplicaStatus(replica=0, ready=True), stalled, running=3)
+    assert answer.status_code == 503
+    assert answer.json["error"] == "replica 1 has made no progress for 7.3 s"
+    check(operation("get", "/health/progress"), 503, "application/json", answer.content)
+    assert server.get("/health/ready").status_code == 200
+    assert progress(server, ReplicaStatus(replica=0, ready=True, running=1)).status_code == 200
+    server.pipeline.clock.now += 6  # type: ignore[attr-defined]
+    silent = server.get("/health/progress")
+    assert (silent.status_code, silent.json["error"]) == (503, "the scheduler is not answering")
 
 
 def test_a_process_that_is_told_to_end_is_unhealthy(server: Server) -> None:

@@ -11,7 +11,7 @@ import pytest
 from common.errors import ErrorKind, RequestError
 from frontend import body as module
 from frontend import exchange
-from frontend.body import leave_unread, parse_json, read_json
+from frontend.body import MAX_DEPTH, leave_unread, parse_json, read_json
 
 
 class Input:
@@ -157,4 +157,12 @@ def test_what_is() -> None:
     assert parse_json('{"a": "ü😀"}'.encode()) == {"a": "ü😀"}
     assert parse_json(b'{"a": 18446744073709551615}') == {"a": 2**64 - 1}
     assert parse_json(b'{"b": [{"a": 1, "\\u0061": 2}]}') == {"b": [{"a": 2}]}
-    assert parse_json(b"[" * 500 + b"]" * 500)
+    assert parse_json(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
+    assert parse_json(b"[" + b"[]," * 1000 + b"[]]")
+
+
+def test_what_is_nested_too_deeply() -> None:
+    for depth in (MAX_DEPTH + 1, 1000):
+        assert kind(lambda n=depth: parse_json(b"[" * n + b"]" * n)) is ErrorKind.VALIDATION
+        objects = b'{"a":' * depth + b"1" + b"}" * depth
+        assert kind(lambda body=objects: parse_json(body)) is ErrorKind.VALIDATION

@@ -36,6 +36,7 @@ V = "Input validation error: "
         ({"top_k": -5}, "`top_k` must be strictly positive"),
         ({"max_new_tokens": 0}, "`max_new_tokens` must be strictly positive"),
         ({"stop": ["a"] * 5}, "`stop` supports up to 4 stop sequences. Given: 5"),
+        ({"stop": ["", "a" * 1025]}, "`stop[1]` must have at most 1024 characters"),
         ({"best_of": 2, "do_sample": True, "seed": 1}, "`seed` must not be set"),
         ({"top_n_tokens": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
         ({"truncate": 0}, "`truncate` must be strictly positive"),

@@ -147,6 +147,9 @@ def test_rope(flags, expected) -> None:
     assert (resolution["rope_scaling"], resolution["rope_factor"]) == expected
 
 
+LONGROPE = {"original_max_position_embeddings": 400, "rope_scaling": {"type": "longrope"}}
+
+
 @pytest.mark.parametrize(
     ("config", "tokenizer", "flags", "tokens"),
     [
@@ -158,6 +161,8 @@ def test_rope(flags, expected) -> None:
         ({}, {}, "", None),
         ({"max_position_embeddings": 700}, {"model_max_length": 700}, "--rope-factor 2", 1400),
         ({"max_position_embeddings": "many"}, [], "", None),
+        ({**LONGROPE, "max_position_embeddings": 700}, {}, "", 400),
+        ({**LONGROPE, "max_position_embeddings": 700}, {}, "--rope-scaling dynamic", 700),
     ],
 )
 def test_context(tmp_path: Path, config, tokenizer, flags, tokens) -> None:

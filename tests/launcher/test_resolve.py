@@ -151,6 +151,16 @@ def test_what_has_no_effect_says_so(option) -> None:
     assert "has no effect" in text
 
 
+def test_faults_are_injected_only_by_a_value_that_says_for_tests() -> None:
+    value = "test-only:exit@1,2"
+    assert resolved(MILLRACE_DEBUG_FAULTS=value)["debug_faults"] == value
+    assert resolved()["debug_faults"] is None
+    for name in ("DEBUG_FAULTS", "TGI_DEBUG_FAULTS"):
+        assert resolved(**{name: value})["debug_faults"] is None
+    with pytest.raises(UsageError, match=r"MILLRACE_DEBUG_FAULTS.* must begin with test-only:"):
+        resolved(MILLRACE_DEBUG_FAULTS="exit@1,2")
+
+
 def test_service_links_are_skipped_and_named() -> None:
     links = {
         "TGI_PORT": "tcp://10.0.0.1:80",

@@ -38,7 +38,8 @@ def test_contents(wheel: zipfile.ZipFile) -> None:
     model = {path.name for path in (ROOT / "common" / "models" / "builtin").iterdir()}
     assert {f"common/models/builtin/{name}" for name in model} <= names
     assert {"launcher/supervisord.conf", "launcher/cli.py", "worker/__main__.py"} <= names
-    assert "frontend/openapi/docs.html" in names
+    pages = {"frontend/openapi/docs.html", "frontend/playground/playground.html"}
+    assert pages <= names
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == set(PACKAGES)
     (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]

@@ -81,7 +81,7 @@ SERVER = (
         path=PLAYGROUND,
         tag="Documentation",
         summary="A page to try the model with",
-        description="There unless the server was started with keys or with `--no-playground`.",
+        description="Switched off with `--no-playground`, and by default if there are keys.",
         text="text/html",
         errors=(404,),
     ),
