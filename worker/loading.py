@@ -6,7 +6,7 @@ refused. Every error is a StartupError that names the file or the tensor.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,7 @@ class _Stored:
     """A tensor of the checkpoint, as its file's header describes it."""
 
     file: Path
+    key: str
     shape: tuple[int, ...]
     dtype: str
 
@@ -66,8 +67,9 @@ def load_model(
     dtype = resolve_dtype(dtype, checkpoint_dtype(config) or _dtype_of(stored), device)
     configuration = parse(config, dtype=dtype, rope_scaling=rope_scaling, rope_factor=rope_factor)
     model = declaration(configuration, select(device, dtype))
-    slots = {slot.key: slot for slot in model.slots()}
-    _check(slots, stored, model.optional_keys())
+    stored = {model.declared(key): tensor for key, tensor in stored.items()}
+    slots = {slot.key: slot for slot in _chosen(model.slots(), stored)}
+    _check(slots, stored, model)
     _fill(slots, stored)
     model.finish()
     return model
@@ -82,7 +84,7 @@ def _fill(slots: Mapping[str, Slot], stored: Mapping[str, _Stored]) -> None:
         for path, wanted in by_file.items():
             with _opened(path) as file:
                 for slot in wanted:
-                    slot.fill(file.get_tensor(slot.key))
+                    slot.fill(file.get_tensor(stored[slot.key].key))
 
 
 # --- what is there ----------------------------------------------------------------------------
@@ -95,7 +97,7 @@ def _stored(directory: Path) -> dict[str, _Stored]:
         with _opened(path) as file:
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 part = file.get_slice(key)
-                stored[key] = _Stored(path, tuple(part.get_shape()), part.get_dtype())
+                stored[key] = _Stored(path, key, tuple(part.get_shape()), part.get_dtype())
     return stored
 
 
@@ -149,9 +151,16 @@ def _read_json(path: Path) -> dict[str, Any]:
 # --- is it what is wanted? --------------------------------------------------------------------
 
 
-def _check(
-    slots: Mapping[str, Slot], stored: Mapping[str, _Stored], optional: frozenset[str]
-) -> None:
+def _chosen(slots: Iterable[Slot], stored: Mapping[str, _Stored]) -> Iterator[Slot]:
+    """Slots whose tensors are stored in one piece, and the parts of others."""
+    for slot in slots:
+        if slot.parts and slot.key not in stored:
+            yield from slot.parts
+        else:
+            yield slot
+
+
+def _check(slots: Mapping[str, Slot], stored: Mapping[str, _Stored], model: Model) -> None:
     """Raise StartupError unless declaration and checkpoint agree."""
     missing = [key for key in slots if key not in stored]
     if missing:
@@ -159,7 +168,7 @@ def _check(
     left_over = [
         key
         for key in stored
-        if key not in slots and key not in optional and not key.endswith(_NOT_WEIGHTS)
+        if key not in slots and not model.is_needless(key) and not key.endswith(_NOT_WEIGHTS)
     ]
     if left_over:
         raise StartupError(f"the model has no place for {_list(left_over)} of the checkpoint")

@@ -1,4 +1,4 @@
-"""The engine over real tiny Llamas in float32 against transformers, token for token."""
+"""The engine over real tiny models in float32 against transformers, token for token."""
 
 import random
 
@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM
 from common.messages import BLOCK_TOKENS
 from common.sampling import SamplingParameters
 from tests.worker.driver import CPU, GREEDY, Driver
-from tests.worker.tiny import VOCABULARY, write_tiny_llama
+from tests.worker.models.families import FAMILIES
+from tests.worker.tiny import VOCABULARY, write_tiny, write_tiny_llama
 from worker.cache import KVCache
 from worker.loading import load_model
 
@@ -33,6 +34,17 @@ def models(request, tmp_path_factory):
         "tied": {"num_hidden_layers": 1, "num_key_value_heads": 4, "tie_word_embeddings": True},
     }[request.param]
     write_tiny_llama(directory, seed=3, **overrides)
+    return both(directory)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp(request.param)
+    write_tiny(directory, FAMILIES[request.param](), seed=2)
+    return both(directory)
+
+
+def both(directory):
     ours = load_model(str(directory), device=CPU, dtype=torch.float32)
     theirs = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     return ours, theirs
@@ -95,15 +107,33 @@ def test_alone(models, length, budget):
     check(driver, theirs, 0, prompt, 20)
 
 
+@pytest.mark.parametrize("budget", [16, 1000])
+def test_every_family_alone(family, budget):
+    ours, theirs = family
+    prompt = text(random.Random(3), 70)
+    driver = driver_of(ours, step_tokens=budget)
+    driver.add(0, prompt, 20)
+    driver.run()
+    check(driver, theirs, 0, prompt, 20)
+    assert len(set(driver.records[0].ids)) > 3  # else the comparison would say little
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_in_a_busy_batch(models, seed):
+    busy_batch(*models, seed, 14)
+
+
+def test_every_family_in_a_busy_batch(family):
+    busy_batch(*family, 0, 8)
+
+
+def busy_batch(ours, theirs, seed, sequences):
     """Arrivals, lengths, budgets, leases and releases at random; sampled company."""
-    ours, theirs = models
     choice = random.Random(seed)
     driver = driver_of(ours)
     greedy: dict[int, tuple[list[int], int]] = {}
     sampled: dict[int, tuple[list[int], int, SamplingParameters]] = {}
-    waiting = list(range(14))
+    waiting = list(range(sequences))
     while waiting or driver.engine.held:
         driver.step_tokens = choice.choice([3, 9, 40, 200])
         if waiting and choice.random() < 0.4:
@@ -129,7 +159,14 @@ def test_in_a_busy_batch(models, seed):
 
 
 def test_from_the_blocks_of_another(models):
-    ours, theirs = models
+    cached_prefixes(*models)
+
+
+def test_every_family_from_the_blocks_of_another(family):
+    cached_prefixes(*family)
+
+
+def cached_prefixes(ours, theirs):
     choice = random.Random(5)
     shared = text(choice, 48)
     driver = driver_of(ours, step_tokens=20)

@@ -1,4 +1,4 @@
-"""Writes tiny random Llama checkpoints, with a tokenizer of bytes, for tests of every kind.
+"""Writes tiny random checkpoints, with a tokenizer of bytes, for tests of every kind.
 
 Weights are spread widely, so that the next token depends visibly on every token before it; biases
 and norms are random too. Token id b is byte b.
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig
 
 VOCABULARY = 256
 EOS_BYTE = 0
@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 
 
 def write_tiny_llama(directory: Path | str, *, seed: int = 0, **config_overrides: Any) -> None:
-    """Write config.json, model.safetensors and the tokenizer.
+    """Write config.json, model.safetensors and the tokenizer of a Llama.
 
     ``config_overrides`` are arguments of transformers' LlamaConfig; ``dtype`` among them decides
     what the weights are stored in (a torch dtype, float32 by default).
@@ -41,16 +41,33 @@ def write_tiny_llama(directory: Path | str, *, seed: int = 0, **config_overrides
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    config = LlamaConfig(**(settings | config_overrides))
-    model = LlamaForCausalLM(config)
+    write_tiny(directory, LlamaConfig(**(settings | config_overrides)), seed=seed, dtype=dtype)
+
+
+def write_tiny(
+    directory: Path | str,
+    config: PreTrainedConfig,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """The same for any of transformers' configurations, with a vocabulary of ``VOCABULARY``.
+
+    Where the output layer is the embedding, embeddings are small: else each token would follow
+    itself. (Not so for Llama, on whose weights tests rest.)
+    """
+    tied = config.tie_word_embeddings and config.model_type != "llama"
+    model = AutoModelForCausalLM.from_config(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() == 2:
-                parameter.copy_(noise * (1.0 if "embed" in name else 0.15))
+            if parameter.dim() >= 2:
+                embedding = "embed" in name or ".wte." in name or ".wpe." in name
+                parameter.copy_(noise * ((0.02 if tied else 1.0) if embedding else 0.15))
             else:
-                parameter.copy_(noise * 0.2 + (1.0 if "norm" in name else 0.0))
+                scale = name.endswith("weight") and not config.model_type.startswith("gemma")
+                parameter.copy_(noise * 0.2 + (1.0 if scale else 0.0))
     model.to(dtype).save_pretrained(directory)
     write_byte_tokenizer(directory)
 

@@ -3,7 +3,7 @@
 The result is handed to every layer: no layer asks where it runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,8 +11,9 @@ import torch
 
 from worker.kernels.cpu import linear as cpu_linear
 from worker.kernels.cpu import norm as cpu_norm
-from worker.kernels.reference import activation, linear, norm, rotary
-from worker.kernels.reference.attention import PagedAttention
+from worker.kernels.reference import linear, norm, rotary
+from worker.kernels.reference.activation import ACTIVATIONS, GATED_ACTIVATIONS, Activation
+from worker.kernels.reference.attention import AttentionShape, PagedAttention
 from worker.kernels.reference.linear import LinearOperation
 from worker.kernels.reference.norm import NormOperations
 
@@ -25,10 +26,12 @@ class Kernels:
     dtype: torch.dtype
     pack_linear: Callable[[torch.Tensor, torch.Tensor | None], LinearOperation]
     prepare_norm: Callable[[torch.Tensor, float], NormOperations]
-    silu_and_multiply: Callable[[torch.Tensor], torch.Tensor]
+    prepare_wide_norm: Callable[[torch.Tensor, float], NormOperations]
+    prepare_layer_norm: Callable[[torch.Tensor, torch.Tensor, float], NormOperations]
+    activations: Mapping[str, Activation]
+    gated_activations: Mapping[str, Activation]
     rotate_: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
-    attention: Callable[[int, int, int], PagedAttention]
-    """From heads, KV heads and head_dim."""
+    attention: Callable[[AttentionShape], PagedAttention]
 
 
 def reference(device: torch.device, dtype: torch.dtype) -> Kernels:
@@ -38,7 +41,10 @@ def reference(device: torch.device, dtype: torch.dtype) -> Kernels:
         dtype=dtype,
         pack_linear=linear.pack,
         prepare_norm=norm.prepare,
-        silu_and_multiply=activation.silu_and_multiply,
+        prepare_wide_norm=norm.prepare_wide,
+        prepare_layer_norm=norm.prepare_layer,
+        activations=ACTIVATIONS,
+        gated_activations=GATED_ACTIVATIONS,
         rotate_=rotary.rotate_,
         attention=partial(PagedAttention, device=device, dtype=dtype),
     )

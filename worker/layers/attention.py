@@ -6,47 +6,86 @@ import torch
 
 from worker.cache import KVCache
 from worker.inputs import StepInputs
-from worker.kernels.reference.attention import AttentionPlan
+from worker.kernels.reference.attention import AttentionShape
+from worker.kernels.reference.planning import AttentionPlan
 from worker.kernels.select import Kernels
-from worker.layers.rotary import Rotary
+from worker.layers.rotary import Rotary, RotaryParameters
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionShape:
-    """Heads of an attention layer."""
+class LayerAttention:
+    """What the attention of one layer may differ in from that of others."""
 
-    heads: int
-    kv_heads: int
-    head_dim: int
+    rotary: RotaryParameters | None
+    """None: queries and keys are not rotated."""
+    window: int | None
+    """How many of the latest tokens are seen, itself included; None: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class KindStep:
+    """What all attention layers of one kind have in common in one forward pass."""
+
+    angles: tuple[torch.Tensor, torch.Tensor] | None  # cosines, sines, each [T, 1, channels]
+    plan: AttentionPlan
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """What all attention layers of one forward pass have in common."""
 
-    cosines: torch.Tensor  # [T, 1, head_dim]
-    sines: torch.Tensor  # [T, 1, head_dim]
-    plan: AttentionPlan
+    kinds: list[KindStep]
     cache: KVCache
 
 
 class Attention:
     """Causal attention of one shape over the paged cache, for all layers. Has no weights."""
 
-    def __init__(self, kernels: Kernels, shape: AttentionShape, rotary: Rotary) -> None:
-        self._rotary = rotary
+    def __init__(
+        self, kernels: Kernels, shape: AttentionShape, layers: tuple[LayerAttention, ...]
+    ) -> None:
         self._rotate_ = kernels.rotate_
-        self._kernel = kernels.attention(shape.heads, shape.kv_heads, shape.head_dim)
-        self._rotated = shape.heads + shape.kv_heads
+        self._kernel = kernels.attention(shape)
         self._row = (-1, shape.heads + 2 * shape.kv_heads, shape.head_dim)
+        self._queries = shape.heads * shape.head_dim
+        self._keys = self._queries + shape.kv_heads * shape.head_dim
+        kinds = list(dict.fromkeys(layers))
+        self._kind_of = [kinds.index(layer) for layer in layers]
+        self._windows = tuple(kind.window for kind in kinds)
+        # Each set of parameters has one table of angles, whatever the number of kinds with it.
+        tables = {
+            kind.rotary: Rotary(kind.rotary, kernels.device, kernels.dtype)
+            for kind in kinds
+            if kind.rotary is not None
+        }
+        self._rotaries = list(tables.values())
+        self._rotary_of = [
+            None if kind.rotary is None else list(tables).index(kind.rotary) for kind in kinds
+        ]
+        rotated = slice(shape.heads + shape.kv_heads)
+        channels = next((parameters.channels for parameters in tables), shape.head_dim)
+        whole = channels == shape.head_dim
+        self._rotated = (slice(None), rotated, *(() if whole else (slice(channels),)))
 
     def begin(self, inputs: StepInputs, cache: KVCache) -> Step:
         """Work out, once, what every layer needs."""
-        cosines, sines = self._rotary.at(inputs.positions, max(inputs.lengths_host))
-        return Step(cosines, sines, self._kernel.plan(inputs, cache.blocks), cache)
+        longest = max(inputs.lengths_host)
+        angles = [rotary.at(inputs.positions, longest) for rotary in self._rotaries]
+        plans = self._kernel.plans(inputs, cache.blocks, self._windows)
+        kinds = [
+            KindStep(None if number is None else angles[number], plan)
+            for number, plan in zip(self._rotary_of, plans, strict=True)
+        ]
+        return Step(kinds, cache)
+
+    def queries_and_keys(self, qkv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views of [T, (heads + 2 kv heads) · head_dim], for norms between projection and call."""
+        return qkv[:, : self._queries], qkv[:, self._queries : self._keys]
 
     def __call__(self, qkv: torch.Tensor, step: Step, layer: int) -> torch.Tensor:
         """[T, (heads + 2 kv heads) · head_dim], overwritten, to [T, heads · head_dim]."""
         rows = qkv.view(self._row)
-        self._rotate_(rows[:, : self._rotated], step.cosines, step.sines)
-        return self._kernel.attend(rows, step.cache.layers[layer], step.plan)
+        kind = step.kinds[self._kind_of[layer]]
+        if kind.angles is not None:
+            self._rotate_(rows[self._rotated], *kind.angles)
+        return self._kernel.attend(rows, step.cache.layers[layer], kind.plan)

@@ -16,14 +16,21 @@ class Embedding(Layer):
     the smaller one; the rows are converted.
     """
 
-    def __init__(self, kernels: Kernels, entries: int, size: int) -> None:
+    def __init__(
+        self, kernels: Kernels, entries: int, size: int, scale: float | None = None
+    ) -> None:
+        """``scale`` multiplies the rows, rounded to the model's dtype."""
         self._kernels = kernels
+        self._scale = None
+        if scale is not None:
+            self._scale = torch.tensor(scale, dtype=kernels.dtype).item()
         self._shape = (entries, size)
         self.weight: torch.Tensor  # [entries, size]
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
         """Ids [T] int64 to a new tensor [T, size] in the model's dtype."""
-        return F.embedding(ids, self.weight).to(self._kernels.dtype)
+        rows = F.embedding(ids, self.weight).to(self._kernels.dtype)
+        return rows if self._scale is None else rows.mul_(self._scale)
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """The table."""

@@ -18,6 +18,8 @@ class Slot:
     shape: tuple[int, ...]
     fill: Callable[[torch.Tensor], None]
     """Takes the tensor as the checkpoint has it (on the host, in its dtype), and copies it."""
+    parts: tuple["Slot", ...] = ()
+    """What it may be stored as instead."""
 
 
 class Layer:

@@ -76,3 +76,44 @@ class Linear(FusedLinear):
     def tie(self, weight: torch.Tensor) -> None:
         """Use another layer's weight [outputs, inputs]: its memory too, where the kernels can."""
         self._finish(weight.to(self._kernels.dtype), None)
+
+
+class TransposedLinear(Linear):
+    """A linear layer that the checkpoint has as [inputs, outputs], with a bias (GPT-2)."""
+
+    def __init__(self, kernels: Kernels, inputs: int, outputs: int) -> None:
+        super().__init__(kernels, inputs, outputs, bias=True)
+
+    def slots(self, path: str = "") -> Iterator[Slot]:
+        """As the checkpoint has them."""
+        for slot in super().slots(path):
+            if slot.key.endswith(".weight"):
+                yield Slot(slot.key, slot.shape[::-1], partial(_transposed, slot))
+            else:
+                yield slot
+
+
+class HeadwiseLinear(Linear):
+    """Projections side by side that the checkpoint has head by head (GPT-NeoX).
+
+    The checkpoint's rows are [heads, parts, head_dim], the output's are [parts, heads, head_dim].
+    """
+
+    def __init__(
+        self, kernels: Kernels, inputs: int, heads: int, parts: int, head_dim: int, *, bias: bool
+    ) -> None:
+        super().__init__(kernels, inputs, heads * parts * head_dim, bias=bias)
+        self._rows = (heads, parts, head_dim)
+
+    def slots(self, path: str = "") -> Iterator[Slot]:
+        """As the checkpoint has them."""
+        for slot in super().slots(path):
+            yield Slot(slot.key, slot.shape, partial(_by_parts, slot, self._rows))
+
+
+def _transposed(slot: Slot, tensor: torch.Tensor) -> None:
+    slot.fill(tensor.T)
+
+
+def _by_parts(slot: Slot, rows: tuple[int, int, int], tensor: torch.Tensor) -> None:
+    slot.fill(tensor.view(*rows, *tensor.shape[1:]).transpose(0, 1).reshape(tensor.shape))

@@ -21,12 +21,13 @@ class RotaryParameters:
 
     kind: str
     theta: float
-    head_dim: int
+    channels: int
+    """Of a head that are rotated: the first ones."""
     max_positions: int
     """Of the model, as configured."""
     factor: float = 1.0
     original_max_positions: int = 0
-    """Before an extension of the context: llama3 and yarn."""
+    """Before an extension of the context: llama3, yarn and longrope."""
     low_frequency_factor: float = 1.0
     high_frequency_factor: float = 4.0
     attention_factor: float | None = None
@@ -35,6 +36,13 @@ class RotaryParameters:
     mscale: float = 0.0
     mscale_all_dimensions: float = 0.0
     truncate: bool = True
+    short_factors: tuple[float, ...] = ()
+    """One per pair of channels: longrope."""
+
+    @property
+    def limit(self) -> int | None:
+        """Positions from here on have no angles of their own."""
+        return self.original_max_positions if self.kind == "longrope" else None
 
 
 class Rotary:
@@ -46,21 +54,26 @@ class Rotary:
         self._parameters = parameters
         self._device = device
         self._dtype = dtype
-        self._table = torch.empty((0, 2, parameters.head_dim))  # [positions, 2, head_dim] float32
+        self._table = torch.empty((0, 2, parameters.channels))  # [positions, 2, channels] float32
         self.reserve(min(parameters.max_positions, _FIRST_ROWS))
 
     def at(self, positions: torch.Tensor, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines of positions [T] int64 < ``longest``: each [T, 1, head_dim].
+        """Cosines and sines of positions [T] int64 < ``longest``: each [T, 1, channels].
 
         In the model's dtype; both halves of a head alike, the first half of the sines negated.
+        ValueError beyond the parameters' limit.
         """
         if longest > len(self._table):
             self.reserve(max(longest, 2 * len(self._table)))
+            if longest > len(self._table):
+                raise ValueError(f"{longest} positions are more than {self._parameters.limit}")
         rows = self._table.index_select(0, positions).to(self._dtype)
         return rows[:, :1], rows[:, 1:]
 
     def reserve(self, positions: int) -> None:
-        """Have the table ready for so many positions."""
+        """Have the table ready for so many positions, or as many as there may be."""
+        if self._parameters.limit is not None:
+            positions = min(positions, self._parameters.limit)
         angles = _angles(self._parameters, torch.arange(positions))
         amplitude = _amplitude(self._parameters)
         cosines = angles.cos().mul_(amplitude)
@@ -72,7 +85,7 @@ class Rotary:
 
 
 def _angles(parameters: RotaryParameters, positions: torch.Tensor) -> torch.Tensor:
-    """[P] int64 to [P, head_dim / 2] float32."""
+    """[P] int64 to [P, channels / 2] float32."""
     if parameters.kind == "dynamic":
         frequencies = _dynamic(parameters, positions)
     else:
@@ -81,11 +94,11 @@ def _angles(parameters: RotaryParameters, positions: torch.Tensor) -> torch.Tens
 
 
 def _exponents(parameters: RotaryParameters) -> torch.Tensor:
-    return torch.arange(0, parameters.head_dim, 2).float() / parameters.head_dim
+    return torch.arange(0, parameters.channels, 2).float() / parameters.channels
 
 
 def _default(parameters: RotaryParameters) -> torch.Tensor:
-    """Su et al. 2021; [head_dim / 2] float32, as all of these."""
+    """Su et al. 2021; [channels / 2] float32, as all of these."""
     return 1.0 / parameters.theta ** _exponents(parameters)
 
 
@@ -106,7 +119,7 @@ def _llama3(parameters: RotaryParameters) -> torch.Tensor:
 
 def _yarn(parameters: RotaryParameters) -> torch.Tensor:
     """YaRN (Peng et al. 2023): interpolates channels by how often they turn in the old context."""
-    half = parameters.head_dim // 2
+    half = parameters.channels // 2
 
     def channel(turns: float) -> float:
         reach = parameters.original_max_positions / (turns * 2 * math.pi)
@@ -115,7 +128,7 @@ def _yarn(parameters: RotaryParameters) -> torch.Tensor:
     low, high = channel(parameters.beta_fast), channel(parameters.beta_slow)
     if parameters.truncate:
         low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, parameters.head_dim - 1)
+    low, high = max(low, 0), min(high, parameters.channels - 1)
     if low == high:
         high += 0.001
     stretched = ((torch.arange(half).float() - low) / (high - low)).clamp(0.0, 1.0)
@@ -123,17 +136,26 @@ def _yarn(parameters: RotaryParameters) -> torch.Tensor:
     return frequencies / parameters.factor * stretched + frequencies * (1 - stretched)
 
 
+def _longrope(parameters: RotaryParameters) -> torch.Tensor:
+    """LongRoPE (Ding et al. 2024) within the original context: a factor for each pair of channels.
+
+    Beyond it all positions, the early ones too, would turn by other factors: angles would depend on
+    how long a sequence becomes. So such sequences are not taken (``limit``).
+    """
+    return _default(parameters) / torch.tensor(parameters.short_factors)
+
+
 def _dynamic(parameters: RotaryParameters, positions: torch.Tensor) -> torch.Tensor:
-    """Dynamic NTK: beyond the model's context the base grows with the length. [P, head_dim / 2].
+    """Dynamic NTK: beyond the model's context the base grows with the length. [P, channels / 2].
 
     The length at a position is taken to be the one at which it is the last: what generating token
     by token gives. An implementation that reads a whole prompt at once, and scales all of it by the
     prompt's length, differs for prompts beyond ``max_positions``, and for those only.
     """
-    head_dim, factor = parameters.head_dim, parameters.factor
+    channels, factor = parameters.channels, parameters.factor
     lengths = (positions + 1).clamp(min=parameters.max_positions)
     stretch = (factor * lengths / parameters.max_positions) - (factor - 1)
-    base = parameters.theta * stretch ** (head_dim / (head_dim - 2))
+    base = parameters.theta * stretch ** (channels / (channels - 2))
     return 1.0 / base[:, None] ** _exponents(parameters)
 
 
@@ -142,6 +164,7 @@ INVERSE_FREQUENCIES: dict[str, Callable[[RotaryParameters], torch.Tensor]] = {
     "linear": _linear,
     "llama3": _llama3,
     "yarn": _yarn,
+    "longrope": _longrope,
 }
 """Kinds whose frequencies are the same at every position."""
 
@@ -150,12 +173,15 @@ KINDS = (*INVERSE_FREQUENCIES, "dynamic")
 
 
 def _amplitude(parameters: RotaryParameters) -> float:
-    """What cosines and sines are multiplied by: 1, except for yarn."""
-    if parameters.kind != "yarn":
+    """What cosines and sines are multiplied by: 1, except for yarn and longrope."""
+    if parameters.kind not in ("yarn", "longrope"):
         return 1.0
     if parameters.attention_factor is not None:
         return parameters.attention_factor
     factor = parameters.factor
+    if parameters.kind == "longrope":
+        growth = math.log(max(factor, 1.0)) / math.log(parameters.original_max_positions)
+        return math.sqrt(1.0 + growth)
     if parameters.mscale and parameters.mscale_all_dimensions:
         above = _yarn_scale(factor, parameters.mscale)
         return above / _yarn_scale(factor, parameters.mscale_all_dimensions)

@@ -1,7 +1,8 @@
 """A model's configuration: ``config.json`` read once, checked, and frozen.
 
-Understands the files of transformers 4 (``torch_dtype``, ``rope_theta``, ``rope_scaling``) and of
-transformers 5 (``dtype``, ``rope_parameters``). What cannot be run as it is meant is refused here.
+Runs in the worker. Understands the files of transformers 4 (``torch_dtype``, ``rope_theta``,
+``rope_scaling``) and of transformers 5 (``dtype``, ``rope_parameters``), in the dialect of each
+architecture. What cannot be run as it is meant is refused here, or in ``rope``.
 """
 
 from collections.abc import Mapping
@@ -12,12 +13,15 @@ import torch
 
 from common.errors import StartupError
 from worker.devices import DTYPES
-from worker.layers.attention import AttentionShape
-from worker.layers.rotary import KINDS, RotaryParameters
+from worker.kernels.reference.attention import AttentionShape
+from worker.layers.attention import LayerAttention
+from worker.layers.mixture import MixtureShape
+from worker.layers.rotary import RotaryParameters
+from worker.models.dialects import DIALECTS, LLAMA, Dialect
+from worker.models.entries import count, number, optional_count, positive, switch, token_ids
+from worker.models.rope import rotaries
 
-_MOST_LAYERS = 1024
-"""No model has so many: building them would only take long."""
-_NO_DEFAULT = object()
+_LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +37,51 @@ class ModelConfiguration:
     num_kv_heads: int
     head_dim: int
     max_position_embeddings: int
+    """The longest sequence that is computed as it is meant."""
     norm_epsilon: float
     activation: str
-    attention_bias: bool
+    qkv_bias: bool
+    output_bias: bool
     mlp_bias: bool
     tied_embeddings: bool
     eos_token_ids: tuple[int, ...]
-    rotary: RotaryParameters
+    rotary: RotaryParameters | None
+    """Of layers without a sliding window; None: positions are learned."""
+    local_rotary: RotaryParameters | None
+    """Of layers with one."""
+    windows: tuple[int | None, ...]
+    """Per layer: how many of the latest tokens are seen, itself included."""
+    attention_scale: float
+    attention_cap: float | None
+    """Scores s become cap · tanh(s / cap)."""
+    logit_cap: float | None
+    """The same for logits."""
+    mixture: MixtureShape | None
+    mixture_layers: frozenset[int]
+    """Layers whose feed-forward block is the mixture."""
+    parallel_residual: bool
+    """Attention and feed-forward block read the same residual."""
     dtype: torch.dtype
     """That the model computes in."""
 
     @property
     def attention(self) -> AttentionShape:
-        """Heads of every layer."""
-        return AttentionShape(self.num_heads, self.num_kv_heads, self.head_dim)
+        """Of every layer."""
+        return AttentionShape(
+            self.num_heads,
+            self.num_kv_heads,
+            self.head_dim,
+            self.attention_scale,
+            self.attention_cap,
+        )
+
+    @property
+    def layer_attention(self) -> tuple[LayerAttention, ...]:
+        """What the layers' attention differs in."""
+        return tuple(
+            LayerAttention(self.rotary if window is None else self.local_rotary, window)
+            for window in self.windows
+        )
 
 
 def architecture_of(config: Mapping[str, Any]) -> str:
@@ -70,15 +105,66 @@ def parse(
     rope_scaling: str | None = None,
     rope_factor: float | None = None,
 ) -> ModelConfiguration:
-    """Read a configuration of the Llama kind; StartupError names the entry that is wrong.
+    """Read a configuration; StartupError names the entry that is wrong.
 
     ``rope_scaling`` (linear or dynamic) and ``rope_factor`` replace the checkpoint's own scaling.
     """
     if config.get("quantization_config"):
         raise StartupError("the checkpoint is quantized (quantization_config): not supported yet")
-    heads = _count(config, "num_attention_heads")
-    hidden_size = _count(config, "hidden_size")
-    kv_heads = _count(config, "num_key_value_heads", heads)
+    architecture = architecture_of(config)
+    dialect = DIALECTS.get(architecture, LLAMA)
+    config = dialect.read(config)
+    heads, kv_heads, head_dim = _heads(config)
+    hidden_size, num_layers = count(config, "hidden_size"), count(config, "num_hidden_layers")
+    max_positions = count(config, "max_position_embeddings")
+    rotary, local_rotary = rotaries(
+        config,
+        dialect,
+        head_dim=head_dim,
+        max_positions=max_positions,
+        scaling=rope_scaling,
+        factor=rope_factor,
+    )
+    if rotary is not None and rotary.limit is not None:
+        max_positions = min(max_positions, rotary.limit)
+    attention_bias = switch(config, "attention_bias")
+    mixture, mixture_layers = _mixture(config, dialect, num_layers)
+    width = dialect.widening and dialect.widening * hidden_size
+    return ModelConfiguration(
+        architecture=architecture,
+        vocab_size=count(config, "vocab_size"),
+        hidden_size=hidden_size,
+        intermediate_size=count(config, "intermediate_size", *([width] if width else [])),
+        num_layers=num_layers,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        max_position_embeddings=max_positions,
+        norm_epsilon=number(config, "rms_norm_eps", 1e-6),
+        activation=_activation(config, dialect),
+        qkv_bias=attention_bias if dialect.qkv_bias is None else dialect.qkv_bias,
+        output_bias=attention_bias,
+        mlp_bias=switch(config, "mlp_bias"),
+        tied_embeddings=switch(config, "tie_word_embeddings"),
+        eos_token_ids=token_ids(config, "eos_token_id"),
+        rotary=rotary,
+        local_rotary=local_rotary,
+        windows=_windows(config, dialect, num_layers),
+        attention_scale=(positive(config, "query_pre_attn_scalar") or head_dim) ** -0.5,
+        attention_cap=positive(config, "attn_logit_softcapping"),
+        logit_cap=positive(config, "final_logit_softcapping"),
+        mixture=mixture,
+        mixture_layers=mixture_layers,
+        parallel_residual=switch(config, "use_parallel_residual"),
+        dtype=dtype,
+    )
+
+
+def _heads(config: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Query heads, key-value heads, channels of each."""
+    heads = count(config, "num_attention_heads")
+    hidden_size = count(config, "hidden_size")
+    kv_heads = count(config, "num_key_value_heads", heads)
     if heads % kv_heads:
         raise StartupError(
             f"config.json: {heads} attention heads cannot be shared by {kv_heads} key-value heads"
@@ -87,134 +173,72 @@ def parse(
         raise StartupError(
             f"config.json: hidden_size {hidden_size} is not a multiple of {heads} attention heads"
         )
-    head_dim = _count(config, "head_dim", hidden_size // heads)
-    if head_dim % 2:
-        raise StartupError(f"config.json: rotary embeddings need an even head_dim, not {head_dim}")
-    max_positions = _count(config, "max_position_embeddings")
-    return ModelConfiguration(
-        architecture=architecture_of(config),
-        vocab_size=_count(config, "vocab_size"),
-        hidden_size=hidden_size,
-        intermediate_size=_count(config, "intermediate_size"),
-        num_layers=_count(config, "num_hidden_layers"),
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        max_position_embeddings=max_positions,
-        norm_epsilon=_number(config, "rms_norm_eps", 1e-6),
-        activation=str(config.get("hidden_act") or "silu"),
-        attention_bias=_switch(config, "attention_bias"),
-        mlp_bias=_switch(config, "mlp_bias"),
-        tied_embeddings=_switch(config, "tie_word_embeddings"),
-        eos_token_ids=_token_ids(config, "eos_token_id"),
-        rotary=_rotary(config, head_dim, max_positions, rope_scaling, rope_factor),
-        dtype=dtype,
-    )
+    return heads, kv_heads, count(config, "head_dim", hidden_size // heads)
 
 
-def _rotary(
-    config: Mapping[str, Any],
-    head_dim: int,
-    max_positions: int,
-    scaling: str | None,
-    factor: float | None,
-) -> RotaryParameters:
-    """Entries of ``rope_parameters`` (or ``rope_scaling``) go before those beside it."""
-    rope: Mapping[str, Any] = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    if not isinstance(rope, Mapping):
-        raise StartupError("config.json: the rope parameters are not an object")
-    theta = _number(rope, "rope_theta", _number(config, "rope_theta", 10_000.0))
-    share = rope.get("partial_rotary_factor", config.get("partial_rotary_factor"))
-    if share not in (None, 1):
-        raise StartupError("config.json: partial rotary embeddings are not supported")
-    if scaling is not None or factor is not None:
-        rope = {"rope_type": scaling or "linear", "factor": 1.0 if factor is None else factor}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in KINDS:
+def _activation(config: Mapping[str, Any], dialect: Dialect) -> str:
+    name = str(config.get("hidden_act") or dialect.activations[0])
+    if name not in dialect.activations:
+        known = ", ".join(dialect.activations)
         raise StartupError(
-            f"rotary scaling {kind!r} is not supported; known are {', '.join(KINDS)}"
+            f"config.json: the activation (hidden_act) {name!r} is not supported, only {known}"
         )
-    original = config.get("original_max_position_embeddings") or rope.get(
-        "original_max_position_embeddings"
+    return name
+
+
+def _windows(
+    config: Mapping[str, Any], dialect: Dialect, num_layers: int
+) -> tuple[int | None, ...]:
+    """The sliding window of each layer."""
+    if dialect.windows == "none":
+        return (None,) * num_layers
+    window = optional_count(config, "sliding_window")
+    if dialect.windows in ("switched", "last") and not switch(config, "use_sliding_window"):
+        window = None
+    if dialect.windows in ("all", "switched"):
+        return (window,) * num_layers
+    if config.get("layer_types") is not None:
+        return _by_layer_types(config["layer_types"], window, num_layers)
+    if dialect.windows == "last":
+        full = number(config, "max_window_layers")
+        sliding = [layer >= full for layer in range(num_layers)]
+    else:
+        every = count(config, "sliding_window_pattern", dialect.pattern)
+        sliding = [(layer + 1) % every != 0 for layer in range(num_layers)]
+    return tuple(window if slides else None for slides in sliding)
+
+
+def _by_layer_types(types: Any, window: int | None, num_layers: int) -> tuple[int | None, ...]:
+    if not isinstance(types, list) or len(types) != num_layers:
+        raise StartupError(f"config.json: layer_types must name the kind of {num_layers} layers")
+    for name in types:
+        if name not in _LAYER_TYPES:
+            raise StartupError(f"config.json: the kind {name!r} in layer_types is not supported")
+    if "sliding_attention" in types and window is None:
+        raise StartupError("config.json: layer_types has sliding layers but no sliding_window")
+    return tuple(window if name == "sliding_attention" else None for name in types)
+
+
+def _mixture(
+    config: Mapping[str, Any], dialect: Dialect, num_layers: int
+) -> tuple[MixtureShape | None, frozenset[int]]:
+    """The mixture of experts, and the layers that have it."""
+    if not dialect.mixture:
+        return None, frozenset()
+    shape = MixtureShape(
+        experts=count(config, "num_local_experts"),
+        chosen=count(config, "num_experts_per_tok"),
+        width=count(config, "moe_intermediate_size"),
+        normalized=switch(config, "norm_topk_prob"),
     )
-    parameters = RotaryParameters(
-        kind=kind,
-        theta=theta,
-        head_dim=head_dim,
-        max_positions=max_positions,
-        original_max_positions=_count({"x": original}, "x", max_positions),
-        factor=_factor(rope, kind, max_positions, original),
-        low_frequency_factor=_number(rope, "low_freq_factor", 1.0),
-        high_frequency_factor=_number(rope, "high_freq_factor", 4.0),
-        attention_factor=_optional_number(rope, "attention_factor"),
-        beta_fast=_number(rope, "beta_fast", 32.0),
-        beta_slow=_number(rope, "beta_slow", 1.0),
-        mscale=_number(rope, "mscale", 0.0),
-        mscale_all_dimensions=_number(rope, "mscale_all_dim", 0.0),
-        truncate=bool(rope.get("truncate", True)),
-    )
-    if kind == "llama3" and parameters.high_frequency_factor <= parameters.low_frequency_factor:
-        raise StartupError("config.json: high_freq_factor must be greater than low_freq_factor")
-    if kind == "dynamic" and head_dim <= 2:
-        raise StartupError("dynamic rotary scaling needs a head_dim greater than 2")
-    return parameters
-
-
-def _factor(rope: Mapping[str, Any], kind: str, max_positions: int, original: Any) -> float:
-    """The stretch; yarn may leave it to the ratio of the two contexts."""
-    if kind == "default":
-        return 1.0
-    if kind == "yarn" and rope.get("factor") is None and original:
-        return max_positions / float(original)
-    factor = _number(rope, "factor", _NO_DEFAULT)
-    if factor <= 0:
-        raise StartupError(f"rotary scaling needs a factor greater than 0, not {factor}")
-    return factor
-
-
-# --- entries ----------------------------------------------------------------------------------
-
-
-def _count(config: Mapping[str, Any], key: str, default: Any = _NO_DEFAULT) -> int:
-    """A positive integer; ``default`` stands in for a missing entry or null."""
-    value = _entry(config, key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise StartupError(f"config.json: {key} must be a positive integer, not {value!r}")
-    if key == "num_hidden_layers" and value > _MOST_LAYERS:
-        raise StartupError(f"config.json: {value} layers are more than {_MOST_LAYERS}")
-    return value
-
-
-def _number(config: Mapping[str, Any], key: str, default: Any) -> float:
-    value = _entry(config, key, default)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise StartupError(f"config.json: {key} must be a number, not {value!r}")
-    return float(value)
-
-
-def _optional_number(config: Mapping[str, Any], key: str) -> float | None:
-    return None if config.get(key) is None else _number(config, key, None)
-
-
-def _switch(config: Mapping[str, Any], key: str) -> bool:
-    value = _entry(config, key, False)
-    if not isinstance(value, bool):
-        raise StartupError(f"config.json: {key} must be true or false, not {value!r}")
-    return value
-
-
-def _token_ids(config: Mapping[str, Any], key: str) -> tuple[int, ...]:
-    value = config.get(key)
-    ids = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(isinstance(item, int) and not isinstance(item, bool) for item in ids):
-        raise StartupError(f"config.json: {key} must be a token id or a list of them")
-    return tuple(ids)
-
-
-def _entry(config: Mapping[str, Any], key: str, default: Any) -> Any:
-    value = config.get(key)
-    if value is None:
-        value = default
-    if value is _NO_DEFAULT:
-        raise StartupError(f"config.json: {key} is missing")
-    return value
+    if shape.chosen > shape.experts:
+        raise StartupError(
+            f"config.json: num_experts_per_tok {shape.chosen} is more than the {shape.experts}"
+            " experts"
+        )
+    every = count(config, "decoder_sparse_step", 1)
+    dense = config.get("mlp_only_layers") or []
+    if not isinstance(dense, list):
+        raise StartupError("config.json: mlp_only_layers must be a list of layers")
+    layers = {layer for layer in range(num_layers) if (layer + 1) % every == 0}
+    return shape, frozenset(layers - set(dense))

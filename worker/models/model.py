@@ -27,9 +27,13 @@ class Model(Layer, ABC):
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden rows [R, hidden] to a new tensor [R, vocabulary] float32."""
 
-    def optional_keys(self) -> frozenset[str]:
-        """Checkpoint keys that may be there and are not needed."""
-        return frozenset()
+    def declared(self, key: str) -> str:
+        """The declaration's name of a checkpoint's tensor, where older checkpoints have another."""
+        return key
+
+    def is_needless(self, key: str) -> bool:
+        """True for tensors (by their declared names) that may be there and are not needed."""
+        return False
 
     def finish(self) -> None:
         """Called once, after the last tensor has been filled in."""

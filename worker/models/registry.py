@@ -5,15 +5,34 @@ from collections.abc import Callable
 from common.errors import StartupError
 from worker.kernels.select import Kernels
 from worker.models.configuration import ModelConfiguration
+from worker.models.gemma import Gemma2ForCausalLM, Gemma3ForCausalLM
+from worker.models.gpt2 import GPT2LMHeadModel
+from worker.models.gpt_neox import GPTNeoXForCausalLM
 from worker.models.llama import LlamaForCausalLM
+from worker.models.mixtral import MixtralForCausalLM
 from worker.models.model import Model
+from worker.models.olmo2 import Olmo2ForCausalLM
+from worker.models.phi3 import Phi3ForCausalLM
+from worker.models.qwen3 import Qwen3ForCausalLM
 
 Declaration = Callable[[ModelConfiguration, Kernels], Model]
 
 ARCHITECTURES: dict[str, Declaration] = {
+    "GPT2LMHeadModel": GPT2LMHeadModel,
+    "GPTNeoXForCausalLM": GPTNeoXForCausalLM,
+    "Gemma2ForCausalLM": Gemma2ForCausalLM,
+    "Gemma3ForCausalLM": Gemma3ForCausalLM,
     "LlamaForCausalLM": LlamaForCausalLM,
+    "MistralForCausalLM": LlamaForCausalLM,
+    "MixtralForCausalLM": MixtralForCausalLM,
+    "Olmo2ForCausalLM": Olmo2ForCausalLM,
+    "Phi3ForCausalLM": Phi3ForCausalLM,
+    "Qwen2ForCausalLM": LlamaForCausalLM,
+    "Qwen3ForCausalLM": Qwen3ForCausalLM,
+    "Qwen3MoeForCausalLM": Qwen3ForCausalLM,
 }
-"""By the name in ``architectures`` of config.json."""
+"""By the name in ``architectures`` of config.json. What several share differs by configuration: see
+``dialects``."""
 
 
 def find(architecture: str) -> Declaration:

@@ -9,19 +9,24 @@ from hypothesis import strategies as st
 
 from worker.inputs import StepInputs
 from worker.kernels.reference import attention as kernel
-from worker.kernels.reference.attention import PagedAttention
+from worker.kernels.reference import planning
+from worker.kernels.reference.attention import AttentionShape, PagedAttention
 
 CPU = torch.device("cpu")
 KV_HEADS, GROUP, HEAD_DIM = 2, 3, 8
 HEADS = KV_HEADS * GROUP
+SCALE = 0.7
 
 
-def written_out(queries, keys, values, prefix):
+def written_out(queries, keys, values, prefix, window=None, cap=None):
     """[q, heads, d] against [k, kv heads, d], in float64."""
     keys = keys.double().repeat_interleave(GROUP, 1)
     values = values.double().repeat_interleave(GROUP, 1)
-    scores = torch.einsum("qhd,khd->hqk", queries.double(), keys) * HEAD_DIM**-0.5
-    seen = torch.arange(len(keys)) <= prefix + torch.arange(len(queries))[:, None]
+    scores = torch.einsum("qhd,khd->hqk", queries.double(), keys) * SCALE
+    if cap is not None:
+        scores = cap * torch.tanh(scores / cap)
+    distance = prefix + torch.arange(len(queries))[:, None] - torch.arange(len(keys))
+    seen = (distance >= 0) & (distance < (window or len(keys)))
     weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
     return torch.einsum("hqk,khd->qhd", weights, values).flatten(1)
 
@@ -29,7 +34,8 @@ def written_out(queries, keys, values, prefix):
 class History:
     """Keys and values of sequences, in a poisoned cache and beside it."""
 
-    def __init__(self, prefixes, counts, decoding, seed=0):
+    def __init__(self, prefixes, counts, decoding, seed=0, window=None, cap=None):
+        self.window, self.cap = window, cap
         generator = torch.Generator().manual_seed(seed)
         lengths = [prefix + count for prefix, count in zip(prefixes, counts, strict=True)]
         widths = [-(-length // 16) for length in lengths]
@@ -50,7 +56,7 @@ class History:
             slots += [table[p // 16] * 16 + p % 16 for p in range(prefix, prefix + count)]
             new = whole[prefix:].view(count, 2 * KV_HEADS, HEAD_DIM)
             rows.append(torch.cat((queries, new), 1))
-            self.wanted.append(written_out(queries, whole[:, 0], whole[:, 1], prefix))
+            self.wanted.append(written_out(queries, whole[:, 0], whole[:, 1], prefix, window, cap))
         self.qkv = torch.cat(rows)
         width = max(widths)
         self.inputs = StepInputs(
@@ -66,8 +72,9 @@ class History:
         )
 
     def check(self, tolerance=1e-5):
-        attention = PagedAttention(HEADS, KV_HEADS, HEAD_DIM, device=CPU, dtype=torch.float32)
-        plan = attention.plan(self.inputs, self.blocks)
+        shape = AttentionShape(HEADS, KV_HEADS, HEAD_DIM, SCALE, self.cap)
+        attention = PagedAttention(shape, device=CPU, dtype=torch.float32)
+        (plan,) = attention.plans(self.inputs, self.blocks, (self.window,))
         got = attention.attend(self.qkv, self.cache, plan)
         wanted = torch.cat(self.wanted)
         assert got.shape == wanted.shape
@@ -92,7 +99,7 @@ def test_one_long_sequence_is_padded_alone():
 
 
 def test_groups_stay_within_their_bytes(monkeypatch):
-    monkeypatch.setattr(kernel, "_GROUP_BYTES", 6 * 16 * 2 * KV_HEADS * HEAD_DIM * 4)
+    monkeypatch.setattr(planning, "_GROUP_BYTES", 6 * 16 * 2 * KV_HEADS * HEAD_DIM * 4)
     plan = History([40, 42, 44, 40, 33, 35, 36], [1] * 7, 7).check()
     assert [len(group.sequences) for group in plan.groups] == [2, 2, 2, 1]
 
@@ -109,9 +116,44 @@ def test_decoding_and_prompts_together():
     History([20, 300, 47, 16, 0], [1, 1, 1, 70, 20], 3).check()
 
 
+@pytest.mark.parametrize("window", [1, 2, 15, 16, 17, 31, 40, 1000])
+def test_a_sliding_window(window):
+    prefixes, counts = [20, 300, 47, 3, 16, 100, 0, 0], [1, 1, 1, 1, 70, 20, 40, 9]
+    History(prefixes, counts, 4, window=window).check()
+    History([31] * 5, [1] * 5, 5, window=window).check()
+
+
+def test_a_window_in_a_long_chunk():
+    count = 2 * kernel._MASKED_QUERIES + 9
+    History([37, 0], [count, count], 0, window=100).check()
+
+
+def test_only_the_blocks_of_the_window_are_read():
+    plan = History([1000, 1000], [1, 1], 2, window=33).check()
+    assert plan.groups[0].mask.shape[-1] == 48
+    plan = History([1000], [5], 0, window=33).check()
+    assert len(plan.chunks[0].gather) == 2 * KV_HEADS * 3
+
+
+@pytest.mark.parametrize("window", [None, 20])
+def test_capped_scores(window):
+    prefixes, counts = [20, 300, 47, 16, 0], [1, 1, 1, 70, kernel._MASKED_QUERIES + 3]
+    History(prefixes, counts, 3, window=window, cap=0.5).check()
+
+
+def test_windows_share_a_plan_while_they_see_everything():
+    history = History([20, 16, 0], [1, 30, 8], 1)
+    shape = AttentionShape(HEADS, KV_HEADS, HEAD_DIM, SCALE)
+    attention = PagedAttention(shape, device=CPU, dtype=torch.float32)
+    whole, same, other = attention.plans(history.inputs, history.blocks, (None, 46, 45))
+    assert whole is same
+    assert other is not whole
+    assert other.store is whole.store
+
+
 @given(st.lists(st.integers(1, 5000), max_size=60))
 def test_groups_hold_every_sequence_once(lengths):
-    groups = list(kernel._similar(tuple(lengths), 1536))
+    groups = list(planning._similar(tuple(lengths), 1536))
     if groups == [None]:
         return
     members = [number for group in groups for number in group]

@@ -5,7 +5,7 @@ import torch
 
 from worker.kernels.cpu import norm as cpu_norm
 from worker.kernels.reference import norm
-from worker.kernels.reference.activation import silu_and_multiply
+from worker.kernels.reference.activation import ACTIVATIONS, GATED_ACTIVATIONS
 from worker.kernels.reference.rotary import rotate_
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -40,12 +40,63 @@ def test_a_row_of_zeros_has_a_norm():
     assert torch.equal(got, torch.zeros(2, 8))
 
 
-def test_silu_and_multiply():
+def gelu(x):
+    return x * 0.5 * (1 + torch.erf(x / 2**0.5))
+
+
+def gelu_tanh(x):
+    return x * 0.5 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
+
+
+FORMULAS = {
+    "silu": lambda x: x * torch.sigmoid(x),
+    "swish": lambda x: x * torch.sigmoid(x),
+    "relu": lambda x: x.clamp(min=0),
+    "gelu": gelu,
+    "gelu_new": gelu_tanh,
+    "gelu_fast": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name):
+    torch.manual_seed(0)
+    x = torch.randn(5, 24) * 3
+    assert (ACTIVATIONS[name](x) - FORMULAS[name](x.double())).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize("name", GATED_ACTIVATIONS)
+def test_gated_activations(name):
     torch.manual_seed(0)
     both = torch.randn(5, 24)
     gate, up = both.double().chunk(2, -1)
-    got = silu_and_multiply(both)
-    assert (got - gate * torch.sigmoid(gate) * up).abs().max() < 1e-6
+    got = GATED_ACTIVATIONS[name](both)
+    assert (got - FORMULAS[name](gate) * up).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_wide_norm_keeps_its_weight(dtype):
+    torch.manual_seed(0)
+    x = torch.randn(7, 96).to(dtype)
+    weight = 1 + torch.randn(96) * 2.0**-9  # less than bfloat16 resolves beside 1
+    got = norm.prepare_wide(weight, 1e-6).norm(x)
+    assert got.dtype == dtype
+    wanted = formula(x, weight, 1e-6).to(dtype)
+    assert (got - wanted).abs().max() <= (2e-6 if dtype == torch.float32 else 0.0)
+
+
+def test_layer_norm():
+    torch.manual_seed(0)
+    x, residual = torch.randn(2, 7, 96)
+    weight, bias = torch.rand(2, 96)
+    total = (residual + x).double()
+    centred = total - total.mean(-1, keepdim=True)
+    wanted = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight + bias
+    operations = norm.prepare_layer(weight, bias, 1e-5)
+    assert (operations.add_norm(x, residual) - wanted).abs().max() < 2e-6
+    assert (residual - total).abs().max() < 1e-6
+    assert (operations.norm(residual) - wanted).abs().max() < 2e-6
 
 
 def test_rotation_touches_only_its_heads():

@@ -6,7 +6,7 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from tests.worker.models.variants import VARIANTS
-from worker.layers.rotary import Rotary
+from worker.layers.rotary import Rotary, RotaryParameters
 from worker.models.configuration import parse
 
 CPU = torch.device("cpu")
@@ -69,3 +69,20 @@ def test_the_dtype_is_the_models():
     cosines, sines = half.at(torch.tensor([3]), 4)
     assert cosines.dtype == sines.dtype == torch.bfloat16
     assert torch.equal(cosines, ours.at(torch.tensor([3]), 4)[0].bfloat16())
+
+
+def test_positions_beyond_the_limit_have_no_angles():
+    parameters = RotaryParameters(
+        kind="longrope",
+        theta=10000.0,
+        channels=8,
+        max_positions=4096,
+        original_max_positions=1500,
+        factor=2.0,
+        short_factors=(1.0, 2.0, 3.0, 4.0),
+    )
+    rotary = Rotary(parameters, CPU, torch.float32)
+    cosines, _ = rotary.at(torch.tensor([1499]), 1500)
+    assert torch.isfinite(cosines).all()
+    with pytest.raises(ValueError, match="1500"):
+        rotary.at(torch.tensor([1500]), 1501)

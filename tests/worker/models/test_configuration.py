@@ -99,6 +99,8 @@ def test_ends_and_dtypes():
         ({"eos_token_id": "</s>"}, "eos_token_id"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantized"),
         ({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "longrope"),
+        ({"rope_scaling": {"rope_type": "ntk", "factor": 2.0}}, "'ntk' is not supported"),
+        ({"rope_parameters": {"full_attention": {}}}, "by layer type"),
         ({"rope_scaling": {"rope_type": ["x"], "factor": 2.0}}, "not supported"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor is missing"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "greater than 0"),
@@ -115,6 +117,122 @@ def test_ends_and_dtypes():
 def test_what_is_refused(changes, named):
     with pytest.raises(StartupError, match=named):
         read(**changes)
+
+
+def family(architecture, **changes):
+    return read(architectures=[architecture], **changes)
+
+
+def test_what_a_missing_entry_means():
+    mistral = family("MistralForCausalLM")
+    assert mistral.windows == (4096, 4096)
+    assert mistral.num_kv_heads == 8
+    assert family("MistralForCausalLM", sliding_window=None).windows == (None, None)
+    assert family("MixtralForCausalLM").windows == (None, None)
+    assert family("MixtralForCausalLM").rotary.theta == 1e6
+    gemma = family("Gemma2ForCausalLM")
+    assert gemma.windows == (4096, None)
+    assert (gemma.attention_cap, gemma.logit_cap) == (50.0, 30.0)
+    assert gemma.attention_scale == 256**-0.5
+    assert gemma.tied_embeddings
+    assert gemma.head_dim == 256
+    assert family("Gemma2ForCausalLM", final_logit_softcapping=None).logit_cap is None
+    gemma = family("Gemma3ForCausalLM", num_hidden_layers=7)
+    assert gemma.windows == (4096,) * 5 + (None, 4096)
+    assert (gemma.rotary.theta, gemma.local_rotary.theta) == (1e6, 1e4)
+    assert family("GPTNeoXForCausalLM").rotary.channels == 2
+    assert family("GPTNeoXForCausalLM").parallel_residual
+    assert family("Olmo2ForCausalLM").norm_epsilon == 1e-5
+
+
+def test_gpt2_in_its_own_names():
+    config = {
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": 100,
+        "n_embd": 64,
+        "n_layer": 3,
+        "n_head": 4,
+        "n_inner": None,
+        "layer_norm_epsilon": 1e-3,
+    }
+    configuration = parse(config, dtype=torch.float32)
+    assert configuration.hidden_size == 64
+    assert configuration.intermediate_size == 256
+    assert configuration.num_layers == 3
+    assert configuration.head_dim == 16
+    assert configuration.max_position_embeddings == 1024
+    assert configuration.norm_epsilon == 1e-3
+    assert configuration.activation == "gelu_new"
+    assert configuration.rotary is None
+    assert configuration.tied_embeddings
+    with pytest.raises(StartupError, match="learned positions"):
+        parse(config, dtype=torch.float32, rope_factor=2.0)
+
+
+def test_windows_of_some_layers():
+    switched = {"use_sliding_window": True, "sliding_window": 32}
+    assert family("Qwen2ForCausalLM", sliding_window=32).windows == (None, None)
+    assert family("Qwen2ForCausalLM", **switched, max_window_layers=1).windows == (None, 32)
+    types = ["sliding_attention", "full_attention"]
+    assert family("Qwen3ForCausalLM", **switched, layer_types=types).windows == (32, None)
+    moe = {"moe_intermediate_size": 8, "num_experts": 4, "num_experts_per_tok": 2}
+    assert family("Qwen3MoeForCausalLM", **moe, **switched).windows == (32, 32)
+    with pytest.raises(StartupError, match="no sliding_window"):
+        family("Qwen3ForCausalLM", layer_types=types)
+    with pytest.raises(StartupError, match="chunked_attention"):
+        family("Qwen3ForCausalLM", layer_types=["chunked_attention"] * 2)
+    with pytest.raises(StartupError, match="kind of 2 layers"):
+        family("Gemma3ForCausalLM", layer_types=["full_attention"])
+
+
+def test_which_layers_are_mixtures():
+    moe = family("Qwen3MoeForCausalLM", num_hidden_layers=6, num_experts=4, num_experts_per_tok=2)
+    assert moe.mixture_layers == frozenset(range(6))
+    assert moe.mixture.width == 768
+    assert not moe.mixture.normalized
+    changes = {"num_hidden_layers": 6, "decoder_sparse_step": 2, "mlp_only_layers": [3]}
+    assert family("Qwen3MoeForCausalLM", **changes).mixture_layers == frozenset({1, 5})
+    mixtral = family("MixtralForCausalLM")
+    assert (mixtral.mixture.width, mixtral.mixture.normalized) == (128, True)
+    with pytest.raises(StartupError, match="more than the 2 experts"):
+        family("MixtralForCausalLM", num_local_experts=2, num_experts_per_tok=3)
+    assert read(num_local_experts=4).mixture is None
+
+
+LONGROPE = {"type": "su", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+
+
+def test_longrope_ends_with_the_original_context():
+    phi = family("Phi3ForCausalLM", rope_scaling=LONGROPE, original_max_position_embeddings=512)
+    assert phi.max_position_embeddings == 512
+    assert phi.rotary.kind == "longrope"
+    assert phi.rotary.factor == 4.0
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "named"),
+    [
+        ("GPT2LMHeadModel", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse"),
+        ("GPT2LMHeadModel", {"activation_function": "silu"}, "'silu' is not supported"),
+        ("Gemma2ForCausalLM", {"use_bidirectional_attention": True}, "bidirectional"),
+        ("Gemma3ForCausalLM", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
+        ("Gemma2ForCausalLM", {"attn_logit_softcapping": 0}, "greater than 0"),
+        ("GPTNeoXForCausalLM", {"rotary_pct": 0.4}, "even number"),
+        ("GPTNeoXForCausalLM", {"rotary_pct": 1.5}, "rotates 12 of 8"),
+        ("Phi3ForCausalLM", {"rope_scaling": LONGROPE | {"short_factor": [1.0]}}, "of 4 numbers"),
+        ("Phi3ForCausalLM", {"rope_scaling": LONGROPE | {"short_factor": 1.0}}, "list of numbers"),
+        (
+            "Phi3ForCausalLM",
+            {"rope_scaling": LONGROPE | {"short_factor": [0.0] * 4}},
+            "greater than 0",
+        ),
+        ("MistralForCausalLM", {"sliding_window": 0}, "sliding_window"),
+        ("Qwen3MoeForCausalLM", {"mlp_only_layers": 3}, "mlp_only_layers"),
+    ],
+)
+def test_what_a_family_refuses(architecture, changes, named):
+    with pytest.raises(StartupError, match=named):
+        family(architecture, **changes)
 
 
 @pytest.mark.parametrize("names", [..., None, [], "LlamaForCausalLM", [3]])

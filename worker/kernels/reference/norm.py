@@ -1,4 +1,4 @@
-"""Reference kernels: RMS norm (Zhang and Sennrich 2019), alone and after a residual addition."""
+"""Reference kernels: RMS norm and layer norm, alone and after a residual addition."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,19 +12,31 @@ class NormOperations:
     """Both forms of one norm, with its weight and epsilon: what a kernel prepares at load."""
 
     norm: Callable[[torch.Tensor], torch.Tensor]
-    """``x / sqrt(mean(x²) + epsilon) * weight`` in float32, over [T, size]; a new tensor."""
+    """Of [..., size]; a new tensor."""
     add_norm: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     """(x, residual): adds x to ``residual`` in place, then ``norm(residual)``. All [T, size]."""
 
 
 def prepare(weight: torch.Tensor, epsilon: float) -> NormOperations:
-    """For a weight [size]; inputs and outputs have its dtype."""
+    """RMS norm (Zhang and Sennrich 2019): ``x / sqrt(mean(x²) + epsilon) * weight`` in float32.
+
+    For a weight [size]; inputs and outputs have its dtype.
+    """
     shape = weight.shape
+    return _operations(lambda x: F.rms_norm(x, shape, weight, epsilon))
 
-    def norm(x: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(x, shape, weight, epsilon)
 
-    def add_norm(x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(residual.add_(x), shape, weight, epsilon)
+def prepare_wide(weight: torch.Tensor, epsilon: float) -> NormOperations:
+    """The same for a float32 weight, whatever the dtype of inputs and outputs."""
+    shape = weight.shape
+    return _operations(lambda x: F.rms_norm(x.float(), shape, weight, epsilon).to(x.dtype))
 
-    return NormOperations(norm, add_norm)
+
+def prepare_layer(weight: torch.Tensor, bias: torch.Tensor, epsilon: float) -> NormOperations:
+    """Layer norm (Ba et al. 2016): the same of ``x - mean(x)``, plus a bias [size]."""
+    shape = weight.shape
+    return _operations(lambda x: F.layer_norm(x, shape, weight, bias, epsilon))
+
+
+def _operations(norm: Callable[[torch.Tensor], torch.Tensor]) -> NormOperations:
+    return NormOperations(norm, lambda x, residual: norm(residual.add_(x)))

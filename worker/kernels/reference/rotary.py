@@ -6,7 +6,7 @@ import torch
 def rotate_(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> None:
     """Rotates queries and keys in place.
 
-    heads [T, heads, head_dim], may be a part of a larger tensor; cosines and sines [T, 1, head_dim]
+    heads [T, heads, channels], may be a part of a larger tensor; cosines and sines [T, 1, channels]
     in its dtype, the first half of the sines negated: channel i of the first half is paired with
     channel i of the second.
     """

@@ -1,0 +1,150 @@
+"""What all decoders have in common: a stack of layers, and the output layer behind it.
+
+Runs in the worker. A family brings its layers; most bring nothing else.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+import torch
+
+from worker.cache import KVCache
+from worker.inputs import StepInputs
+from worker.kernels.select import Kernels
+from worker.layers.attention import Attention, Step
+from worker.layers.embedding import Embedding
+from worker.layers.layer import Layer, Slot
+from worker.layers.linear import Linear
+from worker.layers.norm import Norm, RMSNorm
+from worker.models.configuration import ModelConfiguration
+from worker.models.model import Model
+
+_OUTPUT = "lm_head.weight"
+
+
+class DecoderLayer(Layer, ABC):
+    """Attention and feed-forward block, around a residual."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        x: torch.Tensor | None,
+        residual: torch.Tensor,
+        step: Step,
+        rows: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is to be added to the residual (``x``, the residual itself [T, hidden]), and next.
+
+        ``rows`` [R] int64: only these rows are wanted; after attention the others are dropped.
+        """
+
+
+LayerMaker = Callable[[ModelConfiguration, Kernels, Attention, int], DecoderLayer]
+
+
+class DecoderStack(Layer, ABC):
+    """From token ids to the final norm."""
+
+    def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
+        self._attention = Attention(kernels, configuration.attention, configuration.layer_attention)
+
+    @property
+    @abstractmethod
+    def tokens(self) -> Embedding:
+        """Of tokens: what a tied output layer shares."""
+
+    @abstractmethod
+    def __call__(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
+        """Hidden rows [R, hidden] of ``inputs.logit_rows``."""
+
+    def _run(
+        self,
+        layers: list[DecoderLayer],
+        norm: Norm,
+        residual: torch.Tensor,
+        inputs: StepInputs,
+        cache: KVCache,
+    ) -> torch.Tensor:
+        """All layers over the embedded tokens [T, hidden], overwritten."""
+        step = self._attention.begin(inputs, cache)
+        x = None
+        for layer in layers[:-1]:
+            x, residual = layer(x, residual, step)
+        x, residual = layers[-1](x, residual, step, inputs.logit_rows)
+        return norm.after_adding(x, residual)
+
+    def _layers(
+        self, configuration: ModelConfiguration, kernels: Kernels, make: LayerMaker
+    ) -> list[DecoderLayer]:
+        return [
+            make(configuration, kernels, self._attention, number)
+            for number in range(configuration.num_layers)
+        ]
+
+
+class Decoder(DecoderStack):
+    """The usual one; ``model`` in checkpoints."""
+
+    def __init__(
+        self,
+        configuration: ModelConfiguration,
+        kernels: Kernels,
+        make_layer: LayerMaker,
+        *,
+        embedding_scale: float | None = None,
+        norm_offset: float = 0.0,
+    ) -> None:
+        super().__init__(configuration, kernels)
+        size = configuration.hidden_size
+        self.embed_tokens = Embedding(kernels, configuration.vocab_size, size, embedding_scale)
+        self.layers = self._layers(configuration, kernels, make_layer)
+        self.norm = RMSNorm(kernels, size, configuration.norm_epsilon, norm_offset)
+
+    @property
+    def tokens(self) -> Embedding:
+        """As ``DecoderStack.tokens``."""
+        return self.embed_tokens
+
+    def __call__(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
+        """As ``DecoderStack.__call__``."""
+        return self._run(self.layers, self.norm, self.embed_tokens(inputs.token_ids), inputs, cache)
+
+
+class CausalLM(Model):
+    """A decoder and its output layer, which may be the embedding of tokens."""
+
+    def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
+        super().__init__(configuration)
+        self._cap = configuration.logit_cap
+        self.lm_head = Linear(
+            kernels, configuration.hidden_size, configuration.vocab_size, bias=False
+        )
+
+    @property
+    @abstractmethod
+    def decoder(self) -> DecoderStack:
+        """Under whatever name the checkpoint has it."""
+
+    def forward(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
+        """As ``Model.forward``."""
+        return self.decoder(inputs, cache)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """As ``Model.logits``."""
+        logits = self.lm_head(hidden).float()
+        return logits if self._cap is None else logits.div_(self._cap).tanh_().mul_(self._cap)
+
+    def slots(self, path: str = "") -> Iterator[Slot]:
+        """As declared; a tied output layer has no tensor of its own."""
+        for slot in super().slots(path):
+            if not (self.configuration.tied_embeddings and slot.key == _OUTPUT):
+                yield slot
+
+    def is_needless(self, key: str) -> bool:
+        """A tied output layer may be written all the same."""
+        return self.configuration.tied_embeddings and key == _OUTPUT
+
+    def finish(self) -> None:
+        """Tie the output layer."""
+        if self.configuration.tied_embeddings:
+            self.lm_head.tie(self.decoder.tokens.weight)

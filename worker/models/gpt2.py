@@ -1,0 +1,128 @@
+"""GPT-2 (Radford et al. 2019): learned positions, layer norms, biases, transposed weights."""
+
+import torch
+
+from worker.cache import KVCache
+from worker.inputs import StepInputs
+from worker.kernels.select import Kernels
+from worker.layers.attention import Attention, Step
+from worker.layers.embedding import Embedding
+from worker.layers.layer import Layer
+from worker.layers.linear import TransposedLinear
+from worker.layers.norm import LayerNorm
+from worker.models.configuration import ModelConfiguration
+from worker.models.decoder import CausalLM, DecoderLayer, DecoderStack
+
+_PREFIX = "transformer."
+_MASKS = (".attn.bias", ".attn.masked_bias")
+"""Ends of keys of the causal masks that old checkpoints contain."""
+
+
+class GPT2Attention(Layer):
+    """Self-attention of one layer."""
+
+    def __init__(
+        self,
+        configuration: ModelConfiguration,
+        kernels: Kernels,
+        attention: Attention,
+        number: int,
+    ) -> None:
+        hidden = configuration.hidden_size
+        self.c_attn = TransposedLinear(kernels, hidden, 3 * hidden)
+        self.c_proj = TransposedLinear(kernels, hidden, hidden)
+        self._attention = attention
+        self._number = number
+
+    def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
+        """[T, hidden] to [T, hidden]: all but the output projection."""
+        return self._attention(self.c_attn(x), step, self._number)
+
+
+class GPT2FeedForward(Layer):
+    """Two linear layers around an activation."""
+
+    def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
+        hidden, width = configuration.hidden_size, configuration.intermediate_size
+        self.c_fc = TransposedLinear(kernels, hidden, width)
+        self.c_proj = TransposedLinear(kernels, width, hidden)
+        self._activation = kernels.activations[configuration.activation]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, hidden] to a new tensor [T, hidden]."""
+        return self.c_proj(self._activation(self.c_fc(x)))
+
+
+class GPT2Layer(DecoderLayer):
+    """Attention and feed-forward, each after a norm, each added to the residual."""
+
+    def __init__(
+        self,
+        configuration: ModelConfiguration,
+        kernels: Kernels,
+        attention: Attention,
+        number: int,
+    ) -> None:
+        size, epsilon = configuration.hidden_size, configuration.norm_epsilon
+        self.ln_1 = LayerNorm(kernels, size, epsilon)
+        self.attn = GPT2Attention(configuration, kernels, attention, number)
+        self.ln_2 = LayerNorm(kernels, size, epsilon)
+        self.mlp = GPT2FeedForward(configuration, kernels)
+
+    def __call__(
+        self,
+        x: torch.Tensor | None,
+        residual: torch.Tensor,
+        step: Step,
+        rows: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As ``DecoderLayer.__call__``."""
+        x = self.ln_1(residual) if x is None else self.ln_1.after_adding(x, residual)
+        x = self.attn(x, step)
+        if rows is not None:
+            x, residual = x.index_select(0, rows), residual.index_select(0, rows)
+        x = self.ln_2.after_adding(self.attn.c_proj(x), residual)
+        return self.mlp(x), residual
+
+
+class GPT2Decoder(DecoderStack):
+    """Embeddings of tokens and positions, layers, final norm."""
+
+    def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
+        super().__init__(configuration, kernels)
+        size = configuration.hidden_size
+        self.wte = Embedding(kernels, configuration.vocab_size, size)
+        self.wpe = Embedding(kernels, configuration.max_position_embeddings, size)
+        self.h = self._layers(configuration, kernels, GPT2Layer)
+        self.ln_f = LayerNorm(kernels, size, configuration.norm_epsilon)
+
+    @property
+    def tokens(self) -> Embedding:
+        """As ``DecoderStack.tokens``."""
+        return self.wte
+
+    def __call__(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
+        """As ``DecoderStack.__call__``."""
+        embedded = self.wte(inputs.token_ids).add_(self.wpe(inputs.positions))
+        return self._run(self.h, self.ln_f, embedded, inputs, cache)
+
+
+class GPT2LMHeadModel(CausalLM):
+    """The decoder and its output layer."""
+
+    def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
+        super().__init__(configuration, kernels)
+        self.transformer = GPT2Decoder(configuration, kernels)
+
+    @property
+    def decoder(self) -> GPT2Decoder:
+        """As ``CausalLM.decoder``."""
+        return self.transformer
+
+    def declared(self, key: str) -> str:
+        """The first checkpoints are of the decoder alone: without its name before each key."""
+        return key if key.startswith((_PREFIX, "lm_head.")) else _PREFIX + key
+
+    def is_needless(self, key: str) -> bool:
+        """As ``Model.is_needless``."""
+        return key.endswith(_MASKS) or super().is_needless(key)

@@ -1,0 +1,23 @@
+"""Mixtral (Mistral AI 2024): Llama whose feed-forward blocks are mixtures of experts.
+
+The mixture is Llama's own, by configuration; here are the names that its checkpoints give it.
+"""
+
+from worker.models.llama import LlamaForCausalLM
+
+_NAMES = {
+    ".block_sparse_moe.": ".mlp.",
+    ".w1.": ".gate_proj.",
+    ".w2.": ".down_proj.",
+    ".w3.": ".up_proj.",
+}
+
+
+class MixtralForCausalLM(LlamaForCausalLM):
+    """The decoder and its output layer."""
+
+    def declared(self, key: str) -> str:
+        """As ``Model.declared``."""
+        for old, new in _NAMES.items():
+            key = key.replace(old, new)
+        return key
