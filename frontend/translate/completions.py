@@ -95,11 +95,12 @@ def prepare(
         )
     orders.check(body, settings)
     generated = _generated(body, services, streaming=streaming)
+    source = orders.demanded(body)
     wanted = Wanted(
         max_tokens=body.max_tokens,
         choices=generated,
         top_n_tokens=body.logprobs or 0,
-        grammar=orders.demanded(body),
+        grammar=lambda: source,
         prefill_logprobs=bool(body.echo) and body.logprobs is not None,
     )
     read = [_read(prompt, services, echo=bool(body.echo)) for prompt in prompts]

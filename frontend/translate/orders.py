@@ -6,6 +6,7 @@ strings stay, penalties are its own.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -46,7 +47,8 @@ class Wanted:
     choices: int = 1
     """Sequences for each prompt."""
     top_n_tokens: int = 0
-    grammar: GrammarSource | None = None
+    grammar: Callable[[], GrammarSource | None] = lambda: None
+    """What the answer must match; asked for when everything else is known to be right."""
     names: Names = CHAT_NAMES
     prefill_logprobs: bool = False
 
@@ -100,10 +102,11 @@ def plans(
     room = _room(body, len(ids), wanted, services.settings)
     sampling = _sampling(body, tokenizer.vocabulary_size, wanted.top_n_tokens, dialect)
     grammar = ""
-    if wanted.grammar is not None:
+    source = wanted.grammar()
+    if source is not None:
         if sampling.min_new_tokens:
             raise invalid("`min_tokens` cannot be combined with a grammar or tool call")
-        grammar = services.grammars.checked(wanted.grammar, wanted.names.grammar)
+        grammar = services.grammars.checked(source, wanted.names.grammar)
     first = Plan(
         prompt_ids=ids,
         max_new_tokens=room,
