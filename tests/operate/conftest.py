@@ -1,0 +1,37 @@
+"""What the tests of operation share: a built image, and a running server.
+
+Not part of the default run: they need Debian packages and minutes. A missing tool fails its tests
+with the sentence that says what to install.
+"""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.end_to_end.harness import Server, running
+from tests.operate.containers import CACHE, Store, base_image, build_image
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[Store]:
+    """A container storage that is gone afterwards."""
+    missing = [tool for tool in ("podman", "buildah", "debootstrap") if not shutil.which(tool)]
+    if missing:
+        pytest.fail(f"install first: apt-get install {' '.join(missing)}", pytrace=False)
+    store = Store(CACHE / "storage")
+    store.remove()
+    yield store
+    store.remove()
+
+
+@pytest.fixture(scope="session")
+def image(store: Store) -> str:
+    """The image for CPUs."""
+    return build_image(store, base_image(store))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The built-in model, as a user starts it."""
+    yield from running("--max-concurrent-requests", "32")

@@ -1,0 +1,106 @@
+"""The image: built from the Dockerfile, started by its own entry point, asked with curl, stopped.
+
+``make image-test``. What this cannot show without a container engine: port 80, Docker's own
+networks, GPUs.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.operate.containers import Store
+from tests.operate.running import Container, configuration, inside, run, run_read_only
+
+pytestmark = pytest.mark.timeout(3600)  # the build is part of the first test
+QUESTION = {"inputs": "The capital of France is", "parameters": {"max_new_tokens": 8}}
+
+
+def curl(container: Container, path: str, *arguments: str) -> str:
+    """What curl prints; an HTTP error fails."""
+    command = ["curl", "-fsS", "--max-time", "60", *arguments, f"{container.url}{path}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def post(container: Container, path: str) -> str:
+    header = "content-type: application/json"
+    return curl(container, path, "-N", "-H", header, "-d", json.dumps(QUESTION))
+
+
+@pytest.fixture(scope="module")
+def container(store: Store, image: str) -> Iterator[Container]:
+    """Started as in TGI's published command, with its limits as flags."""
+    started = run(
+        store, image, "--model-id", "millrace-builtin",
+        "--max-input-tokens", "512", "--max-total-tokens", "1024",
+    )  # fmt: skip
+    yield started
+    if started.process.poll() is None:
+        started.kill()
+
+
+def test_the_image_is_built_and_says_what_it_is(store: Store, image: str) -> None:
+    config = configuration(store, image)
+    assert config["User"] == "1000:0"
+    assert config["StopSignal"] == "SIGTERM"
+    assert set(config["ExposedPorts"]) == {"80/tcp", "9000/tcp"}
+    assert config["Healthcheck"]["Test"] == ["CMD", "healthcheck.sh"]
+    assert {"PORT=80", "HUGGINGFACE_HUB_CACHE=/data"} <= set(config["Env"])
+
+
+def test_nothing_of_the_build_is_left(store: Store, image: str) -> None:
+    found = inside(store, image, "sh", "-c", "ls /etc/pip.conf /src /wheels /run/secrets; true")
+    assert found.stdout == ""
+    python = inside(store, image, "python", "-c", "import pip")
+    assert "No module named 'pip'" in python.stderr
+
+
+def test_it_answers(container: Container) -> None:
+    assert json.loads(post(container, "/generate"))["generated_text"].strip()
+
+
+def test_it_streams(container: Container) -> None:
+    events = [
+        json.loads(line.removeprefix("data:"))
+        for line in post(container, "/generate_stream").splitlines()
+        if line.startswith("data:")
+    ]
+    assert len(events) == 8
+    assert events[-1]["generated_text"].strip()
+
+
+def test_health_and_metrics_are_served(container: Container) -> None:
+    curl(container, "/health")
+    assert "tgi_request_success 2.0" in curl(container, "/metrics")
+
+
+def test_flags_reach_the_server(container: Container) -> None:
+    told = json.loads(curl(container, "/info"))
+    assert (told["max_input_tokens"], told["max_total_tokens"]) == (512, 1024)
+
+
+def test_the_health_check_asks_the_port_of_the_running_server(
+    store: Store, image: str, container: Container
+) -> None:
+    settings = json.dumps({"prometheus_port": 1, "port": container.port}, separators=(",", ":"))
+    write = 'mkdir /tmp/millrace-x && printf %s "$1" > /tmp/millrace-x/settings.json'
+    script = f"{write} && healthcheck.sh"
+    assert inside(store, image, "sh", "-c", script, "sh", settings).returncode == 0
+    assert inside(store, image, "env", "PORT=9", "healthcheck.sh").returncode != 0
+
+
+def test_sigterm_ends_it_with_status_0(container: Container) -> None:
+    assert container.stop() == 0, container.tail()
+
+
+def test_any_user_of_group_0_runs_it_as_process_1_on_a_read_only_root(
+    store: Store, image: str
+) -> None:
+    container = run_read_only(store, image, "12345:0")
+    try:
+        assert json.loads(post(container, "/generate"))["generated_text"].strip()
+        assert container.stop() == 0, container.tail()
+    finally:
+        if container.process.poll() is None:
+            container.kill()

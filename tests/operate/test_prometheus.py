@@ -1,0 +1,169 @@
+"""Prometheus itself, with the files that ship, over a server under load.
+
+Needs the Debian package prometheus, and docker-compose for the compose files.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy.queries import (
+    ALERTS,
+    DEPLOY,
+    ROOT,
+    TGI_QUERIES,
+    of_alerts,
+    of_dashboard,
+)
+from tests.end_to_end.harness import Server, free_port, together
+from tests.operate.load import use
+
+EMPTY_IN_PEACE = {"millrace_bad_frames_total", "millrace_unreachable_total"}
+"""Series that begin with their first trouble."""
+TOLD_APART = re.compile(
+    r"(tgi_\w+) (?:counter metrics should have \"_total\" suffix"
+    r"|non-histogram and non-summary metrics should not have \"_count\" suffix"
+    r"|non-counter metrics should not have \"_total\" suffix)"
+)
+"""What promtool has against names that TGI has made, and that dashboards rely on."""
+
+
+def tool(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run one of the programs to its end."""
+    if shutil.which(arguments[0]) is None:
+        package = "docker-compose" if arguments[0] == "docker-compose" else "prometheus"
+        pytest.fail(f"install first: apt-get install {package}", pytrace=False)
+    return subprocess.run(
+        arguments, input=text, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@dataclass
+class Prometheus:
+    """A running Prometheus."""
+
+    port: int
+
+    def api(self, path: str, **parameters: str) -> Any:
+        query = urllib.parse.urlencode(parameters)
+        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{query}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def series(self, expression: str) -> list[Any]:
+        found: list[Any] = self.api("query", query=expression)["result"]
+        return found
+
+    def value(self, expression: str) -> float:
+        """Of the only series; 0 if there is none, or nobody answers yet."""
+        try:
+            found = self.series(expression)
+        except OSError:
+            return 0
+        return float(found[0]["value"][1]) if found else 0
+
+
+def shipped_configuration(directory: Path, port: int) -> Path:
+    """``prometheus.yml`` as it ships, but for one server on this machine, and in a hurry."""
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    (job,) = config["scrape_configs"]
+    del job["dns_sd_configs"]
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
+    shutil.copy(ALERTS, directory)
+    path = directory / "prometheus.yml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.fixture(scope="module")
+def prometheus(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Watches the server before, during and after its load."""
+    directory = tmp_path_factory.mktemp("prometheus")
+    path = shipped_configuration(directory, server.prometheus_port)
+    assert tool("promtool", "check", "config", str(path)).returncode == 0
+    watcher = Prometheus(free_port())
+    process = subprocess.Popen(
+        [
+            "prometheus", f"--config.file={path}", f"--storage.tsdb.path={directory / 'data'}",
+            f"--web.listen-address=127.0.0.1:{watcher.port}", "--log.level=error",
+        ],
+    )  # fmt: skip
+    try:
+        server.until(lambda: watcher.value("count_over_time(up[1m])") >= 2, 60)
+        for _ in range(2):
+            use(server)
+            done = server.metrics()["tgi_request_success"]
+            server.until(lambda done=done: watcher.value("tgi_request_success") >= done, 30)
+        yield watcher
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.parametrize("query", of_dashboard(), ids=lambda query: query.place)
+def test_every_panel_shows_something(prometheus: Prometheus, query: Any) -> None:
+    expression = query.expression.replace("$instance", ".*").replace("$__rate_interval", "1m")
+    found = prometheus.series(expression)
+    if query.names <= EMPTY_IN_PEACE:
+        assert found == []
+    else:
+        assert found, expression
+        assert any(series["value"][1] != "NaN" for series in found), expression
+
+
+@pytest.mark.parametrize("expression", TGI_QUERIES)
+def test_tgis_own_dashboard_works(prometheus: Prometheus, expression: str) -> None:
+    (service,) = {series["metric"]["container"] for series in prometheus.series("tgi_queue_size")}
+    found = prometheus.series(expression.replace("$service", service))
+    assert found
+    assert any(series["value"][1] != "NaN" for series in found)
+
+
+def test_alerts_are_evaluated_and_silent(prometheus: Prometheus, server: Server) -> None:
+    def rules() -> list[Any]:
+        return [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
+
+    server.until(lambda: all(rule["health"] != "unknown" for rule in rules()), 30)
+    assert {rule["name"] for rule in rules()} == {query.place for query in of_alerts()}
+    for rule in rules():
+        assert rule["health"] == "ok", rule
+        assert rule["state"] == "inactive", rule
+
+
+def test_promtool_has_nothing_against_a_scrape(prometheus: Prometheus, server: Server) -> None:
+    scrape = server.get("/metrics").body.decode()
+    done = tool("promtool", "check", "metrics", text=scrape)
+    complaints = (done.stdout + done.stderr).splitlines()
+    assert [line for line in complaints if not TOLD_APART.fullmatch(line)] == []
+
+
+def test_alerts_fire_when_they_should() -> None:
+    done = tool("promtool", "test", "rules", str(Path(__file__).parent / "alerts_test.yml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_docker_compose_reads_the_files() -> None:
+    both = ("-f", "docker-compose.yml", "-f", "docker-compose.gpu.yml")
+    for files in (both[:2], both):
+        done = tool("docker-compose", *files, "config")
+        assert done.returncode == 0, done.stderr
+        assert set(yaml.safe_load(done.stdout)["services"]) == {"server", "prometheus", "grafana"}
+
+
+def test_metrics_can_be_scraped_while_the_server_works(
+    prometheus: Prometheus, server: Server
+) -> None:
+    answers = together(4, lambda i: server.generate("Go on:", max_new_tokens=40 + i))
+    assert len(answers) == 4
+    assert prometheus.value("min_over_time(up[5m])") == 1
