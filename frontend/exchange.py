@@ -46,7 +46,7 @@ class Exchange:
     generated_tokens: int = 0
     queue_s: float | None = None
     error: str | None = None
-    """``err`` label of what went wrong."""
+    """``error_type`` of what went wrong."""
     status: int = 0
 
 
@@ -89,5 +89,5 @@ def timeout_s(req: falcon.Request, body_timeout_s: float = 0.0) -> float:
 
 def failed(exchange: Exchange, error: RequestError) -> None:
     """Remember what went wrong."""
-    exchange.error = error.kind.metric
+    exchange.error = error.kind.error_type
     exchange.status = error.kind.http_status

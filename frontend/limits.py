@@ -5,6 +5,7 @@ checks is part of the contract: the first failure wins.
 """
 
 import struct
+from typing import NamedTuple
 
 from common.errors import ErrorKind, RequestError
 from common.settings import Settings
@@ -131,30 +132,46 @@ def check_truncate(value: int | None, settings: Settings) -> None:
         )
 
 
+class BudgetNames(NamedTuple):
+    """What a surface calls what a budget is about."""
+
+    prompt: str = "inputs"
+    max_new_tokens: str = "max_new_tokens"
+
+
 def budget(
-    input_tokens: int, max_new_tokens: int | None, settings: Settings, name: str = "max_new_tokens"
+    input_tokens: int,
+    max_new_tokens: int | None,
+    settings: Settings,
+    names: BudgetNames = BudgetNames(),  # noqa: B008 - a constant
 ) -> int:
     """How many tokens may be generated: exactly what was asked for, or what the context leaves.
 
     A ``max_new_tokens`` beyond the context is cut, if its first 1,024 fit; None fills the context.
     """
     total = settings.max_total_tokens
-    room = max(total - input_tokens, 0)
-    checked = min(CHECKED_NEW_TOKENS, room if max_new_tokens is None else max_new_tokens)
-    if input_tokens + checked > total:
-        raise invalid(
-            f"`inputs` tokens + `{name}` must be <= {total}. "
-            f"Given: {input_tokens} `inputs` tokens and {checked} `{name}`"
-        )
     if input_tokens > settings.max_input_tokens:
         raise invalid(
-            f"`inputs` must have at most {settings.max_input_tokens} tokens. Given: {input_tokens}"
+            f"`{names.prompt}` must have at most {settings.max_input_tokens} tokens "
+            f"(--max-input-tokens). Given: {input_tokens}"
         )
     if input_tokens < 1:
-        raise invalid("`inputs` must have at least one token")
+        raise invalid(f"`{names.prompt}` must have at least one token")
+    room = max(total - input_tokens, 0)
     if room < 1:
-        raise invalid(f"`inputs` tokens + `{name}` must be <= {total}. Given: no room for a token")
-    return room if max_new_tokens is None else min(max_new_tokens, room)
+        raise invalid(
+            f"`{names.prompt}` has {input_tokens} tokens, which leaves no room for an answer: both "
+            f"together must have at most {total} tokens (--max-total-tokens)"
+        )
+    if max_new_tokens is None:
+        return room
+    if min(CHECKED_NEW_TOKENS, max_new_tokens) > room:
+        raise invalid(
+            f"`{names.prompt}` tokens + `{names.max_new_tokens}` must be <= {total} "
+            f"(--max-total-tokens). Given: {input_tokens} `{names.prompt}` tokens and "
+            f"{max_new_tokens} `{names.max_new_tokens}`"
+        )
+    return min(max_new_tokens, room)
 
 
 def single(name: str, value: float) -> float:

@@ -83,9 +83,7 @@ class Run:
         """Prompt tokens that were not computed for this run; known at its end."""
         self._tokenizer = tokenizer
         self._keep = order.keep_tokens
-        self._detokenizer = Detokenizer(
-            tokenizer, plan.prompt_ids, shown=order.shown_special_ids
-        )
+        self._detokenizer = Detokenizer(tokenizer, plan.prompt_ids, shown=order.shown_special_ids)
         self._stops = StopStrings(order.stops) if order.stops else None
         hold = self._stops is not None and not order.show_stop
         self._withheld = Withheld() if hold else None

@@ -183,10 +183,10 @@ def parse(option: Option, text: str, name: str) -> Any:
     try:
         value = option.kind.parse(text)
     except ValueError as error:
-        raise UsageError(f"{name}: {_shown(option, text)} {error}{_or_auto(option)}") from None
+        raise UsageError(_complaint(name, option, text, str(error))) from None
     complaint = option.check(value) if option.check else ""
     if complaint:
-        raise UsageError(f"{name}: {_shown(option, text)} {complaint}{_or_auto(option)}")
+        raise UsageError(_complaint(name, option, text, complaint))
     return value
 
 
@@ -194,8 +194,9 @@ def _shown(option: Option, text: str) -> str:
     return "the value" if option.secret else repr(text)
 
 
-def _or_auto(option: Option) -> str:
-    return ", or auto" if option.auto else ""
+def _complaint(name: str, option: Option, text: str, complaint: str) -> str:
+    or_auto = ", or auto" if option.auto and "auto" not in complaint else ""
+    return f"{name}: {_shown(option, text)} {complaint}{or_auto}"
 
 
 def _hostname(resolution: Resolution) -> None:

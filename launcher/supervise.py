@@ -59,7 +59,7 @@ def configuration() -> Path:
 
 def run(path: Path) -> None:
     """Be supervisord until it is stopped."""
-    options = _Options(_death_signal())
+    options = _Options(_death_signal(), load().graceful_termination_timeout)
     options.realize(["-c", str(path)])
     options.first = True
     options.test = False
@@ -71,11 +71,32 @@ def run(path: Path) -> None:
 
 
 class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
-    """supervisord's options; its children end when it is killed."""
+    """supervisord's options; its children end when it is killed.
 
-    def __init__(self, prepare_child: Callable[[], None]) -> None:
+    The first Ctrl-C lets running requests finish, and says so; the second ends everything.
+    """
+
+    def __init__(self, prepare_child: Callable[[], None], grace_s: int) -> None:
         super().__init__()
         self._prepare_child = prepare_child
+        self._grace_s = grace_s
+        self._stopping = False
+
+    def get_signal(self) -> int | None:
+        """The next signal, for supervisord's loop."""
+        number: int | None = super().get_signal()
+        if number in STOP_SIGNALS:
+            if not self._stopping:
+                again = "; Ctrl-C again ends them now" if number == signal.SIGINT else ""
+                print(
+                    f"millrace: stopping; running requests may finish within {self._grace_s} s"
+                    f"{again}",
+                    flush=True,
+                )
+            elif number == signal.SIGINT:
+                _kill_children()
+            self._stopping = True
+        return number
 
     def setpgrp(self) -> None:
         """Called in every child between fork and exec."""
@@ -117,6 +138,14 @@ class _Alarm:
 
     def handle_error(self) -> None:
         """Never needed; asked for by the loop."""
+
+
+def _kill_children() -> None:
+    """End every process group that was started here."""
+    me = os.getpid()
+    for pid in map(int, Path(f"/proc/{me}/task/{me}/children").read_text().split()):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def _death_signal() -> Callable[[], None]:

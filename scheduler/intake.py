@@ -91,7 +91,7 @@ class Intake:
         records = self._requests.of_frontend(number)
         for record in records:
             self._endings.cancel(record, "frontend_gone")
-        level = logging.WARNING if records else logging.INFO
+        level = logging.WARNING if records else logging.DEBUG
         _log.log(level, "front end %08x has left (%s): %d sequences", number, cause, len(records))
 
     # --- parts --------------------------------------------------------------------------------

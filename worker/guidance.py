@@ -142,7 +142,7 @@ def load_guidance(
     except (OSError, ValueError, RuntimeError) as error:
         _log.warning("sequences with a grammar will fail, tokenizer.json cannot be used: %s", error)
         return None
-    _log.info("the grammars' tokenizer was read in %.1f s", time.perf_counter() - began)
+    _log.debug("the grammars' tokenizer was read in %.1f s", time.perf_counter() - began)
     return Guidance(tokenizer, vocabulary=vocabulary, threads=threads, device=device)
 
 

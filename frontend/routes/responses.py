@@ -42,7 +42,7 @@ class Responses:
             services,
             streaming=streaming,
             timeout_s=exchange.timeout_s(req),
-            names=Names(max_tokens="max_output_tokens", grammar="text.format"),
+            names=Names("input", "max_output_tokens", "text.format"),
         )
         request = responses_answers.request_of(body, prepared, services)
         if streaming:

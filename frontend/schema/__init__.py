@@ -13,6 +13,8 @@ from common.errors import ErrorKind, RequestError
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 U64 = Annotated[int, msgspec.Meta(ge=0)]
 """Larger numbers never get here: orjson reads them as floats."""
+Seed = Annotated[int, msgspec.Meta(ge=-(2**63))]
+"""OpenAI's seeds may be negative; they are taken modulo 2**64."""
 I32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 
 MOST_SHOWN = 200

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from common.errors import ErrorKind, RequestError
-from frontend.schema import I32, U32, U64
+from frontend.schema import I32, U32, Seed
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "use_beam_search": (False,),
@@ -101,7 +101,7 @@ class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):
     presence_penalty: float | None = None
     repetition_penalty: float | None = None
     logit_bias: dict[str, float] | list[float] | None = None
-    seed: U64 | None = None
+    seed: Seed | None = None
     stop: str | list[str] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

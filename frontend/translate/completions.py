@@ -14,7 +14,7 @@ from frontend.schema.openai import CompletionBody
 from frontend.services import Services
 from frontend.text.tokenizer import Tokenizer
 from frontend.translate import openai, orders
-from frontend.translate.orders import Dialect, Wanted
+from frontend.translate.orders import Dialect, Names, Wanted
 from frontend.translate.prompts import encode
 
 
@@ -97,6 +97,7 @@ def prepare(
     generated = _generated(body, services, streaming=streaming)
     source = orders.demanded(body)
     wanted = Wanted(
+        names=Names(prompt="prompt"),
         max_tokens=body.max_tokens,
         choices=generated,
         top_n_tokens=body.logprobs or 0,

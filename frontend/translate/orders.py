@@ -32,6 +32,7 @@ Dialect = Literal["openai", "tgi"]
 class Names(NamedTuple):
     """What a surface calls the fields that late errors are about."""
 
+    prompt: str = "messages"
     max_tokens: str = "max_tokens"
     grammar: str = "response_format"
 
@@ -162,7 +163,7 @@ def _sampling(
     repetition, of_all, of_output, presence = _penalties(body, dialect)
     return SamplingParameters(
         do_sample=draws,
-        seed=(random_seed() if body.seed is None else body.seed) if draws else 0,
+        seed=(random_seed() if body.seed is None else body.seed % 2**SEED_BITS) if draws else 0,
         temperature=temperature if draws else 1.0,
         top_k=max(body.top_k or 0, 0) if draws else 0,
         top_p=1.0 if body.top_p is None or not draws else body.top_p,
@@ -194,8 +195,8 @@ def _penalties(body: OpenAIBody, dialect: Dialect) -> tuple[float, float, float,
 
 def _room(body: OpenAIBody, input_tokens: int, wanted: Wanted, settings: Settings) -> int:
     """How many tokens may be generated."""
-    name = wanted.names.max_tokens
-    allowed = limits.budget(input_tokens, wanted.max_tokens, settings, name=name)
+    names = limits.BudgetNames(wanted.names.prompt, wanted.names.max_tokens)
+    allowed = limits.budget(input_tokens, wanted.max_tokens, settings, names)
     if (body.min_tokens or 0) > allowed:
         raise invalid(f"`min_tokens` must be <= the {allowed} tokens that may be generated")
     return allowed

@@ -183,20 +183,26 @@ class TestBudget:
         answer = self.ask(server, 10, max_new_tokens=21)
         assert answer.status_code == 422
         assert answer.json["error"] == (
-            V + "`inputs` tokens + `max_new_tokens` must be <= 30. "
+            V + "`inputs` tokens + `max_new_tokens` must be <= 30 (--max-total-tokens). "
             "Given: 10 `inputs` tokens and 21 `max_new_tokens`"
         )
 
     def test_too_long_input(self, server: Server) -> None:
         answer = self.ask(server, 21, max_new_tokens=1)
-        assert answer.json["error"] == V + "`inputs` must have at most 20 tokens. Given: 21"
+        assert answer.json["error"] == (
+            V + "`inputs` must have at most 20 tokens (--max-input-tokens). Given: 21"
+        )
 
-    def test_far_too_long_input_reports_the_sum(self, server: Server) -> None:
-        assert "must be <= 30" in self.ask(server, 40).json["error"]
+    def test_far_too_long_input_reports_the_same(self, server: Server) -> None:
+        assert "at most 20 tokens" in self.ask(server, 40).json["error"]
+
+    def test_no_room_for_an_answer(self, model_dir: Path) -> None:
+        server = serve(model_dir, max_input_tokens=30, max_total_tokens=30)
+        assert "leaves no room for an answer" in self.ask(server, 30).json["error"]
 
     def test_the_budget_is_checked_before_the_grammar(self, server: Server) -> None:
         answer = self.ask(server, 40, grammar={"type": "regex", "value": "bad"})
-        assert "must be <= 30" in answer.json["error"]
+        assert "at most 20 tokens" in answer.json["error"]
 
     def test_truncation_keeps_the_end(self, server: Server) -> None:
         assert self.ask(server, 40, truncate=5).status_code == 200

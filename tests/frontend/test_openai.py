@@ -144,6 +144,7 @@ def test_resolved_sampling(server: Server) -> None:
     assert sampling(temperature=1.0).do_sample
     greedy = sampling(temperature=0, top_p=0.5, top_k=3, seed=4)
     assert (greedy.do_sample, greedy.top_p, greedy.top_k, greedy.seed) == (False, 1.0, 0, 0)
+    assert sampling(seed=-1).seed == 2**64 - 1
     drawn = sampling(temperature=0.5, top_p=1, top_k=-1, seed=11)
     assert (drawn.temperature, drawn.top_p, drawn.top_k, drawn.seed) == (0.5, 1.0, 0, 11)
     penalties = sampling(frequency_penalty=0.5, presence_penalty=-1, repetition_penalty=1.1)
@@ -251,7 +252,7 @@ REFUSED = [
     ("logit_bias", {"1": 101}),
     ("max_tokens", 20.0),
     ("max_tokens", "3"),
-    ("seed", -1),
+    ("seed", -(2**63) - 1),
     ("stop", 3),
     ("logprobs", 1),
     ("messages", []),
