@@ -13,10 +13,9 @@ from frontend.routes.health import Health
 from frontend.routes.running import (
     begin,
     compute_headers,
-    count_failure,
+    refuse_stream,
     run_stream,
     run_whole,
-    stream_headers,
     timing_headers,
 )
 from frontend.schema import typed
@@ -128,8 +127,4 @@ def answer_stream(
         dialect = native.NativeDialect(request, services.tokenizer)
         run_stream(req, resp, services, request.order, dialect)
     except RequestError as error:
-        record = exchange.of(req)
-        count_failure(services, record, error)
-        record.status = 200
-        stream_headers(resp)
-        resp.data = native_stream_error(error)
+        refuse_stream(req, resp, services, error, native_stream_error(error))

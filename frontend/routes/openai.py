@@ -9,6 +9,7 @@ from frontend.routes.running import begin, count_call
 from frontend.schema import typed
 from frontend.schema.openai import OpenAIBody, refuse_unsupported
 from frontend.services import Services
+from frontend.translate.tgi_requests import as_tgi_reads
 
 Body = TypeVar("Body", bound=OpenAIBody)
 
@@ -24,5 +25,7 @@ def counted_body(req: falcon.Request, services: Services, document: Any, kind: t
     """A body that has been read, as a ``kind``. Raises RequestError."""
     body = typed(document, kind)
     count_call(req, services)
+    if services.settings.messages_api_dialect == "tgi":
+        return as_tgi_reads(body)
     refuse_unsupported(document)
     return body

@@ -85,6 +85,21 @@ def respond_stream(
     compute_headers(resp, services, prepared.characters)
 
 
+def refuse_stream(
+    req: falcon.Request,
+    resp: falcon.Response,
+    services: Services,
+    error: RequestError,
+    events: bytes,
+) -> None:
+    """Answer a stream that cannot begin with ``events`` and status 200, as TGI does."""
+    record = exchange.of(req)
+    count_failure(services, record, error)
+    record.status = 200
+    stream_headers(resp)
+    resp.data = events
+
+
 def run_whole(
     req: falcon.Request, services: Services, order: Order
 ) -> tuple[list[Run], Generation]:

@@ -14,6 +14,11 @@ from frontend.schema import I32, U32, Seed
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "use_beam_search": (False,),
+    "stop_token_ids": ([],),
+    "length_penalty": (1,),
+    "do_sample": (True,),
+    "truncate": (),
+    "truncate_prompt_tokens": (),
     "functions": ([],),
     "function_call": ("none",),
     "audio": (),

@@ -5,7 +5,6 @@ only what may still become a marker. The deltas of one kind, joined, are that pa
 surface knows more of a model's output than this. Knows neither tokens nor events.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,10 +54,6 @@ class Reader(Protocol):
         ...
 
 
-NewReader = Callable[[], Reader]
-"""Makes the reader of one sequence."""
-
-
 class PlainReader:
     """Everything is content."""
 
@@ -69,3 +64,18 @@ class PlainReader:
     def finish(self) -> list[Delta]:
         """Nothing is ever held back."""
         return []
+
+
+class CallsOnly:
+    """Leaves content out: where a call is demanded, it is a call that the length limit has cut."""
+
+    def __init__(self, inner: Reader) -> None:
+        self._inner = inner
+
+    def push(self, text: str) -> list[Delta]:
+        """What is certain now, but no content."""
+        return [delta for delta in self._inner.push(text) if not isinstance(delta, Content)]
+
+    def finish(self) -> list[Delta]:
+        """The rest, but no content."""
+        return [delta for delta in self._inner.finish() if not isinstance(delta, Content)]

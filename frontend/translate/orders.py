@@ -204,6 +204,8 @@ def _room(body: OpenAIBody, input_tokens: int, wanted: Wanted, settings: Setting
 
 def _logit_bias(body: OpenAIBody, vocabulary: int) -> dict[int, float]:
     given = body.logit_bias or {}
+    if isinstance(given, list) and not any(given):
+        return {}
     if isinstance(given, list):
         raise invalid("`logit_bias` must be an object of token ids and numbers")
     if len(given) > MAX_LOGIT_BIAS:

@@ -248,6 +248,11 @@ def _logprobs(tokens: list[Token], tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
+def stream_refusal(error: RequestError) -> bytes:
+    """The whole stream of a request that is refused."""
+    return _stream_error(error) + openai.DONE
+
+
 def _stream_error(error: RequestError) -> bytes:
     inner = {"message": error.message, "http_status_code": STREAM_ERROR_STATUS}
     return event({"error": inner, "error_type": error.kind.error_type})

@@ -99,3 +99,32 @@ def test_completions(server: Server) -> None:
     assert [c["choices"][0]["finish_reason"] for c in own] == ["", "", "eos_token"]
     assert ["usage" in c for c in own] == [False, False, True]
     assert own[-1]["usage"]["completion_tokens"] == 3
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+def test_refused_streams_are_events(server: Server, path: str) -> None:
+    body = {"messages": MESSAGES, "prompt": "a", "stream": True, "top_p": 2}
+    answer = server.post(path, body)
+    assert answer.status_code == 200
+    event, done = events(answer.content)
+    assert done == "[DONE]"
+    assert event["error"]["http_status_code"] == 422
+    assert event["error"]["message"].startswith("Input validation error: `top_p`")
+    assert server.post(path, {**body, "stream": False}).status_code == 422
+    assert server.post(path, {**body, "top_p": "x"}).status_code == 422
+
+
+def test_template_errors_are_ordinary_answers_also_of_streams(model_dir: Path) -> None:
+    server = serve(model_dir, template=False, messages_api_dialect="tgi")
+    answer = chat(server, stream=True)
+    assert answer.status_code == 422
+    assert answer.json["error_type"] == "template_error"
+
+
+def test_what_tgi_ignores_is_ignored(server: Server) -> None:
+    assert len(chat(server, n=9, adapter_id="x", min_p=0.5, logit_bias=[1.0]).json["choices"]) == 1
+    fields = {"n": 9, "best_of": 9, "echo": True, "logprobs": 9, "presence_penalty": 9}
+    (choice,) = server.post(COMPLETIONS, {"prompt": "a", **fields}).json["choices"]
+    assert choice["text"] == " hello world"
+    assert choice["logprobs"] is None
+    assert server.pipeline.of(Submit)[-1].spec.sampling.repetition_penalty == 1.0

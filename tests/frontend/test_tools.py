@@ -181,3 +181,17 @@ def test_tgis_calls(model_dir: Path) -> None:
     assert {c["choices"][0]["finish_reason"] for c in chunks} == {None}
     text = "".join(call["function"]["arguments"] for d in deltas for call in d["tool_calls"] or [])
     assert json.loads(text) == {"tz": "Paris"}
+
+
+def test_a_demanded_call_that_is_cut_before_it_begins_says_nothing(model_dir: Path) -> None:
+    server = serve(model_dir, CALL)
+    fields = {"tools": [TIME], "tool_choice": "required", "max_tokens": 4}
+    (choice,) = chat(server, **fields).json["choices"]
+    assert choice["message"] == {"role": "assistant", "content": ""}
+    assert choice["finish_reason"] == "length"
+    *chunks, _ = events(chat(server, **fields, stream=True).content)
+    assert [c["choices"][0]["delta"] for c in chunks] == [{"role": "assistant"}]
+
+
+def test_a_list_of_no_biases_is_accepted(model_dir: Path) -> None:
+    assert chat(serve(model_dir), logit_bias=[0.0, 0.0]).status_code == 200

@@ -7,7 +7,7 @@ and the grammars of single answers. Knows nothing of requests.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from frontend.text.deltas import PlainReader, Reader
+from frontend.text.deltas import CallsOnly, PlainReader, Reader
 from frontend.text.reasoning import (
     ReasoningReader,
     ReasoningTags,
@@ -61,11 +61,17 @@ class OutputStyle:
 
     def reader(self, choice: ToolChoice | None, prompt: str) -> Reader:
         """A new reader of one answer to a rendered prompt."""
-        inner = PlainReader() if choice is None else self.format.reader(choice)
+        inner = self._inner(choice)
         if self.reasoning is None:
             return inner
         start, end = self.reasoning
         return ReasoningReader(inner, start, end, opened=self.reasons_already(prompt))
+
+    def _inner(self, choice: ToolChoice | None) -> Reader:
+        if choice is None:
+            return PlainReader()
+        reader = self.format.reader(choice)
+        return CallsOnly(reader) if choice.mode == "required" else reader
 
     def grammar(self, choice: ToolChoice) -> str:
         """The Lark grammar of calls (or text, where the model may choose), after any reasoning."""

@@ -180,7 +180,7 @@ def test_more_requests(
     one = operation("post", path)
     found = check(one, answer.status_code, answer.headers["content-type"], answer.content)
     assert found
-    refused = stream and "echo" in body
+    refused = stream and "echo" in body and dialect == "openai"  # TGI does not know the field
     assert answer.status_code == (422 if refused else 200), answer.text
 
 
