@@ -4,6 +4,7 @@ The port opens only then, as with TGI: before, connections are refused. Tokenize
 address are tried first, so that a bad one is told at once and not after the model has loaded.
 """
 
+import errno
 import logging
 import os
 import random
@@ -31,6 +32,10 @@ from common.sockets import (
 )
 from frontend.wiring import load_text
 
+PORT_PATIENCE_S = 5.0
+"""So long a taken port is tried again …"""
+PORT_RETRY_S = 0.2
+"""… each time after so long."""
 _FOREIGN_VARIABLES = ("SCRIPT_NAME", "WEB_CONCURRENCY")
 """What gunicorn would take from the environment behind the settings' back."""
 _PACKAGES_ROOT = Path(__file__).resolve().parents[1]
@@ -65,18 +70,27 @@ def become_gunicorn() -> NoReturn:
     os.execve(sys.executable, command, environ)  # noqa: S606 - this very interpreter
 
 
-def check_address(hostname: str, port: int) -> None:
-    """Raises StartupError if nobody could listen there now."""
+def check_address(hostname: str, port: int, patience_s: float = PORT_PATIENCE_S) -> None:
+    """Raises StartupError if nobody can listen there, also not a little later.
+
+    RACE: after our predecessor was killed, its children hold the port until they notice.
+    """
     family = socket.AF_INET6 if ":" in hostname else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((hostname, port))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise StartupError(
-                f"cannot listen on {hostname}:{port}: {reason}; choose another --port or --hostname"
-            ) from None
+    end = time.monotonic() + patience_s
+    while True:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((hostname, port))
+                return
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() >= end:
+                    reason = error.strerror or str(error)
+                    raise StartupError(
+                        f"cannot listen on {hostname}:{port}: {reason}; "
+                        "choose another --port or --hostname"
+                    ) from None
+        time.sleep(PORT_RETRY_S)
 
 
 def wait_for_model(runtime_dir: str) -> None:

@@ -101,6 +101,9 @@ class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
     def setpgrp(self) -> None:
         """Called in every child between fork and exec."""
         super().setpgrp()
+        for number in STOP_SIGNALS:
+            # RACE: a stop that comes before exec would be noted by our handler, and be lost.
+            signal.signal(number, signal.SIG_DFL)
         self._prepare_child()
 
 

@@ -46,9 +46,12 @@ def serve(resolved: Settings) -> int:
     listener = None
     if resolved.prometheus_port:
         listener = Listener(metrics.render, resolved.hostname, resolved.prometheus_port)
-    link = ZmqLink(resolved.runtime_dir, lambda name: metrics.bad_frames.labels(name).inc())
+    processes = LocalProcesses()
+    link = ZmqLink(
+        resolved.runtime_dir, lambda name: metrics.bad_frames.labels(name).inc(), [processes.fd]
+    )
     epoch = random.SystemRandom().getrandbits(63) or 1
-    parts = Parts(resolved, epoch, metrics, LocalProcesses(), time.monotonic)
+    parts = Parts(resolved, epoch, metrics, processes, time.monotonic)
     loop = Loop(parts, link, time.monotonic)
     grace_s = float(resolved.graceful_termination_timeout)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -59,6 +62,7 @@ def serve(resolved: Settings) -> int:
     _log.info("the scheduler is ready")
     loop.run()
     link.close()
+    processes.close()
     if listener is not None:
         listener.close()
     _log.info("the scheduler has ended")

@@ -5,7 +5,7 @@ nothing of what the messages mean. Tests put a ``Link`` of their own in its plac
 """
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -52,10 +52,16 @@ class Link(Protocol):
 class ZmqLink:
     """The real sockets, bound in the runtime directory."""
 
-    def __init__(self, runtime_dir: str, bad_frame: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        runtime_dir: str,
+        bad_frame: Callable[[str], None],
+        wakeup_fds: Iterable[int] = (),
+    ) -> None:
         """``bad_frame`` is told the name of a socket on which something undecodable came.
 
-        Raises StartupError if an endpoint cannot be bound.
+        One of ``wakeup_fds`` that is readable ends a wait. Raises StartupError if an endpoint
+        cannot be bound.
         """
         self._bad_frame = bad_frame
         self._context = zmq.Context()
@@ -65,7 +71,7 @@ class ZmqLink:
         for end in (self._waker, self._wakened):
             end.setblocking(False)
         self._poller = zmq.Poller()
-        for readable in (self._requests, self._dispatch, self._wakened):
+        for readable in (self._requests, self._dispatch, self._wakened, *wakeup_fds):
             self._poller.register(readable, zmq.POLLIN)
 
     @property

@@ -81,6 +81,8 @@ class Loop:
         changed = False
         for identity, report in self._link.from_workers(MOST_REPORTS):
             changed |= self._parts.workers.receive(identity, report, now)
+        # After their last reports: what those finished need not be recovered.
+        changed |= self._parts.workers.bury(now)
         for identity, request in self._link.from_frontends(MOST_REQUESTS):
             self._parts.intake.receive(identity, request, now)
         if changed:

@@ -93,8 +93,12 @@ class Recovery:
         count = sum(map(len, by_frontend.values()))
         self._metrics.replicas_lost.inc()
         self._metrics.recovered.inc(count)
-        _log.warning(
-            "replica %d is lost (%s): %d sequences are recovered", replica.number, cause, count
+        _log.log(
+            logging.WARNING if count else logging.INFO,
+            "replica %d is lost (%s): %d sequences are recovered",
+            replica.number,
+            cause,
+            count,
         )
 
     def _condemn(self, record: Record) -> None:

@@ -86,6 +86,17 @@ class Workers:
                 self._lose(replica, cause, now, sparing=identity, died=True)
                 return
 
+    def bury(self, now: float) -> bool:
+        """Recover what ran in processes that have ended; True if there were any."""
+        ended = self._processes.ended()
+        for pid in ended:
+            for replica in self._replicas:
+                for shard in list(replica.shards.values()):
+                    if shard.pid == pid:
+                        cause = "its process has ended"
+                        self._lose(replica, cause, now, sparing=shard.identity, died=True)
+        return bool(ended)
+
     def replace_hung(self, now: float) -> None:
         """Kill the replicas that hang, and recover what they ran.
 

@@ -16,6 +16,7 @@ import torch
 
 from common.messages import Dispatch, Grant, NewSequence, Progress, SequenceTokens
 from worker.batch import BlockTables, Wanted, assemble, wanted_rows
+from worker.faults import Faults
 from worker.guidance import Guidance
 from worker.interfaces import Model
 from worker.masks import Pending
@@ -52,14 +53,16 @@ class Engine:
         device: torch.device,
         clock: Callable[[], float],
         guidance: Guidance | None = None,
+        faults: Faults | None = None,
     ) -> None:
-        """Without ``guidance``, sequences with a grammar fail."""
+        """Without ``guidance``, sequences with a grammar fail. ``faults`` are for tests only."""
         self._model = model
         self._cache = cache
         self._blocks = blocks
         self._device = device
         self._clock = clock
         self._guidance = guidance
+        self._faults = faults
         self._vocabulary = model.configuration.vocab_size
         self._sampler = Sampler(self._vocabulary, device)
         self._tables = BlockTables()
@@ -277,6 +280,8 @@ class Engine:
     ) -> tuple[list[list[float]], Sampled]:
         """Log-probabilities of prompts, and next tokens. Changes no sequence: can be repeated."""
         began = self._clock()
+        if self._faults is not None:
+            self._faults.strike([part.sequence for part in parts])
         sequences = [part.sequence for part in wanted.next_tokens]
         masks = self._begin_masks(sequences)
         inputs = assemble(parts, decoding, logit_rows, self._tables, self._device)

@@ -16,6 +16,8 @@ from common.settings import Settings
 from worker.cache import KVCache
 from worker.devices import choose
 from worker.engine import Engine
+from worker.faults import Faults
+from worker.faults import read as read_faults
 from worker.guidance import Guidance, load_guidance
 from worker.loading import load_model
 from worker.memory import available_bytes, blocks_for, cpu_budget_bytes
@@ -39,6 +41,9 @@ def start(settings: Settings) -> Engine:
             f"this version cannot split a model over {settings.num_shard} shards:"
             " set num_shard to 1 and use num_replicas instead"
         )
+    faults = read_faults(settings.debug_faults)
+    if faults is not None:
+        _log.warning("faults are injected (debug_faults): this worker is for tests only")
     device, dtype = choose(settings)
     model = load_model(
         settings.model_dir,
@@ -65,7 +70,7 @@ def start(settings: Settings) -> Engine:
             device=device,
         )
     try:
-        engine = _engine(model, blocks, device, guidance)
+        engine = _engine(model, blocks, device, guidance, faults)
         _warm_up(engine, model, settings, device)
     except (MemoryError, torch.OutOfMemoryError):
         raise StartupError(
@@ -84,7 +89,11 @@ def start(settings: Settings) -> Engine:
 
 
 def _engine(
-    model: Model, blocks: int, device: torch.device, guidance: Guidance | None = None
+    model: Model,
+    blocks: int,
+    device: torch.device,
+    guidance: Guidance | None = None,
+    faults: Faults | None = None,
 ) -> Engine:
     cache = KVCache(model.configuration, blocks, device, model.configuration.dtype)
     return Engine(
@@ -94,6 +103,7 @@ def _engine(
         device=device,
         clock=time.perf_counter,
         guidance=guidance,
+        faults=faults,
     )
 
 

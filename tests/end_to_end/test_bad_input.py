@@ -118,7 +118,10 @@ def test_vanishing_clients_free_their_place(server: Server, stream: bool) -> Non
 def test_clients_vanish_while_they_wait(narrow: Server, stream: bool) -> None:
     """One that decodes, three in the queue behind it: those leave first, then the first."""
     before = dropped(narrow)
-    clients = [open_stream(narrow, COMPLETIONS, {**LONG, "stream": stream}) for _ in range(4)]
+    body = {**LONG, "stream": stream}
+    clients = [open_stream(narrow, COMPLETIONS, body)]
+    narrow.until(lambda: narrow.metrics()["tgi_batch_current_size"] == 1)
+    clients += [open_stream(narrow, COMPLETIONS, body) for _ in range(3)]
     narrow.until(
         lambda: (
             narrow.metrics()["tgi_queue_size"] == 3

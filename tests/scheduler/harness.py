@@ -89,11 +89,12 @@ class FakeLink:
 
 
 class FakeProcesses:
-    """Remembers who is held and who was killed."""
+    """Remembers who is held and who was killed; tests put into ``dead`` who has ended."""
 
     def __init__(self) -> None:
         self.held: list[int] = []
         self.killed: list[int] = []
+        self.dead: list[int] = []
 
     def hold(self, pid: int) -> None:
         self.held.append(pid)
@@ -105,6 +106,10 @@ class FakeProcesses:
     def forget(self, pid: int) -> None:
         if pid in self.held:
             self.held.remove(pid)
+
+    def ended(self) -> list[int]:
+        dead, self.dead = self.dead, []
+        return dead
 
 
 def settings(**changes: Any) -> Settings:

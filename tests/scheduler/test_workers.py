@@ -218,6 +218,34 @@ def test_a_busy_worker_that_hangs_is_killed_and_its_sequences_recovered() -> Non
     house.check()
 
 
+def test_the_end_of_a_process_is_noticed_at_once() -> None:
+    house = started()
+    sequence = house.submit(1)
+    house.forget()
+    house.processes.dead.append(4711)
+    house.turn()
+    assert state(house) is ReplicaState.READY
+    house.processes.dead.append(1)
+    house.turn()
+    assert state(house) is ReplicaState.GONE
+    assert house.said(Recover) == [Recover([sequence])]
+    status = house.said(Status)[-1]
+    assert not status.replicas[0].ready
+    assert house.processes.killed == []
+    house.check()
+
+
+def test_what_a_process_reported_before_its_end_counts() -> None:
+    house = started()
+    sequence = house.submit(1)
+    house.forget()
+    house.processes.dead.append(1)
+    house.report(house.token(sequence, 7, finish="eos_token"))
+    assert state(house) is ReplicaState.GONE
+    assert house.said(Recover) == []
+    assert house.record(sequence).finish == "eos_token"
+
+
 def test_an_idle_worker_that_hangs_is_killed() -> None:
     house = started()
     seconds(house, HANG_S + 2)

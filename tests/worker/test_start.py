@@ -63,6 +63,17 @@ def test_what_is_impossible_is_one_sentence(model_dir, changes, sentence):
         start(settings(model_dir, **changes))
 
 
+def test_faults_strike_where_the_setting_asks_for_them(model_dir):
+    engine = start(settings(model_dir, debug_faults="test-only:memory@7,8"))
+    specs = [SequenceSpec(n, [7, 8 + n], 1, SamplingParameters()) for n in range(2)]
+    add = [NewSequence(spec, 0, [], [spec.id + 1]) for spec in specs]
+    engine.apply(Dispatch(1, 1, 8, add=add))
+    errors = {item.tokens.id: item.error for item in engine.step().items}
+    assert errors == {0: "the forward pass failed (MemoryError)", 1: ""}
+    with pytest.raises(StartupError, match="debug_faults"):
+        start(settings(model_dir, debug_faults="memory@7"))
+
+
 @pytest.mark.parametrize(
     ("disabled", "error"),
     [(False, ""), (True, "this server cannot follow grammars with this model")],

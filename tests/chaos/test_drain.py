@@ -1,0 +1,68 @@
+"""SIGTERM under load: nothing new is taken, what runs is finished, the exit status is 0."""
+
+import signal
+
+from tests.chaos.conftest import Survived
+from tests.chaos.kinds import KINDS, generate_stream
+from tests.chaos.scene import scene
+from tests.chaos.talk import Talk, together
+
+GRACE_S = 60
+STOP_LIMIT_S = 30.0
+STREAMS = [kind for kind in KINDS if kind.name in {"chat, stream", "penalties, stream"}]
+LASTING = [kind.lasting(tokens) for kind in STREAMS for tokens in (10, 40, 160)]
+
+
+def test_what_runs_is_finished(survived: Survived) -> None:
+    with scene("--graceful-termination-timeout", str(GRACE_S), frontends=2) as house:
+        server = house.server
+
+        def strike(talks: list[Talk]) -> None:
+            server.process.send_signal(signal.SIGTERM)
+            late = [Talk(server, KINDS[0]) for _ in range(3)]
+            server.until(lambda: server.process.poll() is not None or _closed(late), STOP_LIMIT_S)
+            for talk in late:
+                talk.wait()
+            after = Talk(server, KINDS[0]).wait()
+            assert after.broken or after.status == 503, after
+
+        outcomes = together(server, KINDS, strike)
+        lengths = {outcome.kind.name for outcome in outcomes}
+        assert len(lengths) == len(KINDS)
+        assert server.process.wait(STOP_LIMIT_S) == 0
+    survived("SIGTERM, and time to finish", outcomes)
+
+
+def _closed(talks: list[Talk]) -> bool:
+    return all(talk.over for talk in talks)
+
+
+def test_streams_of_different_lengths_end_with_their_last_token() -> None:
+    with scene("--graceful-termination-timeout", str(GRACE_S)) as house:
+        server = house.server
+
+        def strike(talks: list[Talk]) -> None:
+            server.process.send_signal(signal.SIGTERM)
+
+        outcomes = together(server, LASTING, strike)
+        assert server.process.wait(STOP_LIMIT_S) == 0
+    for outcome, tokens in zip(outcomes, [10, 40, 160, 10, 40, 160], strict=True):
+        assert outcome.error == ""
+        assert outcome.events[-1] == "[DONE]"
+        assert sum(outcome.kind.count(outcome.events).values()) == tokens
+
+
+def test_what_takes_too_long_is_told_so() -> None:
+    with scene("--graceful-termination-timeout", "3") as house:
+        server = house.server
+        kinds = [generate_stream("long", "Tell me a story", max_new_tokens=900, top_k=40,
+                                 do_sample=True, repetition_penalty=1.4, seed=1),
+                 KINDS[8].lasting(900)]  # fmt: skip
+
+        def strike(talks: list[Talk]) -> None:
+            server.process.send_signal(signal.SIGTERM)
+
+        outcomes = together(server, kinds, strike)
+        assert server.process.wait(STOP_LIMIT_S) == 0
+    assert "shutting down" in outcomes[1].error
+    assert outcomes[1].broken == ""
