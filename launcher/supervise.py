@@ -88,11 +88,7 @@ class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
         if number in STOP_SIGNALS:
             if not self._stopping:
                 again = "; Ctrl-C again ends them now" if number == signal.SIGINT else ""
-                print(
-                    f"millrace: stopping; running requests may finish within {self._grace_s} s"
-                    f"{again}",
-                    flush=True,
-                )
+                _say(f"stopping; running requests may finish within {self._grace_s} s{again}")
             elif number == signal.SIGINT:
                 _kill_children()
             self._stopping = True
@@ -141,6 +137,12 @@ class _Alarm:
 
     def handle_error(self) -> None:
         """Never needed; asked for by the loop."""
+
+
+def _say(sentence: str) -> None:
+    """To the output, if it can be written: a full disk must not keep anybody from stopping."""
+    with contextlib.suppress(OSError):
+        os.write(1, f"millrace: {sentence}\n".encode())
 
 
 def _kill_children() -> None:

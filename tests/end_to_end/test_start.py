@@ -1,7 +1,9 @@
 """Starting and stopping: clear sentences, exit statuses, nothing left behind."""
 
 import json
+import os
 import shutil
+import signal
 import socket
 import struct
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import BUILTIN
-from tests.end_to_end.harness import Server, launch, start
+from tests.end_to_end.harness import Server, alive, launch, start
 
 REFUSAL_LIMIT_S = 60
 
@@ -157,3 +159,26 @@ def test_secrets_stay_out_of_sight() -> None:
     finally:
         assert server.stop() == 0
     assert "hush" not in "\n".join(server.log)
+
+
+def test_the_second_ctrl_c_does_not_wait() -> None:
+    server = start()
+    try:
+        body = json.dumps(
+            {"prompt": "Once", "max_tokens": 1900, "ignore_eos": True, "stream": True}
+        )
+        with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+            client.sendall(
+                f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+            )
+            server.until(lambda: server.metrics()["tgi_batch_current_size"] == 1)
+            worker = server.pids("-m worker")[0]
+            os.kill(worker, signal.SIGSTOP)  # the stream does not end by itself
+            server.process.send_signal(signal.SIGINT)
+            server.until(lambda: any("Ctrl-C again" in line for line in server.log))
+            server.process.send_signal(signal.SIGINT)
+            assert server.process.wait(20) == 0
+        server.until(lambda: not alive(worker))
+    finally:
+        server.kill()
