@@ -60,7 +60,7 @@ never appear in the training text.
 ## Training
 
 Two phases: facts first, then a revision with more sums, JSON and tool calls. The published weights
-were made by `python -m tools.builtin_model.train --seed 0`, which runs both, on two shared CPU cores.
+were made by `python -m tools.builtin_model.train --seed 0`, which runs both, on two shared cores.
 
 {run}
 
