@@ -64,6 +64,8 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         """By the greenlet that serves it."""
         self.servers: list[StreamServer] = []
         """What accepts connections, one per listener."""
+        self.wsgi: Any = None
+        """RACE: a stop may come before it is loaded."""
 
     def server_class(self, listener: Any, *, spawn: Pool, **_: Any) -> StreamServer:
         """What the base class makes by default, but known here. It calls this as it would a class.

@@ -24,13 +24,15 @@ def pair() -> Iterator[Server]:
     )  # fmt: skip
 
 
-def streamed(server: Server, prompt: str, new_tokens: int) -> list[int]:
-    parameters = {"max_new_tokens": new_tokens, "repetition_penalty": 1.1}
-    answer = server.post("/generate_stream", {"inputs": prompt, "parameters": parameters})
-    events = answer.events()
+def streamed(server: Server, prompt: str) -> str:
+    """Long enough to be interrupted: the end token does not end it."""
+    body = {"prompt": prompt, "max_tokens": 300, "ignore_eos": True, "temperature": 0}
+    body |= {"repetition_penalty": 1.1, "stream": True, "stream_options": {"include_usage": True}}
+    *events, usage, done = server.post("/v1/completions", body).events()
+    assert done == "[DONE]"
     assert all("error" not in event for event in events), events[-1]
-    assert [event["index"] for event in events] == list(range(1, len(events) + 1))
-    return [event["token"]["id"] for event in events]
+    assert usage["usage"]["completion_tokens"] == 300
+    return "".join(event["choices"][0]["text"] for event in events)
 
 
 def test_both_work_and_preemption_changes_nothing(pair: Server, reference: Reference) -> None:
@@ -42,15 +44,15 @@ def test_both_work_and_preemption_changes_nothing(pair: Server, reference: Refer
 
 
 def test_a_killed_worker_is_not_noticed(pair: Server) -> None:
-    expected = [streamed(pair, prompt, 120) for prompt in PROMPTS[:8]]
+    expected = [streamed(pair, prompt) for prompt in PROMPTS[:8]]
     victim = pair.pids("--replica 0")[0]
 
-    def run(i: int) -> list[int]:
+    def run(i: int) -> str:
         if i == 8:
             pair.until(lambda: pair.metrics()["tgi_batch_current_size"] >= 4)
             os.kill(victim, signal.SIGKILL)
-            return []
-        return streamed(pair, PROMPTS[i], 120)
+            return ""
+        return streamed(pair, PROMPTS[i])
 
     answers = together(9, run)
     assert answers[:8] == expected

@@ -116,6 +116,8 @@ def run_download(url: str, tmp_path: Path) -> subprocess.Popen:
             "HF_ENDPOINT": url,
             "HUGGINGFACE_HUB_CACHE": str(tmp_path / "cache"),
         },
+        # A shell that puts the tests into the background has them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
