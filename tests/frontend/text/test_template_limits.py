@@ -1,6 +1,6 @@
 """Hostile templates and inputs: what bounds a render, and what the bounds leave alone."""
 
-import json
+import functools
 
 import pytest
 
@@ -162,10 +162,10 @@ def test_hostile_tools_are_stopped_or_rendered(style, schema):
 
 
 @pytest.mark.parametrize(
-    "value", [[[]] * 700_000, [{"": 0}] * 300_000, "[" * 900], ids=["lists", "dicts", "deep"]
+    "value", [[[]] * 700_000, [{"": 0}] * 300_000, 5000], ids=["lists", "dicts", "deep"]
 )
 def test_giving_a_template_its_input_is_bounded_too(value):
-    if isinstance(value, str):
-        value = json.loads(value + "]" * 900)
+    if isinstance(value, int):
+        value = functools.reduce(lambda inner, _: [inner], range(value), [])
     template = ChatTemplate({"default": "{{ x | length }}"}, limits=RenderLimits(cpu_s=0.1))
     assert outcome(template, TURNS, template_kwargs={"x": value}) is ErrorKind.TEMPLATE
