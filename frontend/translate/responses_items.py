@@ -4,6 +4,7 @@ Runs in front ends. An item says what it holds so far, and which events tell tha
 and ends. Knows nothing of the items beside it, nor of how they are found in a text.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 from frontend.translate import openai
@@ -16,7 +17,7 @@ class Event(NamedTuple):
     fields: dict[str, Any]
 
 
-class Item:
+class Item(ABC):
     """An item that grows by text; what it means depends on the type."""
 
     TYPE = ""
@@ -53,9 +54,9 @@ class Item:
         """What an event says of where it belongs."""
         return {"item_id": self._id}
 
+    @abstractmethod
     def _says(self) -> dict[str, Any]:
         """The fields of its type."""
-        raise NotImplementedError
 
 
 class _Parted(Item):
@@ -85,9 +86,9 @@ class _Parted(Item):
     def _content(self) -> list[dict[str, Any]]:
         return [self._part()] if self._has_part else []
 
+    @abstractmethod
     def _part(self) -> dict[str, Any]:
         """The part with what it holds so far."""
-        raise NotImplementedError
 
     def _place(self) -> dict[str, Any]:
         return {"item_id": self._id, "content_index": 0}
