@@ -57,6 +57,10 @@ MODEL = (
         auto="a GPU if there is one",
     ),
     Option(
+        "disable_custom_kernels", SWITCH, False,
+        "Run on torch's operators alone: no kernels are compiled or used.",
+    ),
+    Option(
         "rope_scaling", choice("linear", "dynamic"), None,
         "Scaling of rotary positions, for contexts longer than the model was made for. A factor "
         "alone means linear; a scaling alone has factor 1.",
@@ -258,8 +262,6 @@ OBSERVING = (
 )  # fmt: skip
 
 NO_EFFECT = (
-    Option("disable_custom_kernels", SWITCH, False, "TGI: avoid its CUDA kernels.",
-           no_effect="the worker itself picks kernels that run on the device"),
     Option("cuda_graphs", TEXT, None, "TGI: batch sizes to capture.",
            no_effect="the worker captures no CUDA graphs"),
     Option("usage_stats", choice("on", "off", "no-stack"), None, "TGI: telemetry.",

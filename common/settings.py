@@ -29,6 +29,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """``auto``, ``float32``, ``bfloat16`` or ``float16``."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
+    disable_custom_kernels: bool = False
+    kernel_cache: str | None = None
+    """Directory where the workers keep the kernels that they have compiled for this machine."""
     rope_scaling: str | None = None
     rope_factor: float | None = None
     tokenizer_config_path: str | None = None

@@ -151,7 +151,8 @@ def serve(line: CommandLine, resolution: Resolution, environ: dict[str, str]) ->
             model, lambda: [_tokenizers(resolution, environ), runtime.path], _LOGGER.info
         )
         check_ports(resolution)
-        settings = build_settings(resolution, model, str(directory), str(runtime.path))
+        places = str(directory), str(runtime.path), kernel_cache(environ)
+        settings = build_settings(resolution, model, *places)
         _LOGGER.info("starting; %s", _summary(model, resolution, runtime.path))
         become_supervisor(settings, runtime, environ)
     finally:  # only after a failure: exec leaves nothing behind
@@ -163,6 +164,15 @@ def _summary(model: Model, resolution: Resolution, runtime: Path) -> str:
              "num_frontends", "worker_threads")  # fmt: skip
     values = ", ".join(f"{name} {resolution[name]}" for name in names)
     return f"model {model.model_id}, {values}, runtime directory {runtime}"
+
+
+def kernel_cache(environ: Mapping[str, str]) -> str | None:
+    """Where this user's compiled kernels are kept; None without a home."""
+    if environ.get("XDG_CACHE_HOME"):
+        return str(Path(environ["XDG_CACHE_HOME"], "millrace", "kernels").absolute())
+    return (
+        str(Path(environ["HOME"], ".cache", "millrace", "kernels")) if environ.get("HOME") else None
+    )
 
 
 def _tokenizers(resolution: Resolution, environ: Mapping[str, str]) -> Path:

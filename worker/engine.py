@@ -19,6 +19,7 @@ from worker.batch import BlockTables, Wanted, assemble, wanted_rows
 from worker.faults import Faults
 from worker.guidance import Guidance
 from worker.interfaces import Model
+from worker.kernels.reference.sampling import Summary, summarize
 from worker.masks import Pending
 from worker.sampler import Sampled, Sampler
 from worker.sequences import Sequence, SequenceError, check, check_blocks
@@ -54,6 +55,7 @@ class Engine:
         clock: Callable[[], float],
         guidance: Guidance | None = None,
         faults: Faults | None = None,
+        summarize: Summary = summarize,
     ) -> None:
         """Without ``guidance``, sequences with a grammar fail. ``faults`` are for tests only."""
         self._model = model
@@ -64,7 +66,7 @@ class Engine:
         self._guidance = guidance
         self._faults = faults
         self._vocabulary = model.configuration.vocab_size
-        self._sampler = Sampler(self._vocabulary, device)
+        self._sampler = Sampler(self._vocabulary, device, summarize)
         self._tables = BlockTables()
         self._running: dict[int, Sequence] = {}
         self._news: list[Progress] = []
