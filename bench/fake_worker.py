@@ -1,10 +1,11 @@
-"""A worker without a model: the real loop and the real sockets around an engine that answers at once.
+"""A worker without a model: the real loop and sockets around an engine that answers at once.
 
 usage: python -m bench.fake_worker [--replica 0] [--blocks 60000] [--step-ms 0]
 
-Everything that a worker costs the pipeline is here (receive, apply, publish, report), nothing that a
-model costs. What it generates is a pure function of the position: ``token_at``. With ``--step-ms``
-a step begins no sooner than so many milliseconds after the one before, as a model would have it.
+Everything that a worker costs the pipeline is here (receive, apply, publish, report), nothing that
+a model costs. What it generates is a pure function of the position: ``token_at``. With
+``--step-ms`` a step begins no sooner than so many milliseconds after the one before, as a model
+would have it.
 """
 
 import argparse

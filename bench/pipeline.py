@@ -1,11 +1,11 @@
 """What everything around the model costs: ``python -m bench.pipeline``.
 
-Starts a scheduler, front ends and a fake worker that answers at once, streams over real HTTP, and prints
-tokens per second and microseconds of processor time per token of each process.
+Starts a scheduler, front ends and a fake worker that answers at once, streams over real HTTP, and
+prints tokens per second and microseconds of processor time per token of each process.
 
 Three loads: *at once* (the worker never waits, the front end falls behind and writes several tokens
-together), *paced* (a step every so often, so that every token is an event and a packet of its own, as
-with a model that keeps up), and the same through ``/v1/chat/completions``.
+together), *paced* (a step every so often, so that every token is an event and a packet of its own,
+as with a model that keeps up), and the same through ``/v1/chat/completions``.
 """
 
 import argparse
@@ -65,7 +65,6 @@ def measure(
     pipeline: Pipeline, *, api: str, streams: int, tokens: int, seconds: float
 ) -> dict[str, Any]:
     """One load on a running pipeline."""
-    # The token that the built-in vocabulary shows as nothing would not be a chat chunk: all do here.
     client = Client(pipeline.port, streams, lambda number: request(api, number, tokens))
     client.run(events=tokens, seconds=WARMUP_S)
     client.load = Load()

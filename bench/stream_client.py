@@ -1,8 +1,8 @@
 """A cheap closed-loop client: raw sockets, one epoll, bytes counted instead of parsed.
 
-It shares the cores with what it measures, so it does as little as can be done: of each chunk it counts
-the events, and looks for the end of the answer. The first answer of each stream is kept whole and
-checked token by token when the load is over.
+It shares the cores with what it measures, so it does as little as can be done: of each chunk it
+counts the events, and looks for the end of the answer. The first answers of some streams are kept
+whole and checked token by token when the load is over.
 """
 
 import json

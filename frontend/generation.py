@@ -15,6 +15,7 @@ from common.errors import ErrorKind, RequestError
 from common.messages import Delivered, SequenceSpec
 from frontend.link import CancelReason, Links
 from frontend.mailbox import Mailbox
+from frontend.patience import Patience
 from frontend.runs import Order, Run, Token
 from frontend.text.tokenizer import Tokenizer
 
@@ -65,6 +66,7 @@ class Generation:
         self._deadline = began + order.timeout_s if order.timeout_s else math.inf
         self._submitted_at = began
         self._wake = Event()
+        self._patience = Patience(self._wake.set)
         self._gone = False
         self._sequences: dict[int, _Sequence] = {}
         self.timings: dict[int, Timings] = {}
@@ -96,7 +98,7 @@ class Generation:
                 self._submit(run)
             while not all(sequence.is_taken() for sequence in self._sequences.values()):
                 self._wake.clear()
-                self._wait(None)
+                self._wait()
                 self._check()
             self._check()
         except RequestError:
@@ -112,14 +114,18 @@ class Generation:
         A run that failed comes once, without tokens, with its ``error`` set. Raises
         ClientGoneError, and RequestError when the request's own deadline has passed.
         """
+        self._check()
+        if timeout_s is not None:
+            self._patience.begin(timeout_s)
         while True:
-            self._check()
             self._wake.clear()
             news = self._news()
             if news or self.over:
                 return news
-            if not self._wait(timeout_s):
+            if self._patience.over:
                 return []
+            self._wait()
+            self._check()
 
     def finish(self) -> list[Run]:
         """Run to the end; the runs in order. Raises the first error of any run."""
@@ -133,6 +139,7 @@ class Generation:
 
     def close(self, reason: CancelReason = "client_gone") -> None:
         """Let everything go that has not ended, and forget it."""
+        self._patience.end()
         for index in list(self._sequences):
             self._release(index, reason)
 
@@ -184,15 +191,10 @@ class Generation:
             self.close("deadline")
             raise RequestError(ErrorKind.TIMEOUT, "The deadline of the request has passed")
 
-    def _wait(self, timeout_s: float | None) -> bool:
-        """Wait for something to happen; False if nothing did for ``timeout_s``."""
+    def _wait(self) -> None:
+        """Wait until something happens, or the deadline has passed."""
         left = self._deadline - self._clock()
-        if left == math.inf:
-            happened = self._wake.wait(timeout_s)
-        else:
-            happened = self._wake.wait(left if timeout_s is None else min(left, timeout_s))
-            happened = happened or timeout_s is None or left < timeout_s
-        return bool(happened)
+        self._wake.wait(None if left == math.inf else left)
 
     def _release(self, index: int, reason: CancelReason) -> None:
         """The one place where a sequence is let go."""
