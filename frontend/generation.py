@@ -9,13 +9,11 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gevent.event import Event
-
 from common.errors import ErrorKind, RequestError
 from common.messages import Delivered, SequenceSpec
+from frontend.bell import Bell
 from frontend.link import CancelReason, Links
 from frontend.mailbox import Mailbox
-from frontend.patience import Patience
 from frontend.runs import Order, Run, Token
 from frontend.text.tokenizer import Tokenizer
 
@@ -65,8 +63,7 @@ class Generation:
         self._began = began
         self._deadline = began + order.timeout_s if order.timeout_s else math.inf
         self._submitted_at = began
-        self._wake = Event()
-        self._patience = Patience(self._wake.set)
+        self._bell = Bell()
         self._gone = False
         self._sequences: dict[int, _Sequence] = {}
         self.timings: dict[int, Timings] = {}
@@ -84,7 +81,7 @@ class Generation:
         """
         self._gone = True
         self.close()
-        self._wake.set()
+        self._bell.ring()
 
     def start(self) -> None:
         """Submit everything and wait until the scheduler has taken it.
@@ -97,8 +94,8 @@ class Generation:
             for run in self.runs:
                 self._submit(run)
             while not all(sequence.is_taken() for sequence in self._sequences.values()):
-                self._wake.clear()
-                self._wait()
+                self._bell.clear()
+                self._wait(None)
                 self._check()
             self._check()
         except RequestError:
@@ -114,18 +111,14 @@ class Generation:
         A run that failed comes once, without tokens, with its ``error`` set. Raises
         ClientGoneError, and RequestError when the request's own deadline has passed.
         """
-        self._check()
-        if timeout_s is not None:
-            self._patience.begin(timeout_s)
         while True:
-            self._wake.clear()
+            self._check()
+            self._bell.clear()
             news = self._news()
             if news or self.over:
                 return news
-            if self._patience.over:
+            if not self._wait(timeout_s):
                 return []
-            self._wait()
-            self._check()
 
     def finish(self) -> list[Run]:
         """Run to the end; the runs in order. Raises the first error of any run."""
@@ -139,7 +132,7 @@ class Generation:
 
     def close(self, reason: CancelReason = "client_gone") -> None:
         """Let everything go that has not ended, and forget it."""
-        self._patience.end()
+        self._bell.close()
         for index in list(self._sequences):
             self._release(index, reason)
 
@@ -157,7 +150,7 @@ class Generation:
         eager = self._order.incremental or bool(self._order.stops)
         mailbox = self._link.submit(
             spec,
-            self._wake.set,
+            self._bell.ring,
             eager=eager,
             timeout_s=self._order.timeout_s,
             priority=self._order.priority,
@@ -191,10 +184,13 @@ class Generation:
             self.close("deadline")
             raise RequestError(ErrorKind.TIMEOUT, "The deadline of the request has passed")
 
-    def _wait(self) -> None:
-        """Wait until something happens, or the deadline has passed."""
+    def _wait(self, timeout_s: float | None) -> bool:
+        """Wait for something to happen; False if nothing did for ``timeout_s``."""
+        if self._deadline == math.inf:
+            return self._bell.wait(timeout_s)
         left = self._deadline - self._clock()
-        self._wake.wait(None if left == math.inf else left)
+        happened = self._bell.wait(left if timeout_s is None else min(left, timeout_s))
+        return happened or timeout_s is None or left < timeout_s
 
     def _release(self, index: int, reason: CancelReason) -> None:
         """The one place where a sequence is let go."""
