@@ -54,7 +54,16 @@ def children(pid: int) -> list[int]:
 class Pipeline:
     """The processes of one server whose model answers at once."""
 
-    def __init__(self, *, frontends: int, step_ms: float, blocks: int, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        frontends: int,
+        step_ms: float,
+        blocks: int,
+        frontend: str = "frontend",
+        **settings: Any,
+    ) -> None:
+        """``frontend`` is the module that is run as front end."""
         self.port = free_port()
         self.runtime_dir = Path(tempfile.mkdtemp(prefix="bench-"))
         values = Settings(
@@ -73,7 +82,7 @@ class Pipeline:
         self._started = {
             "scheduler": self._start("scheduler"),
             "worker": self._start(*worker),
-            "front ends": self._start("frontend"),
+            "front ends": self._start(frontend),
         }
 
     def __enter__(self) -> "Pipeline":
@@ -121,7 +130,8 @@ class Pipeline:
         shutil.rmtree(self.runtime_dir, ignore_errors=True)
 
     def _is_frontend(self, pid: int) -> bool:
-        return b"frontend.serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"frontend" in command and b"guidance" not in command
 
     def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
