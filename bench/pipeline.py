@@ -3,9 +3,12 @@
 Starts a scheduler, front ends and a fake worker that answers at once, streams over real HTTP, and
 prints tokens per second and microseconds of processor time per token of each process.
 
-Three loads: *at once* (the worker never waits, the front end falls behind and writes several tokens
+The loads: *at once* (the worker never waits, the front end falls behind and writes several tokens
 together), *paced* (a step every so often, so that every token is an event and a packet of its own,
-as with a model that keeps up), and the same through ``/v1/chat/completions``.
+as with a model that keeps up), the same through ``/v1/chat/completions``, and *one* stream, whose
+cost is that of a step. Then what a step costs the scheduler, over running and waiting sequences.
+The client does the same work whatever the server does: where the machine is shared, compare the
+ratio of the others to it.
 """
 
 import argparse
@@ -19,6 +22,7 @@ from typing import Any
 from bench.fake_worker import token_at
 from bench.processes import Pipeline, cpu_s
 from bench.stream_client import BrokenAnswerError, Client, Load, request_bytes, unchunked
+from tests.scheduler import step_cost
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BLOCKS = 60_000
@@ -114,7 +118,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=256, help="of each answer")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each load")
-    parser.add_argument("--only", default="", help="one of: at-once, paced, chat")
+    parser.add_argument("--only", default="", help="at-once, paced, chat, one or steps")
     parser.add_argument("--keep", action="store_true", help="write bench/results/pipeline-….json")
     options = parser.parse_args()
     streams = options.streams
@@ -122,9 +126,10 @@ def main() -> None:
         "at-once": ("native", 0.0, streams),
         "paced": ("native", 25.0, max(1, streams // 2)),
         "chat": ("chat", 25.0, max(1, streams // 2)),
+        "one": ("native", 8.0, 1),
     }
     print(HEAD)
-    results = {}
+    results: dict[str, Any] = {}
     for name, (api, step_ms, count) in loads.items():
         if options.only not in ("", name):
             continue
@@ -134,6 +139,8 @@ def main() -> None:
             )
         what = f"{name}, {count} streams" + (f", {step_ms:g} ms a step" if step_ms else "")
         print(row(what, results[name]), flush=True)
+    if options.only in ("", "steps"):
+        results["steps"] = [cost._asdict() for cost in step_cost.table()]
     if options.keep:
         kept = RESULTS / f"pipeline-{time.strftime('%Y-%m-%d-%H%M')}.json"
         kept.write_text(json.dumps(results, indent=1) + "\n")

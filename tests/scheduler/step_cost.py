@@ -22,11 +22,14 @@ PROMPT_TOKENS = 500
 STEPS = 600
 RUNNING = (1, 8, 32, 64, 128, 256, 512)
 WAITING = (0, 10, 100, 1000, 10_000)
+PAIRS = (*((running, 10) for running in RUNNING), *((256, waiting) for waiting in WAITING))
 
 
 class Cost(NamedTuple):
-    """Microseconds."""
+    """Of a step, in microseconds."""
 
+    running: int
+    waiting: int
     mean: float
     median: float
     p99: float
@@ -112,21 +115,24 @@ def measure(running: int, waiting: int, steps: int = STEPS) -> Cost:
     bench.house.check()
     gc.unfreeze()
     took.sort()
-    return Cost(statistics.mean(took), took[len(took) // 2], took[len(took) * 99 // 100], took[-1])
+    median, p99 = took[len(took) // 2], took[len(took) * 99 // 100]
+    return Cost(running, waiting, statistics.mean(took), median, p99, took[-1])
 
 
-def main(arguments: list[int]) -> None:
-    pairs = [(running, 10) for running in RUNNING] + [(256, waiting) for waiting in WAITING]
-    if arguments:
-        pairs = [(arguments[0], arguments[1] if len(arguments) > 1 else 10)]
+def table(pairs: tuple[tuple[int, int], ...] = PAIRS) -> list[Cost]:
+    """Measure these numbers of running and waiting sequences, and print the costs."""
     sys.stdout.write("| running | waiting | mean, us | median | p99 |\n|---|---|---|---|---|\n")
+    costs = []
     for running, waiting in pairs:
         cost = measure(running, waiting)
         sys.stdout.write(
             f"| {running} | {waiting} | {cost.mean:.0f} | {cost.median:.0f} | {cost.p99:.0f} |\n"
         )
         sys.stdout.flush()
+        costs.append(cost)
+    return costs
 
 
 if __name__ == "__main__":
-    main([int(argument) for argument in sys.argv[1:]])
+    given = [int(argument) for argument in sys.argv[1:]]
+    table(((given[0], given[1] if len(given) > 1 else 10),) if given else PAIRS)
