@@ -93,7 +93,9 @@ class Pipeline:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            print(self.log(), file=sys.stderr)
         self.close()
 
     def pids(self) -> dict[str, int]:

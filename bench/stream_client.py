@@ -115,7 +115,11 @@ class Client:
         load = self.load
         data = stream.socket.recv(READ_BYTES)
         if not data:
-            raise BrokenAnswerError("the server closed a connection in the middle of an answer")
+            waited_s = time.perf_counter() - stream.began
+            raise BrokenAnswerError(
+                f"closed after {stream.events} events, {waited_s:.1f} s after the request, "
+                f"{stream.answered} answers before: {stream.tail!r}"
+            )
         load.reads += 1
         load.received_bytes += len(data)
         if stream.kept is not None and not stream.answered:
