@@ -6,6 +6,8 @@
 # make image-test                  the container image: built, started, asked, stopped (as root)
 # make chaos                       every process killed, stopped, starved; a table of what was noticed
 # make bench                       tokens per second on a random 135 M model: bench/README.md
+# make pipeline                    what everything around the model costs, with a model of no cost
+# make soak                        a million requests (or 10 minutes): memory flat, nothing left
 # make docs                        docs/settings.md from the table of options
 #
 # Everything is installed into .venv, once; again when pyproject.toml changes. PYTHON=… chooses the
@@ -26,7 +28,7 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 	2>/dev/null && echo $$name && break; done)
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
-.PHONY: serve test test-clients operate-test image-test chaos bench docs clean
+.PHONY: serve test test-clients operate-test image-test chaos bench pipeline soak docs clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -52,6 +54,12 @@ chaos: $(VENV)/.installed-for-tests
 
 bench: $(VENV)/.installed-for-tests
 	$(VENV)/bin/python -m bench.run $(ARGS)
+
+pipeline: $(VENV)/.installed-for-tests
+	$(VENV)/bin/python -m bench.pipeline $(ARGS)
+
+soak: $(VENV)/.installed-for-tests
+	timeout --signal=INT 900 $(VENV)/bin/python -m bench.soak $(ARGS)
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m launcher.reference > docs/settings.md

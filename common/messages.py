@@ -319,6 +319,8 @@ class Dispatch(_Message, frozen=True):
     """Stop these and confirm in StepReport.released (unknown ids are confirmed too)."""
     add: list[NewSequence] = []
     grants: list[Grant] = []
+    chunk_tokens: int = 0
+    """Bound on the prompt tokens of a step in which sequences decode; 0 is no bound."""
 
 
 class Reset(_Message, frozen=True):

@@ -145,12 +145,20 @@ SCHEDULING = (
     ),
     Option(
         "waiting_served_ratio", NUMBER, 0.3,
-        "Waiting sequences join running ones when there are this many times as many of them.",
+        "Waiting sequences join running ones when there are this many times as many of them; at "
+        "once while the next step has room for their prompts.",
         at_least(0),
     ),
     Option(
         "max_waiting_tokens", WHOLE, 20,
         "…or when this many tokens were generated since the last time.", at_least(0),
+    ),
+    Option(
+        "max_stall_ms", WHOLE, 200,
+        "Milliseconds that running streams may wait for a step because others' prompts are read: "
+        "prompts are read in pieces that are measured to fit, and in steps as large as "
+        "max_batch_prefill_tokens while nothing streams. 0: no bound.",
+        at_least(0), bare=False,
     ),
     Option(
         "prefix_caching", SWITCH, True, "Compute common beginnings of prompts once.",

@@ -63,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queue_timeout: float | None = None
     """Seconds that a request may wait for its first step."""
     max_batch_size: int | None = None
+    max_stall_ms: int = 200
+    """Of running streams, by the prompts of others; 0 is no bound."""
     prefix_caching: bool = True
     # processes and network
     num_shard: int = 1

@@ -13,6 +13,7 @@ from scheduler.housekeeping import Housekeeping
 from scheduler.intake import Intake
 from scheduler.mail import Mail
 from scheduler.metrics import Metrics
+from scheduler.pace import WorstStall
 from scheduler.planner import Planner
 from scheduler.processes import Processes
 from scheduler.queue import Queue
@@ -38,7 +39,6 @@ class Parts:
     ) -> None:
         now = clock()
         self.epoch = epoch
-        self.step_tokens = settings.max_batch_prefill_tokens
         self.metrics = metrics
         self.frontend_mail = Mail()
         self.worker_mail = Mail()
@@ -50,9 +50,12 @@ class Parts:
             shards=settings.num_shard,
             caching=settings.prefix_caching,
             hang_s=settings.hang_timeout,
+            step_tokens=settings.max_batch_prefill_tokens,
+            max_stall_s=settings.max_stall_ms / 1000,
             now=now,
             added=self._watch_replica,
         )
+        self.stalls = WorstStall(now)
         self.standing = Standing(epoch, self.queue, self.replicas)
         throughput = Throughput(now)
         endings = Endings(self.requests, self.queue, self.replicas, self.frontend_mail, metrics)
@@ -88,7 +91,7 @@ class Parts:
             settings.num_shard,
             self.replicas,
             recovery,
-            Reports(endings, recovery, self.frontend_mail, metrics),
+            Reports(endings, recovery, self.stalls, self.frontend_mail, metrics),
             processes,
             self.worker_mail,
             metrics,
@@ -107,9 +110,9 @@ class Parts:
             self.frontend_mail,
             metrics,
         )
-        self._watch()
+        self._watch(clock)
 
-    def _watch(self) -> None:
+    def _watch(self, clock: Callable[[], float]) -> None:
         """Gauges read their owners at every scrape, maybe from another thread."""
         watch = self.metrics.watch
         replicas = self.replicas
@@ -129,6 +132,11 @@ class Parts:
             "millrace_live_sequences",
             "Sequences that count against max_concurrent_requests",
             lambda: self.requests.live,
+        )
+        watch(
+            "millrace_worst_stall_seconds",
+            "Longest step that running streams have waited for, in the last minutes",
+            lambda: self.stalls.seconds(clock()),
         )
         watch("millrace_replicas", "Replicas that are known", lambda: len(replicas))
         watch("millrace_replicas_ready", "Replicas that are ready", lambda: replicas.ready)

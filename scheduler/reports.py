@@ -11,6 +11,7 @@ from scheduler.endings import Endings
 from scheduler.leases import Lease
 from scheduler.mail import Mail
 from scheduler.metrics import Metrics
+from scheduler.pace import WorstStall
 from scheduler.recovery import Recovery
 from scheduler.replicas import Replica
 from scheduler.requests import Record, State
@@ -21,9 +22,17 @@ _log = logging.getLogger(__name__)
 class Reports:
     """Takes reports of workers that are known to be current."""
 
-    def __init__(self, endings: Endings, recovery: Recovery, mail: Mail, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        endings: Endings,
+        recovery: Recovery,
+        stalls: WorstStall,
+        mail: Mail,
+        metrics: Metrics,
+    ) -> None:
         self._endings = endings
         self._recovery = recovery
+        self._stalls = stalls
         self._mail = mail
         self._metrics = metrics
 
@@ -62,6 +71,7 @@ class Reports:
             self._metrics.wasted_tokens.inc(wasted)
         if report.timing is not None:
             self._metrics.step(report.timing, failed=failed)
+            self._stalls.observe(report.timing, now)
         replica.progressed(report.timing, now)
 
     def _advance(

@@ -72,6 +72,7 @@ class Engine:
         self._news: list[Progress] = []
         self._released: list[int] = []
         self._step_tokens = 1
+        self._chunk_tokens = 0
         self._steps = 0
         self._longest_step_s = 0.0
         self._turns = 0
@@ -121,6 +122,7 @@ class Engine:
     def apply(self, dispatch: Dispatch) -> None:
         """Release, add, grant. Never fails; sequences that cannot run become news."""
         self._step_tokens = max(1, dispatch.step_tokens)
+        self._chunk_tokens = dispatch.chunk_tokens
         for sequence_id in dispatch.release:
             self._drop(sequence_id)
             self._released.append(sequence_id)
@@ -147,7 +149,7 @@ class Engine:
     def step(self) -> StepResult | None:
         """Advance whoever can; None if nobody can."""
         self._meet_guides()
-        turn = take_turns(self._running.values(), self._step_tokens)
+        turn = take_turns(self._running.values(), self._step_tokens, self._chunk_tokens)
         if not turn.parts:
             return None
         self._steps += 1
