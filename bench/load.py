@@ -41,6 +41,8 @@ class Target:
     url: str
     api: str = "openai"
     model: str = "tgi"
+    ignores_eos: bool = True
+    """Whether it knows ``ignore_eos``; some servers refuse what they do not know."""
 
 
 @dataclass
@@ -68,15 +70,17 @@ def body_of(target: Target, prompt: str, max_tokens: int) -> tuple[str, dict[str
             "inputs": prompt,
             "parameters": {"max_new_tokens": max_tokens},
         }
-    return "/v1/completions", {
+    body = {
         "model": target.model,
         "prompt": prompt,
         "max_tokens": max_tokens,
         "temperature": 0.0,
         "stream": True,
-        "ignore_eos": True,
         "stream_options": {"include_usage": True},
     }
+    if target.ignores_eos:
+        body["ignore_eos"] = True
+    return "/v1/completions", body
 
 
 async def one(

@@ -1,6 +1,6 @@
 """The command: ours and the installed peers side by side, a table, a JSON file and a plot.
 
-usage: python -m bench.peers [--only PIECE …] [--short] [--rounds 3] [--into FILE.json]
+usage: python -m bench.peers [--only PIECE …] [--rounds 3] [--into FILE.json]
 
 Pieces are ``machine`` (what it can do at best), ``steps`` (decode steps without the pipeline),
 ``engine`` (our engine without HTTP, text and scheduler, on the same work) and the peers, each with
@@ -67,8 +67,7 @@ def measure(options: argparse.Namespace, results: Results, places: Places) -> No
                     peer,
                     places,
                     results,
-                    rounds=1 if options.short else options.rounds,
-                    short=options.short,
+                    rounds=options.rounds,
                     say=lambda line: print(line, file=sys.stderr, flush=True),
                 )
             except ContenderError as error:
@@ -82,8 +81,7 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="ours and the installed peers side by side")
     parser.add_argument("--only", nargs="+", choices=pieces, default=pieces, metavar="PIECE",
                         help=", ".join(pieces))  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--short", action="store_true", help="one round, one request per stream")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="1 for a first look")
     parser.add_argument("--size", default="135m", help="of the random model: 135m or 1b")
     parser.add_argument("--into", type=Path, help="the results; continued if it is there")
     parser.add_argument("--environments", type=Path, default=ENVIRONMENTS)

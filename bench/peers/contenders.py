@@ -113,9 +113,12 @@ class Contender(ABC):
 class Server(Contender):
     """Answers ``/v1/completions``."""
 
-    def __init__(self, name: str, start: Start, log: Path, *, model: str = "tgi") -> None:
+    def __init__(
+        self, name: str, start: Start, log: Path, *, model: str = "tgi", ignores_eos: bool = True
+    ) -> None:
         super().__init__(name, start, log)
-        self._target = load.Target(f"http://127.0.0.1:{self.port}", "openai", model)
+        url = f"http://127.0.0.1:{self.port}"
+        self._target = load.Target(url, "openai", model, ignores_eos)
 
     def run(self, work: load.Work) -> dict[str, Any]:
         """Over HTTP, streamed."""

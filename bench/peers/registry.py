@@ -136,7 +136,8 @@ def _serve(places: Places) -> Contender:
         *("--host", "127.0.0.1", "--port", "{port}"),
     )
     log = places.log("transformers-serve")
-    return Server("transformers-serve", Start(command), log, model=str(places.model))
+    model = str(places.model)
+    return Server("transformers-serve", Start(command), log, model=model, ignores_eos=False)
 
 
 def _generate(places: Places) -> Contender:

@@ -25,9 +25,7 @@ def prompt_counter(model: Path) -> Callable[[list[str]], int]:
     return lambda prompts: sum(len(found.ids) for found in tokenizer.encode_batch(prompts))
 
 
-def compare(
-    peer: Peer, places: Places, results: Results, *, rounds: int, short: bool, say: Say
-) -> None:
+def compare(peer: Peer, places: Places, results: Results, *, rounds: int, say: Say) -> None:
     """Rounds with this peer until there are so many. Raises ContenderError."""
     done = results.rounds.setdefault(peer.name, [])
     if len(done) >= rounds:
@@ -43,22 +41,17 @@ def compare(
         _describe(results, OURS, mine, "Millrace over HTTP")
         _describe(results, peer.name, other, peer.describes, idle_cores=idle)
         while len(done) < rounds:
-            done.append(_round(len(done), mine, other, count, short=short))
+            done.append(_round(len(done), mine, other, count))
             results.write()
             say(f"{peer.name}: round {len(done)} of {rounds}: {_summary(done[-1])}")
 
 
 def _round(
-    number: int,
-    mine: Contender,
-    other: Contender,
-    count: Callable[[list[str]], int],
-    *,
-    short: bool,
+    number: int, mine: Contender, other: Contender, count: Callable[[list[str]], int]
 ) -> dict[str, dict[str, Any]]:
     """Each row: ours, then the peer."""
     found: dict[str, dict[str, Any]] = {OURS: {}, other.name: {}}
-    for key, work in rows.works(number, short=short).items():
+    for key, work in rows.works(number).items():
         for name, contender in ((OURS, mine), (other.name, other)):
             figures = contender.run(work)
             value = rows.value(key, work, figures, count)

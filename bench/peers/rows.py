@@ -37,13 +37,12 @@ ROWS = (
 )
 
 
-def works(number: int, *, short: bool = False) -> dict[str, Work]:
+def works(number: int) -> dict[str, Work]:
     """A round's work by row, in the order in which it is done."""
     seed = number * SEEDS_OF_A_ROUND
     found = {}
     for streams in (1, 8, 32):
-        requests = streams if short else max(3, 2 * streams)
-        prompts = random_prompts(requests, SHORT_WORDS, seed=seed + streams)
+        prompts = random_prompts(max(2, streams), SHORT_WORDS, seed=seed + streams)
         found[f"streams_{streams}"] = Work(prompts, streams, NEW_TOKENS)
     found["prefill"] = Work(random_prompts(4, LONG_WORDS, seed=seed + 50), 4, 1)
     cold, *warm = random_prompts(4, TAIL_WORDS, seed=seed + 51, shared_words=LONG_WORDS)
