@@ -6,6 +6,7 @@ nothing of who is compared with whom.
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import select
@@ -26,10 +27,16 @@ from bench import load
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 200.0
 STOP_LIMIT_S = 30.0
+_PR_SET_PDEATHSIG = 1
 
 
 class ContenderError(Exception):
     """One sentence: it did not start, or did not do its work."""
+
+
+def _end_with_parent() -> None:
+    """In the new process: SIGTERM when ours dies, even of SIGKILL. Survives ``exec``."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def free_port() -> int:
@@ -73,6 +80,7 @@ class Contender(ABC):
                 stdout=self._output(log.fileno()),
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         try:
             self._wait(began + START_LIMIT_S)
