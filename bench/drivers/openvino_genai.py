@@ -2,8 +2,8 @@
 
 usage: python -m bench.drivers.openvino_genai MODEL_DIR
 
-Runs in the peer's interpreter; see ``exchange``. The pipeline's defaults stay as they are (keys and
-values in 8 bits, prefix caching on) but for what it computes in, bfloat16, and its cache.
+Runs in the peer's interpreter; see ``exchange``. The pipeline's defaults stay as they are but
+for what it computes in (bfloat16), the size of its cache and batches, and prefix caching (on).
 """
 
 import sys
