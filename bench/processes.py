@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from bench.run import free_port
+from bench.peers.contenders import free_port
 from common.settings import SETTINGS_VARIABLE, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
