@@ -8,15 +8,13 @@ from typing import Any
 
 from common.option import AUTO, Option
 from common.options import SECTIONS
+from launcher.commands.registry import COMMANDS, DEFAULT, Command
 
 _USAGE = """\
 millrace: a text-generation server with the API of TGI and of OpenAI
 
 Usage:
-  millrace [serve] [FLAGS]         start the server
-  millrace download MODEL [FLAGS]  fetch a model from the hub and check it
-  millrace env [FLAGS]             print versions, devices and environment names
-  millrace print-schema            print the OpenAPI document of the HTTP interface
+{commands}
 
 Each setting is taken from its flag, else from TGI_<NAME>, else from <NAME> in the environment,
 else it has its default. Values in the environment that are empty do not count.
@@ -61,13 +59,19 @@ _TABLE_HEAD = ["", "| flag | environment | default | meaning |", "|---|---|---|-
 
 def help_text() -> str:
     """What ``--help`` prints."""
-    parts = [_USAGE]
+    parts = [_USAGE.format(commands="\n".join(map(_command_line, COMMANDS.values())))]
     for title, options in SECTIONS.items():
         parts.append(f"{title}:")
         parts += [_help_entry(option) for option in options if option.flag]
         parts.append("")
     parts.append("  -h, --help\n  -V, --version")
     return "\n".join(parts)
+
+
+def _command_line(command: Command) -> str:
+    name = f"[{command.name}]" if command.name == DEFAULT else command.name
+    usage = f"  millrace {name} {command.arguments}".rstrip()
+    return f"{usage:<40} {command.meaning}"
 
 
 def _help_entry(option: Option) -> str:
