@@ -7,7 +7,6 @@ prompt processing, then one of them again for the prefix cache.
 """
 
 import argparse
-import asyncio
 import json
 import platform
 import re
@@ -59,7 +58,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], url: str) -> float:
 
 def figures(url: str, *arguments: str) -> dict[str, Any]:
     """One run of the load generator."""
-    found = asyncio.run(load.run(load.read_arguments(["--url", url, *arguments])))
+    found = load.run(load.read_arguments(["--url", url, *arguments]))
     if found["fail"]:
         sys.exit(f"requests failed: {found['failures']}")
     return found
