@@ -141,7 +141,7 @@ class Client:
 
     def _follow(self, answer: http.client.HTTPResponse, outcome: Outcome) -> None:
         if answer.status != 200:
-            outcome.failure = f"{answer.status} {answer.read(4096).decode(errors='replace')}"
+            outcome.failure = f"{answer.status}: {_sentence(answer.read(_READ_BYTES))}"
             return
         last = outcome.began_s
         events, complete = 0, False
@@ -171,6 +171,15 @@ class Client:
             outcome.failure = "the answer is empty"
         elif not outcome.output_tokens:
             outcome.output_tokens, outcome.counted_events = events, True
+
+
+def _sentence(content: bytes) -> str:
+    """The message in an error's body, or the body."""
+    try:
+        error = msgspec.json.decode(content)["error"]
+        return str(error["message"] if isinstance(error, dict) else error)
+    except (msgspec.DecodeError, LookupError, TypeError):
+        return content.decode(errors="replace")
 
 
 def _count(piece: Piece, outcome: Outcome) -> None:

@@ -53,6 +53,7 @@ def run(
     duration_s: float | None = None,
     done: Callable[[Outcome], None] = lambda outcome: None,
     clock: Callable[[], float] = time.perf_counter,
+    pause: Callable[[float], None] = gevent.sleep,
 ) -> Run:
     """Send ``works``; returns when every request that was begun has ended."""
     result = Run(began_s=clock())
@@ -78,9 +79,9 @@ def run(
         for work in works:
             due_s += rng.expovariate(load.rate)
             if end_s is not None and due_s >= end_s:
-                gevent.sleep(max(0.0, end_s - clock()))
+                pause(max(0.0, end_s - clock()))
                 break
-            gevent.sleep(max(0.0, due_s - clock()))
+            pause(max(0.0, due_s - clock()))
             result.late_s = max(result.late_s, clock() - due_s)
             begun.append(gevent.spawn(one, work))
         _join(begun)

@@ -48,6 +48,8 @@ COMMANDS: dict[str, Command] = {
     for command in (
         Command("serve", "[FLAGS]", "start the server; the word can be left out",
                 "launcher.commands.serve"),
+        Command("bench", "--url URL [OPTIONS]", "load a server and say how it does",
+                "launcher.commands.bench"),
         Command("download", "MODEL [FLAGS]", "fetch a model from the hub and check it",
                 "launcher.commands.download"),
         Command("env", "[FLAGS]", "print versions, devices and environment names",
