@@ -30,5 +30,5 @@ def test_choice(arguments, name, rest) -> None:
 def test_typing_errors() -> None:
     with pytest.raises(UsageError, match="did you mean download"):
         choose(["donwload"])
-    with pytest.raises(UsageError, match="there are serve, .*download"):
+    with pytest.raises(UsageError, match=r"there are serve, .*download"):
         choose(["xyz"])
