@@ -11,7 +11,7 @@ from launcher.children import PACKAGES_ROOT, in_checkout
 from launcher.machine import Machine
 from launcher.resolve import Resolution, Value
 
-_PACKAGES = (
+PACKAGES = (
     "torch", "transformers", "tokenizers", "safetensors", "huggingface-hub", "pyzmq", "gunicorn",
     "gevent", "falcon", "supervisor",
 )  # fmt: skip
@@ -68,7 +68,7 @@ def environment_report(machine: Machine, environ: Mapping[str, str]) -> str:
     lines = [
         f"millrace {version()}",
         f"python {platform.python_version()} on {platform.platform()}",
-        *(f"{package} {version_of(package)}" for package in _PACKAGES),
+        *(f"{package} {version_of(package)}" for package in PACKAGES),
         f"cores: {machine.cores}",
         f"GPUs: {', '.join(machine.gpus) or 'none'}",
         "environment:",

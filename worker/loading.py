@@ -55,10 +55,13 @@ def load_model(
     dtype: torch.dtype | None,
     rope_scaling: str | None = None,
     rope_factor: float | None = None,
+    weights: bool = True,
 ) -> Model:
     """A model with its weights on ``device``; a dtype of None is resolved from the checkpoint.
 
-    Torch's threads should be set before: kernels are chosen here. Raises StartupError.
+    Torch's threads should be set before: kernels are chosen here. Without ``weights`` everything is
+    checked and nothing is read: such a model has its configuration and its slots. Raises
+    StartupError.
     """
     directory = Path(model_dir)
     config = _read_json(directory / "config.json")
@@ -70,6 +73,8 @@ def load_model(
     stored = {model.declared(key): tensor for key, tensor in stored.items()}
     slots = {slot.key: slot for slot in _chosen(model.slots(), stored)}
     _check(slots, stored, model)
+    if not weights:
+        return model
     _fill(slots, stored)
     model.finish()
     return model

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 460, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 54, 50
+WIDTH, HEIGHT = 460, 340
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 40, 50
+_LEGEND = 14
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e")
 _MOST_POINTS = 400
 _TICKS = 5
@@ -64,8 +65,10 @@ def _chart(chart: Chart) -> list[str]:
     right = _ceiling(max((x for x, _ in points), default=1.0))
     top = _ceiling(max((y for _, y in points), default=1.0))
 
+    high = HEIGHT - _BOTTOM - _TOP - _LEGEND * len(chart.lines)  # names stand above the lines
+
     def place(x: float, y: float) -> tuple[float, float]:
-        across, up = (WIDTH - _LEFT - _RIGHT) * x / right, (HEIGHT - _TOP - _BOTTOM) * y / top
+        across, up = (WIDTH - _LEFT - _RIGHT) * x / right, high * y / top
         return round(_LEFT + across, 1), round(HEIGHT - _BOTTOM - up, 1)
 
     parts = [_text(WIDTH / 2, 18, chart.title, size=13)]
@@ -81,7 +84,7 @@ def _chart(chart: Chart) -> list[str]:
     for number, line in enumerate(chart.lines):
         colour = _COLOURS[number % len(_COLOURS)]
         parts += _line(line, [place(*point) for point in line.points], colour)
-        parts.append(_text(WIDTH - _RIGHT, 34 + 14 * number, line.name, "end", colour))
+        parts.append(_text(WIDTH - _RIGHT, 34 + _LEGEND * number, line.name, "end", colour))
     return parts
 
 

@@ -52,6 +52,8 @@ COMMANDS: dict[str, Command] = {
                 "launcher.commands.bench"),
         Command("download", "MODEL [FLAGS]", "fetch a model from the hub and check it",
                 "launcher.commands.download"),
+        Command("doctor", "[FLAGS] [--json]", "say what is wrong with machine, model or flags",
+                "launcher.commands.doctor"),
         Command("env", "[FLAGS]", "print versions, devices and environment names",
                 "launcher.commands.env"),
         Command("print-schema", "", "print the OpenAPI document of the HTTP interface",
