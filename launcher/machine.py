@@ -64,6 +64,11 @@ def cpu_name(information: Path = Path("/proc/cpuinfo")) -> str:
     return next(names, platform.machine())
 
 
+def total_memory() -> int:
+    """Bytes of the whole machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def gpu_names(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Names of the visible NVIDIA GPUs, without asking torch."""
     if environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1", "none"):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import gevent
 import msgspec
 
 from common.errors import StartupError
@@ -36,6 +37,7 @@ def run(arguments: Sequence[str], environ: dict[str, str]) -> int:
             raise StartupError(f"{path} cannot be written: there is no directory {path.parent}")
     plan = _plan(options, environ)
     raise_file_limit()
+    gevent.get_hub().exception_stream = None  # joining raises errors; signals are no errors
     results, lines = [], []
     for result in measure(plan, _say):
         results.append(result)
