@@ -29,7 +29,8 @@ Each setting is taken from its flag, else from the environment, else it has its 
 environment the name is `TGI_` and the upper-case name of the flag with underscores; TGI's plain
 name (`MODEL_ID`) counts too, after it, where the table shows it. Empty values do not count.
 Switches take `true` or `false` in the environment. `millrace --dry-run` with the same flags and
-environment prints what each setting becomes and where that comes from, and starts nothing.
+environment prints what each setting becomes and where that comes from, and starts nothing;
+`millrace doctor` with them says what would go wrong.
 
 - **Names that are not ours.** An unknown `TGI_*` name is warned about, with the nearest real one.
   Kubernetes puts names like `TGI_PORT=tcp://10.0.0.1:80` into every pod when a Service is called

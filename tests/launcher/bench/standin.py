@@ -23,6 +23,8 @@ class Standin:
     """Headers come, and nothing else."""
     asked: list[tuple[str, Any, str | None]] = field(default_factory=list)
     """(path, body, Authorization)"""
+    reached: threading.Event = field(default_factory=threading.Event)
+    """A request has come."""
     released: threading.Event = field(default_factory=threading.Event)
 
 
@@ -40,6 +42,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.state.asked.append((self.path, body, self.headers.get("authorization")))
+        self.state.reached.set()
         if self.state.status != 200:
             self._plain(self.state.status, {"error": "no room", "error_type": "overloaded"})
             return

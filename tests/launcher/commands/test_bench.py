@@ -1,6 +1,10 @@
 """``millrace bench`` as its user meets it: tables, files, sentences, exit statuses."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -10,6 +14,7 @@ from common.errors import StartupError
 from launcher.commands.bench import run
 from launcher.resolve import UsageError
 from tests.launcher.bench.standin import Standin, serving
+from tests.launcher.standins import ROOT
 
 SMALL = ["--num", "6", "--prompt-tokens", "20", "--output-tokens", "4", "--warmup", "1"]
 
@@ -83,3 +88,22 @@ def test_a_file_that_cannot_be_written_is_noticed_first(tmp_path: Path) -> None:
 def test_nobody_there() -> None:
     with pytest.raises(StartupError, match=r"127\.0\.0\.1:1 does not answer"):
         run(["--url", "http://127.0.0.1:1"], {})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_can_be_stopped(number: signal.Signals, tmp_path: Path) -> None:
+    state = Standin(silent=True)
+    with serving(state) as url:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "launcher", "bench", "--url", url],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        )  # fmt: skip
+        try:
+            assert state.reached.wait(30)
+            process.send_signal(number)
+            printed, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 128 + number
+    assert printed == b""
