@@ -24,17 +24,19 @@ def test_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output, plot = tmp_path / "out.json", tmp_path / "out.svg"
     with serving(state) as url:
         arguments = ["--url", url, *SMALL, "--concurrency", "3", "--detailed"]
-        status = run([*arguments, "--output", str(output), "--plot", str(plot)], {"API_KEY": "k,l"})
+        status = run(
+            [*arguments, "--output", str(output), "--plot", str(plot)], {"API_KEY": "hush,l"}
+        )
     assert status == 0
     assert len(state.asked) == 2 + 1 + 6
-    assert {key for _, _, key in state.asked} == {"Bearer k"}
+    assert {key for _, _, key in state.asked} == {"Bearer hush"}
     found = json.loads(output.read_text())
     assert (found["completed"], found["failed"], found["max_concurrency"]) == (6, 0, 3)
     assert found["backend"] == "openai-chat"
     assert found["model_id"] == "stand-in"
     assert found["total_output_tokens"] == 24
     assert found["input_lens"] == [21] * 6
-    assert "k" not in capsys.readouterr().err
+    assert "hush" not in "".join(capsys.readouterr()) + output.read_text()
     assert len(ET.parse(plot).getroot().findall("{*}g")) == 4
 
 
