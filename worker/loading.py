@@ -57,11 +57,13 @@ def load_model(
     rope_scaling: str | None = None,
     rope_factor: float | None = None,
     library: Library | None = None,
+    weights: bool = True,
 ) -> Model:
     """A model with its weights on ``device``; a dtype of None is resolved from the checkpoint.
 
     Torch's threads should be set before: kernels are chosen here, from the C ``library`` too if
-    there is one. Raises StartupError.
+    there is one. Without ``weights`` everything is checked and nothing is read: such a model has
+    its configuration and its slots. Raises StartupError.
     """
     directory = Path(model_dir)
     config = _read_json(directory / "config.json")
@@ -73,6 +75,8 @@ def load_model(
     stored = {model.declared(key): tensor for key, tensor in stored.items()}
     slots = {slot.key: slot for slot in _chosen(model.slots(), stored)}
     _check(slots, stored, model)
+    if not weights:
+        return model
     _fill(slots, stored)
     model.finish()
     return model
