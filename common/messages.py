@@ -25,7 +25,7 @@ import msgspec
 
 from common.sampling import SamplingParameters
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 BLOCK_TOKENS = 16
 """Tokens of keys and values in one KV block."""
 
@@ -350,6 +350,8 @@ class Ready(_Message, frozen=True):
     """``cpu`` or ``cuda``."""
     longest_step_s: float = 0.0
     """What the largest possible step took in the warm-up, in seconds; 0 if nobody measured it."""
+    prefix_caching: bool = True
+    """False for models that keep a sequence's state themselves: NewSequence.cached_tokens is 0."""
 
 
 class StepReport(_Message, frozen=True):

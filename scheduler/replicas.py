@@ -152,7 +152,8 @@ class Replica:
         self.pace = Pace(self._max_stall_s, self._step_tokens, self.longest_step_s)
         total = min(shard.blocks for shard in self.shards.values()) - 1
         total = total if most_blocks is None else min(total, most_blocks)
-        self.leases = Leases(BlockPool(total), caching=self._caching)
+        caching = self._caching and ready.prefix_caching
+        self.leases = Leases(BlockPool(total), caching=caching)
         self.state = ReplicaState.READY
         self.dispatched = 0
         self.waited_steps = 0

@@ -93,6 +93,11 @@ class Engine:
         return str(self._model.configuration.dtype).removeprefix("torch.")
 
     @property
+    def prefix_caching(self) -> bool:
+        """Whether sequences may begin with cached tokens."""
+        return self._model.shares_prefixes
+
+    @property
     def wakeup_fds(self) -> list[int]:
         """One of them is readable while other threads have finished what a step waits for."""
         return [] if self._guidance is None else [self._guidance.wakeup_fd]
@@ -245,6 +250,7 @@ class Engine:
         sequence = self._running.pop(sequence_id, None)
         if sequence is not None:
             self._tables.release(sequence.table_row)
+            self._model.release(sequence.table_row)
             self._sampler.release(sequence.row)
 
     def _fail(self, sequence: Sequence, sentence: str) -> Progress:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from common.errors import StartupError
 from worker.kernels.select import Kernels
 from worker.models.configuration import ModelConfiguration
 from worker.models.gemma import Gemma2ForCausalLM, Gemma3ForCausalLM
@@ -35,12 +34,6 @@ ARCHITECTURES: dict[str, Declaration] = {
 ``dialects``."""
 
 
-def find(architecture: str) -> Declaration:
-    """The declaration, or a StartupError that lists what there is."""
-    try:
-        return ARCHITECTURES[architecture]
-    except KeyError:
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise StartupError(
-            f"the architecture {architecture!r} is not supported; known are: {known}"
-        ) from None
+def find(architecture: str) -> Declaration | None:
+    """The declaration; None for what has to run through transformers."""
+    return ARCHITECTURES.get(architecture)
