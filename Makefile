@@ -4,6 +4,7 @@
 # make test-clients                the official clients, in Python and JavaScript, against a server
 # make operate-test                the playground in a real browser, Prometheus, compose
 # make image-test                  the container image: built, started, asked, stopped (as root)
+# make models-test                 every decoder of transformers; writes docs/supported_models.md
 # make chaos                       every process killed, stopped, starved; a table of what was noticed
 # make bench                       tokens per second on a random 135 M model: bench/README.md
 # make pipeline                    what everything around the model costs, with a model of no cost
@@ -30,8 +31,8 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 	2>/dev/null && echo $$name && break; done)
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
-.PHONY: serve test test-clients operate-test image-test chaos bench bench-peers peers pipeline soak
-.PHONY: docs clean
+.PHONY: serve test test-clients operate-test image-test models-test chaos bench bench-peers peers
+.PHONY: pipeline soak docs clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -51,6 +52,9 @@ operate-test: $(VENV)/.installed-for-operate
 
 image-test: $(VENV)/.installed-for-tests
 	nice $(VENV)/bin/python -m pytest tests/operate/test_image.py $(ARGS)
+
+models-test: $(VENV)/.installed-for-tests
+	$(VENV)/bin/python -m pytest tests/breadth $(ARGS)
 
 chaos: $(VENV)/.installed-for-tests
 	timeout --signal=INT 900 $(VENV)/bin/python -m pytest tests/chaos $(ARGS)

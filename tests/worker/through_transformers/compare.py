@@ -14,31 +14,50 @@ TOKENS = 8
 STEP_TOKENS = 12
 PROMPT_LENGTHS = (5, 19, 34)
 """Shorter and longer than a block, a window of the tiny models, and a step."""
+ENOUGH_DIFFERENT = 5
 _KEPT = ("A_log", "dt_bias", "dt_proj", "time_", "rotary", "inv_freq", "norm", "gate_bias")
 """Parts of names of parameters that stay near what their class begins with."""
 
 
-def make_tiny(config: PreTrainedConfig, *, seed: int = 0) -> Any:
-    """A random model whose next token depends visibly on the tokens before."""
+def make_tiny(config: PreTrainedConfig, *, seed: int = 0, spread: float | None = None) -> Any:
+    """A random model whose next token depends visibly on the tokens before.
+
+    ``spread`` is the embeddings'; where they are the output layer too, a small one keeps tokens
+    from following themselves.
+    """
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config).eval()
     embeddings = {
         id(part.weight) for part in model.modules() if isinstance(part, torch.nn.Embedding)
     }
-    output = model.get_output_embeddings()
-    tied = output is not None and id(getattr(output, "weight", None)) in embeddings
+    if spread is None:
+        output = model.get_output_embeddings()
+        spread = 0.05 if id(getattr(output, "weight", None)) in embeddings else 1.0
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape)
-            if not parameter.is_floating_point():
-                continue
             if parameter.dim() < 2 or any(part in name for part in _KEPT):
                 parameter.nan_to_num_().add_(noise * 0.1)
             elif id(parameter) in embeddings:
-                parameter.copy_(noise * (0.05 if tied else 1.0))
+                parameter.copy_(noise * spread)
             else:
                 parameter.copy_(noise * 0.15)
     return model
+
+
+def make_talkative(config: PreTrainedConfig) -> tuple[Any, list[list[int]]]:
+    """A tiny model whose texts have several different tokens, and these texts."""
+    best: tuple[int, Any, list[list[int]]] | None = None
+    for seed, spread in enumerate((None, 0.3, 1.0)):
+        model = make_tiny(config, seed=seed, spread=spread)
+        texts = generated(model)
+        different = len({token for text in texts for token in text})
+        if best is None or different > best[0]:
+            best = (different, model, texts)
+        if different >= ENOUGH_DIFFERENT:
+            break
+    assert best is not None
+    return best[1], best[2]
 
 
 def prompts() -> list[list[int]]:
@@ -49,6 +68,7 @@ def prompts() -> list[list[int]]:
     ]
 
 
+@torch.inference_mode()
 def generated(model: Any) -> list[list[int]]:
     """What transformers' generate continues each prompt with, on its own."""
     settings = GenerationConfig(

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig
-from transformers.cache_utils import Cache, CacheLayerMixin
 
 from common.messages import BLOCK_TOKENS
 from worker.cache import KVCache
@@ -98,6 +97,8 @@ class OwnCacheModel(Model):
                 places = [length - count + row - first for row in own]
                 rows |= dict(zip(own, self._advance(held, places), strict=True))
             first += count
+        if not rows:
+            return torch.empty((0, self.configuration.vocab_size), device=self._device)
         return torch.stack([rows[row] for row in inputs.logit_rows.tolist()])
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -193,6 +194,7 @@ class OwnCacheModel(Model):
         for count in (len(ids) // 2, len(ids)):
             held = _Held(ids[:count])
             self._advance(held, [count - 1])
+            held.arguments.pop("position_ids", None)
             sizes.append(_bytes_of([held.arguments, held.state], set()))
         token_bytes = -(-max(0, sizes[1] - sizes[0]) // (len(ids) - len(ids) // 2))
         return token_bytes, max(0, sizes[1] - token_bytes * len(ids))
@@ -219,6 +221,6 @@ def _bytes_of(part: Any, seen: set[int]) -> int:
         return sum(_bytes_of(item, seen) for item in part.values())
     if isinstance(part, list | tuple):
         return sum(_bytes_of(item, seen) for item in part)
-    if isinstance(part, Cache | CacheLayerMixin) or ".models." in type(part).__module__:
+    if type(part).__module__.startswith("transformers.") and hasattr(part, "__dict__"):
         return _bytes_of(vars(part), seen)
     return 0
