@@ -165,12 +165,17 @@ class House:
         self.turn()
 
     def ready(
-        self, blocks: int = 101, replica: int = 0, incarnation: int = 9, epoch: int = 0
+        self,
+        blocks: int = 101,
+        replica: int = 0,
+        incarnation: int = 9,
+        epoch: int = 0,
+        **facts: Any,
     ) -> None:
         """``blocks`` counts block 0, too."""
         self.incarnations[replica] = incarnation
         self.from_worker(
-            Ready(PROTOCOL_VERSION, replica, 0, incarnation, 1, blocks, epoch), replica
+            Ready(PROTOCOL_VERSION, replica, 0, incarnation, 1, blocks, epoch, **facts), replica
         )
         self.turn()
 

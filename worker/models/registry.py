@@ -1,4 +1,4 @@
-"""Which declaration runs which architecture."""
+"""Which declaration runs which architecture; what has none runs through transformers."""
 
 from collections.abc import Callable
 
