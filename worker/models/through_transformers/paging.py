@@ -128,25 +128,30 @@ class Paging:
         return rows.to(query.dtype)
 
     def _prepare(self, kernels: Kernels) -> None:
-        """A kernel for each shape, and which of their plans each call uses."""
-        kinds: dict[AttentionShape, list[int]] = {}
+        """A kernel for each kind of call, and which of its plans each call uses.
+
+        Sinks are weights of a layer: such calls have kernels of their own, which share plans.
+        """
+        kinds: dict[tuple[AttentionShape, bool], list[int]] = {}
         for number, call in enumerate(self._calls):
-            kinds.setdefault(_shape(call), []).append(number)
+            kinds.setdefault((_shape(call), call.sinks is not None), []).append(number)
         attentions: dict[int, PagedAttention] = {}
         plan_of: dict[int, int] = {}
-        for shape, numbers in kinds.items():
-            shared = kernels.attention(shape)
+        for (shape, _), numbers in kinds.items():
             windows = tuple(dict.fromkeys(self._calls[number].window for number in numbers))
-            first = sum(len(windows) for _, windows in self._planned)
-            self._planned.append((shared, windows))
+            first = sum(len(others) for _, others in self._planned)
+            shared: PagedAttention | None = None
             for number in numbers:
                 call = self._calls[number]
                 plan_of[number] = first + windows.index(call.window)
-                attentions[number] = shared
                 if call.sinks is not None:
-                    attentions[number] = SinkAttention(
+                    shared = attentions[number] = SinkAttention(
                         shape, call.sinks, device=kernels.device, dtype=kernels.dtype
                     )
+                else:
+                    shared = attentions[number] = shared or kernels.attention(shape)
+            assert shared is not None
+            self._planned.append((shared, windows))
         self._attentions = [attentions[number] for number in range(len(self._calls))]
         self._plan_of = [plan_of[number] for number in range(len(self._calls))]
 
