@@ -75,7 +75,7 @@ def load_model(
         check_plain(config, rope_scaling=rope_scaling, rope_factor=rope_factor)
         from worker.models.through_transformers.load import load  # transformers comes with it
 
-        return load(architecture, config, directory, device=device, dtype=dtype)
+        return load(architecture, config, directory, select(device, dtype))
     configuration = parse(config, dtype=dtype, rope_scaling=rope_scaling, rope_factor=rope_factor)
     model = declaration(configuration, select(device, dtype, library))
     stored = {model.declared(key): tensor for key, tensor in stored.items()}

@@ -7,6 +7,7 @@ from tests.worker.driver import CPU, Driver
 from tests.worker.through_transformers.compare import make_talkative, prompts
 from tests.worker.through_transformers.shrink import tiny_config
 from worker.cache import KVCache
+from worker.kernels.select import select
 from worker.models.through_transformers.load import place
 from worker.models.through_transformers.own_cache import OwnCacheModel
 
@@ -22,7 +23,7 @@ def tiny(request):
             torch.log_softmax(theirs(input_ids=torch.tensor([ids])).logits[0].float(), -1)
             for ids in prompts()
         ]
-    model = place(theirs, device=CPU, dtype=torch.float32)
+    model = place(theirs, select(CPU, torch.float32))
     assert isinstance(model, OwnCacheModel)
     return model, texts, wanted
 

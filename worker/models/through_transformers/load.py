@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from common.errors import StartupError
-from worker.kernels.select import select
+from worker.kernels.select import Kernels
 from worker.models.model import Model
 from worker.models.through_transformers.adapter import Adapter
 from worker.models.through_transformers.calls import ERRORS, NotPaged
@@ -37,21 +37,19 @@ def load(
     architecture: str,
     config: Mapping[str, Any],
     directory: Path,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
+    kernels: Kernels,
 ) -> Model:
-    """The model, its weights on ``device``. Raises StartupError with the reason if it cannot."""
+    """The model, its weights on the kernels' device. Raises StartupError with the reason if not."""
     kind, parsed = find(architecture, config, directory)
-    model = load_weights(kind, parsed, directory, dtype, device)
+    model = load_weights(kind, parsed, directory, kernels.dtype, kernels.device)
     with torch.inference_mode():
-        return place(model, device=device, dtype=dtype)
+        return place(model, kernels)
 
 
-def place(model: Any, *, device: torch.device, dtype: torch.dtype) -> Model:
+def place(model: Any, kernels: Kernels) -> Model:
     """A loaded model in its tier. Raises StartupError if it generates no text by itself."""
     name = type(model).__name__
-    ids = _sample(model, device)
+    ids = _sample(model, kernels.device)
     try:
         wanted = reference(model, ids)
         check_causal(model, ids[1], wanted[1])
@@ -59,9 +57,9 @@ def place(model: Any, *, device: torch.device, dtype: torch.dtype) -> Model:
             architecture=name,
             vocab_size=wanted[0].shape[-1],
             max_position_embeddings=context_of(model.config),
-            dtype=dtype,
+            dtype=kernels.dtype,
         )
-        return _better(model, configuration, ids, wanted, device)
+        return _better(model, configuration, ids, wanted, kernels)
     except ERRORS as error:
         raise StartupError(
             f"transformers cannot generate with {name} alone: {type(error).__name__}: {error}"
@@ -73,7 +71,7 @@ def _better(
     configuration: ForeignConfiguration,
     ids: list[torch.Tensor],
     wanted: list[torch.Tensor],
-    device: torch.device,
+    kernels: Kernels,
 ) -> Model:
     """In the paged tier if it can be."""
     own_attention = model.config._attn_implementation
@@ -81,9 +79,8 @@ def _better(
         adapter = Adapter(model)
         adapter.settle(alone(model, ids[1]), wanted[1])
         calls = record(model, ids[1][None])
-        kernels = select(device, configuration.dtype)
         paged = make_paged(model, adapter, calls, kernels, configuration)
-        check_paged(paged, ids, wanted, device)
+        check_paged(paged, ids, wanted, kernels.device)
     except NotPaged as verdict:
         _log.warning(
             "%s runs with its own cache, one sequence at a time, which is slow: %s",

@@ -6,6 +6,7 @@ lives in one holder, ``Paging``, owned by the model object and reachable from ea
 under ``HOLDER``; it is filled for the time of a forward pass. Knows nothing of how the class works.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -14,8 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from worker.cache import KVCache, LayerShape
 from worker.inputs import StepInputs
-from worker.kernels.reference.attention import AttentionShape, PagedAttention
-from worker.kernels.reference.planning import AttentionPlan
+from worker.kernels.reference.attention import AttentionShape
 from worker.kernels.reference.sinks import SinkAttention
 from worker.kernels.select import Kernels
 from worker.models.through_transformers.calls import AttentionCall, describe_mask
@@ -25,6 +25,18 @@ PAGED = "millrace_paged"
 RECORDED = "millrace_recorded"
 """The same attention function, with masks that say what they mean."""
 HOLDER = "millrace_paging"
+
+
+class AttentionKernel(Protocol):
+    """Of one shape; the reference kernel documents both. A plan is for the kernel that made it."""
+
+    def plans(
+        self, inputs: StepInputs, blocks: int, windows: tuple[int | None, ...] = ...
+    ) -> Sequence[Any]:
+        """What a step reads and writes, for each of the windows."""
+
+    def attend(self, qkv: torch.Tensor, cache: torch.Tensor, step: Any) -> torch.Tensor:
+        """Store, then attend."""
 
 
 class Attending(Protocol):
@@ -73,10 +85,10 @@ class Paging:
     def __init__(self, calls: list[AttentionCall], kernels: Kernels) -> None:
         self._calls = calls
         self._dtype = kernels.dtype
-        self._attentions: list[PagedAttention] = []
+        self._attentions: list[AttentionKernel] = []
         self._plan_of: list[int] = []
-        self._planned: list[tuple[PagedAttention, tuple[int | None, ...]]] = []
-        self._plans: list[AttentionPlan] = []
+        self._planned: list[tuple[AttentionKernel, tuple[int | None, ...]]] = []
+        self._plans: list[Any] = []
         self._cache: KVCache | None = None
         self._next = 0
         self._prepare(kernels)
@@ -135,12 +147,12 @@ class Paging:
         kinds: dict[tuple[AttentionShape, bool], list[int]] = {}
         for number, call in enumerate(self._calls):
             kinds.setdefault((_shape(call), call.sinks is not None), []).append(number)
-        attentions: dict[int, PagedAttention] = {}
+        attentions: dict[int, AttentionKernel] = {}
         plan_of: dict[int, int] = {}
         for (shape, _), numbers in kinds.items():
             windows = tuple(dict.fromkeys(self._calls[number].window for number in numbers))
             first = sum(len(others) for _, others in self._planned)
-            shared: PagedAttention | None = None
+            shared: AttentionKernel | None = None
             for number in numbers:
                 call = self._calls[number]
                 plan_of[number] = first + windows.index(call.window)
