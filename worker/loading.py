@@ -70,7 +70,7 @@ def load_model(
     architecture = architecture_of(config)
     stored = _stored(directory)
     dtype = resolve_dtype(dtype, checkpoint_dtype(config) or _dtype_of(stored), device)
-    declaration = find(architecture)
+    declaration = find(architecture, str(config.get("model_type")))
     if declaration is None:
         check_plain(config, rope_scaling=rope_scaling, rope_factor=rope_factor)
         from worker.models.through_transformers.load import load  # transformers comes with it

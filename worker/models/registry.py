@@ -34,6 +34,10 @@ ARCHITECTURES: dict[str, Declaration] = {
 ``dialects``."""
 
 
-def find(architecture: str) -> Declaration | None:
+_STORED_OTHERWISE = frozenset({"exaone"})
+"""Model types that are an architecture of ours under other names of tensors."""
+
+
+def find(architecture: str, model_type: str) -> Declaration | None:
     """The declaration; None for what has to run through transformers."""
-    return ARCHITECTURES.get(architecture)
+    return None if model_type in _STORED_OTHERWISE else ARCHITECTURES.get(architecture)

@@ -22,6 +22,8 @@ from worker.models.model import Model
 Tier = Literal["native", "paged", "own cache", "refused"]
 
 NOT_MADE = {
+    "dots3_note": "has no small configuration with its parts for images and sound, so it is not"
+    " tried; its text model alone (dots3_note_text) is served",
     "gemma3n": "needs packages for images (timm, Pillow), which Millrace does not install",
     "gemma4_assistant": "drafts tokens for another model, from whose cache it reads",
     "musicgen": "generates sound: several streams of codes, after a text that an encoder has read",
@@ -38,7 +40,7 @@ NOT_GENERATING = {
 }
 """Model types that are loaded and then refused."""
 
-NO_DECODERS = frozenset(NOT_MADE) - {"gemma3n"} | frozenset(NOT_GENERATING)
+NO_DECODERS = frozenset(NOT_MADE) - {"dots3_note", "gemma3n"} | frozenset(NOT_GENERATING)
 """Those that are no decoder-only models of text: not counted among them."""
 
 

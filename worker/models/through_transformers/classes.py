@@ -41,9 +41,9 @@ def find(architecture: str, config: Mapping[str, Any], directory: Path) -> Any:
             f"the model type {kind!r} of config.json is not known to transformers {known}: a newer"
             " one may know it"
         )
-    if architecture in _ENCODER_DECODER:
+    name = _causal_class(architecture, str(kind))
+    if architecture in _ENCODER_DECODER and name != architecture:
         raise StartupError(f"{architecture} is an encoder and a decoder: only decoders are served")
-    name = CAUSAL.get(str(kind))
     # A name that transformers does not know is that of code which transformers has replaced.
     if name is None or (name != architecture and hasattr(transformers, architecture)):
         raise StartupError(
@@ -51,6 +51,14 @@ def find(architecture: str, config: Mapping[str, Any], directory: Path) -> Any:
             f" (of the model type {kind!r}, {name or 'nothing'} does)"
         )
     return getattr(transformers, name), _read(directory, architecture)
+
+
+def _causal_class(architecture: str, kind: str) -> str | None:
+    """The class that generates text with models of a type, which may be a part of another type."""
+    if kind not in CAUSAL and architecture in CAUSAL.values():
+        part: str = getattr(transformers, architecture).config_class.model_type
+        return architecture if part == kind else None
+    return CAUSAL.get(kind)
 
 
 def _read(directory: Path, architecture: str) -> PreTrainedConfig:
