@@ -14,6 +14,10 @@ class Served(CacheShape, Protocol):
     """What whoever serves a model reads of its configuration."""
 
     @property
+    def architecture(self) -> str:
+        """Its name in ``architectures`` of config.json."""
+
+    @property
     def vocab_size(self) -> int:
         """Width of the logits."""
 
