@@ -63,7 +63,8 @@ def load_model(
 
     Torch's threads should be set before: kernels are chosen here, from the C ``library`` too if
     there is one. Without ``weights`` everything is checked and nothing is read: such a model has
-    its configuration and its slots. Raises StartupError.
+    its configuration and its slots. (One without a declaration is read: only running it tells how
+    it runs.) Raises StartupError.
     """
     directory = Path(model_dir)
     config = _read_json(directory / "config.json")
@@ -75,7 +76,7 @@ def load_model(
         check_plain(config, rope_scaling=rope_scaling, rope_factor=rope_factor)
         from worker.models.through_transformers.load import load  # transformers comes with it
 
-        return load(architecture, config, directory, select(device, dtype))
+        return load(architecture, config, directory, select(device, dtype, library))
     configuration = parse(config, dtype=dtype, rope_scaling=rope_scaling, rope_factor=rope_factor)
     model = declaration(configuration, select(device, dtype, library))
     stored = {model.declared(key): tensor for key, tensor in stored.items()}

@@ -1,10 +1,12 @@
-"""What the engine and the cache need to know of a model that transformers runs."""
+"""What the engine, the cache and whoever examines need to know of a model that transformers runs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from worker.cache import LayerShape
+from worker.layers.layer import Slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,3 +22,10 @@ class ForeignConfiguration:
     kv_layers: tuple[LayerShape, ...] = ()
     """Of our paged cache, one per call of the attention function; none if the class keeps its
     own."""
+
+
+def weights_of(model: torch.nn.Module, path: str) -> Iterator[Slot]:
+    """Its weights by name and shape, each once; transformers has filled them."""
+    prefix = f"{path}." if path else ""
+    for name, weight in model.named_parameters():
+        yield Slot(prefix + name, tuple(weight.shape), weight.copy_)

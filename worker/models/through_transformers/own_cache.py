@@ -11,6 +11,7 @@ A sequence that starts again (preempted, or its step is repeated) is read again 
 """
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +21,9 @@ from transformers import GenerationConfig
 from common.messages import BLOCK_TOKENS
 from worker.cache import KVCache
 from worker.inputs import StepInputs
+from worker.layers.layer import Slot
 from worker.models.model import Model
-from worker.models.through_transformers.configuration import ForeignConfiguration
+from worker.models.through_transformers.configuration import ForeignConfiguration, weights_of
 
 _GENERATION = GenerationConfig(use_cache=True)  # type: ignore[no-untyped-call]
 """Asks for the kind of cache that a class has by default, whatever its checkpoint prefers."""
@@ -70,6 +72,10 @@ class OwnCacheModel(Model):
     def sequence_bytes(self) -> int:
         """What a sequence takes whatever its length."""
         return self._sequence_bytes
+
+    def slots(self, path: str = "") -> Iterator[Slot]:
+        """As ``Layer.slots``."""
+        return weights_of(self._model, path)
 
     @property
     def held(self) -> int:

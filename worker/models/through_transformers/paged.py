@@ -5,6 +5,7 @@ positions; its attention function is ours (``paging``), which knows the sequence
 chunks and cached prefixes are those of the native models. ``examine`` decides who may come here.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import DynamicCache
 from worker.cache import KVCache
 from worker.inputs import StepInputs
 from worker.kernels.select import Kernels
+from worker.layers.layer import Slot
 from worker.models.model import Model
 from worker.models.through_transformers.adapter import Adapter
 from worker.models.through_transformers.calls import (
@@ -22,7 +24,7 @@ from worker.models.through_transformers.calls import (
     NotPaged,
     Recorder,
 )
-from worker.models.through_transformers.configuration import ForeignConfiguration
+from worker.models.through_transformers.configuration import ForeignConfiguration, weights_of
 from worker.models.through_transformers.paging import (
     PAGED,
     RECORDED,
@@ -43,6 +45,10 @@ class PagedModel(Model):
         super().__init__(configuration)
         self._adapter = adapter
         self._paging = paging
+
+    def slots(self, path: str = "") -> Iterator[Slot]:
+        """As ``Layer.slots``."""
+        return weights_of(self._adapter.model, path)
 
     def forward(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
         """As ``Model.forward``; logits instead of hidden rows where the adapter runs the whole."""
