@@ -1,7 +1,8 @@
-"""What the engine, the cache and whoever examines need to know of a model that transformers runs."""
+"""What others need to know of a model that transformers runs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -28,4 +29,8 @@ def weights_of(model: torch.nn.Module, path: str) -> Iterator[Slot]:
     """Its weights by name and shape, each once; transformers has filled them."""
     prefix = f"{path}." if path else ""
     for name, weight in model.named_parameters():
-        yield Slot(prefix + name, tuple(weight.shape), weight.copy_)
+        yield Slot(prefix + name, tuple(weight.shape), partial(_copy, weight))
+
+
+def _copy(weight: torch.Tensor, stored: torch.Tensor) -> None:
+    weight.copy_(stored)
