@@ -144,3 +144,17 @@ def test_an_encoder_that_is_no_decoder(tmp_path):
 
 def test_scaling_of_positions(checkpoint):
     refused(checkpoint, "rope_scaling", "ArceeForCausalLM", rope_scaling="linear", rope_factor=2.0)
+
+
+def test_a_type_that_another_class_runs(tmp_path):
+    """Published under a name of its own, with code of its own; transformers has replaced both."""
+    theirs = make_tiny(tiny_config("exaone"))
+    texts = generated(theirs)
+    theirs.save_pretrained(tmp_path)
+    change_config(tmp_path, architectures=["ExaoneForCausalLM"])
+    assert served(load(tmp_path)) == texts
+
+
+def test_an_unknown_name_of_a_known_type(checkpoint):
+    change_config(checkpoint, architectures=["NobodyKnowsForCausalLM"])
+    refused(checkpoint, "NobodyKnowsForCausalLM", "ArceeForCausalLM")

@@ -44,8 +44,7 @@ def find(architecture: str, config: Mapping[str, Any], directory: Path) -> Any:
     name = _causal_class(architecture, str(kind))
     if architecture in _ENCODER_DECODER and name != architecture:
         raise StartupError(f"{architecture} is an encoder and a decoder: only decoders are served")
-    # A name that transformers does not know is that of code which transformers has replaced.
-    if name is None or (name != architecture and hasattr(transformers, architecture)):
+    if name is None or (name != architecture and not _adopted(name, architecture, str(kind))):
         raise StartupError(
             f"{architecture} does not generate text token after token"
             f" (of the model type {kind!r}, {name or 'nothing'} does)"
@@ -59,6 +58,14 @@ def _causal_class(architecture: str, kind: str) -> str | None:
         part: str = getattr(transformers, architecture).config_class.model_type
         return architecture if part == kind else None
     return CAUSAL.get(kind)
+
+
+def _adopted(name: str, architecture: str, kind: str) -> bool:
+    """Whether transformers runs a type, whose own code it does not have, with another's class."""
+    return (
+        not hasattr(transformers, architecture)
+        and getattr(transformers, name).config_class.model_type != kind
+    )
 
 
 def _read(directory: Path, architecture: str) -> PreTrainedConfig:
