@@ -111,6 +111,21 @@ REQUESTS = (
         "Answer decoder_input_details with the log-probabilities of prompt tokens; otherwise that "
         "list stays empty.",
     ),
+    Option(
+        "sse_event_ids", SWITCH, False,
+        "Give streamed events ids. A client that lost its connection repeats the request with the "
+        "last one as Last-Event-ID, at any front end, and gets the rest of its stream.", bare=False,
+    ),
+    Option(
+        "sse_resume_grace", NUMBER, 30.0,
+        "With --sse-event-ids: seconds that a stream goes on, and is kept, without its client.",
+        positive, bare=False,
+    ),
+    Option(
+        "sse_resume_streams", WHOLE, 256,
+        "With --sse-event-ids: streams without a client that are kept at most; the oldest goes "
+        "first.", at_least(1), bare=False,
+    ),
     Option("disable_grammar_support", SWITCH, False, "Refuse requests with a grammar."),
     Option(
         "grammar_compile_timeout", NUMBER, 5.0,

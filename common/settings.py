@@ -60,6 +60,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_total_tokens: int | None = None
     """KV room of a replica in tokens; None lets the worker derive it from memory."""
     max_waiting_tokens: int = 20
+    sse_event_ids: bool = False
+    """Whether streamed events have ids, and a client may take its stream up again."""
+    sse_resume_grace: float = 30.0
+    """Seconds that a stream is kept for a client that is gone."""
+    sse_resume_streams: int = 256
+    """Streams without a client that are kept at most."""
     queue_timeout: float | None = None
     """Seconds that a request may wait for its first step."""
     max_batch_size: int | None = None

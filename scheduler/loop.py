@@ -68,6 +68,7 @@ class Loop:
     def _begin_to_drain(self, until_s: float, now: float) -> None:
         self._drain_s = until_s
         self._parts.standing.accepting = False
+        self._parts.streams.close()
         self._parts.housekeeping.announce(now)
         _log.info("draining: %d sequences are live", self._parts.requests.live)
 

@@ -178,6 +178,7 @@ class House:
         """Submit and turn; the sequence id. Keywords of Submit are told from those of spec."""
         own = {
             "attempt", "generated_ids", "priority", "timeout_s", "cache_salt", "queue_timeout_s",
+            "keep",
         }  # fmt: skip
         outer = {key: kwargs.pop(key) for key in own & kwargs.keys()}
         message = Submit(spec(counter, *args, **kwargs), **outer)
