@@ -24,20 +24,29 @@ class Mailbox:
         "failure",
         "finish",
         "ids",
+        "logprobs",
         "spec",
         "started",
+        "tops",
     )
 
-    def __init__(self, spec: SequenceSpec, wake: Callable[[], None], *, eager: bool) -> None:
+    def __init__(
+        self, spec: SequenceSpec, wake: Callable[[], None], *, eager: bool, keeps: bool = False
+    ) -> None:
         """``wake`` is called when there is something to take.
 
-        Without ``eager`` it is called only when the sequence is over.
+        Without ``eager`` it is called only when the sequence is over. With ``keeps`` everything
+        about the tokens is kept, not their ids alone.
         """
         self.spec = spec
         self.attempt = 0
         self.accepted = False
         self.ids: list[int] = []
         """Every token so far, in order; the next one has index ``len(ids)``."""
+        self.logprobs: list[float] | None = [] if keeps else None
+        """With ``keeps``: one for each id."""
+        self.tops: list[list[tuple[int, float]]] = []
+        """With ``keeps`` and where they were asked for: one list for each id."""
         self.finish: WorkerFinish = ""
         self.failure: RequestError | None = None
         self.started: Started | None = None
@@ -87,6 +96,11 @@ class Mailbox:
         fresh, self._fresh = self._fresh, []
         return fresh
 
+    def begin_with(self, past: SequenceTokens) -> None:
+        """Tokens that were generated before the sequence is handed in; nobody takes them here."""
+        self.started = past.started
+        self._note(past)
+
     def accept(self) -> None:
         """The scheduler has queued the current attempt."""
         if not self.accepted:
@@ -134,7 +148,13 @@ class Mailbox:
                 tops=item.tops[known:],
                 finish=item.finish,
             )
-        self.ids.extend(item.ids)
+        self._note(item)
         self.finish = item.finish
         self._fresh.append(item)
         return True
+
+    def _note(self, item: SequenceTokens) -> None:
+        self.ids.extend(item.ids)
+        if self.logprobs is not None:
+            self.logprobs.extend(item.logprobs)
+            self.tops.extend(item.tops)

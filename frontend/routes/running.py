@@ -11,20 +11,29 @@ from frontend import access, exchange
 from frontend.answers import EVENT_STREAM, JSON
 from frontend.exchange import Exchange
 from frontend.generation import ClientGoneError, Generation
+from frontend.resume import keeping
+from frontend.resume.kept import Keeping
+from frontend.resume.numbered import Numbered
 from frontend.runs import Order, Run
 from frontend.services import Services
 from frontend.sse import Dialect, EventStream
 
 
-def begin(req: falcon.Request) -> None:
-    """Mark a request as one that generates text, so that its failure is counted."""
+def begin(req: falcon.Request, services: Services) -> None:
+    """Mark a request as one that generates text, so that its failure is counted.
+
+    Finds the stream that it may want back. Raises RequestError.
+    """
     exchange.of(req).generates = True
+    keeping.begin(req, services)
 
 
 def count_call(req: falcon.Request, services: Services) -> None:
     """TGI counts an OpenAI call once, and each of its sequences once more."""
-    exchange.of(req).counted = True
-    services.link.tally(requests=1)
+    record = exchange.of(req)
+    record.counted = True
+    if record.kept_body is None:
+        services.link.tally(requests=1)
 
 
 def count_failure(services: Services, record: Exchange, error: RequestError) -> None:
@@ -125,7 +134,10 @@ def run_stream(
 
     The client is watched until the stream is closed.
     """
-    generation, watch = _watched(req, services, order)
+    keeps = keeping.keeping_of(req, services, len(order.plans))
+    if keeps is not None:
+        dialect = Numbered(dialect, keeps.ticket, keeps.seen)
+    generation, watch = _watched(req, services, order, keeps)
     try:
         _start(req, services, generation)
     except BaseException:
@@ -148,10 +160,12 @@ def run_stream(
     stream_headers(resp)
 
 
-def _watched(req: falcon.Request, services: Services, order: Order) -> tuple[Generation, int]:
+def _watched(
+    req: falcon.Request, services: Services, order: Order, keeps: Keeping | None = None
+) -> tuple[Generation, int]:
     """A generation that learns when its client leaves, and the number of that watch."""
     began = exchange.of(req).began
-    generation = Generation(order, services.link, services.tokenizer, services.clock, began)
+    generation = Generation(order, services.link, services.tokenizer, services.clock, began, keeps)
     socket = req.env.get("gunicorn.socket")
     if socket is None:
         return generation, -1
@@ -159,8 +173,10 @@ def _watched(req: falcon.Request, services: Services, order: Order) -> tuple[Gen
 
 
 def _start(req: falcon.Request, services: Services, generation: Generation) -> None:
-    exchange.of(req).counted = True
-    services.link.tally(requests=len(generation.runs))
+    record = exchange.of(req)
+    record.counted = True
+    if record.kept_body is None:
+        services.link.tally(requests=len(generation.runs))
     generation.start()
 
 
