@@ -15,6 +15,7 @@ Who says what to whom::
     front end -> scheduler   Hello Alive Submit Cancel Missing Delivered Tally Scrape Resume
                              FrontendGone
     scheduler -> front end   Status Accepted Rejected Replay Ended Recover Scraped Resumed
+    operator -> scheduler    Retire (on the front ends' socket), answered by Retired
     scheduler -> worker      Dispatch Reset
     worker    -> scheduler   Ready StepReport Heartbeat
     worker    -> front end   Tokens (PUB/SUB, lossy: every token carries its index)
@@ -288,6 +289,16 @@ class FrontendGone(_Message, frozen=True):
     pid: int
 
 
+class Retire(_Message, frozen=True):
+    """An operator is about to replace a worker: have what it runs go on elsewhere.
+
+    Answered by Retired at each stage.
+    """
+
+    tag_id: int
+    replica: int
+
+
 # --- scheduler -> front end -------------------------------------------------------------------
 
 
@@ -357,6 +368,16 @@ class Resumed(_Message, frozen=True):
     tag_id: int
     memo: bytes = b""
     runs: list[KeptRun] = []
+
+
+class Retired(_Message, frozen=True):
+    """How far the replacement of a worker is, with the ``tag_id`` of Retire."""
+
+    tag_id: int
+    stage: Literal["empty", "ready", "refused"]
+    """``empty``: nothing runs there, it can be stopped. ``ready``: a new one is in its place."""
+    message: str = ""
+    """Why it was refused."""
 
 
 # --- scheduler -> worker ----------------------------------------------------------------------
@@ -442,8 +463,19 @@ class Tokens(_Message, frozen=True):
 
 
 FromFrontend = (
-    Hello | Alive | Submit | Cancel | Missing | Delivered | Tally | Scrape | Resume | FrontendGone
+    Hello
+    | Alive
+    | Submit
+    | Cancel
+    | Missing
+    | Delivered
+    | Tally
+    | Scrape
+    | Resume
+    | FrontendGone
+    | Retire
 )
+ToOperator = Retired
 ToFrontend = Status | Accepted | Rejected | Replay | Ended | Recover | Scraped | Resumed
 ToWorker = Dispatch | Reset
 FromWorker = Ready | StepReport | Heartbeat

@@ -125,6 +125,11 @@ def load() -> Settings:
         raise StartupError(
             f"{SETTINGS_VARIABLE} is not set: this process is started by millrace, not by hand"
         )
+    return read(path)
+
+
+def read(path: str) -> Settings:
+    """The settings in a file. Raises StartupError if there are none or they are not valid."""
     try:
         with open(path, "rb") as file:
             return msgspec.json.decode(file.read(), type=Settings)

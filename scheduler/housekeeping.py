@@ -16,6 +16,7 @@ from scheduler.queue import Queue
 from scheduler.recovery import Recovery
 from scheduler.replicas import Replica, Replicas
 from scheduler.requests import Requests
+from scheduler.retirement import Retirements
 from scheduler.status import Standing
 from scheduler.streams import Streams
 from scheduler.throughput import Throughput
@@ -37,6 +38,7 @@ class Housekeeping:
         endings: Endings,
         recovery: Recovery,
         streams: Streams,
+        retirements: Retirements,
         workers: Workers,
         standing: Standing,
         throughput: Throughput,
@@ -51,6 +53,7 @@ class Housekeeping:
         self._endings = endings
         self._recovery = recovery
         self._streams = streams
+        self._retirements = retirements
         self._workers = workers
         self._standing = standing
         self._throughput = throughput
@@ -68,6 +71,7 @@ class Housekeeping:
             self._endings.next_s(),
             self._recovery.next_s(),
             self._streams.next_s(),
+            self._retirements.next_s(),
         )
 
     def run(self, now: float) -> None:
@@ -75,6 +79,8 @@ class Housekeeping:
         self._endings.replay_undelivered(now)
         self._recovery.give_up(now)
         self._give_up_orphans()
+        if self._retirements.run(now):
+            self.announce(now)
         if now >= self._beat_s + HEARTBEAT_S:
             self._beat(now)
 

@@ -21,6 +21,7 @@ from common.messages import (
     Rejected,
     Resume,
     Resumed,
+    Retire,
     Scrape,
     Scraped,
     Submit,
@@ -34,6 +35,7 @@ from scheduler.metrics import Metrics
 from scheduler.queue import Queue
 from scheduler.recovery import Recovery
 from scheduler.requests import Record, Requests, State, problem_with
+from scheduler.retirement import Retirements
 from scheduler.status import Standing
 from scheduler.streams import Streams
 from scheduler.throughput import Throughput
@@ -55,6 +57,7 @@ class Intake:
         endings: Endings,
         recovery: Recovery,
         streams: Streams,
+        retirements: Retirements,
         standing: Standing,
         throughput: Throughput,
         mail: Mail,
@@ -68,6 +71,7 @@ class Intake:
         self._endings = endings
         self._recovery = recovery
         self._streams = streams
+        self._retirements = retirements
         self._standing = standing
         self._throughput = throughput
         self._mail = mail
@@ -85,6 +89,8 @@ class Intake:
                 found = self._streams.find(message.ticket, message.owner)
                 memo, runs = found or (b"", [])
                 self._mail.to_identity(identity, Resumed(message.tag_id, memo, runs))
+            case Retire():
+                self._retirements.begin(identity, message)
             case FrontendGone():
                 for number in self._frontends.with_pid(message.pid):
                     self.lose(number, "its process has ended", now)

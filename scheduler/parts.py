@@ -21,6 +21,7 @@ from scheduler.recovery import Recovery
 from scheduler.replicas import Replica, Replicas, most_leased
 from scheduler.reports import Reports
 from scheduler.requests import Requests
+from scheduler.retirement import Retirements
 from scheduler.status import Standing
 from scheduler.streams import Streams
 from scheduler.throughput import Throughput
@@ -68,6 +69,7 @@ class Parts:
         recovery = Recovery(
             self.requests, self.queue, self.replicas, self.frontend_mail, endings, metrics
         )
+        retirements = Retirements(self.replicas, recovery, self.frontend_mail)
         self.planner = Planner(
             Admission(settings),
             self.requests,
@@ -87,6 +89,7 @@ class Parts:
             endings,
             recovery,
             self.streams,
+            retirements,
             self.standing,
             throughput,
             self.frontend_mail,
@@ -112,6 +115,7 @@ class Parts:
             endings,
             recovery,
             self.streams,
+            retirements,
             self.workers,
             self.standing,
             throughput,

@@ -53,6 +53,12 @@ class Recovery:
         self._metrics.preemptions.inc()
         self._interrupt(replica, record)
 
+    def move_away(self, replica: Replica) -> None:
+        """Have everything that a replica runs go on elsewhere, or there when it is replaced."""
+        for record in list(replica.running.values()):
+            if record.state is State.DISPATCHED:
+                self._interrupt(replica, record)
+
     def released(self, replica: Replica, sequence: int, now: float) -> None:
         """A worker has let a sequence go."""
         record = replica.running.get(sequence)
@@ -97,7 +103,8 @@ class Recovery:
         for frontend, ids in by_frontend.items():
             self._mail.to_frontend(frontend, Recover(ids))
         count = sum(map(len, by_frontend.values())) + len(orphans)
-        self._metrics.replicas_lost.inc()
+        if not replica.retiring:
+            self._metrics.replicas_lost.inc()
         self._metrics.recovered.inc(count)
         _log.log(
             logging.WARNING if count else logging.INFO,
