@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from supervisor.xmlrpc import SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from common.errors import StartupError
 from common.messages import Retire, Retired
@@ -31,15 +31,26 @@ class Supervisor:
 
     def __init__(self, runtime_dir: Path) -> None:
         transport: Any = SupervisorTransport(serverurl=f"unix://{runtime_dir / SUPERVISOR_SOCKET}")
-        self._proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+        proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+        self._calls = proxy.supervisor
 
-    def restart(self, name: str) -> None:
-        """Stop a process, wait for its end, start it. Raises StartupError."""
+    def restart(self, names: list[str]) -> None:
+        """Stop processes, wait for their ends, start them. Raises StartupError."""
         try:
-            self._proxy.supervisor.stopProcess(name, True)
-            self._proxy.supervisor.startProcess(name, False)
+            for name in names:
+                self._do(Faults.NOT_RUNNING, self._calls.stopProcess, name, True)
+            for name in names:
+                self._do(Faults.ALREADY_STARTED, self._calls.startProcess, name, False)
         except (xmlrpc.client.Error, OSError) as error:
-            raise StartupError(f"{name} could not be started anew: {error}") from None
+            raise StartupError(f"{', '.join(names)} could not be started anew: {error}") from None
+
+    def _do(self, harmless: int, call: Any, name: str, wait: bool) -> None:
+        """RACE: processes of one model end together, and supervisord starts them by itself."""
+        try:
+            call(name, wait)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != harmless:
+                raise
 
 
 class Scheduler:
@@ -118,8 +129,7 @@ def replace(
         scheduler.retire(replica)
         scheduler.wait_for("empty", EMPTY_LIMIT_S)
         say(f"replica {replica} runs nothing any more; starting a new worker")
-        for name in processes_of(settings, replica):
-            supervisor.restart(name)
+        supervisor.restart(processes_of(settings, replica))
         scheduler.wait_for("ready", START_LIMIT_S)
         say(f"replica {replica} is ready")
     finally:

@@ -32,6 +32,7 @@ from scheduler.endings import Endings
 from scheduler.frontends import Frontends
 from scheduler.mail import Mail
 from scheduler.metrics import Metrics
+from scheduler.processes import Processes
 from scheduler.queue import Queue
 from scheduler.recovery import Recovery
 from scheduler.requests import Record, Requests, State, problem_with
@@ -56,6 +57,7 @@ class Intake:
         frontends: Frontends,
         endings: Endings,
         recovery: Recovery,
+        processes: Processes,
         streams: Streams,
         retirements: Retirements,
         standing: Standing,
@@ -63,13 +65,14 @@ class Intake:
         mail: Mail,
         metrics: Metrics,
     ) -> None:
-        """``most_live`` is ``max_concurrent_requests``."""
+        """``most_live`` is ``max_concurrent_requests``, ``processes`` are those of front ends."""
         self._most_live = most_live
         self._requests = requests
         self._queue = queue
         self._frontends = frontends
         self._endings = endings
         self._recovery = recovery
+        self._processes = processes
         self._streams = streams
         self._retirements = retirements
         self._standing = standing
@@ -99,6 +102,13 @@ class Intake:
                 self._from_known(identity, message, now)
             case _:
                 self._from_known(identity, message, now)
+
+    def bury(self, now: float) -> None:
+        """Let go what belonged to front ends whose processes have ended."""
+        for pid in self._processes.ended():
+            for number in self._frontends.with_pid(pid):
+                self.lose(number, "its process has ended", now)
+            self._processes.forget(pid)
 
     def lose(self, number: int, cause: str, now: float) -> None:
         """A front end is dead: nobody waits for its sequences any more."""
@@ -142,6 +152,7 @@ class Intake:
                 PROTOCOL_VERSION,
             )
             return
+        self._processes.hold(hello.pid)
         self._frontends.greet(hello, now)
 
     def _cancel(self, record: Record, reason: str, now: float) -> None:

@@ -37,8 +37,10 @@ class Parts:
         epoch: int,
         metrics: Metrics,
         processes: Processes,
+        frontend_processes: Processes,
         clock: Callable[[], float],
     ) -> None:
+        """``processes`` are those of workers."""
         now = clock()
         self.epoch = epoch
         self.metrics = metrics
@@ -88,6 +90,7 @@ class Parts:
             self.frontends,
             endings,
             recovery,
+            frontend_processes,
             self.streams,
             retirements,
             self.standing,

@@ -142,7 +142,15 @@ class House:
         self.settings = settings(**changes)
         self.metrics = Metrics(self.settings)
         self.processes = FakeProcesses()
-        self.parts = Parts(self.settings, EPOCH, self.metrics, self.processes, self.clock)
+        self.frontend_processes = FakeProcesses()
+        self.parts = Parts(
+            self.settings,
+            EPOCH,
+            self.metrics,
+            self.processes,
+            self.frontend_processes,
+            self.clock,
+        )
         self.loop = Loop(self.parts, self.link, self.clock)
         self.incarnations: dict[int, int] = {}
         self.steps = 0
