@@ -99,6 +99,12 @@ REQUESTS = (
     ),
     Option("payload_limit", WHOLE, 2_000_000, "Largest request body, in bytes.", at_least(1)),
     Option(
+        "client_buffer", WHOLE, 1_000_000,
+        "Bytes that may wait for a client that reads too slowly: in its connection, and again as "
+        "tokens of its stream. A stream that is further behind is ended.", at_least(65_536),
+        bare=False,
+    ),
+    Option(
         "validation_workers", WHOLE, 2, "Tokenizer threads of each front-end process.", at_least(1)
     ),
     Option(

@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_total_tokens: int = 2048
     max_client_batch_size: int = 4
     payload_limit: int = 2_000_000
+    client_buffer: int = 1_000_000
+    """Bytes that may wait for a client that reads too slowly."""
     validation_workers: int = 2
     """Tokenizer threads of each front end."""
     messages_api_dialect: Literal["openai", "tgi"] = "openai"

@@ -15,7 +15,7 @@ from common.errors import ErrorKind, RequestError
 from common.messages import Delivered, Keep, SequenceSpec, SequenceTokens
 from frontend.bell import Bell
 from frontend.link import CancelReason, Links
-from frontend.mailbox import Mailbox
+from frontend.mailbox import Brim, Mailbox
 from frontend.resume.kept import Keeping
 from frontend.resume.past import PastTokens, plan_of
 from frontend.runs import Order, Run, Token
@@ -59,15 +59,18 @@ class Generation:
         clock: Callable[[], float],
         began: float,
         keeping: Keeping | None = None,
+        brim: Brim | None = None,
     ) -> None:
         """``began`` is when the request arrived, by ``clock``.
 
-        ``keeping``: if the client may take the stream up again, or has done so.
+        ``keeping``: if the client may take the stream up again, or has done so. ``brim``: bounds
+        what each run has ready for a client that does not read.
         """
         past = [] if keeping is None else keeping.past
         plans = [plan_of(kept.spec) for kept in past] or order.plans
         self.runs = [Run(i, plan, tokenizer, order) for i, plan in enumerate(plans)]
         self._keeping = keeping
+        self._brim = brim
         self._past: list[tuple[Run, list[Token]]] = []
         """Of a stream that is taken up: what was generated before, to be told anew."""
         self._order = order
@@ -201,6 +204,7 @@ class Generation:
             priority=self._order.priority,
             keep=keep,
             past=past,
+            brim=self._brim,
         )
         self._sequences[run.index] = _Sequence(run, mailbox)
 

@@ -41,7 +41,7 @@ from common.messages import (
     Tokens,
 )
 from frontend.live import Live, failure, rejection
-from frontend.mailbox import Mailbox
+from frontend.mailbox import Brim, Mailbox
 from frontend.standing import SILENT_S, Standing
 
 GIVE_UP_S = 60.0
@@ -70,10 +70,12 @@ class Links(Protocol):
         priority: int = 0,
         keep: Keep | None = None,
         past: SequenceTokens | None = None,
+        brim: Brim | None = None,
     ) -> Mailbox:
         """Hand a sequence in. Raises RequestError if the scheduler is not there.
 
-        ``past`` are tokens that it has already; they do not come again.
+        ``past`` are tokens that it has already; they do not come again. ``brim`` bounds what
+        waits to be taken.
         """
 
     def resume(self, ticket: str, owner: str, timeout_s: float) -> Resumed | None:
@@ -156,6 +158,7 @@ class Link:
         priority: int = 0,
         keep: Keep | None = None,
         past: SequenceTokens | None = None,
+        brim: Brim | None = None,
     ) -> Mailbox:
         """Hand a sequence in; its mailbox learns whether it was accepted.
 
@@ -166,7 +169,7 @@ class Link:
             raise RequestError(
                 ErrorKind.UNAVAILABLE, "The scheduler is not answering", retry_after_s=1.0
             )
-        mailbox = Mailbox(spec, wake, eager=eager, keeps=keep is not None)
+        mailbox = Mailbox(spec, wake, eager=eager, keeps=keep is not None, brim=brim)
         if past is not None:
             mailbox.begin_with(past)
         deadline = now + timeout_s if timeout_s else None

@@ -6,15 +6,24 @@ resubmission exactly these ids travel to the scheduler.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from common.errors import RequestError
 from common.messages import SequenceSpec, SequenceTokens, Started, WorkerFinish
+
+
+class Brim(NamedTuple):
+    """How much may wait to be taken, and whom to tell, once, when it is more."""
+
+    items: int
+    spill: Callable[[], None]
 
 
 class Mailbox:
     """Takes items in any order and any number of times; gives each token once, in order."""
 
     __slots__ = (
+        "_brim",
         "_eager",
         "_fresh",
         "_held",
@@ -31,7 +40,13 @@ class Mailbox:
     )
 
     def __init__(
-        self, spec: SequenceSpec, wake: Callable[[], None], *, eager: bool, keeps: bool = False
+        self,
+        spec: SequenceSpec,
+        wake: Callable[[], None],
+        *,
+        eager: bool,
+        keeps: bool = False,
+        brim: Brim | None = None,
     ) -> None:
         """``wake`` is called when there is something to take.
 
@@ -54,6 +69,7 @@ class Mailbox:
         self._held: dict[int, SequenceTokens] = {}
         self._wake = wake
         self._eager = eager
+        self._brim = brim
 
     @property
     def over(self) -> bool:
@@ -89,6 +105,9 @@ class Mailbox:
         if not self.accepted or self._eager or self.finish:
             self.accepted = True
             self._wake()
+        if self._brim is not None and len(self._fresh) > self._brim.items:
+            brim, self._brim = self._brim, None
+            brim.spill()
         return True
 
     def take(self) -> list[SequenceTokens]:
