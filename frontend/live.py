@@ -56,8 +56,9 @@ class Live:
         box = self.mailbox
         if self._keep is None or box.logprobs is None:
             return None
+        tops = list(box.tops) if len(box.tops) == len(box.ids) else []
         return msgspec.structs.replace(
-            self._keep, logprobs=list(box.logprobs), tops=list(box.tops), started=box.started
+            self._keep, logprobs=list(box.logprobs), tops=tops, started=box.started
         )
 
     def submitted(self, now: float) -> None:

@@ -69,6 +69,7 @@ def keeping_of(req: falcon.Request, services: Services, runs: int) -> Keeping | 
         memo = msgspec.msgpack.encode(Memo(record.body, identity.born))
         nothing = Position(tuple(Told() for _ in range(runs)))
         record.keeping = Keeping(identity.seed, _owner(req, services), memo, nothing, [])
+        record.body = b""  # the memo has it
     elif len(record.keeping.past) != runs:
         raise RequestError(ErrorKind.GONE, "The stream cannot be taken up: it was another one")
     return record.keeping
