@@ -23,7 +23,7 @@ SEATS = 8
 """Sequences of a step."""
 MOST = 2 * SEATS
 """Sequences alive: those and as many that wait."""
-PEAK_S, JAM_S = 12.0, 25.0
+PEAK_S, JAM_S = 10.0, 20.0
 GROWTH_MB = 120
 """What all processes together may grow by under ten times the load: connections cost something."""
 FEW_KV_TOKENS = 1024

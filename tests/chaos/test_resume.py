@@ -13,7 +13,7 @@ from tests.chaos.scene import Scene, scene
 from tests.chaos.talk import Outcome
 
 STREAMS = [kind for kind in KINDS if kind.streams]
-EVERY = (3, 7, 20)
+EVERY = (3, 20)
 """Events between two losses."""
 GRACE_S = 8
 

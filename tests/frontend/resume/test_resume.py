@@ -7,8 +7,9 @@ import falcon.testing
 import pytest
 
 from common.messages import Cancel, Delivered, Resume, Submit, Tally
+from frontend.resume.past import PIECE_TOKENS
 from frontend.text.tokenizer import Tokenizer
-from tests.frontend.fakes import Server, serve, write_model
+from tests.frontend.fakes import Server, events, serve, write_model
 from tests.frontend.resume.keeper import Keeper, blocks, keeping
 
 REPLY = " hello world Paris stop here test"
@@ -215,3 +216,28 @@ def test_the_identity_survives(model: Path) -> None:
     name = first[1].split(b'"id":"')[1].split(b'"')[0]
     assert rest.content.count(name) == len(blocks(rest.content)) - 1, "all chunks but [DONE]"
     assert keeper.memo
+
+
+def test_a_client_that_was_told_all_tokens_but_not_the_end(model: Path) -> None:
+    """As after a loss at the very end: the end came alone, and so it is told."""
+    server, keeper = kept(model)
+    whole = blocks(server.post("/generate_stream", {"inputs": "hello"}).content)
+    last = whole[-1][0]
+    assert last.endswith("e")
+    rest = blocks(again(server, "/generate_stream", last.removesuffix("e")).content)
+    (told,) = events(b"data: " + rest[0][1].removeprefix(b"data: ") + b"\n\n")
+    assert told["generated_text"] == REPLY
+    assert len(rest) == 1
+    assert blocks(again(server, "/generate_stream", last).content) == []
+    assert keeper.kept
+
+
+def test_a_long_stream_is_read_again_in_pieces(model: Path) -> None:
+    server, keeper = kept(model, "x" * (2 * PIECE_TOKENS + 9), max_total_tokens=4096)
+    body = {"inputs": "hello", "parameters": {"max_new_tokens": 3000}}
+    whole = blocks(server.post("/generate_stream", body).content)
+    assert len(whole) > 2 * PIECE_TOKENS
+    for number in (0, PIECE_TOKENS - 1, PIECE_TOKENS, 2 * PIECE_TOKENS + 3):
+        rest = blocks(again(server, "/generate_stream", whole[number][0]).content)
+        assert rest == whole[number + 1 :]
+    assert keeper.kept
