@@ -4,7 +4,6 @@ Prints the goodput under overload as a share of the peak: ``make overload``.
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from typing import Any
 import pytest
 
 from tests.chaos.conftest import Survived
-from tests.chaos.deaf import Deaf
 from tests.chaos.kinds import KINDS
 from tests.chaos.load import Load, request
 from tests.chaos.scene import Scene, scene
-from tests.chaos.talk import Talk, together
+from tests.chaos.talk import together
 from tests.end_to_end.harness import children_of
 
 SEATS = 8
@@ -114,23 +112,3 @@ def test_too_few_blocks(survived: Survived) -> None:
         preemptions = house.metric("millrace_preemptions_total")
     survived(f"{FEW_KV_TOKENS} tokens of KV for all; {preemptions:.0f} preemptions", outcomes)
     assert preemptions > 0
-
-
-def test_a_crowd_that_never_reads(crowded: Scene, survived: Survived, tell: Tell) -> None:
-    """A thousand streams that nobody reads beside some that are read."""
-    before = memory_mb(crowded)
-    began = time.monotonic()
-    with Deaf(crowded.server, 1000) as deaf:
-        late = Talk(crowded.server, KINDS[8])
-        crowded.server.until(lambda: deaf.answered + deaf.refused >= 900, 120)
-        after = memory_mb(crowded)
-        outcome = late.wait()
-    took_s = time.monotonic() - began
-    crowded.settle()
-    tell(
-        f"1000 clients that never read: {deaf.answered} streams, {deaf.refused} refused, "
-        f"memory {before:.0f} -> {after:.0f} MB, {took_s:.0f} s"
-    )
-    assert after - before < GROWTH_MB
-    if not outcome.error:
-        survived("1000 clients that never read", [outcome])
