@@ -13,7 +13,8 @@ from common.messages import Retire, Retired
 from common.settings import Settings
 from common.sockets import FROM_FRONTEND, encode, open_socket, requests_endpoint
 from launcher import replace as replacing
-from launcher.replace import Scheduler, find_server, processes_of, replace
+from launcher.replace import Scheduler, find_server, processes_of, replace, run
+from launcher.resolve import UsageError
 from launcher.runtime import SETTINGS, running_servers
 
 
@@ -86,6 +87,14 @@ def test_a_refusal_touches_nothing(tmp_path: Path) -> None:
         replace(tmp_path, 9, lambda _: None, supervisor)  # type: ignore[arg-type]
     assert supervisor.names == []
     answers.join(10)
+
+
+def test_flags_that_make_no_sense() -> None:
+    for arguments in (["--replica", "x"], ["--what"], ["0"]):
+        with pytest.raises(UsageError, match="see millrace replace-worker --help"):
+            run(arguments, {})
+    with pytest.raises(StartupError, match="not the runtime directory"):
+        run(["--runtime-dir", "/nowhere"], {})
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
