@@ -1,5 +1,7 @@
 """What the command asks of whom, in which order, and the sentences of its refusals."""
 
+import fcntl
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -126,9 +128,6 @@ def test_which_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_running_servers_are_those_that_hold_their_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import fcntl
-    import os
-
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for name in ("millrace-running", "millrace-left", "other"):
         (tmp_path / name).mkdir(mode=0o700)

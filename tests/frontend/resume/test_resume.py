@@ -6,6 +6,7 @@ from typing import Any
 import falcon.testing
 import pytest
 
+from common.keys import digest
 from common.messages import Cancel, Delivered, Resume, Submit, Tally
 from frontend.resume.past import PIECE_TOKENS
 from frontend.text.tokenizer import Tokenizer
@@ -154,8 +155,6 @@ def test_what_is_not_there(model: Path) -> None:
 
 
 def test_another_path_and_another_key(model: Path) -> None:
-    from common.keys import digest
-
     keys = [digest(b"mine"), digest(b"yours")]
     server, _ = kept(model, api_key_digests=keys)
     mine, yours = ({"Authorization": f"Bearer {key}"} for key in ("mine", "yours"))
