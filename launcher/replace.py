@@ -1,16 +1,15 @@
-"""``millrace replace-worker``: a new worker in the place of a running one; requests go on.
+"""Replaces the worker of a running server: emptied, stopped, started again; requests go on.
 
 The scheduler moves away what the worker runs, and says so; then supervisord, by its socket, stops
-the old process and starts a new one.
+the old process and starts a new one. Knows nothing of command lines.
 """
 
-import argparse
 import random
 import time
 import xmlrpc.client
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import zmq
 from supervisor.xmlrpc import Faults, SupervisorTransport
@@ -19,31 +18,12 @@ from common.errors import StartupError
 from common.messages import Retire, Retired
 from common.settings import Settings, read
 from common.sockets import TO_OPERATOR, BadFrameError, encode, open_socket, requests_endpoint
-from launcher.resolve import UsageError
 from launcher.runtime import SETTINGS, SUPERVISOR_SOCKET, running_servers
 
 EMPTY_LIMIT_S = 120.0
 """So long may a worker take to let everything go: a step of it may be long."""
 START_LIMIT_S = 3600.0
 """So long may a new worker take to be ready: it reads the model."""
-
-
-def run(arguments: Sequence[str], environ: dict[str, str]) -> int:
-    """The command; returns when the new worker is ready. Raises UsageError, StartupError."""
-    parser = _Parser(prog="millrace replace-worker", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--replica", type=int, default=0, help="which one; 0 if not said")
-    parser.add_argument("--runtime-dir", help="of the server, if several are running")
-    options = parser.parse_args(arguments)
-    replace(find_server(options.runtime_dir), options.replica, lambda text: print(text, flush=True))
-    return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    """Its complaints are usage errors."""
-
-    def error(self, message: str) -> NoReturn:
-        """One sentence."""
-        raise UsageError(f"{message}: see {self.prog} --help")
 
 
 class Supervisor:

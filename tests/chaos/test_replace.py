@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.replace import run
+from launcher.commands.replace_worker import run
 from tests.chaos.conftest import Survived
 from tests.chaos.kinds import KINDS
 from tests.chaos.scene import scene

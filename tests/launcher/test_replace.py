@@ -15,7 +15,8 @@ from common.messages import Retire, Retired
 from common.settings import Settings
 from common.sockets import FROM_FRONTEND, encode, open_socket, requests_endpoint
 from launcher import replace as replacing
-from launcher.replace import Scheduler, find_server, processes_of, replace, run
+from launcher.commands.replace_worker import run
+from launcher.replace import Scheduler, find_server, processes_of, replace
 from launcher.resolve import UsageError
 from launcher.runtime import SETTINGS, running_servers
 
