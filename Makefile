@@ -6,6 +6,7 @@
 # make image-test                  the container image: built, started, asked, stopped (as root)
 # make models-test                 every decoder of transformers; writes docs/supported_models.md
 # make chaos                       every process killed, stopped, starved; a table of what was noticed
+# make overload                    the part of it with ten times the load; prints the goodput
 # make bench                       tokens per second on a random 135 M model: bench/README.md
 # make pipeline                    what everything around the model costs, with a model of no cost
 # make soak                        a million requests (or 10 minutes): memory flat, nothing left
@@ -32,7 +33,7 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
 .PHONY: serve test test-clients operate-test image-test models-test chaos bench bench-peers peers
-.PHONY: pipeline soak docs clean
+.PHONY: overload pipeline soak docs clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -58,6 +59,9 @@ models-test: $(VENV)/.installed-for-tests
 
 chaos: $(VENV)/.installed-for-tests
 	timeout --signal=INT 900 $(VENV)/bin/python -m pytest tests/chaos $(ARGS)
+
+overload: $(VENV)/.installed-for-tests
+	$(VENV)/bin/python -m pytest tests/chaos/test_overload.py $(ARGS)
 
 bench: $(VENV)/.installed-for-bench
 	$(VENV)/bin/python -m bench.peers --only machine steps engine $(ARGS)

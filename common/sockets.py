@@ -18,6 +18,7 @@ from common.messages import (
     FromWorker,
     ToFrontend,
     Tokens,
+    ToOperator,
     ToWorker,
 )
 
@@ -50,6 +51,7 @@ class Codec(Generic[M]):
 
 FROM_FRONTEND: Codec[FromFrontend] = Codec(FromFrontend)
 TO_FRONTEND: Codec[ToFrontend] = Codec(ToFrontend)
+TO_OPERATOR: Codec[ToOperator] = Codec(ToOperator)
 FROM_WORKER: Codec[FromWorker] = Codec(FromWorker)
 TO_WORKER: Codec[ToWorker] = Codec(ToWorker)
 TOKENS: Codec[Tokens] = Codec(Tokens)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import falcon
 
 from common.errors import RequestError
+from frontend.identity import Identity, new_identity
 from frontend.limits import invalid
+from frontend.resume.kept import Keeping
 
 TIMEOUT_HEADERS = (
     ("X-Request-Timeout", "seconds", 1.0),
@@ -34,6 +36,8 @@ class Exchange:
     trace_id: str | None
     began: float
     """By the services' clock."""
+    identity: Identity
+    """What names the answer."""
     body_read: bool = False
     """Whether the body was read, as far as it may be."""
     generates: bool = False
@@ -48,9 +52,16 @@ class Exchange:
     error: str | None = None
     """``error_type`` of what went wrong."""
     status: int = 0
+    keeps_body: bool = False
+    """Whether the body is needed as it came: its stream may be kept."""
+    body: bytes = b""
+    kept_body: bytes | None = None
+    """That of the stream which the client takes up again."""
+    keeping: Keeping | None = None
+    """How the stream is kept, once that is known."""
 
 
-def begin(req: falcon.Request, now: float) -> Exchange:
+def begin(req: falcon.Request, now: float, wall_now: float) -> Exchange:
     """The record of a new request; its id is the client's if that is a sane one."""
     given = req.get_header("X-Request-Id") or ""
     trace = _TRACEPARENT.fullmatch(req.get_header("traceparent") or "")
@@ -58,6 +69,7 @@ def begin(req: falcon.Request, now: float) -> Exchange:
         request_id=given if _ID.fullmatch(given) else uuid.uuid4().hex,
         trace_id=trace.group(1) if trace else None,
         began=now,
+        identity=new_identity(wall_now),
     )
     req.context.exchange = exchange
     return exchange

@@ -46,12 +46,14 @@ def serve(resolved: Settings) -> int:
     listener = None
     if resolved.prometheus_port:
         listener = Listener(metrics.render, resolved.hostname, resolved.prometheus_port)
-    processes = LocalProcesses()
+    processes, frontends = LocalProcesses(), LocalProcesses()
     link = ZmqLink(
-        resolved.runtime_dir, lambda name: metrics.bad_frames.labels(name).inc(), [processes.fd]
+        resolved.runtime_dir,
+        lambda name: metrics.bad_frames.labels(name).inc(),
+        [processes.fd, frontends.fd],
     )
     epoch = random.SystemRandom().getrandbits(63) or 1
-    parts = Parts(resolved, epoch, metrics, processes, time.monotonic)
+    parts = Parts(resolved, epoch, metrics, processes, frontends, time.monotonic)
     loop = Loop(parts, link, time.monotonic)
     grace_s = float(resolved.graceful_termination_timeout)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -63,6 +65,7 @@ def serve(resolved: Settings) -> int:
     loop.run()
     link.close()
     processes.close()
+    frontends.close()
     if listener is not None:
         listener.close()
     _log.info("the scheduler has ended")

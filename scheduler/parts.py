@@ -21,7 +21,9 @@ from scheduler.recovery import Recovery
 from scheduler.replicas import Replica, Replicas, most_leased
 from scheduler.reports import Reports
 from scheduler.requests import Requests
+from scheduler.retirement import Retirements
 from scheduler.status import Standing
+from scheduler.streams import Streams
 from scheduler.throughput import Throughput
 from scheduler.workers import Workers
 
@@ -35,8 +37,10 @@ class Parts:
         epoch: int,
         metrics: Metrics,
         processes: Processes,
+        frontend_processes: Processes,
         clock: Callable[[], float],
     ) -> None:
+        """``processes`` are those of workers."""
         now = clock()
         self.epoch = epoch
         self.metrics = metrics
@@ -58,10 +62,16 @@ class Parts:
         self.stalls = WorstStall(now)
         self.standing = Standing(epoch, self.queue, self.replicas)
         throughput = Throughput(now)
-        endings = Endings(self.requests, self.queue, self.replicas, self.frontend_mail, metrics)
+        self.streams = Streams(
+            self.requests, settings.sse_resume_grace, settings.sse_resume_streams, clock
+        )
+        endings = Endings(
+            self.requests, self.queue, self.replicas, self.streams, self.frontend_mail, metrics
+        )
         recovery = Recovery(
             self.requests, self.queue, self.replicas, self.frontend_mail, endings, metrics
         )
+        retirements = Retirements(self.replicas, recovery, self.frontend_mail)
         self.planner = Planner(
             Admission(settings),
             self.requests,
@@ -80,6 +90,9 @@ class Parts:
             self.frontends,
             endings,
             recovery,
+            frontend_processes,
+            self.streams,
+            retirements,
             self.standing,
             throughput,
             self.frontend_mail,
@@ -104,6 +117,8 @@ class Parts:
             self.intake,
             endings,
             recovery,
+            self.streams,
+            retirements,
             self.workers,
             self.standing,
             throughput,
@@ -137,6 +152,11 @@ class Parts:
             "millrace_worst_stall_seconds",
             "Longest step that running streams have waited for, in the last minutes",
             lambda: self.stalls.seconds(clock()),
+        )
+        watch(
+            "millrace_kept_streams",
+            "Streams without a client that may be taken up again",
+            lambda: self.streams.waiting,
         )
         watch("millrace_replicas", "Replicas that are known", lambda: len(replicas))
         watch("millrace_replicas_ready", "Replicas that are ready", lambda: replicas.ready)

@@ -28,7 +28,7 @@ class Tracking:
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Begin; the id is known to the client whatever happens."""
-        record = exchange.begin(req, self._services.clock())
+        record = exchange.begin(req, self._services.clock(), self._services.wall_clock())
         resp.set_header("X-Request-Id", record.request_id)
         if surface_of(req.path) is Surface.ANTHROPIC:
             resp.set_header("request-id", record.request_id)

@@ -142,7 +142,15 @@ class House:
         self.settings = settings(**changes)
         self.metrics = Metrics(self.settings)
         self.processes = FakeProcesses()
-        self.parts = Parts(self.settings, EPOCH, self.metrics, self.processes, self.clock)
+        self.frontend_processes = FakeProcesses()
+        self.parts = Parts(
+            self.settings,
+            EPOCH,
+            self.metrics,
+            self.processes,
+            self.frontend_processes,
+            self.clock,
+        )
         self.loop = Loop(self.parts, self.link, self.clock)
         self.incarnations: dict[int, int] = {}
         self.steps = 0
@@ -183,6 +191,7 @@ class House:
         """Submit and turn; the sequence id. Keywords of Submit are told from those of spec."""
         own = {
             "attempt", "generated_ids", "priority", "timeout_s", "cache_salt", "queue_timeout_s",
+            "keep",
         }  # fmt: skip
         outer = {key: kwargs.pop(key) for key in own & kwargs.keys()}
         message = Submit(spec(counter, *args, **kwargs), **outer)
