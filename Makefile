@@ -8,10 +8,10 @@
 # make chaos                       every process killed, stopped, starved; a table of what was noticed
 # make overload                    the part of it with ten times the load; prints the goodput
 # make bench                       tokens per second on a random 135 M model: bench/README.md
-# make pipeline                    what everything around the model costs, with a model of no cost
-# make soak                        a million requests (or 10 minutes): memory flat, nothing left
 # make bench-peers                 the same beside every peer that is installed; a table and a plot
 # make peers                       installs the peers under bench/peers-env (5 GB, half an hour)
+# make pipeline                    what everything around the model costs, with a model of no cost
+# make soak                        a million requests (or 10 minutes): memory flat, nothing left
 # make docs                        docs/settings.md from the table of options
 #
 # Everything is installed into .venv, once; again when pyproject.toml changes. PYTHON=… chooses the

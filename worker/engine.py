@@ -83,6 +83,11 @@ class Engine:
         return self._blocks
 
     @property
+    def cache(self) -> Any:
+        """The keys and values, as the model takes them."""
+        return self._cache
+
+    @property
     def device(self) -> str:
         """``cpu`` or ``cuda``."""
         return self._device.type
