@@ -7,6 +7,7 @@
 # make chaos                       every process killed, stopped, starved; a table of what was noticed
 # make bench                       tokens per second on a random 135 M model: bench/README.md
 # make docs                        docs/settings.md from the table of options
+# make manifests                   deploy/kubernetes/manifests from the Helm chart
 #
 # Everything is installed into .venv, once; again when pyproject.toml changes. PYTHON=… chooses the
 # interpreter, TORCH_INSTALL_ARGS=… is handed to pip when torch is installed (see
@@ -26,7 +27,7 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 	2>/dev/null && echo $$name && break; done)
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
-.PHONY: serve test test-clients operate-test image-test chaos bench docs clean
+.PHONY: serve test test-clients operate-test image-test chaos bench docs manifests clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -55,6 +56,9 @@ bench: $(VENV)/.installed-for-tests
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m launcher.reference > docs/settings.md
+
+manifests: $(VENV)/.installed-for-tests
+	$(VENV)/bin/python deploy/kubernetes/render.py
 
 clean:
 	rm -rf $(VENV) $(OLD_VENV) $(JS)/node_modules

@@ -104,7 +104,7 @@ def resolved(pod: Manifest) -> Resolution:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_manifests_are_what_the_chart_says(name: str, house: dict[str, str]) -> None:
     header, _, text = (KUBERNETES / "manifests" / name).read_text().partition("---\n")
-    assert text == house[name], "run: python deploy/kubernetes/render.py"
+    assert text == house[name], "run: make manifests"
     assert name in header
 
 
