@@ -2,7 +2,7 @@
 # make serve MODEL=org/name PORT=8081 ARGS="--prometheus-port 9001 --max-total-tokens 4096"
 # make test                        style, types, import contracts, all tests
 # make test-clients                the official clients, in Python and JavaScript, against a server
-# make operate-test                the playground in a real browser, Prometheus, compose
+# make operate-test                playground in a browser, Prometheus, compose, balancers
 # make image-test                  the container image: built, started, asked, stopped (as root)
 # make chaos                       every process killed, stopped, starved; a table of what was noticed
 # make bench                       tokens per second on a random 135 M model: bench/README.md

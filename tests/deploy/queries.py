@@ -1,4 +1,4 @@
-"""Every query of the dashboard, of the alert rules and for autoscaling, and what TGI's own dashboard asks for.
+"""Every query of dashboard, alert rules and autoscalers, and what TGI's own dashboard asks for.
 
 Knows the files, nothing of the series that there are.
 """

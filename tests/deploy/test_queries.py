@@ -1,4 +1,4 @@
-"""What the dashboard, the alerts and the autoscalers ask for exists in a scrape, with these labels."""
+"""What dashboard, alerts and autoscalers ask for exists in a scrape, with these labels."""
 
 import re
 
