@@ -8,6 +8,7 @@ import http.client
 import os
 import re
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -161,7 +162,7 @@ def _up(balancer: subprocess.Popen[bytes], house: House, directory: Path) -> boo
     return house.status("/health/ready") == 200
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
     """One request through the balancer, on a thread and a connection of its own."""
 
@@ -188,7 +189,8 @@ class Call:
 
     def leave(self) -> None:
         """Hang up."""
-        self._connection.close()
+        if self._connection.sock is not None:
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
 
     def _run(self) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", self.front, timeout=90)

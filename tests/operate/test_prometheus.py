@@ -23,6 +23,7 @@ from tests.deploy.queries import (
     ROOT,
     TGI_QUERIES,
     of_alerts,
+    of_autoscaling,
     of_dashboard,
 )
 from tests.end_to_end.harness import Server, free_port, together
@@ -30,6 +31,7 @@ from tests.operate.load import use
 
 EMPTY_IN_PEACE = {"millrace_bad_frames_total", "millrace_unreachable_total"}
 """Series that begin with their first trouble."""
+OF_THE_OPERATOR = 'namespace="millrace",service="millrace"'
 TOLD_APART = re.compile(
     r"(tgi_\w+) (?:counter metrics should have \"_total\" suffix"
     r"|non-histogram and non-summary metrics should not have \"_count\" suffix"
@@ -130,6 +132,14 @@ def test_tgis_own_dashboard_works(prometheus: Prometheus, expression: str) -> No
     assert any(series["value"][1] != "NaN" for series in found)
 
 
+@pytest.mark.parametrize("query", of_autoscaling(), ids=lambda query: query.place)
+def test_autoscalers_get_a_number(prometheus: Prometheus, query: Any) -> None:
+    # Labels that the Prometheus operator adds; here there is one server anyway.
+    found = prometheus.series(query.expression.replace(OF_THE_OPERATOR, ""))
+    assert len(found) == 1, query.expression
+    assert float(found[0]["value"][1]) >= 0
+
+
 def test_alerts_are_evaluated_and_silent(prometheus: Prometheus, server: Server) -> None:
     def rules() -> list[Any]:
         return [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
@@ -159,6 +169,16 @@ def test_docker_compose_reads_the_files() -> None:
         done = tool("docker-compose", *files, "config")
         assert done.returncode == 0, done.stderr
         assert set(yaml.safe_load(done.stdout)["services"]) == {"server", "prometheus", "grafana"}
+
+
+def test_docker_compose_sees_misspelt_keys(tmp_path: Path) -> None:
+    """It checks the files against the schema of the compose specification."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    broken = tmp_path / "docker-compose.yml"
+    broken.write_text(text.replace("shm_size:", "shm_sise:"))
+    done = tool("docker-compose", "-f", str(broken), "config")
+    assert done.returncode != 0
+    assert "shm_sise" in done.stderr
 
 
 def test_metrics_can_be_scraped_while_the_server_works(
