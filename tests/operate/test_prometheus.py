@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -28,10 +29,13 @@ from tests.deploy.queries import (
 )
 from tests.end_to_end.harness import Server, free_port, together
 from tests.operate.load import use
+from tests.operate.picture import draw
 
 EMPTY_IN_PEACE = {"millrace_bad_frames_total", "millrace_unreachable_total"}
 """Series that begin with their first trouble."""
 OF_THE_OPERATOR = 'namespace="millrace",service="millrace"'
+PICTURE_S = 60
+"""A load of so long is drawn."""
 TOLD_APART = re.compile(
     r"(tgi_\w+) (?:counter metrics should have \"_total\" suffix"
     r"|non-histogram and non-summary metrics should not have \"_count\" suffix"
@@ -138,6 +142,26 @@ def test_autoscalers_get_a_number(prometheus: Prometheus, query: Any) -> None:
     found = prometheus.series(query.expression.replace(OF_THE_OPERATOR, ""))
     assert len(found) == 1, query.expression
     assert float(found[0]["value"][1]) >= 0
+
+
+def test_the_dashboard_can_be_drawn(prometheus: Prometheus, server: Server) -> None:
+    """docs/dashboard.png is what this leaves in ``build``."""
+    begun_s = time.time()
+    while time.time() < begun_s + PICTURE_S:
+        use(server)
+    ended_s = time.time()
+
+    def ask(expression: str) -> list[Any]:
+        found = prometheus.api(
+            "query_range", query=expression, start=str(begun_s), end=str(ended_s), step="1s"
+        )
+        matrix: list[Any] = found["result"]
+        return matrix
+
+    path = ROOT / "build" / "dashboard.png"
+    path.parent.mkdir(exist_ok=True)
+    assert draw(ask, path) == []
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_alerts_are_evaluated_and_silent(prometheus: Prometheus, server: Server) -> None:
