@@ -50,6 +50,12 @@ def only(kind: str, among: list[Manifest]) -> Manifest:
     return found
 
 
+def pod_of(release: list[Manifest]) -> Manifest:
+    """The pods of a release's Deployment."""
+    spec: Manifest = only("Deployment", release)["spec"]["template"]["spec"]
+    return spec
+
+
 def helm(directory: Path, values: Mapping[str, Manifest]) -> subprocess.CompletedProcess[str]:
     """Render the chart once for each set of values; JSON of name to manifests on its output."""
     paths = []
