@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.operate.balancing import NAMES, Call, House, balanced
+from tests.operate.balancers import NAMES
+from tests.operate.balancing import House, balanced
+from tests.operate.calls import Call
 from tests.operate.conftest import Noticed
 
 pytestmark = pytest.mark.timeout(400)
@@ -115,7 +117,7 @@ def test_a_killed_server_takes_only_its_own_streams_along(
     assert all(call in in_flight and call.server in {"one", ""} for call in failed), failed
     assert {call.server for call in lasting if call.error} == {"one"}
     assert all(call.error for call in lasting if call.server == "one")
-    house.revive("one")
+    house.begin_anew("one")
     house.until(lambda: Call(house.front, tokens=2).start().wait().server == "one")
 
 
