@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.end_to_end.harness import alive, children_of
 from tests.operate.balancers import NAMES
 from tests.operate.balancing import House, balanced
 from tests.operate.calls import Call
@@ -105,8 +106,11 @@ def test_a_killed_server_takes_only_its_own_streams_along(
     lasting = [Call(house.front, tokens=LONG).start() for _ in range(8)]
     house.until(lambda: all(call.events > 0 for call in lasting))
     over = {call for call in crowd.calls if call.over}
-    house.servers["one"].kill()
-    # RACE: whoever came while the processes were being killed may have been taken along, too.
+    killed = house.servers["one"]
+    family = children_of(killed.process.pid)
+    killed.kill()
+    house.until(lambda: not any(alive(pid) for pid in family))
+    # RACE: whoever came while the processes were ending may have been taken along, too.
     in_flight = {*crowd.calls, *lasting} - over
     begun = len(crowd.calls)
     house.until(lambda: len(crowd.calls) > begun + 12)

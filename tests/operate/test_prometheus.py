@@ -144,26 +144,6 @@ def test_autoscalers_get_a_number(prometheus: Prometheus, query: Any) -> None:
     assert float(found[0]["value"][1]) >= 0
 
 
-def test_the_dashboard_can_be_drawn(prometheus: Prometheus, server: Server) -> None:
-    """docs/dashboard.png is what this leaves in ``build``."""
-    begun_s = time.time()
-    while time.time() < begun_s + PICTURE_S:
-        use(server)
-    ended_s = time.time()
-
-    def ask(expression: str) -> list[Any]:
-        found = prometheus.api(
-            "query_range", query=expression, start=str(begun_s), end=str(ended_s), step="1s"
-        )
-        matrix: list[Any] = found["result"]
-        return matrix
-
-    path = ROOT / "build" / "dashboard.png"
-    path.parent.mkdir(exist_ok=True)
-    assert draw(ask, path) == []
-    assert path.read_bytes().startswith(b"\x89PNG")
-
-
 def test_alerts_are_evaluated_and_silent(prometheus: Prometheus, server: Server) -> None:
     def rules() -> list[Any]:
         return [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
@@ -211,3 +191,23 @@ def test_metrics_can_be_scraped_while_the_server_works(
     answers = together(4, lambda i: server.generate("Go on:", max_new_tokens=40 + i))
     assert len(answers) == 4
     assert prometheus.value("min_over_time(up[5m])") == 1
+
+
+def test_the_dashboard_can_be_drawn(prometheus: Prometheus, server: Server) -> None:
+    """docs/dashboard.png is what this leaves in ``build``."""
+    begun_s = time.time()
+    while time.time() < begun_s + PICTURE_S:
+        use(server)
+    ended_s = time.time()
+
+    def ask(expression: str) -> list[Any]:
+        found = prometheus.api(
+            "query_range", query=expression, start=str(begun_s), end=str(ended_s), step="1s"
+        )
+        matrix: list[Any] = found["result"]
+        return matrix
+
+    path = ROOT / "build" / "dashboard.png"
+    path.parent.mkdir(exist_ok=True)
+    assert draw(ask, path) == []
+    assert path.read_bytes().startswith(b"\x89PNG")
