@@ -2,7 +2,7 @@
 # make serve MODEL=org/name PORT=8081 ARGS="--prometheus-port 9001 --max-total-tokens 4096"
 # make test                        style, types, import contracts, all tests
 # make test-clients                the official clients, in Python and JavaScript, against a server
-# make operate-test                the playground in a real browser, Prometheus, compose
+# make operate-test                playground in a browser, Prometheus, compose, balancers
 # make image-test                  the container image: built, started, asked, stopped (as root)
 # make models-test                 every decoder of transformers; writes docs/supported_models.md
 # make chaos                       every process killed, stopped, starved; a table of what was noticed
@@ -13,6 +13,7 @@
 # make pipeline                    what everything around the model costs, with a model of no cost
 # make soak                        a million requests (or 10 minutes): memory flat, nothing left
 # make docs                        docs/settings.md from the table of options
+# make manifests                   deploy/kubernetes/manifests from the Helm chart
 #
 # Everything is installed into .venv, once; again when pyproject.toml changes. PYTHON=… chooses the
 # interpreter, TORCH_INSTALL_ARGS=… is handed to pip when torch is installed (see
@@ -33,7 +34,7 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
 .PHONY: serve test test-clients operate-test image-test models-test chaos bench bench-peers peers
-.PHONY: overload pipeline soak docs clean
+.PHONY: overload pipeline soak docs manifests clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -80,6 +81,9 @@ soak: $(VENV)/.installed-for-tests
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m launcher.reference > docs/settings.md
+
+manifests: $(VENV)/.installed-for-tests
+	$(VENV)/bin/python deploy/kubernetes/render.py
 
 clean:
 	rm -rf $(VENV) $(OLD_VENV) $(JS)/node_modules

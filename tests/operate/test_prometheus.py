@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -23,13 +24,18 @@ from tests.deploy.queries import (
     ROOT,
     TGI_QUERIES,
     of_alerts,
+    of_autoscaling,
     of_dashboard,
 )
 from tests.end_to_end.harness import Server, free_port, together
 from tests.operate.load import use
+from tests.operate.picture import draw
 
 EMPTY_IN_PEACE = {"millrace_bad_frames_total", "millrace_unreachable_total"}
 """Series that begin with their first trouble."""
+OF_THE_OPERATOR = 'namespace="millrace",service="millrace"'
+PICTURE_S = 60
+"""A load of so long is drawn."""
 TOLD_APART = re.compile(
     r"(tgi_\w+) (?:counter metrics should have \"_total\" suffix"
     r"|non-histogram and non-summary metrics should not have \"_count\" suffix"
@@ -130,6 +136,14 @@ def test_tgis_own_dashboard_works(prometheus: Prometheus, expression: str) -> No
     assert any(series["value"][1] != "NaN" for series in found)
 
 
+@pytest.mark.parametrize("query", of_autoscaling(), ids=lambda query: query.place)
+def test_autoscalers_get_a_number(prometheus: Prometheus, query: Any) -> None:
+    # Labels that the Prometheus operator adds; here there is one server anyway.
+    found = prometheus.series(query.expression.replace(OF_THE_OPERATOR, ""))
+    assert len(found) == 1, query.expression
+    assert float(found[0]["value"][1]) >= 0
+
+
 def test_alerts_are_evaluated_and_silent(prometheus: Prometheus, server: Server) -> None:
     def rules() -> list[Any]:
         return [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
@@ -161,9 +175,39 @@ def test_docker_compose_reads_the_files() -> None:
         assert set(yaml.safe_load(done.stdout)["services"]) == {"server", "prometheus", "grafana"}
 
 
+def test_docker_compose_sees_misspelt_keys(tmp_path: Path) -> None:
+    """It checks the files against the schema of the compose specification."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    broken = tmp_path / "docker-compose.yml"
+    broken.write_text(text.replace("shm_size:", "shm_sise:"))
+    done = tool("docker-compose", "-f", str(broken), "config")
+    assert done.returncode != 0
+    assert "shm_sise" in done.stderr
+
+
 def test_metrics_can_be_scraped_while_the_server_works(
     prometheus: Prometheus, server: Server
 ) -> None:
     answers = together(4, lambda i: server.generate("Go on:", max_new_tokens=40 + i))
     assert len(answers) == 4
     assert prometheus.value("min_over_time(up[5m])") == 1
+
+
+def test_the_dashboard_can_be_drawn(prometheus: Prometheus, server: Server) -> None:
+    """docs/dashboard.png is what this leaves in ``build``."""
+    begun_s = time.time()
+    while time.time() < begun_s + PICTURE_S:
+        use(server)
+    ended_s = time.time()
+
+    def ask(expression: str) -> list[Any]:
+        found = prometheus.api(
+            "query_range", query=expression, start=str(begun_s), end=str(ended_s), step="1s"
+        )
+        matrix: list[Any] = found["result"]
+        return matrix
+
+    path = ROOT / "build" / "dashboard.png"
+    path.parent.mkdir(exist_ok=True)
+    assert draw(ask, path) == []
+    assert path.read_bytes().startswith(b"\x89PNG")
