@@ -156,11 +156,10 @@ def main() -> None:
         context,
         settings.runtime_dir,
         replica=options.replica,
-        shard=0,
         incarnation=incarnation,
         wakeup_fds=[stop.fd],
     )
-    identity = Identity(options.replica, 0, incarnation, os.getpid(), "float32", "cpu")
+    identity = Identity(options.replica, incarnation, os.getpid(), "float32", "cpu")
     engine = FakeEngine(options.blocks, options.step_ms / 1000, time.monotonic)
     gc.collect()
     gc.freeze()

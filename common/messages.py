@@ -19,6 +19,11 @@ Who says what to whom::
     scheduler -> worker      Dispatch Reset
     worker    -> scheduler   Ready StepReport Heartbeat
     worker    -> front end   Tokens (PUB/SUB, lossy: every token carries its index)
+    follower  -> leader      Join
+    leader    -> follower    Form Measure MakeCache Forward Logits Leave
+
+A replica may be cut into shards, one worker process each: a group. Its shard 0 is the leader, which
+is all that scheduler and front ends know of it; the others, the followers, only compute.
 """
 
 from typing import Literal
@@ -413,7 +418,6 @@ class Ready(_Message, frozen=True):
 
     version: int
     replica: int
-    shard: int
     incarnation: int
     pid: int
     blocks: int
@@ -428,6 +432,9 @@ class Ready(_Message, frozen=True):
     """What the largest possible step took in the warm-up, in seconds; 0 if nobody measured it."""
     prefix_caching: bool = True
     """False for models that keep a sequence's state themselves: NewSequence.cached_tokens is 0."""
+
+    followers: list[int] = []
+    """Process ids of the other shards. The group is one: it ends if one of its processes does."""
 
 
 class StepReport(_Message, frozen=True):
@@ -464,6 +471,68 @@ class Tokens(_Message, frozen=True):
     items: list[SequenceTokens]
 
 
+# --- follower -> leader -----------------------------------------------------------------------
+
+
+class Join(_Message, frozen=True):
+    """A shard waits for its group; repeated until Form has come."""
+
+    shard: int
+    pid: int
+
+
+# --- leader -> follower -----------------------------------------------------------------------
+
+
+class Form(_Message, frozen=True):
+    """Form the group for collectives, or form it anew after a step that has failed somewhere.
+
+    What was sent before it belongs to the old group.
+    """
+
+    store: str
+    """Path of a file through which the shards find each other; no two attempts share one."""
+    pid: int
+    """Of the leader."""
+
+
+class Measure(_Message, frozen=True):
+    """All shards agree on the least of what each of them has left for keys and values."""
+
+    activation_bytes: int
+    """What the largest step needs."""
+
+
+class MakeCache(_Message, frozen=True):
+    """Make a KV cache, in the place of an earlier one."""
+
+    blocks: int
+
+
+class Forward(_Message, frozen=True):
+    """One forward pass. T tokens, S sequences, R wanted rows: see ``worker/inputs.py``."""
+
+    sequences: int
+    width: int
+    """Blocks in a row of the block tables."""
+    rows: int
+    decoding: int
+    numbers: bytes
+    """int32 in the byte order of this machine: token ids [T], positions [T], slots [T], block
+    tables [S · width], lengths [S], query lengths [S], wanted rows [R]."""
+
+
+class Logits(_Message, frozen=True):
+    """Logits of some hidden rows of the last Forward."""
+
+    first: int
+    count: int
+
+
+class Leave(_Message, frozen=True):
+    """The group ends in peace."""
+
+
 FromFrontend = (
     Hello
     | Alive
@@ -481,3 +550,4 @@ ToOperator = Retired
 ToFrontend = Status | Accepted | Rejected | Replay | Ended | Recover | Scraped | Resumed
 ToWorker = Dispatch | Reset
 FromWorker = Ready | StepReport | Heartbeat
+ToFollower = Form | Measure | MakeCache | Forward | Logits | Leave

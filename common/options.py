@@ -30,7 +30,7 @@ from common.routes import OPENABLE, openable
 BUILTIN_MODEL = "millrace-builtin"
 """The name of the model that comes with the code."""
 
-_ONE_SHARD = "a model runs in one process so far"
+_SHARDS_MEET = "shards meet in the runtime directory (--runtime-dir)"
 
 MODEL = (
     Option(
@@ -192,6 +192,15 @@ SCHEDULING = (
 
 PROCESSES = (
     Option(
+        "num_shard", WHOLE, 1, "Processes that share a copy of the model, each with a part of "
+        "every layer (tensor parallelism): one per GPU, or cores of a CPU. It must divide the "
+        "model's attention heads and the widths of its feed-forward blocks.", at_least(1),
+    ),
+    Option(
+        "sharded", TRUTH, None, "true: share the model among all visible GPUs, unless --num-shard "
+        "says how many. false: do not.",
+    ),
+    Option(
         "num_replicas", WHOLE, 1, "Copies of the model, one worker process each.", at_least(1),
         bare=False,
     ),
@@ -297,8 +306,8 @@ NO_EFFECT = (
            no_effect="Millrace sends no usage statistics"),
     Option("shard_uds_path", TEXT, None, "TGI: sockets of its shards.",
            no_effect="sockets live in the runtime directory (--runtime-dir)"),
-    Option("master_addr", TEXT, None, "TGI: rendezvous of its shards.", no_effect=_ONE_SHARD),
-    Option("master_port", TEXT, None, "TGI: rendezvous of its shards.", no_effect=_ONE_SHARD),
+    Option("master_addr", TEXT, None, "TGI: rendezvous of its shards.", no_effect=_SHARDS_MEET),
+    Option("master_port", TEXT, None, "TGI: rendezvous of its shards.", no_effect=_SHARDS_MEET),
     Option("otlp_service_name", TEXT, None, "TGI: name in traces.",
            no_effect="traces are not sent"),
     Option("attention", TEXT, None, "TGI: attention implementation.", flag=False,
@@ -312,12 +321,6 @@ NO_EFFECT = (
 )  # fmt: skip
 
 NOT_YET = (
-    Option("sharded", TRUTH, None, "TGI: split the model over several GPUs.",
-           not_yet=f"{_ONE_SHARD}; leave it out, or use --num-replicas for more copies",
-           harmless=(None, False)),
-    Option("num_shard", WHOLE, 1, "TGI: number of GPUs that share a model.", at_least(1),
-           not_yet=f"{_ONE_SHARD}; leave it out, or use --num-replicas for more copies",
-           harmless=(1,)),
     Option("quantize", TEXT, None, "TGI: quantization of the weights.",
            not_yet="quantized weights are not supported yet; choose an unquantized model",
            harmless=(None,), environment=("HF_MODEL_QUANTIZE",)),

@@ -76,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prefix_caching: bool = True
     # processes and network
     num_shard: int = 1
+    """Worker processes of each replica."""
     num_replicas: int = 1
     num_frontends: int = 1
     hang_timeout: float = 20.0

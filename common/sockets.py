@@ -16,6 +16,8 @@ import zmq
 from common.messages import (
     FromFrontend,
     FromWorker,
+    Join,
+    ToFollower,
     ToFrontend,
     Tokens,
     ToOperator,
@@ -55,6 +57,8 @@ TO_OPERATOR: Codec[ToOperator] = Codec(ToOperator)
 FROM_WORKER: Codec[FromWorker] = Codec(FromWorker)
 TO_WORKER: Codec[ToWorker] = Codec(ToWorker)
 TOKENS: Codec[Tokens] = Codec(Tokens)
+FROM_FOLLOWER: Codec[Join] = Codec(Join)
+TO_FOLLOWER: Codec[ToFollower] = Codec(ToFollower)
 
 
 def encode(message: msgspec.Struct) -> bytes:
@@ -77,14 +81,24 @@ def tokens_endpoint(runtime_dir: str, replica: int) -> str:
     return f"ipc://{runtime_dir}/tokens-{replica}"
 
 
+def shards_endpoint(runtime_dir: str, replica: int) -> str:
+    """ROUTER of a replica's leader (bind) to its followers' DEALER."""
+    return f"ipc://{runtime_dir}/shards-{replica}"
+
+
 def frontend_identity(frontend: int) -> bytes:
     """Routing id of a front end on the requests socket."""
     return b"F%08x" % frontend
 
 
-def worker_identity(replica: int, shard: int, incarnation: int) -> bytes:
+def worker_identity(replica: int, incarnation: int) -> bytes:
     """Routing id of a worker on the dispatch socket: new for every process."""
-    return b"W%d.%d.%016x" % (replica, shard, incarnation)
+    return b"W%d.%016x" % (replica, incarnation)
+
+
+def follower_identity(shard: int, pid: int) -> bytes:
+    """Routing id of a follower on its leader's socket."""
+    return b"S%d.%d" % (shard, pid)
 
 
 def check_runtime_dir(path: str) -> None:

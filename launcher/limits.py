@@ -207,20 +207,51 @@ def _processes(resolution: Resolution, machine: Machine) -> None:
             f"{resolution.named('device')} is cuda, but this machine shows no NVIDIA GPU: "
             "check nvidia-smi, or use --device cpu"
         )
+    _shards(resolution, machine)
+    workers = replicas * resolution["num_shard"]
     if resolution["num_frontends"] == AUTO:
         count = max(1, min(4, cores // 4)) if cores >= 8 else 1
         resolution.derive("num_frontends", count, f"{cores} cores")
     if resolution["worker_threads"] == AUTO:
         reserved = resolution["num_frontends"] if cores > 2 else 0
-        threads = max(1, (cores - reserved) // replicas)
+        threads = max(1, (cores - reserved) // workers)
         reason = f"{cores} cores"
         reason += f", {reserved} kept for the front ends" if reserved else ""
-        reason += f", {replicas} replicas" if replicas > 1 else ""
+        reason += f", {workers} workers" if workers > 1 else ""
         resolution.derive("worker_threads", threads, reason)
     if resolution["compute_type"] == AUTO:
         on_gpu = bool(machine.gpus) and resolution["device"] != "cpu"
-        kind = f"1-{_slug(machine.gpus[0])}" if on_gpu else "cpu"
+        kind = f"{resolution['num_shard']}-{_slug(machine.gpus[0])}" if on_gpu else "cpu"
         resolution.derive("compute_type", kind, "the device")
+
+
+def _shards(resolution: Resolution, machine: Machine) -> None:
+    """How many processes share a copy of the model, and whether there are devices for them."""
+    shards, sharded = resolution.values["num_shard"], resolution["sharded"]
+    gpus = 0 if resolution["device"] == "cpu" else len(machine.gpus)
+    named = resolution.named("num_shard")
+    if shards.explicit and sharded is not None and sharded is not (shards.value > 1):
+        raise StartupError(
+            f"{named} ({shards.value}) and {resolution.named('sharded')} contradict each other:"
+            " leave out one of them"
+        )
+    if sharded and not shards.explicit:
+        if gpus < 2:
+            raise StartupError(
+                f"{resolution.named('sharded')} is true, but there are no two GPUs to share the"
+                " model among: leave it out, or say --num-shard to share it among processes"
+            )
+        resolution.derive("num_shard", gpus, f"--sharded, {gpus} GPUs")
+    elif gpus and shards.value > gpus:
+        raise StartupError(
+            f"{named} is {shards.value}, but this machine shows {gpus} GPU(s): lower it, or use"
+            " --device cpu"
+        )
+    elif not gpus and shards.value > machine.cores:
+        resolution.note(
+            f"{named} is {shards.value} with {machine.cores} core(s): fewer would be faster",
+            "warning",
+        )
 
 
 def _slug(name: str) -> str:

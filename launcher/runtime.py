@@ -25,6 +25,7 @@ _LOCK = "lock"
 _PREFIX = "millrace-"
 SUPERVISOR_SOCKET = "supervisor.sock"
 _SOCKETS = (SUPERVISOR_SOCKET, "requests", "dispatch")
+_PATTERNS = ("tokens-*", "shards-*", "rendezvous-*")
 _OURS = (FAILURE_FILE, SETTINGS, _LOCK, "supervisord.pid", *_SOCKETS)
 
 
@@ -41,9 +42,10 @@ class RuntimeDirectory:
         if self.temporary:
             shutil.rmtree(self.path, ignore_errors=True)
             return
-        for name in [*_OURS, *(path.name for path in self.path.glob("tokens-*"))]:
+        found = [path for pattern in _PATTERNS for path in self.path.glob(pattern)]
+        for path in [*(self.path / name for name in _OURS), *found]:
             with contextlib.suppress(OSError):
-                (self.path / name).unlink()
+                path.unlink()
 
 
 def open_runtime_directory(given: str | None) -> RuntimeDirectory:

@@ -96,7 +96,7 @@ def become_supervisor(
     environment = child_environment(environ) | {
         SETTINGS_VARIABLE: str(path),
         "MILLRACE_RUNTIME_DIR": str(runtime.path),
-        "MILLRACE_REPLICAS": str(settings.num_replicas),
+        "MILLRACE_WORKERS": str(settings.num_replicas * settings.num_shard),
         "MILLRACE_STOP_S": str(settings.graceful_termination_timeout + _AFTER_DRAINING_S),
     }
     raise_file_limit()

@@ -95,10 +95,10 @@ class Loop:
         for replica in self._parts.replicas:
             probe = self._is_silent(replica, now)
             dispatch = replica.take_dispatch(self._parts.epoch, probe=probe)
-            if dispatch is not None and replica.leader is not None:
+            if dispatch is not None and replica.worker is not None:
                 if probe:
                     replica.probed_s = now
-                self._parts.worker_mail.to_identity(replica.leader.identity, dispatch)
+                self._parts.worker_mail.to_identity(replica.worker.identity, dispatch)
         for identity, message in self._parts.worker_mail.take():
             if not self._link.to_worker(identity, message):
                 self._parts.workers.unreachable(identity, now)

@@ -51,7 +51,6 @@ class Parts:
         self.frontends = Frontends()
         self.replicas = Replicas(
             settings.num_replicas,
-            shards=settings.num_shard,
             caching=settings.prefix_caching,
             hang_s=settings.hang_timeout,
             step_tokens=settings.max_batch_prefill_tokens,
@@ -101,7 +100,6 @@ class Parts:
         self.workers = Workers(
             epoch,
             most_leased(settings.max_batch_total_tokens),
-            settings.num_shard,
             self.replicas,
             recovery,
             Reports(endings, recovery, self.stalls, self.frontend_mail, metrics),

@@ -4,8 +4,8 @@ Owns who has said Ready, the leases of each replica, the records that it runs, a
 is being written for it. What is to be dispatched is decided in ``planner.py``, what becomes of the
 sequences of a lost replica in ``recovery.py``.
 
-A replica is one or more shards. Shard 0 leads: it alone gets Dispatch and reports; the others say
-Ready, and a replica is ready when all have. One lost shard means a lost replica.
+A replica is one worker, or a group of them that share the model: then it is the leader who speaks
+for all. They live and die together.
 """
 
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ class ReplicaState(Enum):
     """Whether a replica can be relied on."""
 
     STARTING = "starting"
-    """Not every shard has said Ready."""
+    """Its worker has not said Ready."""
     READY = "ready"
     SUSPECT = "suspect"
     """It owes us a sign of life: it gets no new sequences."""
@@ -52,13 +52,13 @@ class ReplicaState(Enum):
 
 
 @dataclass(slots=True)
-class Shard:
-    """One worker process that has said Ready."""
+class Worker:
+    """The worker that has said Ready, the leader of its group."""
 
     incarnation: int
-    pid: int
+    pids: tuple[int, ...]
+    """Of all processes of the group, its own first."""
     identity: bytes
-    blocks: int
     dtype: str
     device: str
 
@@ -70,7 +70,6 @@ class Replica:
         self,
         number: int,
         *,
-        shards: int,
         caching: bool,
         hang_s: float,
         step_tokens: int,
@@ -82,7 +81,7 @@ class Replica:
         self.state = ReplicaState.STARTING
         self.retiring = False
         """About to be replaced: nothing new runs there until a new process has joined."""
-        self.shards: dict[int, Shard] = {}
+        self.worker: Worker | None = None
         self.leases = Leases(BlockPool(0), caching=caching)
         self.running: dict[int, Record] = {}
         """DISPATCHED, PREEMPTING and CANCELLING records: those that hold blocks here."""
@@ -104,7 +103,6 @@ class Replica:
         self.longest_step_s = 0.0
         self.dispatched = 0
         """Number of the last Dispatch."""
-        self._expected_shards = shards
         self.pace = Pace(max_stall_s, step_tokens, 0.0)
         self._hang_s = hang_s
         self._step_tokens = step_tokens
@@ -116,11 +114,6 @@ class Replica:
         self._grants: list[Grant] = []
 
     # --- the processes ------------------------------------------------------------------------
-
-    @property
-    def leader(self) -> Shard | None:
-        """The worker that is spoken to."""
-        return self.shards.get(0)
 
     @property
     def usable(self) -> bool:
@@ -137,22 +130,22 @@ class Replica:
         """Tokens that fit into the blocks that can be leased."""
         return self.total_blocks * BLOCK_TOKENS
 
-    def join(self, ready: Ready, *, most_blocks: int | None, now: float) -> bool:
-        """A shard is ready; True if that makes the replica ready, with an empty pool.
+    def join(self, ready: Ready, *, most_blocks: int | None, now: float) -> None:
+        """Its worker is ready, and so is the replica, with an empty pool.
 
         ``most_blocks`` bounds what is leased of the blocks that the worker has.
         """
-        identity = worker_identity(ready.replica, ready.shard, ready.incarnation)
-        self.shards[ready.shard] = Shard(
-            ready.incarnation, ready.pid, identity, ready.blocks, ready.dtype, ready.device
+        self.worker = Worker(
+            ready.incarnation,
+            (ready.pid, *ready.followers),
+            worker_identity(ready.replica, ready.incarnation),
+            ready.dtype,
+            ready.device,
         )
         self.longest_step_s = max(self.longest_step_s, ready.longest_step_s)
         self.heard_s = self.progress_s = now
-        if len(self.shards) < self._expected_shards:
-            self.state = ReplicaState.STARTING
-            return False
         self.pace = Pace(self._max_stall_s, self._step_tokens, self.longest_step_s)
-        total = min(shard.blocks for shard in self.shards.values()) - 1
+        total = ready.blocks - 1
         total = total if most_blocks is None else min(total, most_blocks)
         caching = self._caching and ready.prefix_caching
         self.leases = Leases(BlockPool(total), caching=caching)
@@ -160,11 +153,10 @@ class Replica:
         self.retiring = False
         self.dispatched = 0
         self.waited_steps = 0
-        return True
 
     def leave(self) -> list[Record]:
         """Its processes are lost; the records that it ran, without blocks now."""
-        self.shards.clear()
+        self.worker = None
         self.state = ReplicaState.GONE
         self.longest_step_s = 0.0
         lost = list(self.running.values())
@@ -216,8 +208,8 @@ class Replica:
             running=len(self.running),
             progress_age_s=max(self.silence_s(now), 0.0),
             kv_tokens=self.total_tokens,
-            dtype=self.leader.dtype if self.leader else "",
-            device=self.leader.device if self.leader else "",
+            dtype=self.worker.dtype if self.worker else "",
+            device=self.worker.device if self.worker else "",
         )
 
     # --- what it runs -------------------------------------------------------------------------
@@ -307,7 +299,6 @@ class Replicas:
         self,
         count: int,
         *,
-        shards: int,
         caching: bool,
         hang_s: float,
         step_tokens: int,
@@ -316,7 +307,6 @@ class Replicas:
         added: Callable[[Replica], None],
     ) -> None:
         """``added`` is told every replica once; ``hang_s`` is ``--hang-timeout``."""
-        self._shards = shards
         self._caching = caching
         self._hang_s = hang_s
         self._step_tokens = step_tokens
@@ -343,7 +333,6 @@ class Replicas:
         if replica is None:
             replica = Replica(
                 number,
-                shards=self._shards,
                 caching=self._caching,
                 hang_s=self._hang_s,
                 step_tokens=self._step_tokens,

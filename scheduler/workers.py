@@ -1,7 +1,8 @@
 """What workers say: Ready, Heartbeat, StepReport; and the handshake with unknown ones.
 
-Owns who is sent a Reset. A worker is known by (replica, shard, incarnation), which is also its
-routing id. Whatever an incarnation says that was replaced is ignored.
+Owns who is sent a Reset. A worker is known by (replica, incarnation), which is also its routing id.
+The other processes of its group, if the model is cut into shards, are known as pids: one that ends
+takes the replica with it. Whatever an incarnation says that was replaced is ignored.
 
 A process that has just started says Ready with epoch 0 and replaces whatever was there. A process
 that survived its scheduler is unknown: it gets Reset, drops everything, and says Ready to our
@@ -24,7 +25,7 @@ RESET_RETRY_S = 10.0
 MAX_BLOCKS = 1 << 24
 MAX_REPLICAS = 1 << 10
 _REMEMBERED = 256
-_IDENTITY = re.compile(rb"W(\d{1,4})\.(\d{1,4})\.([0-9a-f]{16})")
+_IDENTITY = re.compile(rb"W(\d{1,4})\.([0-9a-f]{16})")
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,6 @@ class Workers:
         self,
         epoch: int,
         most_blocks: int | None,
-        shards: int,
         replicas: Replicas,
         recovery: Recovery,
         reports: Reports,
@@ -47,7 +47,6 @@ class Workers:
         """``mail`` goes to workers. ``most_blocks`` bounds what a replica leases."""
         self._epoch = epoch
         self._most_blocks = most_blocks
-        self._shards = shards
         self._replicas = replicas
         self._recovery = recovery
         self._reports = reports
@@ -59,18 +58,18 @@ class Workers:
     def receive(self, identity: bytes, message: FromWorker, now: float) -> bool:
         """One message; True if it may have changed a replica's readiness."""
         match = _IDENTITY.fullmatch(identity)
-        place = (int(match[1]), int(match[2]), int(match[3], 16)) if match else None
-        if place is None or place[0] >= MAX_REPLICAS or place[1] >= self._shards:
+        place = (int(match[1]), int(match[2], 16)) if match else None
+        if place is None or place[0] >= MAX_REPLICAS:
             self._metrics.bad_frames.labels("dispatch").inc()
             return False
-        number, shard, incarnation = place
+        number, incarnation = place
         if isinstance(message, Ready):
-            if (message.replica, message.shard, message.incarnation) != place:
+            if (message.replica, message.incarnation) != place:
                 self._metrics.bad_frames.labels("dispatch").inc()
                 return False
             return self._ready(identity, message, now)
         replica = self._replicas.get(number)
-        known = replica.shards.get(shard) if replica is not None else None
+        known = replica.worker if replica is not None else None
         if replica is None or known is None:
             self._reset(identity, now)
         elif known.incarnation == incarnation:
@@ -81,9 +80,8 @@ class Workers:
         """A message to a worker had no receiver: its process is gone."""
         self._metrics.unreachable.labels("worker").inc()
         for replica in self._replicas:
-            if any(shard.identity == identity for shard in replica.shards.values()):
-                cause = "its process cannot be reached"
-                self._lose(replica, cause, now, sparing=identity, died=True)
+            if replica.worker is not None and replica.worker.identity == identity:
+                self._lose(replica, "its process cannot be reached", now, died=True)
                 return
 
     def bury(self, now: float) -> bool:
@@ -91,10 +89,10 @@ class Workers:
         ended = self._processes.ended()
         for pid in ended:
             for replica in self._replicas:
-                for shard in list(replica.shards.values()):
-                    if shard.pid == pid:
-                        cause = "its process has ended"
-                        self._lose(replica, cause, now, sparing=shard.identity, died=True)
+                if replica.worker is not None and pid in replica.worker.pids:
+                    # Others of its group are about to notice; none of them may linger.
+                    self._kill(replica, but=pid)
+                    self._lose(replica, "its process has ended", now, died=True)
         return bool(ended)
 
     def replace_hung(self, now: float) -> None:
@@ -105,8 +103,7 @@ class Workers:
         hung = [replica for replica in self._replicas if replica.hangs(now)]
         for replica in hung:
             self._metrics.replicas_hung.inc()
-            for shard in replica.shards.values():
-                self._processes.kill(shard.pid)
+            self._kill(replica)
             cause = f"no sign of life for {replica.silence_s(now):.0f} s"
             self._lose(replica, cause, now, died=True)
 
@@ -116,12 +113,12 @@ class Workers:
         self, replica: Replica, identity: bytes, message: StepReport | Heartbeat, now: float
     ) -> bool:
         if message.epoch not in (0, self._epoch):
-            self._lose(replica, "it obeys another scheduler", now, sparing=identity)
+            self._lose(replica, "it obeys another scheduler", now)
             self._reset(identity, now)
             return True
         if isinstance(message, StepReport):
             self._reports.step(replica, message, now)
-        elif replica.leader is not None and replica.leader.identity == identity:
+        else:
             replica.heard_s = now
         return replica.review(now)
 
@@ -139,46 +136,38 @@ class Workers:
             self._reset(identity, now)
             return False
         replica = self._replicas.get_or_add(ready.replica, now)
-        known = replica.shards.get(ready.shard)
+        known = replica.worker
         if known is not None and known.incarnation == ready.incarnation:
             # RACE: two Resets were on their way. We cannot tell which one this answers, so what we
             # believe about its blocks may be wrong: begin anew.
-            self._lose(replica, "it began anew", now, sparing=identity)
+            self._lose(replica, "it began anew", now)
             self._reset(identity, now, again=True)
             return True
         if known is not None and ready.epoch:
             return False
         if known is not None:
-            cause = "a new process has taken its place"
-            self._lose(replica, cause, now, sparing=known.identity, died=True)
-        self._processes.hold(ready.pid)
+            self._lose(replica, "a new process has taken its place", now, died=True)
+        for pid in (ready.pid, *ready.followers):
+            self._processes.hold(pid)
         self._reset_at.pop(identity, None)
-        if replica.join(ready, most_blocks=self._most_blocks, now=now):
-            _log.info(
-                "replica %d is ready: %d tokens of KV cache in %d blocks",
-                ready.replica,
-                replica.total_tokens,
-                replica.total_blocks,
-            )
+        replica.join(ready, most_blocks=self._most_blocks, now=now)
+        _log.info(
+            "replica %d is ready: %d tokens of KV cache in %d blocks",
+            ready.replica,
+            replica.total_tokens,
+            replica.total_blocks,
+        )
         return True
 
-    def _lose(
-        self,
-        replica: Replica,
-        cause: str,
-        now: float,
-        *,
-        sparing: bytes | None = None,
-        died: bool = False,
-    ) -> None:
-        """All shards of a replica go together; the others than ``sparing`` have to begin anew."""
-        others = [s.identity for s in replica.shards.values() if s.identity != sparing]
-        for shard in replica.shards.values():
-            self._processes.forget(shard.pid)
+    def _kill(self, replica: Replica, *, but: int | None = None) -> None:
+        for pid in replica.worker.pids if replica.worker is not None else ():
+            if pid != but:
+                self._processes.kill(pid)
+
+    def _lose(self, replica: Replica, cause: str, now: float, *, died: bool = False) -> None:
+        for pid in replica.worker.pids if replica.worker is not None else ():
+            self._processes.forget(pid)
         self._recovery.lose(replica, cause, now, died=died)
-        if self._shards > 1:
-            for identity in others:
-                self._reset(identity, now)
 
     def _reset(self, identity: bytes, now: float, *, again: bool = False) -> None:
         sent = self._reset_at.get(identity)

@@ -4,12 +4,13 @@ Runs in the worker. Owns the memory; which block belongs to whom is the schedule
 0 is never leased: padding writes there. Knows nothing of sequences.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
 from common.messages import BLOCK_TOKENS
+from worker.sharding import Sharding, Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,25 @@ class CacheShape(Protocol):
     @property
     def kv_layers(self) -> tuple[LayerShape, ...]:
         """Layers with keys and values; they may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartShape:
+    """As ``CacheShape``, of a shard."""
+
+    kv_layers: tuple[LayerShape, ...]
+
+
+def part_of(shape: CacheShape, sharding: Sharding) -> CacheShape:
+    """What of a model's cache one shard has: some of the heads."""
+    if sharding.size == 1:
+        return shape
+    return PartShape(
+        tuple(
+            replace(layer, kv_heads=sharding.length(Units(layer.kv_heads)))
+            for layer in shape.kv_layers
+        )
+    )
 
 
 class KVCache:

@@ -5,7 +5,6 @@ yields Progress; never waits for anybody. What goes wrong in one sequence ends t
 fails as a whole is repeated sequence by sequence. Knows nothing of sockets or epochs.
 """
 
-import gc
 import logging
 import math
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import torch
 
 from common.messages import Dispatch, Grant, NewSequence, Progress, SequenceTokens
 from worker.batch import BlockTables, Wanted, assemble, wanted_rows
+from worker.errors import GroupLostError
 from worker.faults import Faults
 from worker.guidance import Guidance
 from worker.interfaces import Model
@@ -23,6 +23,7 @@ from worker.kernels.reference.sampling import Summary, summarize
 from worker.masks import Pending
 from worker.sampler import Sampled, Sampler
 from worker.sequences import Sequence, SequenceError, check, check_blocks
+from worker.shortage import relieve
 from worker.turns import Part, take_turns
 
 _PROMPT_ROWS = 256
@@ -40,6 +41,7 @@ class StepResult:
     decode_tokens: int = 0
     forward_s: float = 0.0
     sample_s: float = 0.0
+    repeated: bool = False  # it failed as a whole
 
 
 class Engine:
@@ -56,8 +58,9 @@ class Engine:
         guidance: Guidance | None = None,
         faults: Faults | None = None,
         summarize: Summary = summarize,
+        longest_step_s: float = 0.0,  # what the largest possible step will take
     ) -> None:
-        """Without ``guidance``, sequences with a grammar fail. ``faults`` are for tests only."""
+        """Without ``guidance``, sequences with a grammar fail; ``faults`` are for tests only."""
         self._model = model
         self._cache = cache
         self._blocks = blocks
@@ -74,7 +77,7 @@ class Engine:
         self._step_tokens = 1
         self._chunk_tokens = 0
         self._steps = 0
-        self._longest_step_s = 0.0
+        self._longest_step_s = longest_step_s
         self._turns = 0
 
     @property
@@ -188,8 +191,9 @@ class Engine:
         except SequenceError as error:
             self._news.append(_failure(new, str(error)))
             return
-        except torch.OutOfMemoryError as error:
-            self._recover_memory(error)
+        except Exception as error:
+            if not relieve(error, self._device):
+                raise
             self._news.append(_failure(new, "no memory is left for the sequence's token counts"))
             return
         sequence = Sequence(
@@ -270,18 +274,20 @@ class Engine:
         wanted, logit_rows = wanted_rows(parts)
         try:
             scores, sampled = self._compute(parts, decoding, wanted, logit_rows, result)
-        except torch.AcceleratorError:
-            raise  # the device's context is lost, and this process with it
+        except (torch.AcceleratorError, GroupLostError):
+            raise  # the device's context or another shard is lost, and this process with it
         except Exception as error:
             _log.exception("a step of %d sequences failed", len(parts))
-            self._recover_memory(error)
+            short = relieve(error, self._device)
             if len(parts) == 1:
-                sentence = f"the forward pass failed ({type(error).__name__})"
+                failed = f"the forward pass failed ({type(error).__name__})"
+                sentence = "no memory was left for a step of this request" if short else failed
                 result.items.append(self._fail(parts[0].sequence, sentence))
                 return
         else:
             self._retire(parts, wanted, scores, sampled, result)
             return
+        result.repeated = True
         for number, part in enumerate(parts):
             self._attempt([part], int(number < decoding), result)
 
@@ -388,13 +394,6 @@ class Engine:
             self._drop(sequence.id)
         return Progress(tokens, sequence.computed)
 
-    def _recover_memory(self, error: Exception) -> None:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError):
-            gc.collect()
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
-
 
 def _failure(new: NewSequence, sentence: str) -> Progress:
-    tokens = SequenceTokens(new.spec.id, new.attempt, len(new.generated_ids))
-    return Progress(tokens, 0, sentence)
+    return Progress(SequenceTokens(new.spec.id, new.attempt, len(new.generated_ids)), 0, sentence)

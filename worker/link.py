@@ -37,7 +37,6 @@ class SocketLink:
         runtime_dir: str,
         *,
         replica: int,
-        shard: int,
         incarnation: int,
         wakeup_fds: Iterable[int] = (),
     ) -> None:
@@ -47,7 +46,7 @@ class SocketLink:
         self._subscriptions: dict[bytes, int] = {}
         self._tokens = open_socket(context, zmq.XPUB)
         self._tokens.bind(tokens_endpoint(runtime_dir, replica))
-        identity = worker_identity(replica, shard, incarnation)
+        identity = worker_identity(replica, incarnation)
         self._scheduler = open_socket(context, zmq.DEALER, identity=identity)
         self._scheduler.connect(dispatch_endpoint(runtime_dir))
         self._poller = zmq.Poller()

@@ -1,28 +1,33 @@
 """From a model directory to a model: config.json, then every tensor of the safetensors files.
 
-Runs in the worker, once. All names and shapes are checked before the first tensor is read; tensors
-are mapped, not read into memory, and copied one at a time to where they belong. Pickled weights are
-refused. Every error is a StartupError that names the file or the tensor.
+Runs in the worker, once. All names and shapes are checked before the first tensor is read (which is
+``filling``'s business). Pickled weights are refused. Every error is a StartupError that names the
+file or the tensor.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from common.errors import StartupError
 from worker.devices import resolve_dtype
+from worker.filling import Stored, fill, opened
 from worker.kernels.cpu.library import Library
 from worker.kernels.select import select
 from worker.layers.layer import Slot
-from worker.models.configuration import architecture_of, check_plain, checkpoint_dtype, parse
+from worker.models.configuration import (
+    ModelConfiguration,
+    architecture_of,
+    check_plain,
+    checkpoint_dtype,
+    parse,
+)
 from worker.models.model import Model
 from worker.models.registry import find
+from worker.sharding import WHOLE, Sharding, refusal
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -39,16 +44,6 @@ _NAMED = 5
 """Tensors named in a message; the others are counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A tensor of the checkpoint, as its file's header describes it."""
-
-    file: Path
-    key: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
 def load_model(
     model_dir: str,
     *,
@@ -58,13 +53,14 @@ def load_model(
     rope_factor: float | None = None,
     library: Library | None = None,
     weights: bool = True,
+    sharding: Sharding = WHOLE,
 ) -> Model:
-    """A model with its weights on ``device``; a dtype of None is resolved from the checkpoint.
+    """A model, or a part of it, with its weights on ``device``.
 
-    Torch's threads should be set before: kernels are chosen here, from the C ``library`` too if
-    there is one. Without ``weights`` everything is checked and nothing is read: such a model has
-    its configuration and its slots. (One without a declaration is read: only running it tells how
-    it runs.) Raises StartupError.
+    A dtype of None is resolved from the checkpoint. Torch's threads should be set before: kernels
+    are chosen here, from the C ``library`` too if there is one. Without ``weights`` everything is
+    checked and nothing is read: such a model has its configuration and its slots. (One without a
+    declaration is read: only running it tells how it runs.) Raises StartupError.
     """
     directory = Path(model_dir)
     config = _read_json(directory / "config.json")
@@ -74,44 +70,38 @@ def load_model(
     declaration = find(architecture, str(config.get("model_type")))
     if declaration is None:
         check_plain(config, rope_scaling=rope_scaling, rope_factor=rope_factor)
+        if sharding.size > 1:
+            raise StartupError(
+                f"{architecture} runs through transformers, which cannot be split over shards:"
+                " leave out --num-shard, or use --num-replicas for more copies"
+            )
         from worker.models.through_transformers.load import load  # transformers comes with it
 
         return load(architecture, config, directory, select(device, dtype, library))
     configuration = parse(config, dtype=dtype, rope_scaling=rope_scaling, rope_factor=rope_factor)
-    model = declaration(configuration, select(device, dtype, library))
+    _check_sharding(configuration, sharding.size)
+    model = declaration(configuration, select(device, dtype, library, sharding))
     stored = {model.declared(key): tensor for key, tensor in stored.items()}
     slots = {slot.key: slot for slot in _chosen(model.slots(), stored)}
     _check(slots, stored, model)
     if not weights:
         return model
-    _fill(slots, stored)
+    fill(slots, stored)
     model.finish()
     return model
-
-
-def _fill(slots: Mapping[str, Slot], stored: Mapping[str, _Stored]) -> None:
-    """File by file, in the order of the declaration: fused layers are soon complete."""
-    by_file: dict[Path, list[Slot]] = {}
-    for slot in slots.values():
-        by_file.setdefault(stored[slot.key].file, []).append(slot)
-    with torch.inference_mode():
-        for path, wanted in by_file.items():
-            with _opened(path) as file:
-                for slot in wanted:
-                    slot.fill(file.get_tensor(stored[slot.key].key))
 
 
 # --- what is there ----------------------------------------------------------------------------
 
 
-def _stored(directory: Path) -> dict[str, _Stored]:
+def _stored(directory: Path) -> dict[str, Stored]:
     """Every tensor of the checkpoint, from the files' headers."""
-    stored: dict[str, _Stored] = {}
+    stored: dict[str, Stored] = {}
     for path in _files(directory):
-        with _opened(path) as file:
+        with opened(path) as file:
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 part = file.get_slice(key)
-                stored[key] = _Stored(path, key, tuple(part.get_shape()), part.get_dtype())
+                stored[key] = Stored(path, key, tuple(part.get_shape()), part.get_dtype())
     return stored
 
 
@@ -136,20 +126,11 @@ def _files(directory: Path) -> list[Path]:
     raise StartupError(f"{directory} has no weights: neither {_SINGLE} nor {_INDEX} is there")
 
 
-def _dtype_of(stored: Mapping[str, _Stored]) -> torch.dtype:
+def _dtype_of(stored: Mapping[str, Stored]) -> torch.dtype:
     for tensor in stored.values():
         if tensor.dtype in _FLOATS:
             return _FLOATS[tensor.dtype]
     return torch.float32
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            yield file
-    except (SafetensorError, OSError) as error:
-        raise StartupError(f"{path} cannot be read, it may be truncated: {error}") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -165,7 +146,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 # --- is it what is wanted? --------------------------------------------------------------------
 
 
-def _chosen(slots: Iterable[Slot], stored: Mapping[str, _Stored]) -> Iterator[Slot]:
+def _chosen(slots: Iterable[Slot], stored: Mapping[str, Stored]) -> Iterator[Slot]:
     """Slots whose tensors are stored in one piece, and the parts of others."""
     for slot in slots:
         if slot.parts and slot.key not in stored:
@@ -174,7 +155,21 @@ def _chosen(slots: Iterable[Slot], stored: Mapping[str, _Stored]) -> Iterator[Sl
             yield slot
 
 
-def _check(slots: Mapping[str, Slot], stored: Mapping[str, _Stored], model: Model) -> None:
+def _check_sharding(configuration: ModelConfiguration, shards: int) -> None:
+    mixture = configuration.mixture
+    widths = {"intermediate_size": configuration.intermediate_size}
+    if mixture is not None:
+        widths = {"moe_intermediate_size": mixture.width}
+        if len(configuration.mixture_layers) < configuration.num_layers:
+            widths["intermediate_size"] = configuration.intermediate_size
+    sentence = refusal(
+        shards, heads=configuration.num_heads, kv_heads=configuration.num_kv_heads, widths=widths
+    )
+    if sentence:
+        raise StartupError(sentence)
+
+
+def _check(slots: Mapping[str, Slot], stored: Mapping[str, Stored], model: Model) -> None:
     """Raise StartupError unless declaration and checkpoint agree."""
     missing = [key for key in slots if key not in stored]
     if missing:

@@ -40,11 +40,12 @@ class Identity:
     """Who this worker is."""
 
     replica: int
-    shard: int
     incarnation: int
     pid: int
     dtype: str = ""
     device: str = ""
+    followers: tuple[int, ...] = ()
+    """Process ids of the other shards."""
 
 
 class Link(Protocol):
@@ -169,7 +170,6 @@ class Loop:
             Ready(
                 version=PROTOCOL_VERSION,
                 replica=identity.replica,
-                shard=identity.shard,
                 incarnation=identity.incarnation,
                 pid=identity.pid,
                 blocks=self._engine.blocks,
@@ -178,6 +178,7 @@ class Loop:
                 device=identity.device,
                 longest_step_s=self._engine.longest_step_s,
                 prefix_caching=self._engine.prefix_caching,
+                followers=list(identity.followers),
             )
         )
 

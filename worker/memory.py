@@ -4,6 +4,7 @@ Runs in the worker, once, before the cache is made. Reads what the machine and i
 leave; decides by the settings. Knows nothing of the model but the size of a block.
 """
 
+import contextlib
 from pathlib import Path
 
 from common.errors import StartupError
@@ -16,6 +17,8 @@ for activations, the other processes, and replicas that are still loading their 
 CAP_SLACK = 1.25
 """Room beyond what all sequences that may run together can fill, for cached prefixes."""
 _MEMINFO_AVAILABLE = "MemAvailable:"
+_RESET_PEAK = "5"
+"""What proc(5) asks to be written."""
 
 
 def blocks_for(settings: Settings, bytes_per_block: int, budget_bytes: int) -> int:
@@ -45,9 +48,31 @@ def blocks_for(settings: Settings, bytes_per_block: int, budget_bytes: int) -> i
     return max(needed, min(most, fitting)) + 1
 
 
-def cpu_budget_bytes(settings: Settings, available_bytes: int) -> int:
-    """What one of the replicas of a CPU may take."""
-    return int(available_bytes * CPU_FRACTION) // settings.num_replicas
+def cpu_budget_bytes(settings: Settings, available_bytes: int, activation_bytes: int) -> int:
+    """What one worker process of a CPU may take, beside the activations of its largest step."""
+    share = available_bytes // (settings.num_replicas * settings.num_shard)
+    return max(0, min(int(share * CPU_FRACTION), share - activation_bytes))
+
+
+class Growth:
+    """By how much this process's memory has grown, at its peak, since this was made."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._status = proc / "self" / "status"
+        with contextlib.suppress(OSError):  # then the peak may be an older one: more, never less
+            (proc / "self" / "clear_refs").write_text(_RESET_PEAK)
+        self._before = self._read("VmRSS:")
+
+    def peak_bytes(self) -> int:
+        """Of resident memory; 0 where the kernel does not tell."""
+        return max(0, self._read("VmHWM:") - self._before)
+
+    def _read(self, key: str) -> int:
+        try:
+            lines = self._status.read_text().splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)
 
 
 def available_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:

@@ -4,50 +4,82 @@ Runs in the worker, once or twice at start. Drives the engine as a scheduler wou
 memory sizes; whoever calls it measures.
 """
 
+from dataclasses import dataclass
+
 from common.errors import StartupError
 from common.messages import BLOCK_TOKENS, Dispatch, NewSequence, SequenceSpec
 from common.sampling import SamplingParameters
-from worker.engine import Engine
+from worker.engine import Engine, StepResult
 
 _SAMPLING = SamplingParameters(
     do_sample=True, seed=1, temperature=0.9, top_p=0.9, repetition_penalty=1.1
 )
 
 
-def warm_up(engine: Engine, *, chunk_tokens: int, longest_tokens: int, rows: int) -> None:
-    """A step with the largest chunk, then one in which ``rows`` sequences decode.
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """The largest step that there may be: ``rows`` sequences decode, the rest reads prompts."""
 
-    Both are cut to what the engine's blocks hold. ``longest_tokens`` is the most that one sequence
-    may have. Raises StartupError if the model fails.
+    tokens: int
+    rows: int
+    longest_tokens: int
+    """The most that one sequence may have."""
+
+    @property
+    def blocks(self) -> int:
+        """KV blocks that it needs, block 0 included."""
+        prompts = -(-self.tokens // self.longest_tokens)
+        return 1 + self.rows + _blocks(self.tokens) + prompts
+
+
+def warm_up(engine: Engine, worst: Worst) -> StepResult:
+    """Run it, after a step in which its decoding sequences begin; what it cost.
+
+    It is run twice, because the first of its kind compiles kernels and takes memory for good. All
+    is cut to what the engine's blocks hold. Raises StartupError if the model fails, or memory is
+    short.
     """
-    room = (engine.blocks - 1) * BLOCK_TOKENS
-    left = min(chunk_tokens, room)
+    rows = max(1, min(worst.rows, worst.tokens, engine.blocks - 1))
+    _run(engine, 1, _prompts([1] * rows, first=0, block=1, new_tokens=3), rows)
+    blocks = engine.blocks - 1 - rows
+    left = worst.tokens - rows
     lengths: list[int] = []
-    while left > 0 and sum(_blocks(length) for length in lengths) < engine.blocks - 1:
-        free = room - sum(_blocks(length) for length in lengths) * BLOCK_TOKENS
-        lengths.append(min(left, longest_tokens, free))
+    while left > 0 and blocks > 0:
+        lengths.append(min(left, worst.longest_tokens, blocks * BLOCK_TOKENS))
         left -= lengths[-1]
-    _run(engine, lengths)
-    _run(engine, [1] * min(rows, engine.blocks - 1))
+        blocks -= _blocks(lengths[-1])
+    add = _prompts(lengths, first=rows, block=1 + rows, new_tokens=1)
+    _run(engine, 2, add, worst.tokens)
+    result = _run(engine, 3, add, worst.tokens)
     engine.reset()
+    return result
 
 
-def _run(engine: Engine, lengths: list[int]) -> None:
-    """One step over prompts of these lengths, each of which yields its only token."""
+def _prompts(lengths: list[int], *, first: int, block: int, new_tokens: int) -> list[NewSequence]:
+    """Prompts of these lengths, with ids and blocks from these on."""
     add = []
-    first = 1
-    for number, length in enumerate(lengths):
-        spec = SequenceSpec(number, [0] * length, max_new_tokens=1, sampling=_SAMPLING)
-        blocks = list(range(first, first + _blocks(length)))
+    for number, length in enumerate(lengths, first):
+        spec = SequenceSpec(number, [0] * length, max_new_tokens=new_tokens, sampling=_SAMPLING)
+        blocks = list(range(block, block + _blocks(length)))
         add.append(NewSequence(spec, attempt=0, generated_ids=[], blocks=blocks))
-        first += len(blocks)
-    engine.apply(Dispatch(epoch=0, number=1, step_tokens=max(1, sum(lengths)), add=add))
-    result = engine.step()
-    items, _ = engine.take_news()
-    items += result.items if result is not None else []
+        block += len(blocks)
+    return add
+
+
+def _run(engine: Engine, number: int, add: list[NewSequence], tokens: int) -> StepResult:
+    """One step, with these sequences beside those that run."""
+    engine.apply(Dispatch(epoch=0, number=number, step_tokens=max(1, tokens), add=add))
+    result = engine.step() or StepResult()
+    items = engine.take_news()[0] + result.items
     failed = next((item.error for item in items if item.error), None)
     if failed is not None:
         raise StartupError(f"the model cannot be run: {failed}; the worker's log says more")
+    if result.repeated:
+        raise StartupError(
+            "the largest step fails (the worker's log says why): lower max_batch_prefill_tokens or"
+            " max_batch_size, or give more memory"
+        )
+    return result
 
 
 def _blocks(tokens: int) -> int:

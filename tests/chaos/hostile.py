@@ -65,7 +65,7 @@ def disturb_sockets(directory: Path, replicas: int, rng: random.Random) -> None:
     """Garbage and replayed messages on every ZeroMQ socket, under several identities."""
     context = zmq.Context()
     identities: list[bytes | None] = [
-        None, frontend_identity(STRANGER), worker_identity(0, 0, 77), b"\xff" * 200,
+        None, frontend_identity(STRANGER), worker_identity(0, 77), b"\xff" * 200,
     ]  # fmt: skip
     for name in ("requests", "dispatch"):
         for identity in identities:

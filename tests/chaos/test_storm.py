@@ -13,9 +13,9 @@ from tests.chaos.scene import scene
 from tests.chaos.talk import Talk, together
 
 SEEDS = range(4)
-KILLED = ["--replica 0", "--replica 1", "-m scheduler", "-m scheduler"]
+KILLED = ["--number 0", "--number 1", "-m scheduler", "-m scheduler"]
 """Two deaths of workers at most: a third may count as the fault of a request that ran alone."""
-STOPPED = ["--replica 0", "--replica 1", "-m scheduler"]
+STOPPED = ["--number 0", "--number 1", "-m scheduler"]
 LONGEST_GAP_S = 0.7
 STOPPED_S = 0.5
 

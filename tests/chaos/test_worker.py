@@ -91,7 +91,7 @@ def test_a_stopped_worker(alone: Scene, survived: Survived) -> None:
 
 def test_one_of_two_replicas(pair: Scene, survived: Survived) -> None:
     def strike(talks: list[Talk]) -> None:
-        os.kill(pair.pid("--replica 0"), signal.SIGKILL)
+        os.kill(pair.pid("--number 0"), signal.SIGKILL)
 
     with Watch(pair.server) as health:
         outcomes = together(pair.server, KINDS, strike)
@@ -103,7 +103,7 @@ def test_one_of_two_replicas(pair: Scene, survived: Survived) -> None:
 
 def test_both_replicas_and_the_scheduler_at_once(pair: Scene, survived: Survived) -> None:
     def strike(talks: list[Talk]) -> None:
-        for what in ("--replica 0", "-m scheduler", "--replica 1"):
+        for what in ("--number 0", "-m scheduler", "--number 1"):
             os.kill(pair.pid(what), signal.SIGKILL)
 
     outcomes = together(pair.server, KINDS, strike)

@@ -67,7 +67,7 @@ def test_every_setting_has_an_option_with_its_default() -> None:
 
 
 def test_every_option_is_used_refused_or_said_to_have_no_effect() -> None:
-    of_the_launcher = {"revision", "huggingface_hub_cache", "dry_run", "env", "api_key"}
+    of_the_launcher = {"revision", "huggingface_hub_cache", "dry_run", "env", "api_key", "sharded"}
     used = set(Settings.__struct_fields__) | of_the_launcher
     rest = {option.name for option in (*NO_EFFECT, *NOT_YET)}
     assert {name for name in OPTIONS if name not in rest} <= used

@@ -29,7 +29,7 @@ def test_endpoints_are_distinct_files_in_the_runtime_directory() -> None:
 
 
 def test_routing_ids_are_distinct_and_short() -> None:
-    workers = [(0, 0, 1), (0, 1, 1), (1, 0, 1), (0, 0, 2**63 - 1)]
+    workers = [(0, 1), (1, 1), (1, 0), (0, 2**63 - 1)]
     ids = {worker_identity(*worker) for worker in workers}
     ids |= {frontend_identity(number) for number in (1, 2**31 - 1)}
     assert len(ids) == 6

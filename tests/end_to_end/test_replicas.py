@@ -45,7 +45,7 @@ def test_both_work_and_preemption_changes_nothing(pair: Server, reference: Refer
 
 def test_a_killed_worker_is_not_noticed(pair: Server) -> None:
     expected = [streamed(pair, prompt) for prompt in PROMPTS[:8]]
-    victim = pair.pids("--replica 0")[0]
+    victim = pair.pids("--number 0")[0]
 
     def run(i: int) -> str:
         if i == 8:
@@ -56,7 +56,7 @@ def test_a_killed_worker_is_not_noticed(pair: Server) -> None:
 
     answers = together(9, run)
     assert answers[:8] == expected
-    pair.until(lambda: bool(pair.pids("--replica 0")) and pair.pids("--replica 0") != [victim], 60)
+    pair.until(lambda: bool(pair.pids("--number 0")) and pair.pids("--number 0") != [victim], 60)
 
 
 def test_nothing_is_left(pair: Server) -> None:

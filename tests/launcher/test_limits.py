@@ -111,6 +111,8 @@ def test_chunking_lifts_tgis_bound_on_inputs() -> None:
         (4, "", 1, 3),
         (8, "", 2, 6),
         (16, "--num-replicas 2", 4, 6),
+        (16, "--num-replicas 2 --num-shard 2", 4, 3),
+        (2, "--num-shard 2", 1, 1),
         (64, "", 4, 60),
         (64, "--num-frontends 8 --worker-threads 7", 8, 7),
     ],
@@ -121,11 +123,50 @@ def test_processes(cores, flags, frontends, threads) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flags", "gpus", "shards"),
+    [
+        ("", 4, 1),
+        ("--sharded false", 4, 1),
+        ("--sharded true", 4, 4),
+        ("--sharded true --num-shard 2", 4, 2),
+        ("--num-shard 4", 4, 4),
+        ("--num-shard 2", 0, 2),
+        ("--num-shard 2 --device cpu", 1, 2),
+    ],
+)
+def test_shards(flags, gpus, shards) -> None:
+    resolution = derived(flags, machine=Machine(8, ("NVIDIA H200",) * gpus))
+    assert resolution["num_shard"] == shards
+    assert not resolution.notes
+
+
+@pytest.mark.parametrize(
+    ("flags", "gpus", "words"),
+    [
+        ("--sharded false --num-shard 2", 2, "contradict each other"),
+        ("--sharded true --num-shard 1", 2, "contradict each other"),
+        ("--sharded true", 1, "no two GPUs"),
+        ("--sharded true --device cpu", 2, "no two GPUs"),
+        ("--num-shard 4", 2, r"--num-shard is 4, but this machine shows 2 GPU"),
+    ],
+)
+def test_shards_without_a_place(flags, gpus, words) -> None:
+    with pytest.raises(StartupError, match=words):
+        derived(flags, machine=Machine(8, ("NVIDIA H200",) * gpus))
+
+
+def test_more_shards_than_cores_are_warned_about() -> None:
+    resolution = derived("--num-shard 4", machine=Machine(2))
+    assert "fewer would be faster" in resolution.notes[-1].text
+
+
+@pytest.mark.parametrize(
     ("flags", "gpus", "kind"),
     [
         ("", (), "cpu"),
         ("", ("NVIDIA H200",), "1-nvidia-h200"),
         ("--device cpu", ("NVIDIA H200",), "cpu"),
+        ("--num-shard 2", ("NVIDIA H200",) * 2, "2-nvidia-h200"),
         ("--compute-type mine", ("NVIDIA H200",), "mine"),
     ],
 )

@@ -131,7 +131,7 @@ def test_what_is_not_there_yet_is_refused_by_its_flag(option) -> None:
 
 
 def test_harmless_values_of_refused_settings_pass() -> None:
-    quiet = resolved("--sharded", "false", "--num-shard", "1", "--speculate", "0")
+    quiet = resolved("--speculate", "0")
     assert quiet.notes == []
     assert resolved(TRUST_REMOTE_CODE="false", QUANTIZE="").notes == []
 

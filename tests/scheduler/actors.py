@@ -85,7 +85,7 @@ class FakeWorker:
         self.step_number = 0
         self.dispatch = 0
         self.step_tokens = 1
-        send(Ready(PROTOCOL_VERSION, replica, 0, incarnation, 1, blocks))
+        send(Ready(PROTOCOL_VERSION, replica, incarnation, 1, blocks))
 
     def step(self) -> list[Tokens]:
         """One step; what is published, with the front end in the items' ids."""
@@ -97,7 +97,7 @@ class FakeWorker:
                 self.memory.clear()
                 self.epoch, self.dispatch = message.epoch, 0
                 self.send(
-                    Ready(PROTOCOL_VERSION, self.replica, 0, self.incarnation, 1, self.blocks,
+                    Ready(PROTOCOL_VERSION, self.replica, self.incarnation, 1, self.blocks,
                           self.epoch)
                 )  # fmt: skip
             else:

@@ -164,8 +164,8 @@ class House:
     def from_frontend(self, message: msgspec.Struct, frontend: int = FRONTEND) -> None:
         self.link.frontend_inbox.append((frontend_identity(frontend), encode(message)))
 
-    def from_worker(self, message: msgspec.Struct, replica: int = 0, shard: int = 0) -> None:
-        identity = self.identity(replica, shard)
+    def from_worker(self, message: msgspec.Struct, replica: int = 0) -> None:
+        identity = self.identity(replica)
         self.link.worker_inbox.append((identity, encode(message)))
 
     def hello(self, frontend: int = FRONTEND, pid: int = 100) -> None:
@@ -183,7 +183,7 @@ class House:
         """``blocks`` counts block 0, too."""
         self.incarnations[replica] = incarnation
         self.from_worker(
-            Ready(PROTOCOL_VERSION, replica, 0, incarnation, 1, blocks, epoch, **facts), replica
+            Ready(PROTOCOL_VERSION, replica, incarnation, 1, blocks, epoch, **facts), replica
         )
         self.turn()
 
@@ -213,7 +213,7 @@ class House:
             incarnation = self.incarnations[replica]
         self.link.worker_inbox.append(
             (
-                worker_identity(replica, 0, incarnation),
+                worker_identity(replica, incarnation),
                 encode(
                     StepReport(
                         epoch, incarnation, 1, self.steps, list(items), timing=timing, **more
@@ -251,8 +251,8 @@ class House:
 
     # --- out ----------------------------------------------------------------------------------
 
-    def identity(self, replica: int = 0, shard: int = 0) -> bytes:
-        return worker_identity(replica, shard, self.incarnations[replica])
+    def identity(self, replica: int = 0) -> bytes:
+        return worker_identity(replica, self.incarnations[replica])
 
     def record(self, sequence: int) -> Record:
         record = self.parts.requests.get(sequence)

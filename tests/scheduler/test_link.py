@@ -32,7 +32,7 @@ class Wired:
         self.link = ZmqLink(str(path), self.bad.append)
         self.context = zmq.Context()
         self.frontend = self._dealer(frontend_identity(3), requests_endpoint(str(path)))
-        self.worker = self._dealer(worker_identity(0, 0, 9), dispatch_endpoint(str(path)))
+        self.worker = self._dealer(worker_identity(0, 9), dispatch_endpoint(str(path)))
 
     def _dealer(self, identity: bytes, endpoint: str) -> Any:
         dealer = open_socket(self.context, zmq.DEALER, identity=identity)
@@ -60,10 +60,10 @@ def test_round_trips(wired: Wired) -> None:
     assert list(wired.link.from_frontends(10)) == [(frontend_identity(3), Alive(3))]
     wired.worker.send(encode(Heartbeat(1, 2, 3)))
     wired.link.wait(5)
-    assert list(wired.link.from_workers(10)) == [(worker_identity(0, 0, 9), Heartbeat(1, 2, 3))]
+    assert list(wired.link.from_workers(10)) == [(worker_identity(0, 9), Heartbeat(1, 2, 3))]
     assert wired.link.to_frontend(frontend_identity(3), Status(1, 2))
     assert TO_FRONTEND.decode(wired.frontend.recv()) == Status(1, 2)
-    assert wired.link.to_worker(worker_identity(0, 0, 9), Dispatch(1, 2, 3))
+    assert wired.link.to_worker(worker_identity(0, 9), Dispatch(1, 2, 3))
     assert TO_WORKER.decode(wired.worker.recv()) == Dispatch(1, 2, 3)
 
 
@@ -92,7 +92,7 @@ def test_bad_frames_are_dropped_and_their_sender_lives_on(wired: Wired) -> None:
 
 
 def test_unknown_peers_are_reported(wired: Wired) -> None:
-    assert not wired.link.to_worker(worker_identity(9, 9, 9), Dispatch(1, 2, 3))
+    assert not wired.link.to_worker(worker_identity(9, 9), Dispatch(1, 2, 3))
     assert not wired.link.to_frontend(frontend_identity(99), Status(1, 2))
 
 

@@ -75,14 +75,14 @@ def test_sigterm_ends_an_idle_scheduler_with_status_zero(tmp_path: Path) -> None
 def test_a_sequence_passes_through_the_process(tmp_path: Path) -> None:
     context = zmq.Context()
     frontend = open_socket(context, zmq.DEALER, identity=frontend_identity(FRONTEND))
-    worker = open_socket(context, zmq.DEALER, identity=worker_identity(0, 0, 9))
+    worker = open_socket(context, zmq.DEALER, identity=worker_identity(0, 9))
     for dealer in (frontend, worker):
         dealer.rcvtimeo = 10_000
     process = start(tmp_path)
     try:
         frontend.connect(requests_endpoint(str(tmp_path)))
         worker.connect(dispatch_endpoint(str(tmp_path)))
-        worker.send(encode(Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 100)))
+        worker.send(encode(Ready(PROTOCOL_VERSION, 0, 9, 1, 100)))
         frontend.send(encode(Hello(PROTOCOL_VERSION, FRONTEND, os.getpid())))
         assert isinstance(TO_FRONTEND.decode(frontend.recv()), Status)
         frontend.send(encode(Submit(spec(1, new=1))))

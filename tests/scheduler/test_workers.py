@@ -33,8 +33,8 @@ def resets(house: House) -> list[bytes]:
     return [to for to, m in house.link.worker_sent if isinstance(m, Reset)]
 
 
-def put(house: House, message: Any, replica: int = 0, shard: int = 0, incarnation: int = 9) -> None:
-    identity = worker_identity(replica, shard, incarnation)
+def put(house: House, message: Any, replica: int = 0, incarnation: int = 9) -> None:
+    identity = worker_identity(replica, incarnation)
     house.link.worker_inbox.append((identity, encode(message)))
     house.turn()
 
@@ -51,9 +51,9 @@ def test_starting_until_ready() -> None:
 
 @pytest.mark.parametrize(
     "ready",
-    [Ready(PROTOCOL_VERSION + 1, 0, 0, 9, 1, 100), Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 1),
-     Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 1 << 40), Ready(PROTOCOL_VERSION, 0, 0, 10, 1, 100),
-     Ready(PROTOCOL_VERSION, 1, 0, 9, 1, 100)],
+    [Ready(PROTOCOL_VERSION + 1, 0, 9, 1, 100), Ready(PROTOCOL_VERSION, 0, 9, 1, 1),
+     Ready(PROTOCOL_VERSION, 0, 9, 1, 1 << 40), Ready(PROTOCOL_VERSION, 0, 10, 1, 100),
+     Ready(PROTOCOL_VERSION, 1, 9, 1, 100)],
 )  # fmt: skip
 def test_a_wrong_ready_is_refused(ready: Ready) -> None:
     house = House()
@@ -75,7 +75,7 @@ def test_an_unknown_worker_is_reset_and_taken_in() -> None:
     house.hello()
     for _ in range(3):
         put(house, Heartbeat(4711, 9, 50))
-    assert resets(house) == [worker_identity(0, 0, 9)]  # told once
+    assert resets(house) == [worker_identity(0, 9)]  # told once
     house.submit(1)
     house.ready(epoch=EPOCH)
     assert state(house) is ReplicaState.READY
@@ -112,7 +112,7 @@ def test_what_was_replaced_is_ignored() -> None:
     house.ready(incarnation=10)
     house.submit(1)
     put(house, Heartbeat(EPOCH, 9, 50), incarnation=9)
-    put(house, Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 50, EPOCH), incarnation=9)
+    put(house, Ready(PROTOCOL_VERSION, 0, 9, 1, 50, EPOCH), incarnation=9)
     assert resets(house) == []
     assert house.said(Recover) == []
     assert house.parts.replicas.get(0).total_blocks == 100  # type: ignore[union-attr]
@@ -194,7 +194,7 @@ def test_the_deadline_knows_the_longest_step_of_the_warm_up() -> None:
     house = House()
     house.hello()
     house.incarnations[0] = 9
-    put(house, Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 101, longest_step_s=4.0))
+    put(house, Ready(PROTOCOL_VERSION, 0, 9, 1, 101, longest_step_s=4.0))
     house.submit(1)
     seconds(house, 4 * LONGEST_STEPS / 2 - 1, beats=True)
     assert state(house) is ReplicaState.READY
@@ -298,41 +298,45 @@ def test_a_lost_connection_may_come_back() -> None:
     assert state(house) is ReplicaState.READY
 
 
-# --- several shards ---------------------------------------------------------------------------
+# --- groups -----------------------------------------------------------------------------------
 
 
 def group() -> House:
-    house = House(num_shard=2)
+    house = House()
     house.hello()
-    for shard, blocks in [(0, 101), (1, 91)]:
-        put(house, Ready(PROTOCOL_VERSION, 0, shard, 9 + shard, 1, blocks), 0, shard, 9 + shard)
     house.incarnations[0] = 9
+    put(house, Ready(PROTOCOL_VERSION, 0, 9, 1, 101, followers=[2, 3]))
     return house
 
 
-def test_a_group_is_ready_when_all_shards_are() -> None:
-    house = House(num_shard=2)
-    put(house, Ready(PROTOCOL_VERSION, 0, 1, 10, 1, 91), 0, 1, 10)
-    assert state(house) is ReplicaState.STARTING
-    put(house, Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 101))
-    assert state(house) is ReplicaState.READY
-    assert house.parts.replicas.get(0).total_blocks == 90  # type: ignore[union-attr]
-
-
-def test_only_the_leader_is_dispatched_to() -> None:
+def test_a_group_is_spoken_to_through_its_leader() -> None:
     house = group()
     house.submit(1)
+    assert house.processes.held == [1, 2, 3]
     assert [to for to, m in house.link.worker_sent if isinstance(m, Dispatch)] == [
-        worker_identity(0, 0, 9)
+        worker_identity(0, 9)
     ]
 
 
-def test_one_lost_shard_is_a_lost_group() -> None:
+@pytest.mark.parametrize("pid", [1, 2, 3])
+def test_one_lost_process_is_a_lost_group(pid: int) -> None:
     house = group()
     house.submit(1)
-    put(house, Ready(PROTOCOL_VERSION, 0, 1, 11, 1, 91), 0, 1, 11)
+    house.processes.dead.append(pid)
+    house.turn()
     assert house.said(Recover) == [Recover([sequence_id(1)])]
-    assert resets(house) == [worker_identity(0, 0, 9)]
-    assert state(house) is ReplicaState.STARTING
-    put(house, Ready(PROTOCOL_VERSION, 0, 0, 9, 1, 101, EPOCH))
+    assert state(house) is ReplicaState.GONE
+    assert set(house.processes.killed) == {1, 2, 3} - {pid}
+    assert house.processes.held == []
+    put(house, Ready(PROTOCOL_VERSION, 0, 10, 4, 101, followers=[5, 6]), incarnation=10)
     assert state(house) is ReplicaState.READY
+    assert house.processes.held == [4, 5, 6]
+
+
+def test_all_of_a_group_that_hangs_are_killed() -> None:
+    house = group()
+    house.submit(1)
+    house.turn(after_s=house.settings.hang_timeout + 1)
+    house.turn()
+    assert set(house.processes.killed) == {1, 2, 3}
+    assert state(house) is ReplicaState.GONE

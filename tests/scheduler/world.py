@@ -50,9 +50,9 @@ class World:
         """A new process; the old one, if there is one, is no more."""
         old = self.workers.get(replica)
         if old is not None:
-            self.house.link.unreachable.add(worker_identity(replica, 0, old.incarnation))
+            self.house.link.unreachable.add(worker_identity(replica, old.incarnation))
         incarnation = self.rng.getrandbits(63)
-        identity = worker_identity(replica, 0, incarnation)
+        identity = worker_identity(replica, incarnation)
         self.workers[replica] = FakeWorker(
             replica,
             incarnation,
@@ -62,7 +62,7 @@ class World:
 
     def kill_worker(self, replica: int) -> None:
         worker = self.workers.pop(replica)
-        self.house.link.unreachable.add(worker_identity(replica, 0, worker.incarnation))
+        self.house.link.unreachable.add(worker_identity(replica, worker.incarnation))
 
     def replace_scheduler(self) -> None:
         """The scheduler dies with everything that it knew; another one takes its sockets."""
@@ -99,7 +99,7 @@ class World:
         house.turn(after_s=TICK_S)
         for identity, message in house.link.worker_sent:
             for worker in self.workers.values():
-                if worker_identity(worker.replica, 0, worker.incarnation) == identity:
+                if worker_identity(worker.replica, worker.incarnation) == identity:
                     worker.inbox.append(message)
         house.link.worker_sent.clear()
         for worker in self.workers.values():

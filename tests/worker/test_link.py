@@ -49,11 +49,11 @@ class Peers:
         self.context = zmq.Context()
         self.scheduler = open_socket(self.context, zmq.ROUTER)
         self.scheduler.bind(dispatch_endpoint(self.path))
-        self.identity = worker_identity(1, 0, 42)
+        self.identity = worker_identity(1, 42)
         self.links: list[SocketLink] = []
 
     def link(self, **options) -> SocketLink:
-        link = SocketLink(self.context, self.path, replica=1, shard=0, incarnation=42, **options)
+        link = SocketLink(self.context, self.path, replica=1, incarnation=42, **options)
         self.links.append(link)
         return link
 
@@ -98,7 +98,7 @@ def until(condition, link: SocketLink):
     return received
 
 
-READY = Ready(1, 1, 0, 42, 0, 8)
+READY = Ready(1, 1, 42, 0, 8)
 
 
 def test_bad_frames_are_counted_and_their_sender_lives_on(peers):
@@ -184,7 +184,7 @@ def test_a_whole_conversation(peers):
     """Ready, Reset, Ready, Dispatch, tokens to the front end and reports to the scheduler."""
     link, model = peers.link(), HistoryModel()
     engine = Engine(model, HistoryModel.cache(8), blocks=8, device=CPU, clock=time.monotonic)
-    loop = Loop(engine, link, Identity(1, 0, 42, 0), time.monotonic)
+    loop = Loop(engine, link, Identity(1, 42, 0), time.monotonic)
     stop = threading.Event()
     thread = threading.Thread(target=loop.run, args=(stop.is_set,))
     thread.start()

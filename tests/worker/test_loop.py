@@ -67,7 +67,7 @@ class World:
             clock=self.clock,
             guidance=guidance,
         )
-        self.loop = Loop(self.engine, self.link, Identity(2, 0, 99, 4321), self.clock)
+        self.loop = Loop(self.engine, self.link, Identity(2, 99, 4321), self.clock)
         self.number = 0
 
     def turn(self, *messages):
@@ -94,7 +94,7 @@ def test_ready_is_said_first_and_stopping_is_asked_between_steps():
     world.link.inbox = [world.dispatch(new(ALICE, 1, 10))]
     answers = iter([False, False, True])
     world.loop.run(lambda: next(answers))
-    assert world.link.reports[0] == Ready(PROTOCOL_VERSION, 2, 0, 99, 4321, 32, 0)
+    assert world.link.reports[0] == Ready(PROTOCOL_VERSION, 2, 99, 4321, 32, 0)
     assert [report.step for report in world.link.reports[1:]] == [1, 2]
 
 
@@ -229,7 +229,7 @@ def test_reset_drops_everything_and_is_answered():
     world = World()
     world.turn(world.dispatch(new(ALICE, 1, 10)))
     (ready,) = world.turn(Reset(8))
-    assert ready == Ready(PROTOCOL_VERSION, 2, 0, 99, 4321, 32, 8)
+    assert ready == Ready(PROTOCOL_VERSION, 2, 99, 4321, 32, 8)
     assert world.engine.held == 0
     assert world.turn(world.dispatch(new(ALICE, 1), epoch=7)) == []
     assert world.engine.held == 0

@@ -18,7 +18,7 @@ from common.sampling import SamplingParameters
 from common.settings import Settings
 from common.sockets import FROM_WORKER, dispatch_endpoint, encode, open_socket
 from tests.worker.tiny import write_tiny_llama
-from worker.__main__ import _start, main
+from worker.__main__ import _prepare, main
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60
@@ -58,7 +58,7 @@ def start(runtime_dir: Path, model_dir: Path, **changes) -> subprocess.Popen:
     path.write_bytes(msgspec.json.encode(settings))
     environment = os.environ | {"MILLRACE_SETTINGS": str(path), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "worker", "--replica", "3"],
+        [sys.executable, "-m", "worker", "--number", "3"],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -113,16 +113,17 @@ def test_a_failed_start_says_why(runtime_dir):
 def run_main(runtime_dir: Path, monkeypatch, error: Exception) -> int:
     """In this process, with a start that fails."""
 
-    def fail(settings):
+    def fail(settings, team):
         raise error
 
     path = runtime_dir / "settings.json"
     settings = Settings(model_id="m", model_dir="/m", runtime_dir=str(runtime_dir))
     path.write_bytes(msgspec.json.encode(settings))
     monkeypatch.setenv("MILLRACE_SETTINGS", str(path))
+    monkeypatch.setattr("worker.__main__._prepare", lambda settings, number: None)
     monkeypatch.setattr("worker.__main__._start", fail)
     monkeypatch.setattr("common.logs.set_up", lambda *_, **__: None)
-    return main(["--replica", "0"])
+    return main(["--number", "0"])
 
 
 def test_the_first_failure_is_kept(runtime_dir, monkeypatch, capsys):
@@ -150,4 +151,4 @@ def test_a_runtime_directory_that_others_could_enter(runtime_dir):
     runtime_dir.chmod(0o755)
     settings = Settings(model_id="m", model_dir="/m", runtime_dir=str(runtime_dir))
     with pytest.raises(StartupError, match="runtime directory cannot be used"):
-        _start(settings)
+        _prepare(settings, 0)

@@ -4,7 +4,7 @@ import pytest
 
 from common.errors import StartupError
 from common.settings import Settings
-from worker.memory import available_bytes, blocks_for, cpu_budget_bytes
+from worker.memory import Growth, available_bytes, blocks_for, cpu_budget_bytes
 
 
 def settings(**changes) -> Settings:
@@ -30,7 +30,14 @@ def test_memory_decides_otherwise_up_to_what_can_run_together():
 
 
 def test_replicas_share():
-    assert cpu_budget_bytes(settings(num_replicas=2), 1000) == 250
+    assert cpu_budget_bytes(settings(num_replicas=2), 1000, 0) == 250
+    assert cpu_budget_bytes(settings(num_replicas=2, num_shard=2), 1000, 0) == 125
+
+
+def test_the_largest_step_keeps_its_room():
+    assert cpu_budget_bytes(settings(), 1000, 400) == 500
+    assert cpu_budget_bytes(settings(), 1000, 700) == 300
+    assert cpu_budget_bytes(settings(), 1000, 1700) == 0
 
 
 @pytest.fixture
@@ -70,3 +77,15 @@ def test_control_groups_of_version_1(machine):
 
 def test_this_machine():
     assert available_bytes() > 0
+
+
+def test_growth_is_measured_from_its_beginning(tmp_path):
+    (tmp_path / "self").mkdir()
+    status = tmp_path / "self" / "status"
+    status.write_text("VmHWM:\t900 kB\nVmRSS:\t 400 kB\n")
+    growth = Growth(tmp_path)
+    assert (tmp_path / "self" / "clear_refs").read_text() == "5"
+    status.write_text("VmHWM:\t 650 kB\nVmRSS:\t 300 kB\n")
+    assert growth.peak_bytes() == 250 * 1024
+    status.write_text("VmRSS:\t 300 kB\n")
+    assert growth.peak_bytes() == 0

@@ -1,6 +1,7 @@
 """From settings to a warm engine, in this process."""
 
 import select
+from time import perf_counter as time
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tests.worker.grammars import regex
 from tests.worker.tiny import write_tiny_llama
 from worker.engine import Engine
 from worker.start import start
-from worker.warmup import warm_up
+from worker.warmup import Worst, warm_up
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,6 @@ def test_blocks_are_derived_from_memory_or_given(model_dir):
     ("changes", "sentence"),
     [
         ({"max_batch_total_tokens": 100}, r"max_batch_total_tokens \(100\) is less"),
-        ({"num_shard": 2}, "cannot split a model over 2 shards"),
         ({"dtype": "int3"}, "int3"),
         ({"max_total_tokens": 10**10}, "max_total_tokens"),
     ],
@@ -69,7 +69,7 @@ def test_faults_strike_where_the_setting_asks_for_them(model_dir):
     add = [NewSequence(spec, 0, [], [spec.id + 1]) for spec in specs]
     engine.apply(Dispatch(1, 1, 8, add=add))
     errors = {item.tokens.id: item.error for item in engine.step().items}
-    assert errors == {0: "the forward pass failed (MemoryError)", 1: ""}
+    assert errors == {0: "no memory was left for a step of this request", 1: ""}
     with pytest.raises(StartupError, match="debug_faults"):
         start(settings(model_dir, debug_faults="memory@7"))
 
@@ -93,22 +93,41 @@ def test_grammars_work_unless_they_are_switched_off(model_dir, disabled, error):
 
 
 @pytest.mark.parametrize(
-    ("chunk", "longest", "rows", "blocks", "steps"),
+    ("worst", "blocks", "steps"),
     [
-        (100, 1000, 3, 64, [(100,), (1, 1, 1)]),
-        (100, 40, 1, 64, [(40, 40, 20), (1,)]),
-        (1000, 1000, 500, 5, [(64,), (1, 1, 1, 1)]),
-        (100, 17, 1, 6, [(17, 17, 16), (1,)]),
-        (1, 1, 1, 2, [(1,), (1,)]),
+        (Worst(100, 3, 1000), 64, [(1, 1, 1), (1, 1, 1, 97)]),
+        (Worst(100, 1, 40), 64, [(1,), (1, 40, 40, 19)]),
+        (Worst(1000, 3, 1000), 8, [(1, 1, 1), (1, 1, 1, 64)]),
+        (Worst(1000, 500, 1000), 5, [(1, 1, 1, 1), (1, 1, 1, 1)]),
+        (Worst(1, 1, 1), 2, [(1,), (1,)]),
     ],
 )
-def test_warm_up_runs_the_largest_chunk_and_a_decode(chunk, longest, rows, blocks, steps):
+def test_warm_up_runs_a_full_batch_beside_the_largest_chunk(worst, blocks, steps):
     model = HistoryModel()
     engine = Engine(model, model.cache(blocks), blocks=blocks, device=CPU, clock=lambda: 0.0)
-    warm_up(engine, chunk_tokens=chunk, longest_tokens=longest, rows=rows)
-    assert model.steps == steps
+    warm_up(engine, worst)
+    assert model.steps == [*steps, steps[-1]]
     assert engine.held == 0
-    assert engine.take_news() == ([], [])
+
+
+def test_the_worst_step_fits_into_its_blocks():
+    worst = Worst(100, 3, 40)
+    model = HistoryModel()
+    engine = Engine(model, model.cache(worst.blocks), blocks=worst.blocks, device=CPU, clock=time)
+    warm_up(engine, worst)
+    assert model.steps[1:] == [(1, 1, 1, 40, 40, 17)] * 2
+
+
+def test_a_step_that_fits_only_in_pieces_does_not_start():
+    class Small(HistoryModel):
+        def forward(self, inputs, cache):
+            if len(inputs.token_ids) > 50:
+                raise torch.OutOfMemoryError
+            return super().forward(inputs, cache)
+
+    engine = Engine(Small(), Small.cache(64), blocks=64, device=CPU, clock=time)
+    with pytest.raises(StartupError, match="the largest step fails"):
+        warm_up(engine, Worst(60, 3, 40))
 
 
 def test_a_model_that_fails_its_warm_up_does_not_start():
@@ -118,4 +137,4 @@ def test_a_model_that_fails_its_warm_up_does_not_start():
 
     engine = Engine(Broken(), Broken.cache(8), blocks=8, device=CPU, clock=lambda: 0.0)
     with pytest.raises(StartupError, match="was not a number"):
-        warm_up(engine, chunk_tokens=10, longest_tokens=10, rows=1)
+        warm_up(engine, Worst(10, 1, 10))

@@ -24,6 +24,7 @@ from worker.kernels.reference.linear import LinearOperation
 from worker.kernels.reference.norm import NormOperations
 from worker.kernels.reference.sampling import Summary
 from worker.kernels.stack import LayerParts, StackOperation, keep_layers
+from worker.sharding import WHOLE, Sharding
 
 
 class AttentionKernel(Protocol):
@@ -42,10 +43,14 @@ class AttentionKernel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """A model's device, its dtype and its operations; the reference documents each of them."""
+    """A model's device and dtype, which part of it is here, and its operations.
+
+    The reference documents each of them.
+    """
 
     device: torch.device
     dtype: torch.dtype
+    sharding: Sharding
     pack_linear: Callable[[torch.Tensor, torch.Tensor | None], LinearOperation]
     pack_output: Callable[[torch.Tensor, torch.Tensor | None], LinearOperation]
     prepare_norm: Callable[[torch.Tensor, float], NormOperations]
@@ -57,11 +62,12 @@ class Kernels:
     fuse_layers: Callable[[Sequence[LayerParts | None], NormOperations], StackOperation | None]
 
 
-def reference(device: torch.device, dtype: torch.dtype) -> Kernels:
+def reference(device: torch.device, dtype: torch.dtype, sharding: Sharding = WHOLE) -> Kernels:
     """Plain torch throughout."""
     return Kernels(
         device=device,
         dtype=dtype,
+        sharding=sharding,
         pack_linear=linear.pack,
         pack_output=_widening(linear.pack),
         prepare_norm=norm.prepare,
@@ -74,9 +80,14 @@ def reference(device: torch.device, dtype: torch.dtype) -> Kernels:
     )
 
 
-def select(device: torch.device, dtype: torch.dtype, library: Library | None = None) -> Kernels:
+def select(
+    device: torch.device,
+    dtype: torch.dtype,
+    library: Library | None = None,
+    sharding: Sharding = WHOLE,
+) -> Kernels:
     """The fastest implementations for this device and dtype; ``library``: those in C for CPUs."""
-    kernels = reference(device, dtype)
+    kernels = reference(device, dtype, sharding)
     if device.type != "cpu":
         return kernels
     pack = cpu_linear.choose_pack(dtype)
@@ -89,11 +100,12 @@ def select(device: torch.device, dtype: torch.dtype, library: Library | None = N
     if library is None or ELEMENTS.get(dtype) not in library.variant.elements:
         return kernels
     if cpu_linear.native_works(library, dtype):
+        alone = sharding.size == 1  # others have sums between their layers
         kernels = replace(
             kernels,
             pack_linear=partial(cpu_linear.pack_native, library),
             pack_output=partial(cpu_linear.pack_native, library, output=torch.float32),
-            fuse_layers=partial(fuse_layers, library),
+            fuse_layers=partial(fuse_layers, library) if alone else keep_layers,
         )
     silu = pointwise.silu_and_multiply(library, dtype)
     return replace(

@@ -1,6 +1,6 @@
 """Attention between its projections: rotate, store, attend. What a step shares between layers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from worker.kernels.reference.attention import Angles, AttentionShape
 from worker.kernels.select import Kernels
 from worker.kernels.stack import StackStep
 from worker.layers.rotary import Rotary, RotaryParameters
+from worker.sharding import Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,15 @@ class Step:
 
 
 class Attention:
-    """Causal attention of one shape over the paged cache, for all layers. Has no weights."""
+    """Causal attention over the paged cache, for all layers: this shard's heads. No weights."""
 
     def __init__(
         self, kernels: Kernels, shape: AttentionShape, layers: tuple[LayerAttention, ...]
     ) -> None:
+        """``shape`` is the whole model's."""
+        sharding = kernels.sharding
+        heads, kv_heads = Units(shape.heads), Units(shape.kv_heads)
+        shape = replace(shape, heads=sharding.length(heads), kv_heads=sharding.length(kv_heads))
         self._kernel = kernels.attention(shape)
         self._row = (-1, shape.heads + 2 * shape.kv_heads, shape.head_dim)
         self._queries = shape.heads * shape.head_dim

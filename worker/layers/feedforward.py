@@ -4,7 +4,8 @@ import torch
 
 from worker.kernels.select import Kernels
 from worker.layers.layer import Layer
-from worker.layers.linear import FusedLinear, Linear
+from worker.layers.linear import ColumnParallelLinear, FusedLinear, RowParallelLinear
+from worker.sharding import Units
 
 
 class GatedFeedForward(Layer):
@@ -19,15 +20,20 @@ class GatedFeedForward(Layer):
         *,
         bias: bool = False,
         fused: bool = False,
+        add_up: bool = True,
     ) -> None:
-        """``fused``: the checkpoint too has gate and up in one tensor, ``gate_up_proj``."""
-        self.gate_up_proj: FusedLinear
+        """``fused``: the checkpoint too has gate and up in one tensor, ``gate_up_proj``.
+
+        Without ``add_up`` the parts of shards are added up by the caller.
+        """
+        units = Units(width)
+        self.gate_up_proj: ColumnParallelLinear | FusedLinear
         if fused:
-            self.gate_up_proj = Linear(kernels, hidden, 2 * width, bias=bias)
+            self.gate_up_proj = ColumnParallelLinear(kernels, hidden, units, units, bias=bias)
         else:
-            outputs = {"gate_proj": width, "up_proj": width}
+            outputs = {"gate_proj": units, "up_proj": units}
             self.gate_up_proj = FusedLinear(kernels, hidden, outputs, bias=bias)
-        self.down_proj = Linear(kernels, width, hidden, bias=bias)
+        self.down_proj = RowParallelLinear(kernels, units, hidden, bias=bias, add_up=add_up)
         self.activation = activation
         self._activation = kernels.gated_activations[activation]
 

@@ -9,17 +9,30 @@ from dataclasses import dataclass
 
 import torch
 
+from worker.sharding import Cut
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The place of one checkpoint tensor."""
+    """The place of one checkpoint tensor, or of this shard's part of it."""
 
     key: str
     shape: tuple[int, ...]
+    """Of the whole tensor."""
     fill: Callable[[torch.Tensor], None]
-    """Takes the tensor as the checkpoint has it (on the host, in its dtype), and copies it."""
+    """Takes the part as the checkpoint has it (on the host, in its dtype), and copies it."""
     parts: tuple["Slot", ...] = ()
     """What it may be stored as instead."""
+    cut: Cut | None = None
+    """Which part; None: all of it."""
+
+    @property
+    def own_shape(self) -> tuple[int, ...]:
+        """Of what ``fill`` takes."""
+        if self.cut is None:
+            return self.shape
+        dimension = self.cut.dimension
+        return (*self.shape[:dimension], self.cut.size, *self.shape[dimension + 1 :])
 
 
 class Layer:

@@ -14,6 +14,7 @@ from worker.kernels.select import Kernels
 from worker.layers.feedforward import GatedFeedForward
 from worker.layers.layer import Layer, Slot
 from worker.layers.linear import Linear
+from worker.sharding import Cut, Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,11 @@ class Mixture(Layer):
     def __init__(self, kernels: Kernels, hidden: int, shape: MixtureShape, activation: str) -> None:
         self._shape = shape
         self._hidden = hidden
+        self._sharding = kernels.sharding
         self.gate = Linear(kernels, hidden, shape.experts, bias=False)
         self.experts = [
-            GatedFeedForward(kernels, hidden, shape.width, activation) for _ in range(shape.experts)
+            GatedFeedForward(kernels, hidden, shape.width, activation, add_up=False)
+            for _ in range(shape.experts)
         ]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -61,7 +64,7 @@ class Mixture(Layer):
         # Back in the order of tokens, so that each is summed in the order of its own choice.
         mixed = torch.empty_like(outputs).index_copy_(0, order, outputs)
         mixed = mixed.view(-1, chosen, self._hidden).float().mul_(weights[:, :, None])
-        return mixed.sum(dim=1).to(x.dtype)
+        return self._sharding.add_up(mixed.sum(dim=1).to(x.dtype))
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """The router, and the experts' matrices: in one tensor for all of them, or one each."""
@@ -69,18 +72,21 @@ class Mixture(Layer):
         own = [list(expert.slots(f"{path}.experts.{n}")) for n, expert in enumerate(self.experts)]
         ups = [slots[:-1] for slots in own]
         downs = [slots[-1:] for slots in own]
-        width, hidden = self._shape.width, self._hidden
-        yield self._stacked(f"{path}.experts.gate_up_proj", (2 * width, hidden), ups)
-        yield self._stacked(f"{path}.experts.down_proj", (hidden, width), downs)
+        count, hidden, width = self._shape.experts, self._hidden, Units(self._shape.width)
+        shape, cut = (count, 2 * width.total, hidden), self._sharding.cut(1, width, width)
+        yield _stacked(f"{path}.experts.gate_up_proj", shape, ups, cut)
+        shape, cut = (count, hidden, width.total), self._sharding.cut(2, width)
+        yield _stacked(f"{path}.experts.down_proj", shape, downs, cut)
 
-    def _stacked(self, key: str, shape: tuple[int, int], own: list[list[Slot]]) -> Slot:
-        parts = tuple(slot for slots in own for slot in slots)
-        return Slot(key, (self._shape.experts, *shape), partial(_fill, own), parts)
+
+def _stacked(key: str, shape: tuple[int, ...], own: list[list[Slot]], cut: Cut | None) -> Slot:
+    parts = tuple(slot for slots in own for slot in slots)
+    return Slot(key, shape, partial(_fill, own), parts, cut)
 
 
 def _fill(own: list[list[Slot]], tensor: torch.Tensor) -> None:
     """Each expert's slots, one below the other, from [experts, rows, columns]."""
     for slots, matrix in zip(own, tensor, strict=True):
-        pieces = torch.split(matrix, [slot.shape[0] for slot in slots])
+        pieces = torch.split(matrix, [slot.own_shape[0] for slot in slots])
         for slot, rows in zip(slots, pieces, strict=True):
             slot.fill(rows)

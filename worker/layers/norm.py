@@ -8,6 +8,7 @@ import torch
 from worker.kernels.reference.norm import NormOperations
 from worker.kernels.select import Kernels
 from worker.layers.layer import Layer, Slot
+from worker.sharding import Units
 
 
 class Norm(Layer):
@@ -55,6 +56,39 @@ class RMSNorm(Norm):
             weight.add_(self._offset)
         prepare = kernels.prepare_norm if dtype == kernels.dtype else kernels.prepare_wide_norm
         self._operations = prepare(weight, self._epsilon)
+
+
+class SplitRMSNorm(RMSNorm):
+    """Root mean square norm over heads that are cut between shards: of all of them together."""
+
+    def __init__(self, kernels: Kernels, units: Units, epsilon: float) -> None:
+        super().__init__(kernels, units.total, epsilon)
+        self._units = units
+
+    def slots(self, path: str = "") -> Iterator[Slot]:
+        """Only a part of the weight."""
+        cut = self._kernels.sharding.cut(0, self._units)
+        yield Slot(f"{path}.weight", (self._size,), self._fill, cut=cut)
+
+    def _fill(self, tensor: torch.Tensor) -> None:
+        kernels = self._kernels
+        sharding = kernels.sharding
+        if sharding.size == 1:
+            super()._fill(tensor)
+            return
+        weight = tensor.to(dtype=kernels.dtype, device=kernels.device, copy=True)
+        share = 1.0 / (self._size * sharding.copies(self._units))
+        epsilon = self._epsilon
+
+        def norm(x: torch.Tensor) -> torch.Tensor:
+            wide = x.float()
+            squares = sharding.add_up(wide.square().sum(dim=-1, keepdim=True).mul_(share))
+            return wide.mul(squares.add_(epsilon).rsqrt_()).to(x.dtype).mul_(weight)
+
+        def add_norm(x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+            return norm(residual.add_(x))
+
+        self._operations = NormOperations(norm, add_norm)
 
 
 class LayerNorm(Norm):

@@ -21,6 +21,7 @@ from worker.layers.rotary import RotaryParameters
 from worker.models.dialects import DIALECTS, LLAMA, Dialect
 from worker.models.entries import count, number, optional_count, positive, switch, token_ids
 from worker.models.rope import rotaries
+from worker.sharding import Units
 
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
@@ -80,6 +81,16 @@ class ModelConfiguration:
     def kv_layers(self) -> tuple[LayerShape, ...]:
         """What the cache holds of each layer."""
         return (LayerShape(self.num_kv_heads, self.head_dim),) * self.num_layers
+
+    @property
+    def queries(self) -> Units:
+        """Of a layer: all heads side by side."""
+        return Units(self.num_heads, self.head_dim)
+
+    @property
+    def keys(self) -> Units:
+        """Of a layer, and its values."""
+        return Units(self.num_kv_heads, self.head_dim)
 
     @property
     def layer_attention(self) -> tuple[LayerAttention, ...]:

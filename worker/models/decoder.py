@@ -13,7 +13,7 @@ from worker.inputs import StepInputs
 from worker.kernels.select import Kernels
 from worker.kernels.stack import LayerParts, StackOperation
 from worker.layers.attention import Attention, Step
-from worker.layers.embedding import Embedding
+from worker.layers.embedding import VocabularyEmbedding
 from worker.layers.layer import Layer, Slot
 from worker.layers.linear import OutputLinear
 from worker.layers.norm import Norm, RMSNorm
@@ -60,7 +60,7 @@ class DecoderStack(Layer, ABC):
 
     @property
     @abstractmethod
-    def tokens(self) -> Embedding:
+    def tokens(self) -> VocabularyEmbedding:
         """Of tokens: what a tied output layer shares."""
 
     @abstractmethod
@@ -108,12 +108,14 @@ class Decoder(DecoderStack):
     ) -> None:
         super().__init__(configuration, kernels)
         size = configuration.hidden_size
-        self.embed_tokens = Embedding(kernels, configuration.vocab_size, size, embedding_scale)
+        self.embed_tokens = VocabularyEmbedding(
+            kernels, configuration.vocab_size, size, embedding_scale
+        )
         self.layers = self._layers(configuration, kernels, make_layer)
         self.norm = RMSNorm(kernels, size, configuration.norm_epsilon, norm_offset)
 
     @property
-    def tokens(self) -> Embedding:
+    def tokens(self) -> VocabularyEmbedding:
         """As ``DecoderStack.tokens``."""
         return self.embed_tokens
 
@@ -135,9 +137,7 @@ class CausalLM(Model):
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
         super().__init__(configuration)
         self._cap = configuration.logit_cap
-        self.lm_head = OutputLinear(
-            kernels, configuration.hidden_size, configuration.vocab_size, bias=False
-        )
+        self.lm_head = OutputLinear(kernels, configuration.hidden_size, configuration.vocab_size)
 
     @property
     @abstractmethod

@@ -6,12 +6,13 @@ from worker.cache import KVCache
 from worker.inputs import StepInputs
 from worker.kernels.select import Kernels
 from worker.layers.attention import Attention, Step
-from worker.layers.embedding import Embedding
+from worker.layers.embedding import Embedding, VocabularyEmbedding
 from worker.layers.layer import Layer
-from worker.layers.linear import TransposedLinear
+from worker.layers.linear import ColumnParallelLinear, RowParallelLinear, Transposed
 from worker.layers.norm import LayerNorm
 from worker.models.configuration import ModelConfiguration
 from worker.models.decoder import CausalLM, DecoderLayer, DecoderStack
+from worker.sharding import Units
 
 _PREFIX = "transformer."
 _MASKS = (".attn.bias", ".attn.masked_bias")
@@ -28,14 +29,16 @@ class GPT2Attention(Layer):
         attention: Attention,
         number: int,
     ) -> None:
-        hidden = configuration.hidden_size
-        self.c_attn = TransposedLinear(kernels, hidden, 3 * hidden)
-        self.c_proj = TransposedLinear(kernels, hidden, hidden)
+        hidden, heads = configuration.hidden_size, configuration.queries
+        self.c_attn = Transposed(
+            ColumnParallelLinear(kernels, hidden, heads, heads, heads, bias=True)
+        )
+        self.c_proj = Transposed(RowParallelLinear(kernels, heads, hidden, bias=True))
         self._attention = attention
         self._number = number
 
     def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
-        """[T, hidden] to [T, hidden]: all but the output projection."""
+        """[T, hidden] to [T, own heads · head_dim]: all but the output projection."""
         return self._attention(self.c_attn(x), step, self._number)
 
 
@@ -43,9 +46,9 @@ class GPT2FeedForward(Layer):
     """Two linear layers around an activation."""
 
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
-        hidden, width = configuration.hidden_size, configuration.intermediate_size
-        self.c_fc = TransposedLinear(kernels, hidden, width)
-        self.c_proj = TransposedLinear(kernels, width, hidden)
+        hidden, width = configuration.hidden_size, Units(configuration.intermediate_size)
+        self.c_fc = Transposed(ColumnParallelLinear(kernels, hidden, width, bias=True))
+        self.c_proj = Transposed(RowParallelLinear(kernels, width, hidden, bias=True))
         self._activation = kernels.activations[configuration.activation]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -91,13 +94,13 @@ class GPT2Decoder(DecoderStack):
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
         super().__init__(configuration, kernels)
         size = configuration.hidden_size
-        self.wte = Embedding(kernels, configuration.vocab_size, size)
+        self.wte = VocabularyEmbedding(kernels, configuration.vocab_size, size)
         self.wpe = Embedding(kernels, configuration.max_position_embeddings, size)
         self.h = self._layers(configuration, kernels, GPT2Layer)
         self.ln_f = LayerNorm(kernels, size, configuration.norm_epsilon)
 
     @property
-    def tokens(self) -> Embedding:
+    def tokens(self) -> VocabularyEmbedding:
         """As ``DecoderStack.tokens``."""
         return self.wte
 

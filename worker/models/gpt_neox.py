@@ -9,12 +9,13 @@ from worker.cache import KVCache
 from worker.inputs import StepInputs
 from worker.kernels.select import Kernels
 from worker.layers.attention import Attention, Step
-from worker.layers.embedding import Embedding
+from worker.layers.embedding import VocabularyEmbedding
 from worker.layers.layer import Layer
-from worker.layers.linear import HeadwiseLinear, Linear
+from worker.layers.linear import ColumnParallelLinear, HeadwiseLinear, RowParallelLinear
 from worker.layers.norm import LayerNorm
 from worker.models.configuration import ModelConfiguration
 from worker.models.decoder import CausalLM, DecoderLayer, DecoderStack
+from worker.sharding import Units
 
 _OUTPUT = {"embed_out.weight": "lm_head.weight"}
 _NEEDLESS = (".attention.bias", ".attention.masked_bias")
@@ -38,12 +39,14 @@ class GPTNeoXAttention(Layer):
         )
         head_dim = configuration.head_dim
         self.query_key_value = HeadwiseLinear(kernels, hidden, heads, 3, head_dim, bias=bias)
-        self.dense = Linear(kernels, hidden, hidden, bias=configuration.output_bias)
+        self.dense = RowParallelLinear(
+            kernels, configuration.queries, hidden, bias=configuration.output_bias
+        )
         self._attention = attention
         self._number = number
 
     def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
-        """[T, hidden] to [T, hidden]: all but the output projection."""
+        """[T, hidden] to [T, own heads · head_dim]: all but the output projection."""
         return self._attention(self.query_key_value(x), step, self._number)
 
 
@@ -51,9 +54,9 @@ class GPTNeoXFeedForward(Layer):
     """Two linear layers around an activation."""
 
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
-        hidden, width = configuration.hidden_size, configuration.intermediate_size
-        self.dense_h_to_4h = Linear(kernels, hidden, width, bias=True)
-        self.dense_4h_to_h = Linear(kernels, width, hidden, bias=True)
+        hidden, width = configuration.hidden_size, Units(configuration.intermediate_size)
+        self.dense_h_to_4h = ColumnParallelLinear(kernels, hidden, width, bias=True)
+        self.dense_4h_to_h = RowParallelLinear(kernels, width, hidden, bias=True)
         self._activation = kernels.activations[configuration.activation]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -105,12 +108,12 @@ class GPTNeoXDecoder(DecoderStack):
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
         super().__init__(configuration, kernels)
         size = configuration.hidden_size
-        self.embed_in = Embedding(kernels, configuration.vocab_size, size)
+        self.embed_in = VocabularyEmbedding(kernels, configuration.vocab_size, size)
         self.layers = self._layers(configuration, kernels, GPTNeoXLayer)
         self.final_layer_norm = LayerNorm(kernels, size, configuration.norm_epsilon)
 
     @property
-    def tokens(self) -> Embedding:
+    def tokens(self) -> VocabularyEmbedding:
         """As ``DecoderStack.tokens``."""
         return self.embed_in
 

@@ -10,7 +10,7 @@ from worker.kernels.stack import LayerParts
 from worker.layers.attention import Attention, Step
 from worker.layers.feedforward import GatedFeedForward
 from worker.layers.layer import Layer
-from worker.layers.linear import FusedLinear, Linear
+from worker.layers.linear import FusedLinear, Matrix, RowParallelLinear
 from worker.layers.mixture import Mixture
 from worker.layers.norm import RMSNorm
 from worker.models.configuration import ModelConfiguration
@@ -29,12 +29,11 @@ class LlamaAttention(Layer):
         attention: Attention,
         number: int,
     ) -> None:
-        shape = configuration.attention
-        queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+        queries, keys = configuration.queries, configuration.keys
         hidden = configuration.hidden_size
         outputs = {"q_proj": queries, "k_proj": keys, "v_proj": keys}
-        self.qkv_proj = FusedLinear(kernels, hidden, outputs, bias=configuration.qkv_bias)
-        self.o_proj = Linear(kernels, queries, hidden, bias=configuration.output_bias)
+        self.qkv_proj: Matrix = FusedLinear(kernels, hidden, outputs, bias=configuration.qkv_bias)
+        self.o_proj = RowParallelLinear(kernels, queries, hidden, bias=configuration.output_bias)
         self._attention = attention
         self._number = number
 

@@ -5,7 +5,7 @@ import torch
 from worker.kernels.select import Kernels
 from worker.layers.attention import Attention, Step
 from worker.layers.feedforward import GatedFeedForward
-from worker.layers.norm import RMSNorm
+from worker.layers.norm import RMSNorm, SplitRMSNorm
 from worker.models.configuration import ModelConfiguration
 from worker.models.decoder import DecoderLayer
 from worker.models.llama import LlamaAttention, LlamaForCausalLM
@@ -22,9 +22,8 @@ class Olmo2Attention(LlamaAttention):
         number: int,
     ) -> None:
         super().__init__(configuration, kernels, attention, number)
-        shape, epsilon = configuration.attention, configuration.norm_epsilon
-        self.q_norm = RMSNorm(kernels, shape.heads * shape.head_dim, epsilon)
-        self.k_norm = RMSNorm(kernels, shape.kv_heads * shape.head_dim, epsilon)
+        self.q_norm = SplitRMSNorm(kernels, configuration.queries, configuration.norm_epsilon)
+        self.k_norm = SplitRMSNorm(kernels, configuration.keys, configuration.norm_epsilon)
 
     def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
         """As ``LlamaAttention.__call__``."""

@@ -6,7 +6,7 @@ Rotation may be of a part of each head, by configuration.
 from worker.kernels.select import Kernels
 from worker.layers.attention import Attention
 from worker.layers.feedforward import GatedFeedForward
-from worker.layers.linear import Linear
+from worker.layers.linear import ColumnParallelLinear
 from worker.models.configuration import ModelConfiguration
 from worker.models.llama import LlamaAttention, LlamaForCausalLM, LlamaLayer
 
@@ -22,11 +22,9 @@ class Phi3Attention(LlamaAttention):
         number: int,
     ) -> None:
         super().__init__(configuration, kernels, attention, number)
-        shape = configuration.attention
-        outputs = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
-        self.qkv_proj = Linear(
-            kernels, configuration.hidden_size, outputs, bias=configuration.qkv_bias
-        )
+        queries, keys = configuration.queries, configuration.keys
+        hidden, bias = configuration.hidden_size, configuration.qkv_bias
+        self.qkv_proj = ColumnParallelLinear(kernels, hidden, queries, keys, keys, bias=bias)
 
 
 class Phi3Layer(LlamaLayer):

@@ -5,8 +5,9 @@ from launcher.commands.serve import kernel_cache
 
 def test_kernels_are_kept_in_the_users_cache():
     assert kernel_cache({"HOME": "/home/me"}) == "/home/me/.cache/millrace/kernels"
-    environ = {"HOME": "/home/me", "XDG_CACHE_HOME": "/var/x"}
-    assert kernel_cache(environ) == "/var/x/millrace/kernels"
+    assert (
+        kernel_cache({"HOME": "/home/me", "XDG_CACHE_HOME": "/var/x"}) == "/var/x/millrace/kernels"
+    )
 
 
 def test_without_a_home_there_is_no_such_place():

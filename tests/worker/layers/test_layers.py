@@ -4,11 +4,18 @@ import pytest
 import torch
 
 from worker.kernels.select import reference
-from worker.layers.embedding import Embedding
+from worker.layers.embedding import Embedding, VocabularyEmbedding
 from worker.layers.layer import Layer
-from worker.layers.linear import FusedLinear, HeadwiseLinear, Linear, TransposedLinear
+from worker.layers.linear import (
+    ColumnParallelLinear,
+    FusedLinear,
+    HeadwiseLinear,
+    Linear,
+    Transposed,
+)
 from worker.layers.mixture import Mixture, MixtureShape
 from worker.layers.norm import RMSNorm
+from worker.sharding import Units
 
 CPU = torch.device("cpu")
 KERNELS = reference(CPU, torch.float32)
@@ -16,7 +23,7 @@ KERNELS = reference(CPU, torch.float32)
 
 class Block(Layer):
     def __init__(self):
-        self.both = FusedLinear(KERNELS, 3, {"left": 2, "right": 4}, bias=True)
+        self.both = FusedLinear(KERNELS, 3, {"left": Units(2), "right": Units(4)}, bias=True)
         self.down = Linear(KERNELS, 6, 3, bias=False)
 
 
@@ -52,7 +59,7 @@ def test_a_fused_layer_is_its_parts_in_any_order_of_loading():
         "right.weight": torch.randn(4, 3, dtype=torch.float64),
         "right.bias": torch.randn(4),
     }
-    layer = FusedLinear(KERNELS, 3, {"left": 2, "right": 4}, bias=True)
+    layer = FusedLinear(KERNELS, 3, {"left": Units(2), "right": Units(4)}, bias=True)
     for slot in sorted(layer.slots("both"), key=lambda slot: slot.key, reverse=True):
         slot.fill(tensors[slot.key])
     x = torch.randn(5, 3)
@@ -93,7 +100,7 @@ def test_an_embedding_keeps_the_smaller_dtype():
 
 
 def test_a_transposed_layer():
-    layer = TransposedLinear(KERNELS, 3, 6)
+    layer = Transposed(ColumnParallelLinear(KERNELS, 3, Units(6), bias=True))
     weight, bias = torch.randn(3, 6), torch.randn(6)
     for slot, tensor in zip(layer.slots("c_fc"), (weight, bias), strict=True):
         assert slot.shape == tensor.shape
@@ -114,7 +121,7 @@ def test_a_layer_stored_head_by_head():
 
 
 def test_a_scaled_embedding():
-    layer = Embedding(reference(CPU, torch.bfloat16), 5, 3, scale=55.4256)
+    layer = VocabularyEmbedding(reference(CPU, torch.bfloat16), 5, 3, scale=55.4256)
     (slot,) = layer.slots("embed")
     slot.fill(torch.ones(5, 3))
     assert torch.equal(layer(torch.tensor([1])), torch.full((1, 3), 55.5, dtype=torch.bfloat16))

@@ -1,0 +1,66 @@
+"""A model that two processes share: the same tokens, and a group that lives and dies as one."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.end_to_end.harness import Server, launch, running, together
+from tests.end_to_end.reference import Reference
+
+PROMPTS = [f"Question {i}: what is the capital of France? " * (1 + i % 4) for i in range(6)]
+TOKENS = 150
+LEADER, FOLLOWER = "--number 0", "--number 1"
+
+
+@pytest.fixture(scope="module")
+def group() -> Iterator[Server]:
+    yield from running(
+        "--num-shard", "2", "--dtype", "float32", "--max-batch-prefill-tokens", "32",
+        "--max-batch-total-tokens", "4096",
+    )  # fmt: skip
+
+
+def streamed(server: Server, prompt: str) -> str:
+    """Long enough to be interrupted: the end token does not end it."""
+    body = {"prompt": prompt, "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0}
+    body |= {"stream": True, "stream_options": {"include_usage": True}}
+    *events, usage, done = server.post("/v1/completions", body).events()
+    assert done == "[DONE]"
+    assert all("error" not in event for event in events), events[-1]
+    assert usage["usage"]["completion_tokens"] == TOKENS
+    return "".join(event["choices"][0]["text"] for event in events)
+
+
+def test_the_tokens_are_those_of_one_process(group: Server, reference: Reference) -> None:
+    expected = [reference.greedy(reference.ids(p), 60).ids for p in PROMPTS]
+    answers = together(
+        len(PROMPTS), lambda i: group.generate(PROMPTS[i], max_new_tokens=60, details=True)
+    )
+    assert [[t["id"] for t in a["details"]["tokens"]] for a in answers] == expected
+
+
+def test_a_follower_that_is_killed_takes_its_leader_along(group: Server) -> None:
+    """Clients see a pause. ``tests/chaos`` has the other ways to die."""
+    expected = [streamed(group, prompt) for prompt in PROMPTS[:3]]
+    before = [group.pids(name)[0] for name in (LEADER, FOLLOWER)]
+
+    def run(i: int) -> str:
+        if i == 3:
+            group.until(lambda: group.metrics()["tgi_batch_current_size"] >= 2)
+            os.kill(group.pids(FOLLOWER)[0], signal.SIGKILL)
+            return ""
+        return streamed(group, PROMPTS[i])
+
+    assert together(4, run)[:3] == expected
+    after = [group.pids(name)[0] for name in (LEADER, FOLLOWER)]
+    assert not set(before) & set(after)
+
+
+def test_a_number_that_does_not_divide_stops_the_start() -> None:
+    server = launch("--num-shard", "3")
+    assert server.process.wait(60) == 1
+    sentence = "the model cannot be split over 3 shards (4 attention heads, 2 key-value heads"
+    server.until(lambda: sentence in server.tail(), 5)
+    assert "--num-shard may be 2, 4" in server.tail()

@@ -1,0 +1,68 @@
+"""``python -m tests.worker.parallel.follower RUNTIME_DIR SHARD SIZE MODEL_DIR…``: follow each.
+
+One process for many models: the n-th is replica n's. A model whose directory is named after a fault
+fails on purpose: see ``_fault``.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import zmq
+
+from common.settings import Settings
+from worker.parallel.group import Group
+from worker.parallel.rendezvous import Berth
+from worker.start import start_follower
+
+FAILS = "fails-in-a-follower"
+UNLUCKY = 13
+"""The token that it does not like, in shard 1."""
+
+
+def main(runtime_dir: str, shard: int, size: int, model_dirs: list[str]) -> None:
+    torch.set_num_threads(1)
+    context = zmq.Context()
+    for replica, model_dir in enumerate(model_dirs):
+        group = Group(shard, size, torch.device("cpu"))
+        berth = Berth(context, runtime_dir, replica, shard)
+        group.form(berth.await_leader().store)
+        settings = Settings(
+            model_id="m",
+            model_dir=model_dir,
+            dtype="float32",
+            device="cpu",
+            num_shard=size,
+            disable_custom_kernels=True,
+        )
+        follower = start_follower(settings, group)
+        if Path(model_dir).name == FAILS and shard == 1:
+            _fault(follower._model)
+        follower.follow(berth)
+        berth.close()
+
+
+def _fault(model: Any) -> None:
+    """In the middle of the forward pass, after some collectives."""
+    feed_forward = model.model.layers[1].mlp
+    embed = model.model.embed_tokens
+    unlucky = [False]
+
+    class Embed:
+        def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+            unlucky[0] = UNLUCKY in ids.tolist()
+            return embed(ids)
+
+    class FeedForward:
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            if unlucky[0]:
+                raise MemoryError("on purpose")
+            return feed_forward(x)
+
+    model.model.embed_tokens = Embed()
+    model.model.layers[1].mlp = FeedForward()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

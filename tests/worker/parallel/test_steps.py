@@ -1,0 +1,38 @@
+"""A step's inputs survive the way to another process."""
+
+import torch
+
+from common.sockets import TO_FOLLOWER, encode
+from tests.worker.models.comparing import CPU
+from worker.inputs import StepInputs
+from worker.parallel.steps import inputs_of, message_of
+
+
+def test_there_and_back() -> None:
+    numbers = iter(range(1000))
+
+    def some(*shape: int) -> torch.Tensor:
+        count = torch.Size(shape).numel()
+        return torch.tensor([next(numbers) for _ in range(count)]).view(shape)
+
+    inputs = StepInputs(
+        token_ids=some(7),
+        positions=some(7),
+        slots=some(7) + 2**30,
+        block_tables=some(3, 5),
+        lengths=torch.tensor([4, 9, 70]),
+        lengths_host=(4, 9, 70),
+        query_lengths_host=(1, 1, 5),
+        decode_sequences=2,
+        logit_rows=torch.tensor([0, 1, 6]),
+    )
+    frame = encode(message_of(inputs))
+    assert len(frame) < 4 * (3 * 7 + 15 + 2 * 3 + 3) + 40
+    got = inputs_of(TO_FOLLOWER.decode(frame), CPU)  # type: ignore[arg-type]
+    for name in StepInputs.__slots__:
+        sent, received = getattr(inputs, name), getattr(got, name)
+        if isinstance(sent, torch.Tensor):
+            assert received.dtype == torch.int64
+            assert torch.equal(sent, received)
+        else:
+            assert sent == received

@@ -1,0 +1,79 @@
+"""A follower's whole life: do what the leader says, with its own part of the model.
+
+Runs in shards 1 and up. No engine, no sampler, no scheduler: messages in, collectives out.
+"""
+
+import gc
+import logging
+from collections.abc import Callable
+
+import torch
+
+from common.errors import StartupError
+from common.messages import Form, Forward, Leave, Logits, MakeCache, Measure
+from worker.cache import CacheShape, KVCache, part_of
+from worker.errors import GroupLostError
+from worker.models.model import Model
+from worker.parallel.group import Group
+from worker.parallel.rendezvous import Berth
+from worker.parallel.steps import inputs_of
+
+_log = logging.getLogger(__name__)
+
+
+class Follower:
+    """One shard of a model."""
+
+    def __init__(
+        self, model: Model, group: Group, device: torch.device, measure: Callable[[int], int]
+    ) -> None:
+        """``measure``: bytes left for keys and values beside a step that needs so many."""
+        self._model = model
+        self._group = group
+        self._device = device
+        self._measure = measure
+        self._shape: CacheShape = part_of(model.configuration, group.sharding)
+        self._cache: KVCache
+        self._hidden = torch.empty(0)
+
+    def follow(self, berth: Berth) -> None:
+        """Until the leader says Leave. Raises GroupLostError and StartupError."""
+        with torch.inference_mode():
+            while True:
+                message = berth.receive()
+                if isinstance(message, Leave):
+                    return
+                if isinstance(message, Form):
+                    self._group.form(message.store)
+                elif isinstance(message, MakeCache):
+                    self._make_cache(message.blocks)
+                elif self._group.formed:
+                    self._take_part(message)
+
+    def _make_cache(self, blocks: int) -> None:
+        vars(self).pop("_cache", None)  # before there is another
+        gc.collect()
+        try:
+            self._cache = KVCache(
+                self._shape, blocks, self._device, self._model.configuration.dtype
+            )
+        except (MemoryError, torch.OutOfMemoryError):
+            raise StartupError("no memory for the keys and values of a shard") from None
+
+    def _take_part(self, message: Forward | Logits | Measure) -> None:
+        """What fails here must fail in the leader, too: it alone knows what to do."""
+        try:
+            if isinstance(message, Forward):
+                inputs = inputs_of(message, self._device)
+                self._hidden = self._model.forward(inputs, self._cache)
+            elif isinstance(message, Logits):
+                self._model.logits(self._hidden[message.first : message.first + message.count])
+            else:
+                self._group.least(self._measure(message.activation_bytes))
+        except Exception as error:
+            if not self._group.can_form_again:
+                raise GroupLostError(f"a step failed: {error}") from error
+            _log.exception("a step failed in this shard or in another")
+            self._group.give_up()
+            self._hidden = torch.empty(0)
+            gc.collect()

@@ -1,0 +1,49 @@
+"""Whoever of a group dies takes the others along: there is no half group.
+
+Runs in every shard, in a thread of its own, because the main thread may be in a collective that
+waits for the dead one. supervisord starts the processes again, as a new group.
+"""
+
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable, Mapping
+
+EXIT_STATUS = 1
+
+_log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Ends this process when one of the others ends, unless it is called off first."""
+
+    def __init__(
+        self, processes: Mapping[int, str], leave: Callable[[int], object] = os._exit
+    ) -> None:
+        """``processes``: pidfds, which now belong to the watch, and what to call them."""
+        self._processes = dict(processes)
+        self._leave = leave
+        self._off = os.eventfd(0)
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def call_off(self) -> None:
+        """Others may end now."""
+        os.eventfd_write(self._off, 1)
+        self.join()
+
+    def join(self) -> None:
+        """Returns when it watches no more."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        ends = select.poll()
+        for descriptor in (self._off, *self._processes):
+            ends.register(descriptor, select.POLLIN)
+        ready = [descriptor for descriptor, _ in ends.poll()]
+        if self._off not in ready:
+            _log.error("%s has ended, and this process with it", self._processes[ready[0]])
+            self._leave(EXIT_STATUS)
+        for descriptor in (self._off, *self._processes):
+            os.close(descriptor)
