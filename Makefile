@@ -6,7 +6,7 @@
 # make image-test                  the container image: built, started, asked, stopped (as root)
 # make chaos                       every process killed, stopped, starved; a table of what was noticed
 # make bench                       tokens per second on a random 135 M model: bench/README.md
-# make docs                        docs/settings.md from the table of options
+# make docs                        docs/settings.md, docs/metrics.md from what is declared
 #
 # Everything is installed into .venv, once; again when pyproject.toml changes. PYTHON=… chooses the
 # interpreter, TORCH_INSTALL_ARGS=… is handed to pip when torch is installed (see
@@ -55,6 +55,7 @@ bench: $(VENV)/.installed-for-tests
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m launcher.reference > docs/settings.md
+	$(VENV)/bin/python -m scheduler.reference > docs/metrics.md
 
 clean:
 	rm -rf $(VENV) $(OLD_VENV) $(JS)/node_modules

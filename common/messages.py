@@ -17,6 +17,7 @@ Who says what to whom::
     scheduler -> worker      Dispatch Reset
     worker    -> scheduler   Ready StepReport Heartbeat
     worker    -> front end   Tokens (PUB/SUB, lossy: every token carries its index)
+    listener  -> scheduler   Tally
 """
 
 from typing import Literal
@@ -70,6 +71,9 @@ class SequenceSpec(_Record, frozen=True):
     grammar: str = ""
     """What the output must match: an llguidance grammar as its ``LLMatcher`` reads it (JSON text),
     checked by the front end. Empty: anything. Its state is rebuilt by replaying generated ids."""
+    request: str = ""
+    traceparent: str = ""
+    """For logs and traces: the id of the request that it belongs to, and W3C's trace context."""
 
 
 class Started(_Record, frozen=True):
@@ -120,6 +124,8 @@ class StepTiming(_Record, frozen=True):
     sample_s: float
     publish_s: float
     total_s: float
+    gap_s: float = 0.0
+    """Since the step before was published; 0 if the worker was idle in between."""
 
 
 class NewSequence(_Record, frozen=True):
@@ -132,10 +138,8 @@ class NewSequence(_Record, frozen=True):
     blocks: list[int]
     """Leased KV blocks in order; block i holds tokens 16 i … 16 i + 15."""
     cached_tokens: int = 0
-    """Tokens at the start whose keys and values those blocks already hold; a multiple of 16 and
-    less than the number of known tokens."""
-    queue_s: float = 0.0
-    """To be repeated in ``Started``."""
+    """Known tokens at the start that those blocks already hold; a multiple of 16, never all."""
+    queue_s: float = 0.0  # to be repeated in Started
 
 
 class Grant(_Record, frozen=True):
@@ -192,6 +196,8 @@ class Submit(_Message, frozen=True):
     """Sequences share cached prefixes only with sequences of the same salt."""
     queue_timeout_s: float = 0.0
     """Its first dispatch must come within so many seconds of its acceptance; 0 is no bound."""
+    age_s: float = 0.0
+    """Since its request arrived at the front end, when it is handed in for the first time."""
 
 
 class Cancel(_Message, frozen=True):
@@ -221,12 +227,14 @@ class Delivered(_Message, frozen=True):
 
 
 class Tally(_Message, frozen=True):
-    """Counts that only a front end can see."""
+    """Counts that only others can see."""
 
     requests: int = 0
     """Added to ``tgi_request_count``."""
     failures: dict[str, int] = {}
     """Added to ``tgi_request_failure`` by ``err``."""
+    restarts: dict[str, int] = {}
+    """How often each process began again so far; from supervisord's listener."""
 
 
 class Scrape(_Message, frozen=True):
@@ -239,6 +247,8 @@ class FrontendGone(_Message, frozen=True):
     """Said by the front ends' parent process: this front end is dead, cancel what it owned."""
 
     pid: int
+    is_replaced: bool = False
+    """A new process takes its place: it died, or there is a rolling restart."""
 
 
 # --- scheduler -> front end -------------------------------------------------------------------

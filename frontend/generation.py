@@ -13,10 +13,13 @@ from gevent.event import Event
 
 from common.errors import ErrorKind, RequestError
 from common.messages import Delivered, SequenceSpec
+from frontend.exchange import Origin
 from frontend.link import CancelReason, Links
 from frontend.mailbox import Mailbox
 from frontend.runs import Order, Run, Token
 from frontend.text.tokenizer import Tokenizer
+
+NOBODY = Origin()
 
 
 class ClientGoneError(Exception):
@@ -55,15 +58,20 @@ class Generation:
         tokenizer: Tokenizer,
         clock: Callable[[], float],
         began: float,
+        origin: Origin = NOBODY,
     ) -> None:
-        """``began`` is when the request arrived, by ``clock``."""
+        """``began`` is when the request arrived, by ``clock``; ``origin`` goes along for logs."""
         self.runs = [Run(i, plan, tokenizer, order) for i, plan in enumerate(order.plans)]
         self._order = order
         self._link = link
         self._clock = clock
         self._began = began
         self._deadline = began + order.timeout_s if order.timeout_s else math.inf
-        self._submitted_at = began
+        self._origin = origin
+        self.submitted_at: float | None = None
+        """When it was handed in; None before."""
+        self.first_at: float | None = None
+        """When its first text was on its way to the client, if somebody has noted it."""
         self._wake = Event()
         self._gone = False
         self._sequences: dict[int, _Sequence] = {}
@@ -91,7 +99,7 @@ class Generation:
         left behind then.
         """
         try:
-            self._submitted_at = self._clock()
+            self.submitted_at = self._clock()
             for run in self.runs:
                 self._submit(run)
             while not all(sequence.is_taken() for sequence in self._sequences.values()):
@@ -129,7 +137,12 @@ class Generation:
                     self.close("sibling_failed")
                     raise run.error
         self._check()
+        self.flows()
         return self.runs
+
+    def flows(self) -> None:
+        """To be called when the first text is there to be sent."""
+        self.first_at = self._clock()
 
     def close(self, reason: CancelReason = "client_gone") -> None:
         """Let everything go that has not ended, and forget it."""
@@ -146,6 +159,8 @@ class Generation:
             stop_token_ids=plan.stop_token_ids,
             prefill_logprobs=plan.prefill_logprobs,
             grammar=plan.grammar,
+            request=self._origin.request,
+            traceparent=self._origin.traceparent,
         )
         eager = self._order.incremental or bool(self._order.stops)
         mailbox = self._link.submit(
@@ -154,6 +169,7 @@ class Generation:
             eager=eager,
             timeout_s=self._order.timeout_s,
             priority=self._order.priority,
+            age_s=self._clock() - self._began,
         )
         self._sequences[run.index] = _Sequence(run, mailbox)
 
@@ -203,7 +219,7 @@ class Generation:
             run.prefill_logprobs = started.prefill_logprobs
             run.cached_tokens = started.cached_tokens
         total = self._clock() - self._began
-        validation = self._submitted_at - self._began
+        validation = (self.submitted_at or self._began) - self._began
         queue = started.queue_s if started is not None else 0.0
         timings = Timings(total, validation, queue, max(total - validation - queue, 0.0))
         if run.finish:

@@ -65,8 +65,12 @@ class Links(Protocol):
         eager: bool = True,
         timeout_s: float = 0.0,
         priority: int = 0,
+        age_s: float = 0.0,
     ) -> Mailbox:
-        """Hand a sequence in. Raises RequestError if the scheduler is not there."""
+        """Hand a sequence in, whose request is ``age_s`` old.
+
+        Raises RequestError if the scheduler is not there.
+        """
 
     def release(
         self, mailbox: Mailbox, delivered: Delivered, cancel: CancelReason | None = None
@@ -142,6 +146,7 @@ class Link:
         eager: bool = True,
         timeout_s: float = 0.0,
         priority: int = 0,
+        age_s: float = 0.0,
     ) -> Mailbox:
         """Hand a sequence in; its mailbox learns whether it was accepted.
 
@@ -154,7 +159,7 @@ class Link:
             )
         mailbox = Mailbox(spec, wake, eager=eager)
         deadline = now + timeout_s if timeout_s else None
-        live = Live(mailbox, deadline, now, priority=priority)
+        live = Live(mailbox, deadline, now, priority=priority, age_s=age_s)
         self._hand_in(live, now)
         self._live[spec.id] = live
         return mailbox
@@ -349,5 +354,6 @@ class Link:
                 priority=live.priority,
                 timeout_s=0.0 if live.deadline is None else max(live.deadline - now, 0.001),
                 queue_timeout_s=self._queue_timeout_s if mailbox.attempt == 0 else 0.0,
+                age_s=live.age_s,
             )
         )

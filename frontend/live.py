@@ -21,14 +21,30 @@ ASK_LIMIT_S = 30.0
 class Live:
     """A live sequence and when to ask for it next."""
 
-    __slots__ = ("ask_at", "ask_wait", "asked_gap", "deadline", "mailbox", "priority", "unknown")
+    __slots__ = (
+        "age_s",
+        "ask_at",
+        "ask_wait",
+        "asked_gap",
+        "deadline",
+        "mailbox",
+        "priority",
+        "unknown",
+    )
 
     def __init__(
-        self, mailbox: Mailbox, deadline: float | None, now: float, *, priority: int = 0
+        self,
+        mailbox: Mailbox,
+        deadline: float | None,
+        now: float,
+        *,
+        priority: int = 0,
+        age_s: float = 0.0,
     ) -> None:
         self.mailbox = mailbox
         self.deadline = deadline
         self.priority = priority
+        self.age_s = age_s
         self.unknown = 0
         self.submitted(now)
 

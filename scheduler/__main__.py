@@ -7,17 +7,20 @@ import signal
 import sys
 import time
 
+import zmq
+
 from common import logs, settings
 from common.errors import StartupError
 from common.failure import EXIT_CONFIGURATION, record_failure
 from common.settings import Settings
-from common.sockets import check_runtime_dir
+from common.sockets import SpanSender, check_runtime_dir
 from scheduler.exposition import Listener
 from scheduler.link import ZmqLink
 from scheduler.loop import Loop
 from scheduler.metrics import Metrics
 from scheduler.parts import Parts
 from scheduler.processes import LocalProcesses
+from scheduler.tracing import SequenceTracer
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +54,13 @@ def serve(resolved: Settings) -> int:
         resolved.runtime_dir, lambda name: metrics.bad_frames.labels(name).inc(), [processes.fd]
     )
     epoch = random.SystemRandom().getrandbits(63) or 1
-    parts = Parts(resolved, epoch, metrics, processes, time.monotonic)
+    context = zmq.Context()
+    spans = None
+    tracer = None
+    if resolved.otlp_endpoint is not None:
+        spans = SpanSender(context, resolved.runtime_dir)
+        tracer = SequenceTracer(spans, time.monotonic, time.time_ns)
+    parts = Parts(resolved, epoch, metrics, processes, time.monotonic, tracer)
     loop = Loop(parts, link, time.monotonic)
     grace_s = float(resolved.graceful_termination_timeout)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -63,6 +72,9 @@ def serve(resolved: Settings) -> int:
     loop.run()
     link.close()
     processes.close()
+    if spans is not None:
+        spans.close()
+    context.term()
     if listener is not None:
         listener.close()
     _log.info("the scheduler has ended")

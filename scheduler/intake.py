@@ -77,6 +77,7 @@ class Intake:
                 scraped = Scraped(message.tag_id, self._metrics.render())
                 self._mail.to_identity(identity, scraped)
             case FrontendGone():
+                self._metrics.restarted("frontend", message.is_replaced)
                 for number in self._frontends.with_pid(message.pid):
                     self.lose(number, "its process has ended")
             case Delivered():

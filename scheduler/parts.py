@@ -9,6 +9,7 @@ from common.settings import Settings
 from scheduler.admission import Admission
 from scheduler.endings import Endings
 from scheduler.frontends import Frontends
+from scheduler.gauges import Gauges
 from scheduler.housekeeping import Housekeeping
 from scheduler.intake import Intake
 from scheduler.mail import Mail
@@ -17,11 +18,12 @@ from scheduler.planner import Planner
 from scheduler.processes import Processes
 from scheduler.queue import Queue
 from scheduler.recovery import Recovery
-from scheduler.replicas import Replica, Replicas, most_leased
+from scheduler.replicas import Replicas, most_leased
 from scheduler.reports import Reports
 from scheduler.requests import Requests
 from scheduler.status import Standing
 from scheduler.throughput import Throughput
+from scheduler.tracing import SequenceTracer
 from scheduler.workers import Workers
 
 
@@ -35,7 +37,9 @@ class Parts:
         metrics: Metrics,
         processes: Processes,
         clock: Callable[[], float],
+        tracer: SequenceTracer | None = None,
     ) -> None:
+        """``tracer`` sends spans, if they are wanted."""
         now = clock()
         self.epoch = epoch
         self.step_tokens = settings.max_batch_prefill_tokens
@@ -51,16 +55,18 @@ class Parts:
             caching=settings.prefix_caching,
             hang_s=settings.hang_timeout,
             now=now,
-            added=self._watch_replica,
         )
         self.standing = Standing(epoch, self.queue, self.replicas)
         throughput = Throughput(now)
-        endings = Endings(self.requests, self.queue, self.replicas, self.frontend_mail, metrics)
+        endings = Endings(
+            self.requests, self.queue, self.replicas, self.frontend_mail, metrics, tracer
+        )
         recovery = Recovery(
             self.requests, self.queue, self.replicas, self.frontend_mail, endings, metrics
         )
+        admission = Admission(settings)
         self.planner = Planner(
-            Admission(settings),
+            admission,
             self.requests,
             self.queue,
             self.replicas,
@@ -107,35 +113,4 @@ class Parts:
             self.frontend_mail,
             metrics,
         )
-        self._watch()
-
-    def _watch(self) -> None:
-        """Gauges read their owners at every scrape, maybe from another thread."""
-        watch = self.metrics.watch
-        replicas = self.replicas
-        watch("tgi_queue_size", "Sequences that wait", lambda: len(self.queue))
-        watch("tgi_batch_current_size", "Sequences that run", lambda: replicas.running)
-        watch(
-            "tgi_batch_current_max_tokens",
-            "Prompt and possible output of all running sequences, in tokens",
-            lambda: sum(replica.most_tokens for replica in replicas),
-        )
-        watch(
-            "tgi_batch_max_total_tokens",
-            "KV room of all usable replicas, in tokens",
-            lambda: sum(replica.total_tokens for replica in replicas if replica.usable),
-        )
-        watch(
-            "millrace_live_sequences",
-            "Sequences that count against max_concurrent_requests",
-            lambda: self.requests.live,
-        )
-        watch("millrace_replicas", "Replicas that are known", lambda: len(replicas))
-        watch("millrace_replicas_ready", "Replicas that are ready", lambda: replicas.ready)
-        watch("millrace_frontends", "Front ends that are known", lambda: len(self.frontends))
-
-    def _watch_replica(self, replica: Replica) -> None:
-        watch = self.metrics.watch_blocks
-        watch(replica.number, "free", lambda: replica.leases.pool.free)
-        watch(replica.number, "cached", lambda: replica.leases.pool.cached)
-        watch(replica.number, "used", lambda: replica.leases.pool.leased)
+        Gauges(admission, self.requests, self.queue, self.replicas, self.frontends, metrics, clock)

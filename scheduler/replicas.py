@@ -8,7 +8,7 @@ A replica is one or more shards. Shard 0 leads: it alone gets Dispatch and repor
 Ready, and a replica is ready when all have. One lost shard means a lost replica.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -285,13 +285,11 @@ class Replicas:
         caching: bool,
         hang_s: float,
         now: float,
-        added: Callable[[Replica], None],
     ) -> None:
-        """``added`` is told every replica once; ``hang_s`` is ``--hang-timeout``."""
+        """``hang_s`` is ``--hang-timeout``."""
         self._shards = shards
         self._caching = caching
         self._hang_s = hang_s
-        self._added = added
         self._replicas: dict[int, Replica] = {}
         for number in range(count):
             self.get_or_add(number, now)
@@ -319,7 +317,6 @@ class Replicas:
                 now=now,
             )
             self._replicas[number] = replica
-            self._added(replica)
         return replica
 
     @property

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from common.logs import about
 from common.messages import Dispatch, Grant, NewSequence, Progress, SequenceTokens
 from worker.batch import BlockTables, Wanted, assemble, wanted_rows
 from worker.faults import Faults
@@ -258,7 +259,7 @@ class Engine:
         except torch.AcceleratorError:
             raise  # the device's context is lost, and this process with it
         except Exception as error:
-            _log.exception("a step of %d sequences failed", len(parts))
+            _log.exception("a step of %d sequences failed", len(parts), extra=_about(parts))
             self._recover_memory(error)
             if len(parts) == 1:
                 sentence = f"the forward pass failed ({type(error).__name__})"
@@ -378,6 +379,11 @@ class Engine:
             gc.collect()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def _about(parts: list[Part]) -> dict[str, str]:
+    """Whom a line is about, if it is one sequence."""
+    return about(parts[0].sequence.spec) if len(parts) == 1 else {}
 
 
 def _failure(new: NewSequence, sentence: str) -> Progress:

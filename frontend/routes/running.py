@@ -111,7 +111,7 @@ def run_whole(
     finally:
         services.watcher.remove(watch)
         generation.close()
-        _note(req, generation)
+        _note(req, services, generation)
 
 
 def run_stream(
@@ -135,13 +135,13 @@ def run_stream(
     def closed(why: RequestError | ClientGoneError | None) -> None:
         services.watcher.remove(watch)
         record = exchange.of(req)
-        _note(req, generation)
+        _note(req, services, generation)
         if isinstance(why, RequestError):
             count_failure(services, record, why)
         elif why is not None:
             record.error = "dropped"
         record.status = 200
-        access.log(req, services.clock())
+        access.over(req, services)
 
     exchange.of(req).streams = True
     resp.stream = EventStream(generation, dialect, closed)
@@ -150,8 +150,10 @@ def run_stream(
 
 def _watched(req: falcon.Request, services: Services, order: Order) -> tuple[Generation, int]:
     """A generation that learns when its client leaves, and the number of that watch."""
-    began = exchange.of(req).began
-    generation = Generation(order, services.link, services.tokenizer, services.clock, began)
+    record = exchange.of(req)
+    generation = Generation(
+        order, services.link, services.tokenizer, services.clock, record.began, record.origin
+    )
     socket = req.env.get("gunicorn.socket")
     if socket is None:
         return generation, -1
@@ -164,12 +166,16 @@ def _start(req: falcon.Request, services: Services, generation: Generation) -> N
     generation.start()
 
 
-def _note(req: falcon.Request, generation: Generation) -> None:
-    """For the access log."""
+def _note(req: falcon.Request, services: Services, generation: Generation) -> None:
+    """For the access log and the spans."""
     record = exchange.of(req)
     record.prompt_tokens = sum(len(run.plan.prompt_ids) for run in generation.runs)
     record.generated_tokens = sum(run.generated_tokens for run in generation.runs)
     record.queue_s = max((t.queue_s for t in generation.timings.values()), default=None)
+    record.submitted_at = generation.submitted_at
+    record.sending_at = generation.first_at
+    if record.sending_at is None and record.generated_tokens:
+        record.sending_at = services.clock()  # it ends with what it begins with
 
 
 def stream_headers(resp: falcon.Response) -> None:

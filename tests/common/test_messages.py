@@ -23,6 +23,7 @@ from common.sampling import SamplingParameters
 from common.sockets import (
     FROM_FRONTEND,
     FROM_WORKER,
+    SPANS,
     TO_FRONTEND,
     TO_WORKER,
     TOKENS,
@@ -30,6 +31,7 @@ from common.sockets import (
     Codec,
     encode,
 )
+from common.spans import Spans
 
 DIRECTIONS: list[tuple[Codec[typing.Any], typing.Any]] = [
     (FROM_FRONTEND, FromFrontend),
@@ -37,6 +39,7 @@ DIRECTIONS: list[tuple[Codec[typing.Any], typing.Any]] = [
     (FROM_WORKER, FromWorker),
     (TO_WORKER, ToWorker),
     (TOKENS, Tokens),
+    (SPANS, Spans),
 ]
 
 
