@@ -67,11 +67,11 @@ $(VENV)/.installed: pyproject.toml tools/install_torch.py
 		|| { echo "$(WRONG_PYTHON)" >&2; exit 1; }
 	@echo "installing into $(VENV); this happens once and takes a minute or two"
 	@TORCH_INSTALL_ARGS="$(TORCH_INSTALL_ARGS)" $(VENV)/bin/python tools/install_torch.py
-	@$(PIP) -e .
+	@$(PIP) -e '.[tracing]'
 	@touch $@
 
 $(VENV)/.installed-for-tests: $(VENV)/.installed
-	@$(PIP) -e '.[test]'
+	@$(PIP) -e '.[test,tracing]'
 	@touch $@
 
 $(VENV)/.installed-for-clients: $(VENV)/.installed-for-tests

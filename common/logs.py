@@ -164,10 +164,10 @@ def set_up(process: str, *, json_output: bool, level: str = "INFO") -> None:
     threading.excepthook = _thread_crashed
 
 
-def say(process: str, sentence: str, *, json_output: bool, level: int = logging.INFO) -> str:
+def say(process: str, sentence: str, *, json_output: bool, level: int = logging.ERROR) -> str:
     """One line of a process that cannot use ``logging`` where it stands."""
     if not json_output:
-        return f"millrace: {sentence}"
+        return sentence
     name = logging.getLevelName(level)
     record = {"name": process, "levelno": level, "levelname": name, "msg": sentence}
     return JsonFormatter(process).format(logging.makeLogRecord(record))

@@ -130,5 +130,5 @@ def application() -> FrontEnd:
     try:
         return FrontEnd(settings)
     except StartupError as error:
-        record_failure(settings.runtime_dir, str(error))
+        record_failure(settings, "frontend", str(error))
         raise

@@ -22,19 +22,17 @@ from scheduler.parts import Parts
 from scheduler.processes import LocalProcesses
 from scheduler.tracing import SequenceTracer
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("scheduler")
 
 
 def main() -> int:
     """Run until SIGTERM or SIGINT has been obeyed; the exit status."""
-    runtime_dir = ""
+    resolved: Settings | None = None
     try:
         resolved = settings.load()
-        runtime_dir = resolved.runtime_dir
         return serve(resolved)
     except StartupError as error:
-        print(error, file=sys.stderr, flush=True)  # noqa: T201 - logging may not be set up yet
-        record_failure(runtime_dir, str(error))
+        record_failure(resolved, "scheduler", str(error))
         return EXIT_CONFIGURATION
 
 

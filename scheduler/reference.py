@@ -39,7 +39,7 @@ _NOTES = (
      "the time between two steps, once for each sequence that generates in them; and each pause of "
      "a sequence that was preempted or has lost its worker"),
     ("`millrace_waiting_sequences`",
-     "in the moment of the scrape: the first of the queue waits for this, and all others behind it. "
+     "at the scrape: the first of the queue waits for this, and all others behind it. "
      "`replica`: none is ready; `seat`: `--max-batch-size`; `blocks`: KV cache; `prefill`: prompts "
      "that are being read; `served_ratio`: `--waiting-served-ratio` or `--max-waiting-tokens`; "
      "`solitude`: a sequence that may have killed workers runs alone"),
