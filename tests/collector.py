@@ -4,7 +4,7 @@ Runs in the tests' process. The messages are those of the OpenTelemetry protocol
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +44,8 @@ class Collector:
 
     endpoint: str
     spans: list[Received] = field(default_factory=list)
+    stop: Callable[[], None] = lambda: None
+    """Be gone."""
 
     def take(self, request: Any) -> None:
         for group in request.resource_spans:
@@ -85,11 +87,12 @@ def grpc_collector(port: int = 0) -> Iterator[Collector]:
     server = grpc.server(futures.ThreadPoolExecutor(2))
     add_TraceServiceServicer_to_server(Servicer(), server)
     collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
+    collector.stop = lambda: server.stop(None).wait(5)
     server.start()
     try:
         yield collector
     finally:
-        server.stop(None).wait(5)
+        collector.stop()
 
 
 @contextmanager

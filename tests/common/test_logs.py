@@ -7,8 +7,6 @@ import subprocess
 import sys
 from typing import Any
 
-import pytest
-
 from common.logs import BURST, WINDOW_S, CalmHandler, JsonFormatter, TextFormatter, about, say
 from common.messages import SequenceSpec
 from common.sampling import SamplingParameters
