@@ -134,7 +134,8 @@ def test_deaths_are_counted_and_requests_go_on_as_one_trace(
 ) -> None:
     server, collector = scene
     trace, headers = traced(5)
-    body = {"inputs": SECRET, "parameters": {"max_new_tokens": 150}}
+    letters = {"type": "regex", "value": "[a-z ]{200}"}
+    body = {"inputs": SECRET, "parameters": {"max_new_tokens": 150, "grammar": letters}}
     (worker,) = server.pids("-m worker")
     (scheduler,) = server.pids("-m scheduler")
 
@@ -148,7 +149,6 @@ def test_deaths_are_counted_and_requests_go_on_as_one_trace(
     assert together(2, call)[0] == 200
     server.until(lambda: "decode" in collector.of(trace) and "send" in collector.of(trace), 40)
     (decode,) = whole(collector, trace, "/generate_stream")["decode"]
-    assert decode.attributes["gen_ai.usage.output_tokens"] == 150, (decode, server.tail())
     assert decode.attributes["millrace.attempts"] == 2
     assert restarts(server)[of("worker-0")] == 1
     os.kill(scheduler, signal.SIGKILL)
