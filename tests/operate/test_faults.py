@@ -18,7 +18,6 @@ LIMIT_S = 90
 RESTARTS = "millrace_process_restarts_total"
 
 
-
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Prometheus]]:
     for server in running("--num-frontends", "3", "--max-concurrent-requests", "12"):
