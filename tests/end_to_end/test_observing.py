@@ -50,7 +50,7 @@ def whole(collector: Collector, trace: str, path: str) -> dict[str, list[Receive
     for name in PARTS & found.keys():
         for span in found[name]:
             assert span.parent_id == root.span_id
-            assert root.began_ns <= span.began_ns <= span.ended_ns, (root, span)
+            assert span.began_ns <= span.ended_ns
     return found
 
 
@@ -69,9 +69,14 @@ def test_a_request_is_one_trace_across_the_processes(scene: tuple[Server, Collec
     generated = details.json()["details"]["generated_tokens"]
     assert found["decode"][0].attributes["gen_ai.usage.output_tokens"] == generated
     assert found["send"][0].attributes["gen_ai.usage.output_tokens"] == generated
-    moments = [found[name][0] for name in ("validate", "queue", "prefill", "decode", "send")]
-    # RACE: front end and scheduler each say when; a prompt that is handed in is queued at once.
-    assert [s.began_ns for s in moments] == sorted(s.began_ns for s in moments)
+    root, validate, queue, prefill, decode, send = (
+        found[name][0]
+        for name in ("POST /generate", "validate", "queue", "prefill", "decode", "send")
+    )
+    # Each process has a clock of its own; within one, the parts follow each other.
+    assert (validate.began_ns, send.ended_ns) == (root.began_ns, root.ended_ns)
+    assert (queue.ended_ns, prefill.ended_ns) == (prefill.began_ns, decode.began_ns)
+    assert validate.ended_ns <= send.began_ns
 
 
 def test_streams_and_several_sequences(scene: tuple[Server, Collector]) -> None:
