@@ -141,9 +141,9 @@ def test_a_front_end_that_dies(scene: tuple[Server, Prometheus]) -> None:
 
 
 def test_a_server_that_is_gone(scene: tuple[Server, Prometheus], tmp_path: Path) -> None:
+    firing = 'count(ALERTS{alertname="MillraceDown",alertstate="firing",instance!=""})'
     for server in running():
         with watching(server, tmp_path, is_patient=False) as watcher:
-            firing = 'count(ALERTS{alertname="MillraceDown",alertstate="firing",instance!=""})'
             assert watcher.value(firing) == 0
             assert server.stop() == 0
-            server.until(lambda: watcher.value(firing) == 1, 30)
+            server.until(lambda watcher=watcher: watcher.value(firing) == 1, 30)
