@@ -18,7 +18,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*
 
 FROM base AS build
-RUN apt-get update && apt-get install -y --no-install-recommends python3-venv
+RUN apt-get update && apt-get install -y --no-install-recommends python3-venv gcc libc6-dev
 WORKDIR /src
 RUN python3 -m venv /opt/millrace && python3 -m venv /opt/tools
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
@@ -49,6 +49,9 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     && /opt/millrace/bin/pip install -q --no-deps --no-index /wheels/*.whl \
     && /opt/millrace/bin/pip check \
     && /opt/millrace/bin/pip uninstall -q -y uv pip 2>/dev/null
+# The image has no compiler: it brings the kernels of every processor.
+RUN /opt/millrace/bin/python -P -c \
+    'from worker.kernels.cpu.library import build_all; print(*build_all(), sep="\n")'
 
 FROM base
 # Triton compiles the launchers of its kernels, so it needs a C compiler where it runs.

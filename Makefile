@@ -6,6 +6,10 @@
 # make image-test                  the container image: built, started, asked, stopped (as root)
 # make chaos                       every process killed, stopped, starved; a table of what was noticed
 # make bench                       tokens per second on a random 135 M model: bench/README.md
+# make pipeline                    what everything around the model costs, with a model of no cost
+# make soak                        a million requests (or 10 minutes): memory flat, nothing left
+# make bench-peers                 the same beside every peer that is installed; a table and a plot
+# make peers                       installs the peers under bench/peers-env (5 GB, half an hour)
 # make docs                        docs/settings.md, docs/metrics.md from what is declared
 #
 # Everything is installed into .venv, once; again when pyproject.toml changes. PYTHON=… chooses the
@@ -26,7 +30,8 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 	2>/dev/null && echo $$name && break; done)
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
-.PHONY: serve test test-clients operate-test image-test chaos bench docs clean
+.PHONY: serve test test-clients operate-test image-test chaos bench bench-peers peers pipeline soak
+.PHONY: docs clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -50,8 +55,20 @@ image-test: $(VENV)/.installed-for-tests
 chaos: $(VENV)/.installed-for-tests
 	timeout --signal=INT 900 $(VENV)/bin/python -m pytest tests/chaos $(ARGS)
 
-bench: $(VENV)/.installed-for-tests
-	$(VENV)/bin/python -m bench.run $(ARGS)
+bench: $(VENV)/.installed-for-bench
+	$(VENV)/bin/python -m bench.peers --only machine steps engine $(ARGS)
+
+bench-peers: $(VENV)/.installed-for-bench
+	$(VENV)/bin/python -m bench.peers $(ARGS)
+
+peers: $(VENV)/.installed-for-bench
+	nice $(VENV)/bin/python -m bench.peers.install $(ARGS)
+
+pipeline: $(VENV)/.installed-for-tests
+	$(VENV)/bin/python -m bench.pipeline $(ARGS)
+
+soak: $(VENV)/.installed-for-tests
+	timeout --signal=INT 900 $(VENV)/bin/python -m bench.soak $(ARGS)
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m launcher.reference > docs/settings.md
@@ -72,6 +89,10 @@ $(VENV)/.installed: pyproject.toml tools/install_torch.py
 
 $(VENV)/.installed-for-tests: $(VENV)/.installed
 	@$(PIP) -e '.[test,tracing]'
+	@touch $@
+
+$(VENV)/.installed-for-bench: $(VENV)/.installed
+	@$(PIP) -e '.[bench]'
 	@touch $@
 
 $(VENV)/.installed-for-clients: $(VENV)/.installed-for-tests

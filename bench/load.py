@@ -2,7 +2,8 @@
 
 usage: python -m bench.load --url http://127.0.0.1:8080 -c 8 -n 32 [--api tgi|openai]
 
-Random-word prompts, a fixed number of new tokens, greedy. Prints one JSON line of figures.
+Random-word prompts, a fixed number of new tokens, greedy. Prints one JSON line of figures. Knows
+servers by their URL alone, not how they are started.
 """
 
 import argparse
@@ -23,6 +24,27 @@ WORDS = (
 LIMIT_S = 600
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is asked for: every prompt once, so many streams at a time."""
+
+    prompts: list[str]
+    streams: int
+    max_tokens: int
+    """New tokens of each; the text's own end does not end it sooner where the API allows that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to ask."""
+
+    url: str
+    api: str = "openai"
+    model: str = "tgi"
+    ignores_eos: bool = True
+    """Whether it knows ``ignore_eos``; some servers refuse what they do not know."""
+
+
 @dataclass
 class Outcome:
     """What one request saw; seconds."""
@@ -34,31 +56,42 @@ class Outcome:
     failure: str = ""
 
 
-def body_of(options: argparse.Namespace, prompt: str) -> tuple[str, dict[str, Any]]:
+def random_prompts(number: int, words: int, *, seed: int, shared_words: int = 0) -> list[str]:
+    """So many prompts of random words; the first ``shared_words`` are the same in all of them."""
+    rng = random.Random(seed)
+    shared = rng.choices(WORDS, k=shared_words)
+    return [" ".join([*shared, *rng.choices(WORDS, k=words)]) for _ in range(number)]
+
+
+def body_of(target: Target, prompt: str, max_tokens: int) -> tuple[str, dict[str, Any]]:
     """The path and the body of a request."""
-    if options.api == "tgi":
+    if target.api == "tgi":
         return "/generate_stream", {
             "inputs": prompt,
-            "parameters": {"max_new_tokens": options.max_tokens},
+            "parameters": {"max_new_tokens": max_tokens},
         }
-    return "/v1/completions", {
-        "model": options.model,
+    body = {
+        "model": target.model,
         "prompt": prompt,
-        "max_tokens": options.max_tokens,
+        "max_tokens": max_tokens,
         "temperature": 0.0,
         "stream": True,
-        "ignore_eos": True,
         "stream_options": {"include_usage": True},
     }
+    if target.ignores_eos:
+        body["ignore_eos"] = True
+    return "/v1/completions", body
 
 
-async def one(session: aiohttp.ClientSession, options: argparse.Namespace, prompt: str) -> Outcome:
+async def one(
+    session: aiohttp.ClientSession, target: Target, prompt: str, max_tokens: int
+) -> Outcome:
     """One streamed request. Failures are counted with their text."""
     outcome = Outcome()
-    path, body = body_of(options, prompt)
+    path, body = body_of(target, prompt, max_tokens)
     began = last = time.perf_counter()
     try:
-        async with session.post(options.url + path, json=body) as answer:
+        async with session.post(target.url + path, json=body) as answer:
             if answer.status != 200:
                 outcome.failure = f"{answer.status} {(await answer.text())[:200]}"
                 return outcome
@@ -71,7 +104,7 @@ async def one(session: aiohttp.ClientSession, options: argparse.Namespace, promp
                     return outcome
                 if event.get("usage"):
                     outcome.tokens = event["usage"]["completion_tokens"]
-                if options.api == "openai" and not event.get("choices"):
+                if target.api == "openai" and not event.get("choices"):
                     continue
                 now = time.perf_counter()
                 if outcome.first_s:
@@ -94,49 +127,53 @@ def quantile_ms(values: list[float], quantile: float) -> float:
     return round(1e3 * ordered[min(len(ordered) - 1, int(quantile * len(ordered)))], 2)
 
 
-async def run(options: argparse.Namespace) -> dict[str, Any]:
+def summary(
+    wall_s: float, tokens: int, first_s: list[float], gaps_s: list[float]
+) -> dict[str, float]:
+    """The figures of a load from what its requests saw."""
+    return {
+        "wall_s": round(wall_s, 3),
+        "tok_s": round(tokens / wall_s, 1),
+        "ttft_ms_p50": quantile_ms(first_s, 0.5),
+        "ttft_ms_p99": quantile_ms(first_s, 0.99),
+        "itl_ms_p50": quantile_ms(gaps_s, 0.5),
+        "itl_ms_p99": quantile_ms(gaps_s, 0.99),
+        "itl_ms_mean": round(1e3 * statistics.fmean(gaps_s), 2) if gaps_s else 0.0,
+        "tokens": tokens,
+    }
+
+
+async def run(target: Target, work: Work) -> dict[str, Any]:
     """The whole load; the figures."""
-    rng = random.Random(options.seed)
-    shared = " ".join(WORDS[i % len(WORDS)] for i in range(options.shared_prefix))
-    prompts = [
-        " ".join([shared, *rng.choices(WORDS, k=options.prompt_words)]).strip()
-        for _ in range(options.warmup + options.num)
-    ]
-    waiting = iter(prompts[options.warmup :])
+    waiting = iter(work.prompts)
     outcomes: list[Outcome] = []
     timeout = aiohttp.ClientTimeout(total=LIMIT_S)
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-        await asyncio.gather(*[one(session, options, p) for p in prompts[: options.warmup]])
 
         async def client() -> None:
             for prompt in waiting:
-                outcomes.append(await one(session, options, prompt))
+                outcomes.append(await one(session, target, prompt, work.max_tokens))
 
         began = time.perf_counter()
-        await asyncio.gather(*[client() for _ in range(options.concurrency)])
+        await asyncio.gather(*[client() for _ in range(work.streams)])
         wall_s = time.perf_counter() - began
     good = [outcome for outcome in outcomes if not outcome.failure]
-    gaps = [gap for outcome in good for gap in outcome.gaps_s]
-    first = [outcome.first_s for outcome in good]
-    tokens = sum(outcome.tokens for outcome in good)
     return {
         "ok": len(good),
         "fail": len(outcomes) - len(good),
-        "wall_s": round(wall_s, 2),
-        "tok_s": round(tokens / wall_s, 1),
-        "ttft_ms_p50": quantile_ms(first, 0.5),
-        "ttft_ms_p99": quantile_ms(first, 0.99),
-        "itl_ms_p50": quantile_ms(gaps, 0.5),
-        "itl_ms_p99": quantile_ms(gaps, 0.99),
-        "itl_ms_mean": round(1e3 * statistics.fmean(gaps), 2) if gaps else 0.0,
-        "tokens": tokens,
+        **summary(
+            wall_s,
+            sum(outcome.tokens for outcome in good),
+            [outcome.first_s for outcome in good],
+            [gap for outcome in good for gap in outcome.gaps_s],
+        ),
         "failures": [outcome.failure for outcome in outcomes if outcome.failure][:2],
     }
 
 
-def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The options, from these arguments or from the command line."""
+def main() -> None:
+    """Read the flags, run, print."""
     parser = argparse.ArgumentParser(description="closed-loop load on a server's streams")
     parser.add_argument("--url", default="http://127.0.0.1:8080")
     parser.add_argument("--api", choices=["tgi", "openai"], default="tgi")
@@ -146,14 +183,22 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prompt-words", type=int, default=64)
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--shared-prefix", type=int, default=0, help="words that all prompts share")
-    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--warmup", type=int, default=2, help="requests before, not counted")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args(arguments)
-
-
-def main() -> None:
-    """Read the flags, run, print."""
-    print(json.dumps(asyncio.run(run(read_arguments()))))
+    options = parser.parse_args()
+    prompts = random_prompts(
+        options.warmup + options.num,
+        options.prompt_words,
+        seed=options.seed,
+        shared_words=options.shared_prefix,
+    )
+    target = Target(options.url, options.api, options.model)
+    before, counted = prompts[: options.warmup], prompts[options.warmup :]
+    if before:
+        asyncio.run(run(target, Work(before, len(before), options.max_tokens)))
+    print(
+        json.dumps(asyncio.run(run(target, Work(counted, options.concurrency, options.max_tokens))))
+    )
 
 
 if __name__ == "__main__":

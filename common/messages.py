@@ -233,8 +233,7 @@ class Tally(_Message, frozen=True):
     """Added to ``tgi_request_count``."""
     failures: dict[str, int] = {}
     """Added to ``tgi_request_failure`` by ``err``."""
-    restarts: dict[str, int] = {}
-    """How often each process began again so far; from supervisord's listener."""
+    restarts: dict[str, int] = {}  # how often each process began again, so far; from the listener
 
 
 class Scrape(_Message, frozen=True):
@@ -247,8 +246,7 @@ class FrontendGone(_Message, frozen=True):
     """Said by the front ends' parent process: this front end is dead, cancel what it owned."""
 
     pid: int
-    is_replaced: bool = False
-    """A new process takes its place: it died, or there is a rolling restart."""
+    is_replaced: bool = False  # a new process takes its place
 
 
 # --- scheduler -> front end -------------------------------------------------------------------
@@ -329,6 +327,8 @@ class Dispatch(_Message, frozen=True):
     """Stop these and confirm in StepReport.released (unknown ids are confirmed too)."""
     add: list[NewSequence] = []
     grants: list[Grant] = []
+    chunk_tokens: int = 0
+    """Bound on the prompt tokens of a step in which sequences decode; 0 is no bound."""
 
 
 class Reset(_Message, frozen=True):

@@ -58,6 +58,10 @@ MODEL = (
         auto="a GPU if there is one",
     ),
     Option(
+        "disable_custom_kernels", SWITCH, False,
+        "Run on torch's operators alone: no kernels are compiled or used.",
+    ),
+    Option(
         "rope_scaling", choice("linear", "dynamic"), None,
         "Scaling of rotary positions, for contexts longer than the model was made for. A factor "
         "alone means linear; a scaling alone has factor 1.",
@@ -142,12 +146,20 @@ SCHEDULING = (
     ),
     Option(
         "waiting_served_ratio", NUMBER, 0.3,
-        "Waiting sequences join running ones when there are this many times as many of them.",
+        "Waiting sequences join running ones when there are this many times as many of them; at "
+        "once while the next step has room for their prompts.",
         at_least(0),
     ),
     Option(
         "max_waiting_tokens", WHOLE, 20,
         "…or when this many tokens were generated since the last time.", at_least(0),
+    ),
+    Option(
+        "max_stall_ms", WHOLE, 200,
+        "Milliseconds that running streams may wait for a step because others' prompts are read: "
+        "prompts are read in pieces that are measured to fit, and in steps as large as "
+        "max_batch_prefill_tokens while nothing streams. 0: no bound.",
+        at_least(0), bare=False,
     ),
     Option(
         "prefix_caching", SWITCH, True, "Compute common beginnings of prompts once.",
@@ -265,8 +277,6 @@ OBSERVING = (
 )  # fmt: skip
 
 NO_EFFECT = (
-    Option("disable_custom_kernels", SWITCH, False, "TGI: avoid its CUDA kernels.",
-           no_effect="the worker itself picks kernels that run on the device"),
     Option("cuda_graphs", TEXT, None, "TGI: batch sizes to capture.",
            no_effect="the worker captures no CUDA graphs"),
     Option("usage_stats", choice("on", "off", "no-stack"), None, "TGI: telemetry.",

@@ -29,6 +29,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """``auto``, ``float32``, ``bfloat16`` or ``float16``."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
+    disable_custom_kernels: bool = False
+    kernel_cache: str | None = None
+    """Directory where the workers keep the kernels that they have compiled for this machine."""
     rope_scaling: str | None = None
     rope_factor: float | None = None
     tokenizer_config_path: str | None = None
@@ -60,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queue_timeout: float | None = None
     """Seconds that a request may wait for its first step."""
     max_batch_size: int | None = None
+    max_stall_ms: int = 200
+    """Of running streams, by the prompts of others; 0 is no bound."""
     prefix_caching: bool = True
     # processes and network
     num_shard: int = 1

@@ -2,7 +2,7 @@
 
 Owns how bytes meet messages: one msgpack frame per message, a size cap, and the rule that a frame
 which does not decode is counted and dropped while its sender lives on. Knows nothing of what the
-messages mean. Works with plain ``zmq`` and, given its context, with ``zmq.green``.
+messages mean.
 """
 
 import logging
@@ -139,7 +139,7 @@ class SpanSender:
 
 
 def open_socket(context: Any, kind: int, *, identity: bytes | None = None) -> Any:
-    """A socket of ``context`` (``zmq.Context`` or ``zmq.green.Context``) with our options set.
+    """A socket of ``context`` with our options set.
 
     ROUTER sockets raise ``zmq.ZMQError`` (EHOSTUNREACH) for unknown peers instead of dropping;
     XPUB sockets report every subscription. No socket blocks at close.

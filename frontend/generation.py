@@ -9,10 +9,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gevent.event import Event
-
 from common.errors import ErrorKind, RequestError
 from common.messages import Delivered, SequenceSpec
+from frontend.bell import Bell
 from frontend.exchange import Origin
 from frontend.link import CancelReason, Links
 from frontend.mailbox import Mailbox
@@ -72,7 +71,7 @@ class Generation:
         """When it was handed in; None before."""
         self.first_at: float | None = None
         """When its first text was on its way to the client, if somebody has noted it."""
-        self._wake = Event()
+        self._bell = Bell()
         self._gone = False
         self._sequences: dict[int, _Sequence] = {}
         self.timings: dict[int, Timings] = {}
@@ -90,7 +89,7 @@ class Generation:
         """
         self._gone = True
         self.close()
-        self._wake.set()
+        self._bell.ring()
 
     def start(self) -> None:
         """Submit everything and wait until the scheduler has taken it.
@@ -103,7 +102,7 @@ class Generation:
             for run in self.runs:
                 self._submit(run)
             while not all(sequence.is_taken() for sequence in self._sequences.values()):
-                self._wake.clear()
+                self._bell.clear()
                 self._wait(None)
                 self._check()
             self._check()
@@ -122,7 +121,7 @@ class Generation:
         """
         while True:
             self._check()
-            self._wake.clear()
+            self._bell.clear()
             news = self._news()
             if news or self.over:
                 return news
@@ -146,6 +145,7 @@ class Generation:
 
     def close(self, reason: CancelReason = "client_gone") -> None:
         """Let everything go that has not ended, and forget it."""
+        self._bell.close()
         for index in list(self._sequences):
             self._release(index, reason)
 
@@ -165,7 +165,7 @@ class Generation:
         eager = self._order.incremental or bool(self._order.stops)
         mailbox = self._link.submit(
             spec,
-            self._wake.set,
+            self._bell.ring,
             eager=eager,
             timeout_s=self._order.timeout_s,
             priority=self._order.priority,
@@ -202,13 +202,11 @@ class Generation:
 
     def _wait(self, timeout_s: float | None) -> bool:
         """Wait for something to happen; False if nothing did for ``timeout_s``."""
+        if self._deadline == math.inf:
+            return self._bell.wait(timeout_s)
         left = self._deadline - self._clock()
-        if left == math.inf:
-            happened = self._wake.wait(timeout_s)
-        else:
-            happened = self._wake.wait(left if timeout_s is None else min(left, timeout_s))
-            happened = happened or timeout_s is None or left < timeout_s
-        return bool(happened)
+        happened = self._bell.wait(left if timeout_s is None else min(left, timeout_s))
+        return happened or timeout_s is None or left < timeout_s
 
     def _release(self, index: int, reason: CancelReason) -> None:
         """The one place where a sequence is let go."""

@@ -121,10 +121,10 @@ class Run:
         tokens: list[Token] = []
         for item in items:
             last = len(item.ids) - 1
-            for k in range(len(item.ids)):
+            for k, token in enumerate(item.ids):
                 finish: Finish = item.finish if k == last else ""
                 tops = item.tops[k] if item.tops else []
-                self._last = self._token(item.ids[k], item.logprobs[k], tops, finish)
+                self._last = self._token(token, item.logprobs[k], tops, finish)
                 tokens.append(self._last)
                 if self.finish:
                     break
@@ -154,15 +154,14 @@ class Run:
     ) -> Token:
         detokenizer = self._detokenizer
         text = detokenizer.push(token)
-        plain = len(detokenizer.visible)
+        shown = detokenizer.visible
         if finish:
             rest = detokenizer.finish()
-            text, plain = text + rest, plain + len(rest)
+            text, shown = text + rest, shown + rest
         self.generated_tokens += 1
         self._logprob_sum += logprob
-        shown = text[:plain]
         if self._stops is not None:
-            text, shown, finish = self._search(self._stops, text, plain, finish)
+            text, shown, finish = self._search(self._stops, text, len(shown), finish)
         self.finish = finish
         special = self._tokenizer.is_special(token)
         return Token(token, text, shown, logprob, special, tops, finish)

@@ -4,7 +4,6 @@ The only file that knows gunicorn's insides.
 """
 
 import logging
-import socket as sockets
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import gevent
 import orjson
 from gevent import getcurrent
+from gevent import socket as sockets
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gevent.socket import wait_read
@@ -73,7 +73,7 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         Only by this can the port be closed at once: the base class itself looks once a second.
         """
         handle = partial(self.handle, _Name(listener.getsockname()))
-        server = StreamServer(listener, handle=handle, spawn=spawn)
+        server = Server(listener, handle=handle, spawn=spawn)
         if self.cfg.workers > 1:
             server.max_accept = 1
         self.servers.append(server)
@@ -140,6 +140,36 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         timeout = self.idle.get(greenlet)
         if timeout is not None:
             greenlet.throw(timeout)
+
+
+class ClientSocket(sockets.socket):  # type: ignore[misc]
+    """A client's connection that usually sends in one system call.
+
+    PERF: gevent's ``sendall`` asks the kernel for the size of its buffer and reads the clock twice
+    before it sends. For events of a hundred bytes that is a tenth of what a token costs.
+    """
+
+    def sendall(self, data: bytes, flags: int = 0) -> None:
+        """Send at once what there is room for, and wait for room only for the rest."""
+        try:
+            sent = self._sock.send(data, flags)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            super().sendall(memoryview(data)[sent:], flags)
+
+
+class Server(StreamServer):  # type: ignore[misc]
+    """Accepts connections as ``ClientSocket``."""
+
+    def do_read(self) -> Any:
+        """The next connection and its address; None if there is none."""
+        accepted = super().do_read()
+        if accepted is None:
+            return None
+        sock, address = accepted
+        client = ClientSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        return client, address
 
 
 class _Name(NamedTuple):

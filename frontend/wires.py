@@ -9,12 +9,10 @@ import os
 import random
 import time
 from collections.abc import Callable
-from typing import Any
 
 import gevent
 import msgspec
 import zmq
-import zmq.green
 
 from common.errors import ErrorKind, RequestError
 from common.messages import Status, Submit, topic_of
@@ -31,6 +29,7 @@ from common.sockets import (
     requests_endpoint,
     tokens_endpoint,
 )
+from frontend.inbox import Inbox
 from frontend.link import Link
 from frontend.tracing import RequestTracer
 
@@ -47,11 +46,13 @@ class Wires:
         """Connects to the scheduler and to ``replicas`` workers' token sockets."""
         number = random.getrandbits(31)
         self._runtime_dir = runtime_dir
-        self._context = zmq.green.Context()
+        self._context = zmq.Context()
         self._requests = open_socket(self._context, zmq.DEALER, identity=frontend_identity(number))
         self._requests.connect(requests_endpoint(runtime_dir))
+        self._answers = Inbox(self._requests)
         self._tokens = open_socket(self._context, zmq.SUB)
         self._tokens.subscribe(topic_of(number))
+        self._news = Inbox(self._tokens)
         self._replicas: set[int] = set()
         for replica in range(replicas):
             self._listen_to(replica)
@@ -87,6 +88,7 @@ class Wires:
         if replica not in self._replicas:
             self._replicas.add(replica)
             self._tokens.connect(tokens_endpoint(self._runtime_dir, replica))
+            self._news.look()
 
     def _send(self, message: msgspec.Struct) -> None:
         """Never blocks. Only a Submit that finds the socket full is an error."""
@@ -98,6 +100,8 @@ class Wires:
                 raise RequestError(
                     ErrorKind.UNAVAILABLE, "The scheduler is not answering", retry_after_s=1.0
                 ) from None
+        finally:
+            self._answers.look()
 
     def _receive_requests(self) -> None:
         def handle(frames: list[bytes]) -> None:
@@ -107,18 +111,18 @@ class Wires:
                     self._listen_to(status.replica)
             self.link.receive(message)
 
-        self._receive(self._requests, handle)
+        self._receive(self._answers, handle)
 
     def _receive_tokens(self) -> None:
         def handle(frames: list[bytes]) -> None:
             self.link.tokens(TOKENS.decode(frames[-1]))
 
-        self._receive(self._tokens, handle)
+        self._receive(self._news, handle)
 
-    def _receive(self, socket: Any, handle: Callable[[list[bytes]], None]) -> None:
+    def _receive(self, inbox: Inbox, handle: Callable[[list[bytes]], None]) -> None:
         turn = 0
         while True:
-            frames = socket.recv_multipart()
+            frames = inbox.receive()
             try:
                 handle(frames)
             except BadFrameError as error:

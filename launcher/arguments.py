@@ -1,4 +1,4 @@
-"""The command line, taken apart by the table of options. Knows no values and no meanings."""
+"""The server's flags on a command line, taken apart by the table of options. Knows no meanings."""
 
 import difflib
 from collections.abc import Sequence
@@ -8,14 +8,11 @@ from common.option import Option
 from common.options import OPTIONS
 from launcher.resolve import Given, UsageError
 
-COMMANDS = ("serve", "download", "env", "print-schema")
-
 
 @dataclass
 class CommandLine:
     """What was asked for."""
 
-    command: str = "serve"
     given: list[Given] = field(default_factory=list)
     help: bool = False
     version: bool = False
@@ -27,16 +24,12 @@ class CommandLine:
 
 
 def parse_arguments(arguments: Sequence[str]) -> CommandLine:
-    """Commands, flags (``--name value``, ``--name=value``, ``-p 80``) and switches.
+    """Flags (``--name value``, ``--name=value``, ``-p 80``) and switches.
 
     Raises UsageError with the nearest real name.
     """
     line = CommandLine()
     waiting = list(arguments)
-    if waiting and not waiting[0].startswith("-"):
-        line.command = _command(waiting.pop(0))
-    if line.command == "download" and waiting and not waiting[0].startswith("-"):
-        line.given.append(Given("model_id", "MODEL", waiting.pop(0)))
     flags = _flags()
     while waiting:
         word = waiting.pop(0)
@@ -55,14 +48,6 @@ def _flags() -> dict[str, Option]:
         if option.negation:
             flags[f"--no-{option.flags[0].removeprefix('--')}"] = option
     return flags
-
-
-def _command(word: str) -> str:
-    if word in COMMANDS:
-        return word
-    near = difflib.get_close_matches(word, COMMANDS, 1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
-    raise UsageError(f"{word} is not a command: {hint}")
 
 
 def _flag(word: str, waiting: list[str], flags: dict[str, Option]) -> Given:

@@ -1,11 +1,14 @@
 """What the launcher needs to know of the machine: usable cores and GPUs. Asks, decides nothing."""
 
 import os
+import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+_TOOL = "nvidia-smi"
 _QUERY_LIMIT_S = 20
 
 
@@ -18,14 +21,19 @@ class Machine:
     """Their names."""
 
 
-def look_around(environ: dict[str, str]) -> Machine:
+def look_around(environ: Mapping[str, str]) -> Machine:
     """The machine as this process sees it."""
     return Machine(usable_cores(), gpu_names(environ))
 
 
+def visible_cores() -> int:
+    """Cores of this process's affinity."""
+    return len(os.sched_getaffinity(0))
+
+
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores of this process's affinity, or what a container's CPU limit leaves of them."""
-    cores = len(os.sched_getaffinity(0))
+    """Visible cores, or what a container's CPU limit leaves of them."""
+    cores = visible_cores()
     quota = _quota(cgroup)
     return max(1, min(cores, int(quota))) if quota else cores
 
@@ -46,18 +54,49 @@ def _quota(cgroup: Path) -> float | None:
     return cores if cores > 0 else None
 
 
-def gpu_names(environ: dict[str, str]) -> tuple[str, ...]:
+def cpu_name(information: Path = Path("/proc/cpuinfo")) -> str:
+    """As the kernel has it."""
+    try:
+        lines = information.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def total_memory() -> int:
+    """Bytes of the whole machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def gpu_names(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Names of the visible NVIDIA GPUs, without asking torch."""
     if environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1", "none"):
         return ()
-    tool = shutil.which("nvidia-smi", path=environ.get("PATH"))
-    if tool is not None:
-        try:
-            answer = subprocess.run(  # noqa: S603 - a fixed command
-                [tool, "--query-gpu=name", "--format=csv,noheader"],
-                capture_output=True, text=True, timeout=_QUERY_LIMIT_S, check=True,
-            )  # fmt: skip
-        except (OSError, subprocess.SubprocessError):
-            return ()
-        return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip())
+    if shutil.which(_TOOL, path=environ.get("PATH")) is not None:
+        return _asked(environ, "--query-gpu=name", "--format=csv,noheader")
     return tuple("GPU" for _ in Path("/dev").glob("nvidia[0-9]*"))
+
+
+def driver_version(environ: Mapping[str, str]) -> str | None:
+    """Of the NVIDIA driver; None if it does not say."""
+    return next(iter(_asked(environ, "--query-gpu=driver_version", "--format=csv,noheader")), None)
+
+
+def gpu_table(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The driver's own summary; nothing without one."""
+    return _asked(environ)
+
+
+def _asked(environ: Mapping[str, str], *arguments: str) -> tuple[str, ...]:
+    """Lines that nvidia-smi prints; none if it is not there or does not work."""
+    tool = shutil.which(_TOOL, path=environ.get("PATH"))
+    if tool is None:
+        return ()
+    try:
+        answer = subprocess.run(  # noqa: S603 - a fixed command
+            [tool, *arguments], capture_output=True, text=True, timeout=_QUERY_LIMIT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip())

@@ -8,15 +8,13 @@ from typing import Any
 
 from common.option import AUTO, Option
 from common.options import SECTIONS
+from launcher.commands.registry import COMMANDS, DEFAULT, Command
 
 _USAGE = """\
 millrace: a text-generation server with the API of TGI and of OpenAI
 
 Usage:
-  millrace [serve] [FLAGS]         start the server
-  millrace download MODEL [FLAGS]  fetch a model from the hub and check it
-  millrace env [FLAGS]             print versions, devices and environment names
-  millrace print-schema            print the OpenAPI document of the HTTP interface
+{commands}
 
 Each setting is taken from its flag, else from TGI_<NAME>, else from <NAME> in the environment,
 else it has its default. Values in the environment that are empty do not count.
@@ -31,7 +29,8 @@ Each setting is taken from its flag, else from the environment, else it has its 
 environment the name is `TGI_` and the upper-case name of the flag with underscores; TGI's plain
 name (`MODEL_ID`) counts too, after it, where the table shows it. Empty values do not count.
 Switches take `true` or `false` in the environment. `millrace --dry-run` with the same flags and
-environment prints what each setting becomes and where that comes from, and starts nothing.
+environment prints what each setting becomes and where that comes from, and starts nothing;
+`millrace doctor` with them says what would go wrong.
 
 - **Names that are not ours.** An unknown `TGI_*` name is warned about, with the nearest real one.
   Kubernetes puts names like `TGI_PORT=tcp://10.0.0.1:80` into every pod when a Service is called
@@ -61,13 +60,19 @@ _TABLE_HEAD = ["", "| flag | environment | default | meaning |", "|---|---|---|-
 
 def help_text() -> str:
     """What ``--help`` prints."""
-    parts = [_USAGE]
+    parts = [_USAGE.format(commands="\n".join(map(_command_line, COMMANDS.values())))]
     for title, options in SECTIONS.items():
         parts.append(f"{title}:")
         parts += [_help_entry(option) for option in options if option.flag]
         parts.append("")
     parts.append("  -h, --help\n  -V, --version")
     return "\n".join(parts)
+
+
+def _command_line(command: Command) -> str:
+    name = f"[{command.name}]" if command.name == DEFAULT else command.name
+    usage = f"  millrace {name} {command.arguments}".rstrip()
+    return f"{usage:<40} {command.meaning}"
 
 
 def _help_entry(option: Option) -> str:

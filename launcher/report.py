@@ -1,6 +1,8 @@
 """What ``--dry-run`` and ``env`` print. Secrets are shown as set or not set, never as they are."""
 
 import platform
+import re
+import subprocess
 import tomllib
 from collections.abc import Mapping
 from importlib import metadata
@@ -8,15 +10,18 @@ from importlib import metadata
 from common.option import AUTO
 from common.options import HUB_TOKENS, OPTIONS, SECRET_NAMES, SECTIONS
 from launcher.children import PACKAGES_ROOT, in_checkout
-from launcher.machine import Machine
+from launcher.machine import Machine, cpu_name, driver_version, gpu_table, total_memory
+from launcher.progress import human
 from launcher.resolve import Resolution, Value
 
-_PACKAGES = (
+PACKAGES = (
     "torch", "transformers", "tokenizers", "safetensors", "huggingface-hub", "pyzmq", "gunicorn",
     "gevent", "falcon", "supervisor",
 )  # fmt: skip
 _HUB_NAMES = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME", "CUDA_VISIBLE_DEVICES", *HUB_TOKENS)
 _HIDDEN = "set (hidden)"
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+_GIT_LIMIT_S = 5
 
 
 def version() -> str:
@@ -67,14 +72,40 @@ def environment_report(machine: Machine, environ: Mapping[str, str]) -> str:
     """Versions, devices, and the names in the environment that mean something here."""
     lines = [
         f"millrace {version()}",
+        f"commit: {commit() or 'unknown'}",
         f"python {platform.python_version()} on {platform.platform()}",
-        *(f"{package} {version_of(package)}" for package in _PACKAGES),
+        *(f"{package} {version_of(package)}" for package in PACKAGES),
+        f"CPU: {cpu_name()}",
         f"cores: {machine.cores}",
+        f"memory: {human(total_memory())}",
         f"GPUs: {', '.join(machine.gpus) or 'none'}",
+        f"driver: {driver_version(environ) or 'none'}",
+        "nvidia-smi:" if machine.gpus else "nvidia-smi: none",
+        *(f"  {line}" for line in gpu_table(environ) if machine.gpus),
         "environment:",
     ]
     known = [name for option in OPTIONS.values() for name in option.environment_names]
     for name in sorted({*known, *_HUB_NAMES}):
         if environ.get(name):
-            lines.append(f"  {name}={_HIDDEN if name in SECRET_NAMES else environ[name]}")
-    return "\n".join(lines)
+            lines.append(f"  {name}={_environment_value(name, environ[name])}")
+    others = sorted(name for name in environ if name.startswith("TGI_") and name not in known)
+    return "\n".join([*lines, *(f"  {name} is not a setting of this server" for name in others)])
+
+
+def _environment_value(name: str, text: str) -> str:
+    """Without secrets, those in addresses included."""
+    return _HIDDEN if name in SECRET_NAMES else _CREDENTIALS.sub("//(hidden)@", text)
+
+
+def commit() -> str | None:
+    """Of the source tree that this code runs from."""
+    if not in_checkout():
+        return None
+    try:
+        answer = subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(PACKAGES_ROOT), "rev-parse", "HEAD"],  # noqa: S607 - the user's git
+            capture_output=True, text=True, timeout=_GIT_LIMIT_S, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None

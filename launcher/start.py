@@ -32,7 +32,11 @@ _AFTER_DRAINING_S = 10
 
 
 def build_settings(
-    resolution: Resolution, model: Model, model_dir: str, runtime_dir: str
+    resolution: Resolution,
+    model: Model,
+    model_dir: str,
+    runtime_dir: str,
+    kernel_cache: str | None = None,
 ) -> Settings:
     """The frozen structure that every process loads."""
     fields = {
@@ -44,6 +48,7 @@ def build_settings(
         "model_sha": model.sha,
         "model_pipeline_tag": model.pipeline_tag,
         "runtime_dir": runtime_dir,
+        "kernel_cache": kernel_cache,
     }
     fields |= key_settings(resolution)
     if fields["tokenizer_config_path"] is not None:

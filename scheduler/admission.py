@@ -3,10 +3,11 @@
 Owns the rules of waiting-served ratio, stalls, batch size, KV room and prefill work; keeps no state
 of its own. Does not change the queue; knows no messages.
 
-* An idle replica admits at once. While sequences run, new ones are admitted when at least
-  floor(``waiting_served_ratio`` x running) wait (``backpressure``), or when ``max_waiting_tokens``
-  decode steps have passed since the last admission (``wait_exceeded``). Resumed sequences need no
-  such reason: their clients are in the middle of an answer.
+* An idle replica admits at once, and so does one whose next step has room for prompts: reading them
+  in pieces holds nobody up. While the prompts it has fill the step, new ones are admitted when at
+  least floor(``waiting_served_ratio`` x running) wait (``backpressure``, the name of both), or when
+  ``max_waiting_tokens`` decode steps have passed since the last admission (``wait_exceeded``).
+  Resumed sequences need no such reason: their clients are in the middle of an answer.
 * KV room is given optimistically: for the known tokens and one block of growth, as long as a
   watermark of blocks stays available for the growth of running sequences. A sequence that was
   preempted gets its growth in advance, doubled by every preemption, so that it cannot be preempted
@@ -59,7 +60,8 @@ class Admission:
         running = len(replica.running)
         if not running:
             return "idle"
-        if waiting >= int(running * self._ratio):
+        has_room = replica.backlog_tokens < replica.pace.chunk_tokens
+        if has_room or waiting >= int(running * self._ratio):
             return "backpressure"
         if replica.waited_steps >= self._patience_steps:
             return "wait_exceeded"

@@ -92,9 +92,7 @@ class Loop:
         """One Dispatch for each worker that has news, and an empty one where silence is long."""
         for replica in self._parts.replicas:
             probe = self._is_silent(replica, now)
-            dispatch = replica.take_dispatch(
-                self._parts.epoch, self._parts.step_tokens, probe=probe
-            )
+            dispatch = replica.take_dispatch(self._parts.epoch, probe=probe)
             if dispatch is not None and replica.leader is not None:
                 if probe:
                     replica.probed_s = now

@@ -123,9 +123,10 @@ class Metrics:
         self._step_forward[method].observe(timing.forward_s)
         self._step_decode[method].observe(timing.sample_s)
         self._step_filter[method].observe(timing.publish_s)
-        if timing.gap_s > 0.0 and timing.decode_tokens:
-            self._inter_token.add(timing.gap_s, timing.decode_tokens)
-            self.stalls.see(timing.gap_s, now)
+        if timing.decode_tokens:
+            self.stalls.see(max(timing.gap_s, timing.total_s), now)
+            if timing.gap_s > 0.0:
+                self._inter_token.add(timing.gap_s, timing.decode_tokens)
 
     def admitted(self, sequences: int, reason: str | None, took_s: float) -> None:
         """Sequences left the queue together; with a reason if they joined running ones."""

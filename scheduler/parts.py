@@ -42,7 +42,6 @@ class Parts:
         """``tracer`` sends spans, if they are wanted."""
         now = clock()
         self.epoch = epoch
-        self.step_tokens = settings.max_batch_prefill_tokens
         self.metrics = metrics
         self.frontend_mail = Mail()
         self.worker_mail = Mail()
@@ -54,6 +53,8 @@ class Parts:
             shards=settings.num_shard,
             caching=settings.prefix_caching,
             hang_s=settings.hang_timeout,
+            step_tokens=settings.max_batch_prefill_tokens,
+            max_stall_s=settings.max_stall_ms / 1000,
             now=now,
         )
         self.standing = Standing(epoch, self.queue, self.replicas)

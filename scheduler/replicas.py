@@ -24,6 +24,7 @@ from common.messages import (
 from common.sockets import worker_identity
 from scheduler.blocks import BlockPool
 from scheduler.leases import Fit, Lease, Leases
+from scheduler.pace import Pace
 from scheduler.requests import Record
 
 LONGEST_STEPS = 10.0
@@ -31,6 +32,8 @@ LONGEST_STEPS = 10.0
 included, if that is longer than ``--hang-timeout``."""
 SUSPECT_SHARE = 0.5
 """After this share of the silence of one that hangs, a replica is suspect."""
+CHUNK_TOLERANCE = 0.125
+"""A worker is told a new size of pieces when it differs by more than this share."""
 PROBE_S = 2.0
 """After so much silence a worker with work gets an empty Dispatch, which shows whether the
 connection to its process still exists."""
@@ -64,8 +67,17 @@ class Replica:
     """One replica as the scheduler knows it."""
 
     def __init__(
-        self, number: int, *, shards: int, caching: bool, hang_s: float, now: float
+        self,
+        number: int,
+        *,
+        shards: int,
+        caching: bool,
+        hang_s: float,
+        step_tokens: int,
+        max_stall_s: float,
+        now: float,
     ) -> None:
+        """``step_tokens`` bounds all of a step, ``max_stall_s`` how long streams wait for one."""
         self.number = number
         self.state = ReplicaState.STARTING
         self.shards: dict[int, Shard] = {}
@@ -91,7 +103,11 @@ class Replica:
         self.dispatched = 0
         """Number of the last Dispatch."""
         self._expected_shards = shards
+        self.pace = Pace(max_stall_s, step_tokens, 0.0)
         self._hang_s = hang_s
+        self._step_tokens = step_tokens
+        self._max_stall_s = max_stall_s
+        self._told_chunk_tokens = 0
         self._caching = caching
         self._release: list[int] = []
         self._add: list[NewSequence] = []
@@ -133,6 +149,7 @@ class Replica:
         if len(self.shards) < self._expected_shards:
             self.state = ReplicaState.STARTING
             return False
+        self.pace = Pace(self._max_stall_s, self._step_tokens, self.longest_step_s)
         total = min(shard.blocks for shard in self.shards.values()) - 1
         total = total if most_blocks is None else min(total, most_blocks)
         self.leases = Leases(BlockPool(total), caching=self._caching)
@@ -158,6 +175,7 @@ class Replica:
         self.heard_s = self.progress_s = now
         if timing is not None:
             self.longest_step_s = max(self.longest_step_s, timing.total_s)
+            self.pace.observe(timing)
             if timing.decode_tokens:
                 self.waited_steps += 1
 
@@ -252,23 +270,27 @@ class Replica:
         self.releasing[record.id] = self.leases.freed_by(record.id)
         self._release.append(record.id)
 
-    def take_dispatch(
-        self, epoch: int, step_tokens: int, *, probe: bool = False
-    ) -> Dispatch | None:
+    def take_dispatch(self, epoch: int, *, probe: bool = False) -> Dispatch | None:
         """What was written for the worker since the last call; None if nothing was.
 
-        With ``probe`` there is always one.
+        With ``probe`` there is always one, and while prompts are read also if the pieces they are
+        read in should be of another size.
         """
-        if not (self._release or self._add or self._grants or probe):
+        chunk_tokens = self.pace.chunk_tokens
+        change = abs(chunk_tokens - self._told_chunk_tokens)
+        resize = self.backlog_tokens and change > CHUNK_TOLERANCE * self._told_chunk_tokens
+        if not (self._release or self._add or self._grants or probe or resize):
             return None
+        self._told_chunk_tokens = chunk_tokens
         self.dispatched += 1
         dispatch = Dispatch(
             epoch=epoch,
             number=self.dispatched,
-            step_tokens=step_tokens,
+            step_tokens=self._step_tokens,
             release=self._release,
             add=self._add,
             grants=self._grants,
+            chunk_tokens=chunk_tokens,
         )
         self._release, self._add, self._grants = [], [], []
         return dispatch
@@ -284,12 +306,16 @@ class Replicas:
         shards: int,
         caching: bool,
         hang_s: float,
+        step_tokens: int,
+        max_stall_s: float,
         now: float,
     ) -> None:
         """``hang_s`` is ``--hang-timeout``."""
         self._shards = shards
         self._caching = caching
         self._hang_s = hang_s
+        self._step_tokens = step_tokens
+        self._max_stall_s = max_stall_s
         self._replicas: dict[int, Replica] = {}
         for number in range(count):
             self.get_or_add(number, now)
@@ -314,6 +340,8 @@ class Replicas:
                 shards=self._shards,
                 caching=self._caching,
                 hang_s=self._hang_s,
+                step_tokens=self._step_tokens,
+                max_stall_s=self._max_stall_s,
                 now=now,
             )
             self._replicas[number] = replica

@@ -22,7 +22,13 @@ _log = logging.getLogger(__name__)
 class Reports:
     """Takes reports of workers that are known to be current."""
 
-    def __init__(self, endings: Endings, recovery: Recovery, mail: Mail, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        endings: Endings,
+        recovery: Recovery,
+        mail: Mail,
+        metrics: Metrics,
+    ) -> None:
         self._endings = endings
         self._recovery = recovery
         self._mail = mail

@@ -20,6 +20,7 @@ from worker.batch import BlockTables, Wanted, assemble, wanted_rows
 from worker.faults import Faults
 from worker.guidance import Guidance
 from worker.interfaces import Model
+from worker.kernels.reference.sampling import Summary, summarize
 from worker.masks import Pending
 from worker.sampler import Sampled, Sampler
 from worker.sequences import Sequence, SequenceError, check, check_blocks
@@ -55,6 +56,7 @@ class Engine:
         clock: Callable[[], float],
         guidance: Guidance | None = None,
         faults: Faults | None = None,
+        summarize: Summary = summarize,
     ) -> None:
         """Without ``guidance``, sequences with a grammar fail. ``faults`` are for tests only."""
         self._model = model
@@ -65,12 +67,13 @@ class Engine:
         self._guidance = guidance
         self._faults = faults
         self._vocabulary = model.configuration.vocab_size
-        self._sampler = Sampler(self._vocabulary, device)
+        self._sampler = Sampler(self._vocabulary, device, summarize)
         self._tables = BlockTables()
         self._running: dict[int, Sequence] = {}
         self._news: list[Progress] = []
         self._released: list[int] = []
         self._step_tokens = 1
+        self._chunk_tokens = 0
         self._steps = 0
         self._longest_step_s = 0.0
         self._turns = 0
@@ -120,6 +123,7 @@ class Engine:
     def apply(self, dispatch: Dispatch) -> None:
         """Release, add, grant. Never fails; sequences that cannot run become news."""
         self._step_tokens = max(1, dispatch.step_tokens)
+        self._chunk_tokens = dispatch.chunk_tokens
         for sequence_id in dispatch.release:
             self._drop(sequence_id)
             self._released.append(sequence_id)
@@ -146,7 +150,7 @@ class Engine:
     def step(self) -> StepResult | None:
         """Advance whoever can; None if nobody can."""
         self._meet_guides()
-        turn = take_turns(self._running.values(), self._step_tokens)
+        turn = take_turns(self._running.values(), self._step_tokens, self._chunk_tokens)
         if not turn.parts:
             return None
         self._steps += 1

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from common.errors import StartupError
 from worker.devices import resolve_dtype
+from worker.kernels.cpu.library import Library
 from worker.kernels.select import select
 from worker.layers.layer import Slot
 from worker.models.configuration import architecture_of, checkpoint_dtype, parse
@@ -55,10 +56,14 @@ def load_model(
     dtype: torch.dtype | None,
     rope_scaling: str | None = None,
     rope_factor: float | None = None,
+    library: Library | None = None,
+    weights: bool = True,
 ) -> Model:
     """A model with its weights on ``device``; a dtype of None is resolved from the checkpoint.
 
-    Torch's threads should be set before: kernels are chosen here. Raises StartupError.
+    Torch's threads should be set before: kernels are chosen here, from the C ``library`` too if
+    there is one. Without ``weights`` everything is checked and nothing is read: such a model has
+    its configuration and its slots. Raises StartupError.
     """
     directory = Path(model_dir)
     config = _read_json(directory / "config.json")
@@ -66,10 +71,12 @@ def load_model(
     stored = _stored(directory)
     dtype = resolve_dtype(dtype, checkpoint_dtype(config) or _dtype_of(stored), device)
     configuration = parse(config, dtype=dtype, rope_scaling=rope_scaling, rope_factor=rope_factor)
-    model = declaration(configuration, select(device, dtype))
+    model = declaration(configuration, select(device, dtype, library))
     stored = {model.declared(key): tensor for key, tensor in stored.items()}
     slots = {slot.key: slot for slot in _chosen(model.slots(), stored)}
     _check(slots, stored, model)
+    if not weights:
+        return model
     _fill(slots, stored)
     model.finish()
     return model

@@ -17,6 +17,7 @@ import torch
 from common.sampling import SamplingParameters
 from worker import noise, processors
 from worker.counts import TokenCounts
+from worker.kernels.reference.sampling import Summary, summarize
 from worker.processors import NO_ROW, SamplingRow, Step
 
 _SPARSE_FACTOR = 6
@@ -54,8 +55,11 @@ class _Batch:
 class Sampler:
     """Chooses tokens for rows of logits."""
 
-    def __init__(self, vocabulary: int, device: torch.device) -> None:
+    def __init__(
+        self, vocabulary: int, device: torch.device, summarize: Summary = summarize
+    ) -> None:
         self._vocabulary = vocabulary
+        self._summarize = summarize
         self._device = device
         self._seen = TokenCounts(vocabulary, device)
         self._output = TokenCounts(vocabulary, device)
@@ -122,16 +126,16 @@ class Sampler:
             step = Step(positions, lengths, self._seen, self._output, masks)
             for processor in batch.processors:
                 processor(logits, step)
-        chosen = logits.argmax(dim=-1)
+        chosen, log_sums = self._summarize(logits)
         if batch.drawn:
             chosen[batch.drawn_index] = self._draw(logits, batch, positions)
-        logprobs = torch.log_softmax(logits, dim=-1)
-        picked = logprobs.gather(1, chosen[:, None])[:, 0]
+        picked = logits.gather(1, chosen[:, None])[:, 0] - log_sums
         # One copy to the host: ids are exact in float64.
         ids, values = torch.stack((chosen.double(), picked.double())).tolist()
         tops: list[list[tuple[int, float]]] = [[] for _ in rows]
         if batch.top_rows:
-            for number, top in zip(batch.top_rows, self._tops(logprobs, batch), strict=True):
+            asked = logits[batch.top_index] - log_sums[batch.top_index, None]
+            for number, top in zip(batch.top_rows, _tops(asked, batch), strict=True):
                 tops[number] = top
         return Sampled([int(token) for token in ids], values, tops)
 
@@ -163,20 +167,20 @@ class Sampler:
         times = noise.exponentials(batch.keys, steps, racing.shape[1])
         return (racing - times.log_()).argmax(dim=-1)
 
-    def _tops(self, logprobs: torch.Tensor, batch: _Batch) -> list[list[tuple[int, float]]]:
-        """The n most likely tokens with all ties of the n-th, for the rows that ask."""
-        asked = logprobs[batch.top_index]
-        vocabulary = asked.shape[1]
-        head = asked.topk(min(batch.top_most, vocabulary), dim=-1).values
-        threshold = head.gather(1, batch.top_counts[:, None].clamp(max=vocabulary) - 1)
-        where = torch.nonzero((asked >= threshold) & (asked > -torch.inf))
-        found: list[list[tuple[int, float]]] = [[] for _ in batch.top_rows]
-        values = asked[where[:, 0], where[:, 1]].tolist()
-        for (row, token), value in zip(where.tolist(), values, strict=True):
-            found[row].append((token, value))
-        for top in found:
-            top.sort(key=lambda pair: (-pair[1], pair[0]))
-        return found
+
+def _tops(asked: torch.Tensor, batch: _Batch) -> list[list[tuple[int, float]]]:
+    """The n most likely tokens with all ties of the n-th, for the rows that ask."""
+    vocabulary = asked.shape[1]
+    head = asked.topk(min(batch.top_most, vocabulary), dim=-1).values
+    threshold = head.gather(1, batch.top_counts[:, None].clamp(max=vocabulary) - 1)
+    where = torch.nonzero((asked >= threshold) & (asked > -torch.inf))
+    found: list[list[tuple[int, float]]] = [[] for _ in batch.top_rows]
+    values = asked[where[:, 0], where[:, 1]].tolist()
+    for (row, token), value in zip(where.tolist(), values, strict=True):
+        found[row].append((token, value))
+    for top in found:
+        top.sort(key=lambda pair: (-pair[1], pair[0]))
+    return found
 
 
 def _count(counts: TokenCounts, tokens: Sequence[tuple[int, int]]) -> None:

@@ -7,6 +7,7 @@ torch's threads are set already. Knows nothing of sockets.
 import gc
 import logging
 import time
+from pathlib import Path
 
 import torch
 
@@ -19,6 +20,9 @@ from worker.engine import Engine
 from worker.faults import Faults
 from worker.faults import read as read_faults
 from worker.guidance import Guidance, load_guidance
+from worker.kernels.cpu.library import Library, load
+from worker.kernels.reference.sampling import Summary, summarize
+from worker.kernels.select import select_summary
 from worker.loading import load_model
 from worker.memory import available_bytes, blocks_for, cpu_budget_bytes
 from worker.models.model import Model
@@ -45,12 +49,14 @@ def start(settings: Settings) -> Engine:
     if faults is not None:
         _log.warning("faults are injected (debug_faults): this worker is for tests only")
     device, dtype = choose(settings)
+    library = _library(settings, device)
     model = load_model(
         settings.model_dir,
         device=device,
         dtype=dtype,
         rope_scaling=settings.rope_scaling,
         rope_factor=settings.rope_factor,
+        library=library,
     )
     dtype = model.configuration.dtype
     block_bytes = KVCache.bytes_per_block(model.configuration, dtype)
@@ -69,8 +75,9 @@ def start(settings: Settings) -> Engine:
             threads=min(settings.worker_threads, _MOST_MASK_THREADS),
             device=device,
         )
+    summarize = select_summary(device, library)
     try:
-        engine = _engine(model, blocks, device, guidance, faults)
+        engine = _engine(model, blocks, device, guidance, faults, summarize)
         _warm_up(engine, model, settings, device)
     except (MemoryError, torch.OutOfMemoryError):
         raise StartupError(
@@ -88,12 +95,24 @@ def start(settings: Settings) -> Engine:
     return engine
 
 
+def _library(settings: Settings, device: torch.device) -> Library | None:
+    """The kernels in C, compiled at first use; None on a GPU, or where they are not wanted."""
+    if device.type != "cpu" or settings.disable_custom_kernels:
+        return None
+    kept = [] if settings.kernel_cache is None else [Path(settings.kernel_cache)]
+    library = load([*kept, Path(settings.runtime_dir)])
+    if library is not None:
+        _log.info("C kernels for %s", library.variant.name)
+    return library
+
+
 def _engine(
     model: Model,
     blocks: int,
     device: torch.device,
     guidance: Guidance | None = None,
     faults: Faults | None = None,
+    summarize: Summary = summarize,
 ) -> Engine:
     cache = KVCache(model.configuration, blocks, device, model.configuration.dtype)
     return Engine(
@@ -104,6 +123,7 @@ def _engine(
         clock=time.perf_counter,
         guidance=guidance,
         faults=faults,
+        summarize=summarize,
     )
 
 

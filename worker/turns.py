@@ -35,8 +35,10 @@ class Turn:
     """How many of the parts decode."""
 
 
-def take_turns(running: Iterable[Sequence], step_tokens: int) -> Turn:
+def take_turns(running: Iterable[Sequence], step_tokens: int, chunk_tokens: int = 0) -> Turn:
     """The next step over sequences in the order of their dispatch; empty if none can advance.
+
+    At most ``chunk_tokens`` of prompts are read while others decode; 0 is no bound.
 
     If more sequences decode than the step may have tokens, those go that have waited longest. One
     that waits for its grammar is read up to its last token: that one would yield the next.
@@ -58,6 +60,8 @@ def take_turns(running: Iterable[Sequence], step_tokens: int) -> Turn:
         for sequence in decoding
     ]
     left = step_tokens - len(parts)
+    if parts and chunk_tokens:
+        left = min(left, chunk_tokens)
     for sequence in reading:
         if left <= 0:
             break

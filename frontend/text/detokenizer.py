@@ -70,8 +70,9 @@ class Detokenizer:
             text = before + self._stream.push(token_id) + self._stream.flush()
             self._append(text if token_id in self._shown else before)
             return text
-        self._append(self._stream.push(token_id))
-        return self.visible
+        piece = self._stream.push(token_id)
+        self._append(piece)
+        return piece
 
     def finish(self) -> str:
         """What was still held back: the marks of a character that never came."""

@@ -25,7 +25,7 @@ _TGI = """
     graceful-termination-timeout
 """
 TGI_FLAGS = _TGI.split()
-DERIVED = {"model_dir", "model_sha", "model_pipeline_tag", "api_key_digests"}
+DERIVED = {"kernel_cache", "model_dir", "model_sha", "model_pipeline_tag", "api_key_digests"}
 """Settings that no option sets directly."""
 
 

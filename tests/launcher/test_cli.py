@@ -41,6 +41,8 @@ def last(text: str) -> str:
         (["--model-id", "org/name"], {"HF_HUB_OFFLINE": "1"}, 1, ["HF_HUB_OFFLINE"]),
         (["--model-id", "pyproject.toml"], {}, 1, ["is a file"]),
         ([], {"MAX_BEST_OF": "x"}, 2, ["MAX_BEST_OF"]),
+        (["--device", "cuda"], {"CUDA_VISIBLE_DEVICES": ""}, 1, ["--device is cuda", "no NVIDIA"]),
+        (["--runtime-dir", "/dev/null/x"], {}, 1, ["the runtime directory cannot be used"]),
     ],
 )
 def test_refusals(tmp_path: Path, arguments, environ, status, words) -> None:
@@ -50,6 +52,20 @@ def test_refusals(tmp_path: Path, arguments, environ, status, words) -> None:
     sentence = last(answer.stderr)
     assert sentence.startswith("millrace: ")
     assert all(word in sentence for word in words), sentence
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_missing_volume(tmp_path: Path) -> None:
+    """The place for downloads is not there and cannot be made."""
+    file = tmp_path / "file"
+    file.touch()
+    state = HubState({"org/model": Repository(model_files())})
+    with serving(state) as url:
+        places = ["--huggingface-hub-cache", str(file / "data")]
+        answer = millrace(tmp_path, "download", "org/model", *places, HF_ENDPOINT=url)
+    assert answer.returncode == 1
+    assert f"cannot write to {file}/data" in last(answer.stderr)
+    assert "--huggingface-hub-cache" in last(answer.stderr)
     assert "Traceback" not in answer.stderr
 
 

@@ -27,13 +27,15 @@ def test_progress_in_a_log_and_on_a_terminal() -> None:
     clock.now = 10.0
     progress.add(400)
     progress.close()
-    assert said == ["downloading: 1.0 kB of 2.0 kB (50 %), 50 B/s"]
+    assert said == ["downloading [##########----------]  50 % 1.0 kB of 2.0 kB, 50 B/s"]
     screen = Terminal()
     progress = Progress(1000, say=said.append, stream=screen, clock=clock)
     clock.now += 1
     progress.add(1000)
     progress.close()
-    assert screen.getvalue().startswith("\rdownloading: 1.0 kB of 1.0 kB (100 %), 1.0 kB/s")
+    assert screen.getvalue().startswith(
+        "\rdownloading [####################] 100 % 1.0 kB of 1.0 kB, 1.0 kB/s"
+    )
     assert screen.getvalue().endswith("\n")
     assert len(said) == 1
 

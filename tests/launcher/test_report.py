@@ -30,9 +30,13 @@ def test_dry_run_says_what_and_why() -> None:
 
 def test_environment_report_hides_secrets() -> None:
     environ = {"API_KEY": "hush", "HF_TOKEN": "hush", "MODEL_ID": "m", "OTHER": "x"}
+    environ |= {"HF_ENDPOINT": "http://me:hush@mirror/hub", "TGI_PROT": "hush"}
     text = environment_report(Machine(2, ("NVIDIA H200",)), environ)
     assert "hush" not in text
-    assert "  API_KEY=set (hidden)\n  HF_TOKEN=set (hidden)\n  MODEL_ID=m" in text
+    assert "  API_KEY=set (hidden)\n" in text
+    assert "  HF_ENDPOINT=http://(hidden)@mirror/hub\n" in text
+    assert "  HF_TOKEN=set (hidden)\n  MODEL_ID=m" in text
+    assert "  TGI_PROT is not a setting of this server" in text
     assert "OTHER" not in text
     assert "GPUs: NVIDIA H200" in text
     assert "torch 2" in text

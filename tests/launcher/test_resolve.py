@@ -74,8 +74,6 @@ def test_environment_values(name, environ, value) -> None:
         (("--cors-allow-origin", "a", "--cors-allow-origin", "b"), "cors_allow_origin", ["a", "b"]),
         (("--sharded", "false"), "sharded", False),
         (("-g", "5", "-e"), "graceful_termination_timeout", 5),
-        (("serve", "--dtype", "float32"), "dtype", "float32"),
-        (("download", "org/name"), "model_id", "org/name"),
     ],
 )
 def test_flags(arguments, name, value) -> None:
@@ -101,8 +99,7 @@ def test_flags(arguments, name, value) -> None:
         (("--validation-workers", "0"), {}, ["at least 1"]),
         (("--num-shard", "0"), {}, ["at least 1"]),
         (("--max-input-tokens", "9", "--max-input-length", "9"), {}, ["two names of one setting"]),
-        (("sevre",), {}, ["did you mean serve?"]),
-        (("bake",), {}, ["serve, download, env"]),
+        (("bake",), {}, ["'bake' belongs to no flag"]),
         (("--env", "loose"), {}, ["'loose' belongs to no flag"]),
         ((), {"MAX_BEST_OF": "two"}, ["MAX_BEST_OF", "whole number"]),
         ((), {"TGI_ENV": "production"}, ["TGI_ENV", "true or false"]),

@@ -37,7 +37,12 @@ def test_contents(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     model = {path.name for path in (ROOT / "common" / "models" / "builtin").iterdir()}
     assert {f"common/models/builtin/{name}" for name in model} <= names
-    assert {"launcher/supervisord.conf", "launcher/cli.py", "worker/__main__.py"} <= names
+    assert {
+        "launcher/supervisord.conf",
+        "launcher/cli.py",
+        "launcher/bench/client.py",
+        "worker/__main__.py",
+    } <= names
     pages = {"frontend/openapi/docs.html", "frontend/playground/playground.html"}
     assert pages <= names
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}

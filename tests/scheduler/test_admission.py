@@ -4,19 +4,20 @@ from typing import Any
 
 import pytest
 
-from common.messages import Cancel, Ended
+from common.messages import Cancel, Ended, Progress, SequenceTokens
 from tests.scheduler.harness import House, sequence_id, spec, started
+
+LONG = 300
+"""Prompt tokens that fill more than one step of the harness."""
 
 
 def waiting_and_running(running: int, **changes: Any) -> House:
-    """Replica 0 runs so many sequences, each with its first token; the queue is empty."""
+    """Replica 0 runs so many sequences, the last of which still reads its prompt; nobody waits."""
     house = started(blocks=1001, max_waiting_tokens=4, **changes)
-    for counter in range(1, running + 1):
+    for counter in range(1, running):
         house.submit(counter)
-        if sequence_id(counter) not in house.parts.replicas.get(0).running:  # type: ignore[union-attr]
-            for _ in range(4):
-                house.report(*(house.token(sequence_id(c), 7) for c in range(1, counter)))
-    house.report(*(house.token(sequence_id(c), 7) for c in range(1, running + 1)))
+    house.report(*(house.token(sequence_id(c), 7) for c in range(1, running)))
+    house.submit(running, LONG)
     assert len(house.added()) == running
     house.forget()
     return house
@@ -46,16 +47,28 @@ def test_waiting_served_ratio(ratio: float, running: int, needed: int) -> None:
 
 def test_max_waiting_tokens() -> None:
     house = waiting_and_running(8, waiting_served_ratio=2.0)
-    running = [sequence_id(c) for c in range(1, 9)]
+    running = [sequence_id(c) for c in range(1, 8)]
     house.submit(100)
     steps = 0
     while not house.added():
         house.report(*(house.token(s, 7) for s in running))
         steps += 1
-    assert steps == 3  # one decode step had passed before
+    assert steps == 4
     assert house.metric("tgi_batch_concat_total", reason="wait_exceeded") >= 1
     house.submit(101)
     assert len(house.added()) == 1  # the count begins anew
+
+
+def test_a_newcomer_is_let_in_while_the_step_has_room() -> None:
+    house = waiting_and_running(8, waiting_served_ratio=2.0)
+    house.submit(100)
+    assert house.added() == []
+    reader = house.record(sequence_id(8))
+    tokens = SequenceTokens(reader.id, reader.attempt, 0)
+    house.report(Progress(tokens, 40))  # 260 of a step's 256 are left
+    assert house.added() == []
+    house.report(Progress(tokens, 60))
+    assert house.added() == [sequence_id(100)]
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -205,8 +218,8 @@ def test_longest_cached_prefix_before_least_leased() -> None:
 
 def test_an_idle_replica_admits_while_the_other_waits() -> None:
     house = started(replicas=2, waiting_served_ratio=5.0)
-    house.submit(1)
-    house.submit(2)
+    house.submit(1, LONG)
+    house.submit(2, LONG)
     house.submit(3)
     assert (house.added(0), house.added(1)) == ([sequence_id(1)], [sequence_id(2)])
 

@@ -35,6 +35,18 @@ def test_budget(lengths, budget, expected):
     assert driver.engine.held == 0
 
 
+def test_prompts_are_read_in_small_pieces_beside_decoding():
+    driver = fake_driver(step_tokens=64)
+    driver.chunk_tokens = 4
+    driver.add(0, prompt(10), 3)
+    driver.step()
+    driver.add(1, prompt(10, 5), 2)
+    driver.run()
+    # all of the first at once, since nobody decodes; so also the rest of the second in the end
+    assert driver.model.steps == [(10,), (1, 4), (1, 4), (2,), (1,)]
+    assert driver.records[1].ids == driver.model.continuation(prompt(10, 5), 2)
+
+
 def test_more_decoding_sequences_than_tokens_take_turns():
     driver = fake_driver(step_tokens=2)
     driver.dispatch(add=[driver.new(n, [n + 1], 4) for n in range(5)])

@@ -1,14 +1,15 @@
 """Attention between its projections: rotate, store, attend. What a step shares between layers."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from worker.cache import KVCache
 from worker.inputs import StepInputs
-from worker.kernels.reference.attention import AttentionShape
-from worker.kernels.reference.planning import AttentionPlan
+from worker.kernels.reference.attention import Angles, AttentionShape
 from worker.kernels.select import Kernels
+from worker.kernels.stack import StackStep
 from worker.layers.rotary import Rotary, RotaryParameters
 
 
@@ -26,8 +27,8 @@ class LayerAttention:
 class KindStep:
     """What all attention layers of one kind have in common in one forward pass."""
 
-    angles: tuple[torch.Tensor, torch.Tensor] | None  # cosines, sines, each [T, 1, channels]
-    plan: AttentionPlan
+    angles: Angles | None
+    plan: Any  # the kernel's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,6 @@ class Attention:
     def __init__(
         self, kernels: Kernels, shape: AttentionShape, layers: tuple[LayerAttention, ...]
     ) -> None:
-        self._rotate_ = kernels.rotate_
         self._kernel = kernels.attention(shape)
         self._row = (-1, shape.heads + 2 * shape.kv_heads, shape.head_dim)
         self._queries = shape.heads * shape.head_dim
@@ -62,10 +62,6 @@ class Attention:
         self._rotary_of = [
             None if kind.rotary is None else list(tables).index(kind.rotary) for kind in kinds
         ]
-        rotated = slice(shape.heads + shape.kv_heads)
-        channels = next((parameters.channels for parameters in tables), shape.head_dim)
-        whole = channels == shape.head_dim
-        self._rotated = (slice(None), rotated, *(() if whole else (slice(channels),)))
 
     def begin(self, inputs: StepInputs, cache: KVCache) -> Step:
         """Work out, once, what every layer needs."""
@@ -78,6 +74,11 @@ class Attention:
         ]
         return Step(kinds, cache)
 
+    def of_stack(self, step: Step) -> StackStep:
+        """The same for kernels that run all layers at once."""
+        kinds = [(kind.plan, kind.angles) for kind in step.kinds]
+        return StackStep(kinds, self._kind_of, step.cache.layers)
+
     def queries_and_keys(self, qkv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Views of [T, (heads + 2 kv heads) · head_dim], for norms between projection and call."""
         return qkv[:, : self._queries], qkv[:, self._queries : self._keys]
@@ -86,6 +87,4 @@ class Attention:
         """[T, (heads + 2 kv heads) · head_dim], overwritten, to [T, heads · head_dim]."""
         rows = qkv.view(self._row)
         kind = step.kinds[self._kind_of[layer]]
-        if kind.angles is not None:
-            self._rotate_(rows[self._rotated], *kind.angles)
-        return self._kernel.attend(rows, step.cache.layers[layer], kind.plan)
+        return self._kernel.attend(rows, step.cache.layers[layer], kind.plan, kind.angles)

@@ -28,6 +28,7 @@ class GatedFeedForward(Layer):
             outputs = {"gate_proj": width, "up_proj": width}
             self.gate_up_proj = FusedLinear(kernels, hidden, outputs, bias=bias)
         self.down_proj = Linear(kernels, width, hidden, bias=bias)
+        self.activation = activation
         self._activation = kernels.gated_activations[activation]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:

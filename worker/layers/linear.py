@@ -31,6 +31,11 @@ class FusedLinear(Layer):
         """[T, inputs] to a new tensor [T, sum of outputs]."""
         return self._apply(x)
 
+    @property
+    def operation(self) -> LinearOperation:
+        """What has been made of the weights, once they are all there."""
+        return self._apply
+
     def slots(self, path: str = "") -> Iterator[Slot]:
         """One weight, and one bias where there are any, per output."""
         parent = path.rpartition(".")[0]
@@ -76,6 +81,13 @@ class Linear(FusedLinear):
     def tie(self, weight: torch.Tensor) -> None:
         """Use another layer's weight [outputs, inputs]: its memory too, where the kernels can."""
         self._finish(weight.to(self._kernels.dtype), None)
+
+
+class OutputLinear(Linear):
+    """The layer of logits, which come in float32: [T, inputs] to a new tensor [T, outputs]."""
+
+    def _finish(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self._apply = self._kernels.pack_output(weight, bias)
 
 
 class TransposedLinear(Linear):

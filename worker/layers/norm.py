@@ -16,6 +16,11 @@ class Norm(Layer):
     def __init__(self) -> None:
         self._operations: NormOperations
 
+    @property
+    def operations(self) -> NormOperations:
+        """What has been made of the weights, once they are all there."""
+        return self._operations
+
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[..., size] to a new tensor [..., size]."""
         return self._operations.norm(x)

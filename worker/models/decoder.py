@@ -11,10 +11,11 @@ import torch
 from worker.cache import KVCache
 from worker.inputs import StepInputs
 from worker.kernels.select import Kernels
+from worker.kernels.stack import LayerParts, StackOperation
 from worker.layers.attention import Attention, Step
 from worker.layers.embedding import Embedding
 from worker.layers.layer import Layer, Slot
-from worker.layers.linear import Linear
+from worker.layers.linear import OutputLinear
 from worker.layers.norm import Norm, RMSNorm
 from worker.models.configuration import ModelConfiguration
 from worker.models.model import Model
@@ -38,6 +39,10 @@ class DecoderLayer(Layer, ABC):
         ``rows`` [R] int64: only these rows are wanted; after attention the others are dropped.
         """
 
+    def parts(self) -> LayerParts | None:
+        """For kernels that run a whole stack; None if the layer is of another kind."""
+        return None
+
 
 LayerMaker = Callable[[ModelConfiguration, Kernels, Attention, int], DecoderLayer]
 
@@ -47,6 +52,11 @@ class DecoderStack(Layer, ABC):
 
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
         self._attention = Attention(kernels, configuration.attention, configuration.layer_attention)
+        self._fuse_layers = kernels.fuse_layers
+        self._fused: StackOperation | None = None
+
+    def finish(self) -> None:
+        """Once the weights are there: run as one operation if there is one."""
 
     @property
     @abstractmethod
@@ -67,6 +77,8 @@ class DecoderStack(Layer, ABC):
     ) -> torch.Tensor:
         """All layers over the embedded tokens [T, hidden], overwritten."""
         step = self._attention.begin(inputs, cache)
+        if self._fused is not None:
+            return self._fused(residual, inputs, self._attention.of_stack(step))
         x = None
         for layer in layers[:-1]:
             x, residual = layer(x, residual, step)
@@ -105,6 +117,11 @@ class Decoder(DecoderStack):
         """As ``DecoderStack.tokens``."""
         return self.embed_tokens
 
+    def finish(self) -> None:
+        """As ``DecoderStack.finish``."""
+        parts = [layer.parts() for layer in self.layers]
+        self._fused = self._fuse_layers(parts, self.norm.operations)
+
     def __call__(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
         """As ``DecoderStack.__call__``."""
         return self._run(self.layers, self.norm, self.embed_tokens(inputs.token_ids), inputs, cache)
@@ -116,7 +133,7 @@ class CausalLM(Model):
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
         super().__init__(configuration)
         self._cap = configuration.logit_cap
-        self.lm_head = Linear(
+        self.lm_head = OutputLinear(
             kernels, configuration.hidden_size, configuration.vocab_size, bias=False
         )
 
@@ -131,7 +148,7 @@ class CausalLM(Model):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """As ``Model.logits``."""
-        logits = self.lm_head(hidden).float()
+        logits = self.lm_head(hidden)
         return logits if self._cap is None else logits.div_(self._cap).tanh_().mul_(self._cap)
 
     def slots(self, path: str = "") -> Iterator[Slot]:
@@ -146,5 +163,6 @@ class CausalLM(Model):
 
     def finish(self) -> None:
         """Tie the output layer."""
+        self.decoder.finish()
         if self.configuration.tied_embeddings:
             self.lm_head.tie(self.decoder.tokens.weight)

@@ -6,6 +6,7 @@ Mistral is Llama with a sliding window, Qwen2 with biases of its own: both by co
 import torch
 
 from worker.kernels.select import Kernels
+from worker.kernels.stack import LayerParts
 from worker.layers.attention import Attention, Step
 from worker.layers.feedforward import GatedFeedForward
 from worker.layers.layer import Layer
@@ -72,6 +73,20 @@ class LlamaLayer(DecoderLayer):
             return Mixture(kernels, hidden, configuration.mixture, activation)
         width, bias = configuration.intermediate_size, configuration.mlp_bias
         return GatedFeedForward(kernels, hidden, width, activation, bias=bias)
+
+    def parts(self) -> LayerParts | None:
+        """As ``DecoderLayer.parts``; of another attention or a mixture there are none."""
+        if type(self.self_attn) is not LlamaAttention or not isinstance(self.mlp, GatedFeedForward):
+            return None
+        return LayerParts(
+            input_norm=self.input_layernorm.operations,
+            qkv=self.self_attn.qkv_proj.operation,
+            output=self.self_attn.o_proj.operation,
+            inner_norm=self.post_attention_layernorm.operations,
+            gate_up=self.mlp.gate_up_proj.operation,
+            down=self.mlp.down_proj.operation,
+            activation=self.mlp.activation,
+        )
 
     def __call__(
         self,

@@ -13,16 +13,22 @@ from worker.kernels.reference import planning
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
 
 CPU = torch.device("cpu")
-KV_HEADS, GROUP, HEAD_DIM = 2, 3, 8
+KV_HEADS, GROUP = 2, 3
 HEADS = KV_HEADS * GROUP
-SCALE = 0.7
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.04}
+
+
+def scale_of(head_dim):
+    return 2.8 * head_dim**-0.5
 
 
 def written_out(queries, keys, values, prefix, window=None, cap=None):
     """[q, heads, d] against [k, kv heads, d], in float64."""
-    keys = keys.double().repeat_interleave(GROUP, 1)
-    values = values.double().repeat_interleave(GROUP, 1)
-    scores = torch.einsum("qhd,khd->hqk", queries.double(), keys) * SCALE
+    group = queries.shape[1] // keys.shape[1]
+    keys = keys.double().repeat_interleave(group, 1)
+    values = values.double().repeat_interleave(group, 1)
+    scores = torch.einsum("qhd,khd->hqk", queries.double(), keys)
+    scores *= scale_of(queries.shape[-1])
     if cap is not None:
         scores = cap * torch.tanh(scores / cap)
     distance = prefix + torch.arange(len(queries))[:, None] - torch.arange(len(keys))
@@ -31,54 +37,71 @@ def written_out(queries, keys, values, prefix, window=None, cap=None):
     return torch.einsum("hqk,khd->qhd", weights, values).flatten(1)
 
 
+def plain(shape, dtype):
+    return PagedAttention(shape, device=CPU, dtype=dtype)
+
+
 class History:
     """Keys and values of sequences, in a poisoned cache and beside it."""
 
-    def __init__(self, prefixes, counts, decoding, seed=0, window=None, cap=None):
-        self.window, self.cap = window, cap
+    def __init__(
+        self, prefixes, counts, decoding, *, seed=0, window=None, cap=None, make=plain,
+        heads=HEADS, kv_heads=KV_HEADS, head_dim=16, dtype=torch.float32,
+    ):  # fmt: skip
         generator = torch.Generator().manual_seed(seed)
         lengths = [prefix + count for prefix, count in zip(prefixes, counts, strict=True)]
         widths = [-(-length // 16) for length in lengths]
         self.blocks = sum(widths) + 4
         free = list(range(1, self.blocks))
         random.Random(seed).shuffle(free)
-        tables = [[free.pop() for _ in range(width)] for width in widths]
-        self.cache = torch.full((2, self.blocks, KV_HEADS, 16, HEAD_DIM), float("nan"))
-        self.keys, self.values, rows, slots, self.wanted = [], [], [], [], []
-        for table, prefix, count in zip(tables, prefixes, counts, strict=True):
-            whole = torch.randn(prefix + count, 2, KV_HEADS, HEAD_DIM, generator=generator)
-            queries = torch.randn(count, HEADS, HEAD_DIM, generator=generator)
-            for block in table[: -(-prefix // 16)]:  # an owner clears blocks as it enters them
-                self.cache[:, block] = 0.0
-            for position in range(prefix):
-                place = table[position // 16]
-                self.cache[:, place, :, position % 16] = whole[position]
-            slots += [table[p // 16] * 16 + p % 16 for p in range(prefix, prefix + count)]
-            new = whole[prefix:].view(count, 2 * KV_HEADS, HEAD_DIM)
-            rows.append(torch.cat((queries, new), 1))
-            self.wanted.append(written_out(queries, whole[:, 0], whole[:, 1], prefix, window, cap))
-        self.qkv = torch.cat(rows)
-        width = max(widths)
-        self.inputs = StepInputs(
+        self.tables = [[free.pop() for _ in range(width)] for width in widths]
+        shape = (2, self.blocks, kv_heads, 16, head_dim)
+        self.cache = torch.full(shape, float("nan"), dtype=dtype)
+        self.window, self.dtype = window, dtype
+        self.attention = make(
+            AttentionShape(heads, kv_heads, head_dim, scale_of(head_dim), cap), dtype
+        )
+        past, rows, wanted = [], [], []
+        for prefix, count in zip(prefixes, counts, strict=True):
+            whole = torch.randn(prefix + count, 2, kv_heads, head_dim, generator=generator)
+            queries = torch.randn(prefix + count, heads, head_dim, generator=generator)
+            whole, queries = whole.to(dtype), queries.to(dtype)
+            both = torch.cat((queries, whole.flatten(1, 2)), 1)
+            past.append(both[:prefix])
+            rows.append(both[prefix:])
+            keys, values = whole.unbind(1)
+            wanted.append(written_out(queries[prefix:], keys, values, prefix, window, cap))
+        self.qkv, self.wanted = torch.cat(rows), torch.cat(wanted)
+        self.inputs = self.step(prefixes, counts, decoding)
+        if any(prefixes):  # what is cached is what an earlier step has written
+            earlier = self.step([0] * len(prefixes), prefixes, 0)
+            (plan,) = self.attention.plans(earlier, self.blocks)
+            self.attention.attend(torch.cat(past), self.cache, plan)
+
+    def step(self, prefixes, counts, decoding):
+        some = [number for number, count in enumerate(counts) if count]
+        ranges = [(n, range(prefixes[n], prefixes[n] + counts[n])) for n in some]
+        slots = [self.tables[n][p // 16] * 16 + p % 16 for n, places in ranges for p in places]
+        lengths = [prefixes[n] + counts[n] for n in some]
+        width = max(-(-length // 16) for length in lengths)
+        tables = [self.tables[n][:width] for n in some]
+        return StepInputs(
             token_ids=torch.zeros(len(slots), dtype=torch.int64),
             positions=torch.zeros(len(slots), dtype=torch.int64),
             slots=torch.tensor(slots),
             block_tables=torch.tensor([table + [0] * (width - len(table)) for table in tables]),
             lengths=torch.tensor(lengths),
             lengths_host=tuple(lengths),
-            query_lengths_host=tuple(counts),
+            query_lengths_host=tuple(counts[n] for n in some),
             decode_sequences=decoding,
             logit_rows=torch.tensor([0]),
         )
 
-    def check(self, tolerance=1e-5):
-        shape = AttentionShape(HEADS, KV_HEADS, HEAD_DIM, SCALE, self.cap)
-        attention = PagedAttention(shape, device=CPU, dtype=torch.float32)
-        (plan,) = attention.plans(self.inputs, self.blocks, (self.window,))
-        got = attention.attend(self.qkv, self.cache, plan)
-        wanted = torch.cat(self.wanted)
-        assert got.shape == wanted.shape
-        assert (got - wanted).abs().max() < tolerance
+    def check(self):
+        (plan,) = self.attention.plans(self.inputs, self.blocks, (self.window,))
+        got = self.attention.attend(self.qkv, self.cache, plan)
+        assert got.shape == self.wanted.shape
+        assert (got.double() - self.wanted).abs().max() < TOLERANCE[self.dtype]
         return plan
 
 
@@ -99,7 +122,7 @@ def test_one_long_sequence_is_padded_alone():
 
 
 def test_groups_stay_within_their_bytes(monkeypatch):
-    monkeypatch.setattr(planning, "_GROUP_BYTES", 6 * 16 * 2 * KV_HEADS * HEAD_DIM * 4)
+    monkeypatch.setattr(planning, "_GROUP_BYTES", 6 * 16 * 2 * KV_HEADS * 16 * 4)
     plan = History([40, 42, 44, 40, 33, 35, 36], [1] * 7, 7).check()
     assert [len(group.sequences) for group in plan.groups] == [2, 2, 2, 1]
 
@@ -143,9 +166,8 @@ def test_capped_scores(window):
 
 def test_windows_share_a_plan_while_they_see_everything():
     history = History([20, 16, 0], [1, 30, 8], 1)
-    shape = AttentionShape(HEADS, KV_HEADS, HEAD_DIM, SCALE)
-    attention = PagedAttention(shape, device=CPU, dtype=torch.float32)
-    whole, same, other = attention.plans(history.inputs, history.blocks, (None, 46, 45))
+    windows = (None, 46, 45)
+    whole, same, other = history.attention.plans(history.inputs, history.blocks, windows)
     assert whole is same
     assert other is not whole
     assert other.store is whole.store

@@ -1,8 +1,9 @@
 """CPU kernels: linear layers with weights repacked once, at load.
 
-Two forms, both tried on a small matrix before they are chosen, because which exist depends on the
-processor and the build of torch:
+Three forms, each tried on a small matrix before it is chosen, because which exist depends on the
+processor, the compiler and the build of torch:
 
+* our own (``native/linear.c``), for bfloat16 where the processor multiplies it;
 * float16 storage, float32 arithmetic (FBGEMM), for float32 models whose weights fit float16:
   checkpoints in bfloat16 or float16 do. A decode step reads its weights from memory once, so half
   the bytes is half the time.
@@ -15,9 +16,11 @@ F.linear 512 / 1182 / 2088 / 6005, oneDNN 418 / 851 / 2020 / 6344, float16 205 /
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
+from worker.kernels.cpu.library import Library
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.linear import LinearOperation
 
@@ -30,8 +33,12 @@ _SMALL = 1 << 18
 """PERF: weights of fewer elements are faster through F.linear: a call of oneDNN costs 20 µs."""
 
 
+_TILE = 32
+"""Our own form takes inputs of a multiple of so many."""
+
+
 def choose_pack(dtype: torch.dtype) -> PackLinear:
-    """The fastest form that works here for weights of this dtype.
+    """The fastest of torch's forms that works here for weights of this dtype.
 
     The threads that torch uses now should be those of later: one form cannot use several.
     """
@@ -46,6 +53,62 @@ def choose_pack(dtype: torch.dtype) -> PackLinear:
         return reference.pack(weight, bias)
 
     return pack
+
+
+def native_works(library: Library, dtype: torch.dtype) -> bool:
+    """Whether our own form is to be used for weights of this dtype."""
+    if dtype != torch.bfloat16 or not library.variant.bfloat16:
+        return False
+    return _works(partial(pack_native, library), dtype)
+
+
+class NativeLinear:
+    """Weights in panels that are read from front to back, bfloat16, sums in float32."""
+
+    def __init__(
+        self,
+        library: Library,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        output: torch.dtype = torch.bfloat16,
+    ) -> None:
+        """``output``: bfloat16 or float32."""
+        self.outputs, self.inputs = weight.shape
+        elements = library.linear_packed_elements(self.outputs, self.inputs)
+        self.packed = torch.empty(elements, dtype=torch.bfloat16)
+        self.bias = bias
+        self.output = output
+        library.linear_pack(
+            weight.contiguous().data_ptr(), self.packed.data_ptr(), self.outputs, self.inputs
+        )
+        self._addresses = self.packed.data_ptr(), 0 if bias is None else bias.data_ptr()
+        self._sizes = self.outputs, self.inputs, int(output == torch.float32)
+        self._multiply = library.linear_bf16
+        self._scratch_elements = library.linear_scratch_elements
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, inputs] to a new tensor [T, outputs]."""
+        rows = len(x)
+        y = torch.empty((rows, self.outputs), dtype=self.output)
+        x = x.contiguous()
+        scratch = torch.empty(self._scratch_elements(rows, self.inputs), dtype=torch.bfloat16)
+        self._multiply(
+            x.data_ptr(), *self._addresses, y.data_ptr(), scratch.data_ptr(), rows, *self._sizes
+        )
+        return y
+
+
+def pack_native(
+    library: Library,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    output: torch.dtype = torch.bfloat16,
+) -> LinearOperation:
+    """Our own form; torch's for the few shapes that it does not take."""
+    if weight.shape[1] % _TILE:
+        plain = reference.pack(weight, bias)
+        return reference.widened(plain) if output == torch.float32 else plain
+    return NativeLinear(library, weight, bias, output)
 
 
 def pack_half(weight: torch.Tensor, bias: torch.Tensor | None) -> LinearOperation:

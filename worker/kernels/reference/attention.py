@@ -18,6 +18,10 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from common.messages import BLOCK_TOKENS
 from worker.inputs import StepInputs
 from worker.kernels.reference.planning import AttentionPlan, DecodeGroup, Planner, PromptChunk
+from worker.kernels.reference.rotary import rotate_
+
+Angles = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and sines, each [T, 1, channels], as ``rotate_`` takes them."""
 
 _MASKED_QUERIES = 256
 """A chunk with a prefix needs a mask: [256, length] at a time, never [chunk, length]."""
@@ -56,13 +60,22 @@ class PagedAttention:
         """
         return self._planner.plans(inputs, blocks, windows)
 
-    def attend(self, qkv: torch.Tensor, cache: torch.Tensor, step: AttentionPlan) -> torch.Tensor:
+    def attend(
+        self,
+        qkv: torch.Tensor,
+        cache: torch.Tensor,
+        step: AttentionPlan,
+        angles: Angles | None = None,
+    ) -> torch.Tensor:
         """Writes the step's keys and values, then attends: causal, each sequence to itself.
 
-        qkv [T, heads + 2 · kv heads, head_dim], rotated; cache [2, blocks, kv heads, 16, head_dim].
-        Returns [T, heads · head_dim]. Softmax is in float32, whatever the dtype.
+        qkv [T, heads + 2 · kv heads, head_dim], of which queries and keys are first rotated in
+        place if there are ``angles``; cache [2, blocks, kv heads, 16, head_dim]. Returns
+        [T, heads · head_dim]. Softmax is in float32, whatever the dtype.
         """
         heads = self._heads
+        if angles is not None:
+            rotate_(qkv[:, : heads + self._kv_heads, : angles[0].shape[-1]], *angles)
         if step.cleared is not None:
             cache.view(-1, BLOCK_TOKENS * self._head_dim).index_fill_(0, step.cleared, 0.0)
         written = qkv[:, heads:].reshape(-1, self._head_dim)

@@ -16,3 +16,8 @@ def pack(weight: torch.Tensor, bias: torch.Tensor | None) -> LinearOperation:
         return F.linear(x, weight, bias)
 
     return apply
+
+
+def widened(operation: LinearOperation) -> LinearOperation:
+    """The same with its result in float32, the caller's to overwrite: an output layer."""
+    return lambda x: operation(x).float()

@@ -1,0 +1,70 @@
+"""What is measured: the rows of the table, and the work that stands behind each.
+
+Every round has prompts of its own, the same for both sides: no prefix cache helps but where that is
+what is measured. Knows nothing of who does the work.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.load import Work, random_prompts
+
+NEW_TOKENS = 64
+SHORT_WORDS = 64
+LONG_WORDS = 1000
+TAIL_WORDS = 8
+SEEDS_OF_A_ROUND = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table."""
+
+    key: str
+    title: str
+    unit: str
+    higher_is_better: bool = True
+
+
+ROWS = (
+    Row("streams_1", "1 stream", "tok/s"),
+    Row("streams_8", "8 streams", "tok/s"),
+    Row("streams_32", "32 streams", "tok/s"),
+    Row("prefill", f"prompts, 4 × {LONG_WORDS:,} words", "tok/s"),
+    Row("prefix_cold", f"first token after {LONG_WORDS:,} words", "ms", False),
+    Row("prefix_warm", "first token, prefix seen before", "ms", False),
+)
+
+
+def works(number: int) -> dict[str, Work]:
+    """A round's work by row, in the order in which it is done."""
+    seed = number * SEEDS_OF_A_ROUND
+    found = {}
+    for streams in (1, 8, 32):
+        prompts = random_prompts(max(2, streams), SHORT_WORDS, seed=seed + streams)
+        found[f"streams_{streams}"] = Work(prompts, streams, NEW_TOKENS)
+    found["prefill"] = Work(random_prompts(4, LONG_WORDS, seed=seed + 50), 4, 1)
+    cold, *warm = random_prompts(4, TAIL_WORDS, seed=seed + 51, shared_words=LONG_WORDS)
+    found["prefix_cold"] = Work([cold], 1, 1)
+    found["prefix_warm"] = Work(warm, 1, 1)
+    return found
+
+
+def warm_up() -> list[Work]:
+    """Work that is not counted: a full batch, and a long prompt."""
+    return [
+        Work(random_prompts(32, SHORT_WORDS, seed=-1), 32, 8),
+        Work(random_prompts(1, LONG_WORDS, seed=-2), 1, 1),
+    ]
+
+
+def value(
+    key: str, work: Work, figures: Mapping[str, Any], count: Callable[[list[str]], int]
+) -> float | None:
+    """The figure that counts; ``count`` gives the tokens of prompts. None: not to be had."""
+    if key == "prefill":
+        return round(count(work.prompts) / float(figures["wall_s"]), 1)
+    if key.startswith("prefix"):
+        return float(figures["ttft_ms_p50"]) or None
+    return float(figures["tok_s"])

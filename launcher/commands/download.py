@@ -1,0 +1,22 @@
+"""``millrace download MODEL``: fetch and verify, so that a later start needs no network."""
+
+from collections.abc import Sequence
+
+from launcher.arguments import parse_arguments
+from launcher.commands.flags import LOGGER, answered, settle, tell, tokenizers
+from launcher.model import find, make_ready
+from launcher.resolve import Given
+
+
+def run(arguments: Sequence[str], environ: dict[str, str]) -> int:
+    """Print the model's directory when it is complete. What has arrived is never fetched twice."""
+    named = [Given("model_id", "MODEL", word) for word in arguments[:1] if word[:1] != "-"]
+    line = parse_arguments(arguments[len(named) :])
+    if answered(line):
+        return 0
+    line.given[:0] = named
+    resolution = settle(line, environ)
+    tell(resolution)
+    model = find(resolution, environ, LOGGER.info)
+    print(make_ready(model, lambda: [tokenizers(resolution, environ)], LOGGER.info))
+    return 0

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from bench.engine import InstantScheduler
+from tests.worker.driver import CPU, HistoryModel
+from worker.engine import Engine
+
+
+@pytest.fixture
+def engine():
+    ticks = iter(range(10**9))
+    return Engine(
+        HistoryModel(),
+        HistoryModel.cache(9),
+        blocks=9,
+        device=CPU,
+        clock=lambda: float(next(ticks)),
+    )
+
+
+def test_every_prompt_gets_its_tokens_and_all_blocks_come_back(engine):
+    scheduler = InstantScheduler(engine)
+    prompts = [[number, 5, 6] for number in range(10)]
+    for _ in range(2):  # four streams of two blocks fill the cache
+        record = scheduler.run(prompts, 4, 20)
+        assert record.tokens == 200
+        assert len(record.first_s) == 10
+        assert len(record.gaps_s) == 190
+        assert engine.held == 0
+
+
+def test_only_steps_in_which_every_stream_decodes_count_as_decode_steps(engine):
+    record = InstantScheduler(engine).run([[1, 2], [3, 4], [5, 6]], 2, 5)
+    assert len(record.decode_s) == 4  # the third sequence decodes alone
+
+
+def test_cached_prompts_are_not_computed(engine):
+    engine._cache[:] = torch.zeros_like(engine._cache)
+    with pytest.raises(RuntimeError):  # the fake model notices keys that nobody wrote
+        InstantScheduler(engine).run([[1] * 40], 1, 2, cached=True)

@@ -1,0 +1,52 @@
+"""The C kernels, compiled for every instruction set of this machine that differs: once per run."""
+
+import shutil
+
+import pytest
+
+from worker.kernels.cpu.attention import ELEMENTS
+from worker.kernels.cpu.library import VARIANTS, load, read_cpu_flags
+
+COMPILED = [variant for variant in VARIANTS if variant.name != "avx512"]
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory):
+    """Where what has been compiled is kept during this run."""
+    return tmp_path_factory.mktemp("kernels")
+
+
+def loaded(kept, variant):
+    """Skips what cannot be: that everything runs without the kernels is tested all the same."""
+    if not shutil.which("gcc"):
+        pytest.skip("no C compiler on this machine")
+    if not variant.needs <= read_cpu_flags():
+        pytest.skip("this processor lacks these instructions")
+    found = load([kept], cpu_flags=variant.needs)
+    if found is None or found.variant is not variant:
+        pytest.skip("the system does not let this process use these instructions")
+    return found
+
+
+@pytest.fixture(scope="session", params=COMPILED, ids=lambda variant: variant.name)
+def library(request, kept):
+    """The kernels of each instruction set."""
+    return loaded(kept, request.param)
+
+
+@pytest.fixture(
+    scope="session",
+    params=[variant for variant in COMPILED if variant.bfloat16],
+    ids=lambda variant: variant.name,
+)
+def bfloat16(request, kept):
+    """Those that have kernels for bfloat16."""
+    return loaded(kept, request.param)
+
+
+@pytest.fixture(params=list(ELEMENTS), ids=str)
+def dtype(request, library):
+    """Each type of numbers that it has kernels for."""
+    if ELEMENTS[request.param] not in library.variant.elements:
+        pytest.skip("this instruction set has kernels for float32 only")
+    return request.param

@@ -1,0 +1,164 @@
+"""The kernels in C but attention: compiled, kept, and compared with the reference."""
+
+import shutil
+
+import pytest
+import torch
+
+from worker.kernels.cpu import library as native
+from worker.kernels.cpu import linear, pointwise
+from worker.kernels.reference import norm, sampling
+from worker.kernels.reference.activation import silu_and_multiply
+
+TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 1e-2}
+
+
+def numbers(*shape, dtype=torch.float32, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def relative_error(got, wanted):
+    return float((got.double() - wanted.double()).norm() / wanted.double().norm())
+
+
+# --- the library ------------------------------------------------------------------------------
+
+
+def test_is_compiled_once_and_kept(library, tmp_path, monkeypatch):
+    flags = library.variant.needs
+    name = native._file_name(library.variant)
+    made = []
+    monkeypatch.setattr(native, "compile_to", lambda path, _: made.append(path))
+    shutil.copy(library.path, tmp_path / name)
+    assert native.load([tmp_path], cpu_flags=flags) is not None
+    assert made == []
+    native.load([tmp_path / "other"], cpu_flags=flags)
+    assert made == [tmp_path / "other" / name]
+
+
+def test_without_a_compiler_there_are_none(monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(native, "_COMPILERS", ("no-such-compiler",))
+    with caplog.at_level("INFO"):
+        assert native.load([tmp_path], cpu_flags=native.VARIANTS[-1].needs) is None
+    assert "there is no C compiler" in caplog.text
+
+
+def test_unknown_processors_run_on_torch(tmp_path):
+    assert native.load([tmp_path], cpu_flags=frozenset({"neon"})) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_next_directory_where_the_first_cannot_be_used(library, tmp_path):
+    name = native._file_name(library.variant)
+    taken, damaged, good = tmp_path / "file", tmp_path / "damaged", tmp_path / "good"
+    taken.write_text("")
+    for directory in (damaged, good):
+        directory.mkdir()
+    (damaged / name).write_bytes(b"not a library")
+    shutil.copy(library.path, good / name)
+    flags = library.variant.needs
+    found = native.load([taken, damaged, good], cpu_flags=flags)
+    assert found is not None
+    assert found.path == good / name
+
+
+# --- linear layers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 9, 16, 17, 31, 32, 33, 48, 63, 100, 256, 300])
+@pytest.mark.parametrize("outputs", [7, 32, 100])
+def test_linear_layers_of_every_number_of_rows(bfloat16, rows, outputs):
+    weight = numbers(outputs, 96, dtype=torch.bfloat16)
+    bias = numbers(outputs, dtype=torch.bfloat16, seed=1)
+    x = numbers(rows, 96, dtype=torch.bfloat16, seed=2)
+    wanted = x.double() @ weight.double().T
+    for added, values in ((None, 0.0), (bias, bias.double())):
+        got = linear.pack_native(bfloat16, weight, added)(x)
+        assert got.dtype == torch.bfloat16
+        assert relative_error(got, wanted + values) < 3e-3
+        got = linear.pack_native(bfloat16, weight, added, torch.float32)(x)
+        assert got.dtype == torch.float32
+        assert relative_error(got, wanted + values) < 1e-6
+
+
+def test_a_row_does_not_depend_on_the_others(bfloat16):
+    apply = linear.pack_native(bfloat16, numbers(64, 128, dtype=torch.bfloat16), None)
+    x = numbers(300, 128, dtype=torch.bfloat16, seed=1)
+    assert torch.equal(apply(x)[:40], apply(x[:40]))
+
+
+def test_inputs_that_do_not_fit_stay_with_torch(bfloat16):
+    weight, x = numbers(8, 40, dtype=torch.bfloat16), numbers(3, 40, dtype=torch.bfloat16)
+    got = linear.pack_native(bfloat16, weight, None, torch.float32)(x)
+    assert got.dtype == torch.float32
+    assert relative_error(got, x.double() @ weight.double().T) < 5e-3
+
+
+# --- pointwise --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 16), (3, 576), (200, 128), (2, 24)])
+def test_rms_norm(library, shape, dtype):
+    weight = numbers(shape[1], seed=1).to(dtype)
+    x, residual = numbers(*shape, dtype=dtype), numbers(*shape, dtype=dtype, seed=2)
+    reference = norm.prepare(weight, 1e-5)
+    operations = pointwise.prepare_norm(library, dtype, weight, 1e-5)
+    assert relative_error(operations.norm(x), reference.norm(x)) < TOLERANCE[dtype]
+    mine, theirs = residual.clone(), residual.clone()
+    got, wanted = operations.add_norm(x, mine), reference.add_norm(x, theirs)
+    assert relative_error(got, wanted) < TOLERANCE[dtype]
+    assert torch.equal(mine, theirs)
+
+
+def test_rms_norm_of_views(library, dtype):
+    weight = numbers(32, seed=1)
+    operations = pointwise.prepare_norm(library, dtype, weight, 1e-5)
+    rows = numbers(5, 96, dtype=dtype)
+    for view in (rows[:, 32:64], rows.view(5, 3, 32)[:, 1:]):
+        wanted = norm.prepare_wide(weight, 1e-5).norm(view)
+        got = operations.norm(view)
+        assert got.shape == view.shape
+        assert relative_error(got, wanted) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("shape", [(1, 32), (7, 96), (40, 2048), (3, 40)])
+def test_silu_and_multiply(library, shape, dtype):
+    x = numbers(*shape, dtype=dtype) * 4
+    got = pointwise.silu_and_multiply(library, dtype)(x)
+    assert relative_error(got, silu_and_multiply(x)) < TOLERANCE[dtype]
+
+
+def test_silu_at_the_ends(library):
+    x = torch.tensor([[-1e30, -200.0, -90.0, 0.0, 90.0, 1e30, float("nan"), float("inf")] * 2])
+    x = torch.cat((x, torch.ones_like(x)), 1)
+    got = pointwise.silu_and_multiply(library, torch.float32)(x)
+    wanted = silu_and_multiply(x)
+    assert torch.allclose(got, wanted, atol=1e-6, equal_nan=True)
+
+
+# --- sampling ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, 1000, 49152])
+def test_summaries_of_logits(library, size):
+    logits = numbers(6, size) * 10
+    largest, log_sums = pointwise.summarize(library)(logits)
+    wanted = sampling.summarize(logits)
+    assert torch.equal(largest, wanted[0])
+    assert torch.allclose(log_sums, wanted[1], atol=1e-4)
+
+
+def test_the_first_of_equal_logits_wins(library):
+    logits = torch.zeros(2, 100)
+    logits[1, 37] = logits[1, 90] = 2.0
+    largest, _ = pointwise.summarize(library)(logits)
+    assert largest.tolist() == [0, 37]
+
+
+def test_rows_without_a_distribution(library):
+    logits = torch.zeros(3, 40)
+    logits[0, 7] = float("nan")
+    logits[1] = float("-inf")
+    logits[2, 3] = float("inf")
+    largest, log_sums = pointwise.summarize(library)(logits)
+    assert not (logits.gather(1, largest[:, None])[:, 0] - log_sums).isfinite().any()

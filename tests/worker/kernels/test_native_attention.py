@@ -1,0 +1,87 @@
+"""Paged attention in C: the reference's cases, other shapes, and a comparison of rotations."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from tests.worker.kernels.test_attention import History
+from worker.kernels.cpu.attention import NativeAttention
+from worker.kernels.reference.attention import AttentionShape, PagedAttention
+
+SHAPES = {
+    "one head": (1, 1, 16),
+    "all heads their own": (4, 4, 32),
+    "three to one": (6, 2, 64),
+    "five to one, odd lanes": (10, 2, 48),
+    "eight to one": (8, 1, 128),
+    "more than a tile to one": (21, 1, 80),
+    "wide": (2, 1, 256),
+}
+
+
+@pytest.fixture
+def history(library):
+    return partial(History, make=partial(NativeAttention, library))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
+def test_every_shape_decoding_and_reading(history, shape, dtype):
+    heads, kv_heads, head_dim = shape
+    history(
+        [20, 300, 47, 16, 0, 15], [1, 1, 1, 70, 20, 2], 3,
+        heads=heads, kv_heads=kv_heads, head_dim=head_dim, dtype=dtype,
+    ).check()  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 14, 15, 16, 17, 31, 32, 33, 63, 64, 65])
+def test_around_block_boundaries(history, prefix):
+    history([prefix, 40], [1, 1], 2 if prefix else 0).check()
+    history([prefix, prefix], [16, 17], 0).check()
+
+
+@pytest.mark.parametrize("prefix", [1022, 1023, 1024, 2047, 2500])
+def test_long_sequences_are_cut_and_merged(history, prefix, dtype):
+    plan = history([prefix, 5, prefix // 2], [1, 1, 1], 3, dtype=dtype).check()
+    assert plan.step.num_merges == (1 if prefix >= 1024 else 0) + (1 if prefix >= 2048 else 0)
+
+
+@pytest.mark.parametrize("window", [1, 2, 15, 16, 17, 31, 40, 1000])
+@pytest.mark.parametrize("cap", [None, 0.5])
+def test_windows_and_caps(history, window, cap):
+    prefixes, counts = [20, 300, 47, 3, 16, 100, 0, 0], [1, 1, 1, 1, 70, 20, 40, 9]
+    history(prefixes, counts, 4, window=window, cap=cap).check()
+    history([31, 1500], [1, 1], 2, window=window, cap=cap).check()
+
+
+def test_a_result_does_not_depend_on_the_batch(history):
+    alone = history([1500], [1], 1, seed=3)
+    together = history([1500, 40, 700], [1, 1, 1], 3, seed=3)
+    results = []
+    for case in (alone, together):
+        (plan,) = case.attention.plans(case.inputs, case.blocks)
+        results.append(case.attention.attend(case.qkv, case.cache, plan)[0])
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("channels", [64, 32, 8])
+def test_rotates_as_the_reference_does(library, dtype, channels):
+    shape = AttentionShape(6, 2, 64, 0.2)
+    rows = torch.randn(5, 10, 64).to(dtype)
+    turns = torch.rand(5, 1, channels // 2) * 6
+    cosines = torch.cat((turns.cos(), turns.cos()), -1).to(dtype)
+    sines = torch.cat((-turns.sin(), turns.sin()), -1).to(dtype)
+    results = []
+    reference = PagedAttention(shape, device=torch.device("cpu"), dtype=dtype)
+    for attention in (reference, NativeAttention(library, shape, dtype)):
+        case = History([0], [5], 0, heads=6, head_dim=64, dtype=dtype)
+        (plan,) = attention.plans(case.inputs, case.blocks)
+        cache = torch.full_like(case.cache, float("nan"))
+        results.append(attention.attend(rows.clone(), cache, plan, (cosines, sines)))
+    assert (results[0] - results[1]).abs().max() < (0.03 if dtype == torch.bfloat16 else 1e-5)
+
+
+def test_other_shapes_stay_with_the_reference():
+    assert not NativeAttention.fits(AttentionShape(2, 1, 8, 1.0), torch.float32)
+    assert not NativeAttention.fits(AttentionShape(2, 1, 1024, 1.0), torch.float32)
+    assert not NativeAttention.fits(AttentionShape(2, 1, 64, 1.0), torch.float16)

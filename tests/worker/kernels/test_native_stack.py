@@ -1,0 +1,58 @@
+"""A whole stack in one call, against the same kernels one by one."""
+
+import pytest
+import torch
+
+from tests.worker.paged import Paged
+from worker.kernels.select import select
+from worker.models.configuration import parse
+from worker.models.llama import LlamaForCausalLM
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
+    "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 90, "rms_norm_eps": 1e-5, "hidden_act": "silu",
+    "max_position_embeddings": 512, "rope_theta": 10000.0,
+}  # fmt: skip
+
+
+def model_of(library, dtype=torch.bfloat16, **changes):
+    """A random model; every weight from one generator."""
+    configuration = parse({**CONFIG, **changes}, dtype=dtype)
+    model = LlamaForCausalLM(configuration, select(torch.device("cpu"), dtype, library))
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        for slot in model.slots():
+            scale = 1.0 if len(slot.shape) == 1 else slot.shape[-1] ** -0.5
+            slot.fill(torch.randn(slot.shape, generator=generator) * scale)
+    model.finish()
+    return model
+
+
+def run(model):
+    """Prompts, then steps that decode beside prompts; all logits."""
+    paged = Paged(model)
+    first, second = paged.start(list(range(1, 41))), paged.start([5, 6, 7])
+    found = [paged.step([(first, 33)]), paged.step([(first, 7), (second, 3)])]
+    for sequence, token in ((first, 3), (second, 4)):
+        sequence.ids.append(token)
+    third = paged.start(list(range(50, 90)))
+    found.append(paged.step([(first, 1), (second, 1), (third, 40)], rows="all"))
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"attention_bias": True}, {"sliding_window": 20, "model_type": "mistral"},
+     {"tie_word_embeddings": True, "num_key_value_heads": 4}],
+)  # fmt: skip
+def test_equals_the_layers_one_by_one(bfloat16, changes):
+    model = model_of(bfloat16, **changes)
+    assert model.decoder._fused is not None
+    together = run(model)
+    model.decoder._fused = None
+    assert torch.equal(run(model), together)
+
+
+def test_in_float32_layers_run_one_by_one(library):
+    assert model_of(library, dtype=torch.float32).decoder._fused is None

@@ -1,0 +1,36 @@
+"""What a worker says of a model without running it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from common.examination import Examination, Question
+from launcher.model import builtin_directory
+from worker.examine import examine
+
+
+def test_a_model_is_measured_without_its_weights() -> None:
+    directory = builtin_directory()
+    found = examine(Question(model_dir=str(directory), device="cpu", dtype="float32"))
+    assert found.problem == ""
+    assert found.model is not None
+    size = (directory / "model.safetensors").stat().st_size
+    assert found.model.weights_bytes > 0.9 * size
+    config = json.loads((directory / "config.json").read_text())
+    heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+    head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    assert found.model.kv_bytes_per_token == 2 * config["num_hidden_layers"] * heads * head * 4
+    assert found.available_bytes > 0
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Examination) == found
+
+
+def test_a_model_that_cannot_be_run(tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(builtin_directory(), tmp_path / "model"))
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, "architectures": ["Nobody"]}))
+    found = examine(Question(model_dir=str(broken), device="cpu"))
+    assert found.model is None
+    assert "'Nobody' is not supported" in found.problem
+    assert found.torch

@@ -1,0 +1,14 @@
+/* float32 as the element of the kernels that are written for any. */
+#include "vectors.h"
+
+#define ELEMENT float
+#define STEP 1
+#define NAME(name) name##_f32
+#define load16 load_f32
+#define store16 store_f32
+#define load1(from) (*(from))
+#define narrow1(x) (x)
+
+INLINE f32x16 multiply_add(f32x16 acc, const float *a, const float *b) {
+    return acc + load_f32(a) * *b;
+}

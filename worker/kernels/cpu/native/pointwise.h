@@ -1,0 +1,54 @@
+/* What is done to each number, or to each row: norms and gated activations, for the element type
+ * that the including file defines (see attention.h). Computed in float32, rounded once.
+ */
+#include "regions.h"
+#include "vectors.h"
+
+#define SMALL 16384 /* elements: PERF: fewer are done before another thread has begun */
+
+INLINE f32x16 NAME(silu)(f32x16 x) { return x / (1.0f + exp16(-max16(x, splat(-88.0f)))); }
+
+void NAME(rms_norm_region)(const ELEMENT *x, ELEMENT *residual, const float *weight, ELEMENT *y,
+                           int64_t rows, int64_t size, int64_t stride, float epsilon) {
+#pragma omp for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        const ELEMENT *from = x + r * stride;
+        ELEMENT *sum = residual ? residual + r * size : 0, *to = y + r * size;
+        f32x16 squares = splat(0);
+        for (int64_t i = 0; i < size; i += LANES) {
+            f32x16 a = load16(from + i);
+            if (sum) {
+                store16(sum + i, a + load16(sum + i));
+                a = load16(sum + i);
+            }
+            squares += a * a;
+        }
+        if (sum) from = sum;
+        float scale = 1.0f / sqrtf(sum_of(squares) / (float)size + epsilon);
+        for (int64_t i = 0; i < size; i += LANES)
+            store16(to + i, load16(from + i) * scale * load_f32(weight + i));
+    }
+}
+
+/* y[rows][size] = x / sqrt(mean(x^2) + epsilon) * weight (Zhang and Sennrich 2019). With a residual,
+ * x is added to that first, and the sum is what is normalised. size is a multiple of 16. */
+EXPORT void NAME(rms_norm)(const ELEMENT *x, ELEMENT *residual, const float *weight, ELEMENT *y,
+                           int64_t rows, int64_t size, int64_t stride, float epsilon) {
+#pragma omp parallel if (rows * size > SMALL)
+    NAME(rms_norm_region)(x, residual, weight, y, rows, size, stride, epsilon);
+}
+
+void NAME(silu_and_multiply_region)(const ELEMENT *x, ELEMENT *y, int64_t rows, int64_t width) {
+#pragma omp for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        const ELEMENT *gate = x + r * 2 * width, *up = gate + width;
+        for (int64_t i = 0; i < width; i += LANES)
+            store16(y + r * width + i, NAME(silu)(load16(gate + i)) * load16(up + i));
+    }
+}
+
+/* y[rows][width] = silu(x[rows][0 .. width]) * x[rows][width .. 2 width] (Shazeer 2020). */
+EXPORT void NAME(silu_and_multiply)(const ELEMENT *x, ELEMENT *y, int64_t rows, int64_t width) {
+#pragma omp parallel if (rows * width > SMALL)
+    NAME(silu_and_multiply_region)(x, y, rows, width);
+}
