@@ -2,15 +2,18 @@
 # make serve MODEL=org/name PORT=8081 ARGS="--prometheus-port 9001 --max-total-tokens 4096"
 # make test                        style, types, import contracts, all tests
 # make test-clients                the official clients, in Python and JavaScript, against a server
-# make operate-test                the playground in a real browser, Prometheus, compose
+# make operate-test                playground in a browser, Prometheus, compose, balancers
 # make image-test                  the container image: built, started, asked, stopped (as root)
+# make models-test                 every decoder of transformers; writes docs/supported_models.md
 # make chaos                       every process killed, stopped, starved; a table of what was noticed
+# make overload                    the part of it with ten times the load; prints the goodput
 # make bench                       tokens per second on a random 135 M model: bench/README.md
-# make pipeline                    what everything around the model costs, with a model of no cost
-# make soak                        a million requests (or 10 minutes): memory flat, nothing left
 # make bench-peers                 the same beside every peer that is installed; a table and a plot
 # make peers                       installs the peers under bench/peers-env (5 GB, half an hour)
+# make pipeline                    what everything around the model costs, with a model of no cost
+# make soak                        a million requests (or 10 minutes): memory flat, nothing left
 # make docs                        docs/settings.md, docs/metrics.md from what is declared
+# make manifests                   deploy/kubernetes/manifests from the Helm chart
 #
 # Everything is installed into .venv, once; again when pyproject.toml changes. PYTHON=… chooses the
 # interpreter, TORCH_INSTALL_ARGS=… is handed to pip when torch is installed (see
@@ -30,8 +33,8 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 	2>/dev/null && echo $$name && break; done)
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
-.PHONY: serve test test-clients operate-test image-test chaos bench bench-peers peers pipeline soak
-.PHONY: docs clean
+.PHONY: serve test test-clients operate-test image-test models-test chaos bench bench-peers peers
+.PHONY: overload pipeline soak docs manifests clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -52,8 +55,14 @@ operate-test: $(VENV)/.installed-for-operate
 image-test: $(VENV)/.installed-for-tests
 	nice $(VENV)/bin/python -m pytest tests/operate/test_image.py $(ARGS)
 
+models-test: $(VENV)/.installed-for-tests
+	$(VENV)/bin/python -m pytest tests/breadth $(ARGS)
+
 chaos: $(VENV)/.installed-for-tests
 	timeout --signal=INT 900 $(VENV)/bin/python -m pytest tests/chaos $(ARGS)
+
+overload: $(VENV)/.installed-for-tests
+	$(VENV)/bin/python -m pytest tests/chaos/test_overload.py $(ARGS)
 
 bench: $(VENV)/.installed-for-bench
 	$(VENV)/bin/python -m bench.peers --only machine steps engine $(ARGS)
@@ -73,6 +82,9 @@ soak: $(VENV)/.installed-for-tests
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m launcher.reference > docs/settings.md
 	$(VENV)/bin/python -m scheduler.reference > docs/metrics.md
+
+manifests: $(VENV)/.installed-for-tests
+	$(VENV)/bin/python deploy/kubernetes/render.py
 
 clean:
 	rm -rf $(VENV) $(OLD_VENV) $(JS)/node_modules

@@ -4,14 +4,17 @@ usage: python -m bench.engine MODEL_DIR [--worker-threads 2]     a table of step
                                            --json                the same as one JSON object
                                            --serve               as bench.drivers.exchange has it
 
-What HTTP, text, scheduling and messages cost is the difference to what a server gives on the same
-work. Also measures a step over a long context, whose keys and values are written, not computed.
+Started by the worker's own ``start``, C kernels included. What HTTP, text, scheduling and messages
+cost is the difference to what a server gives on the same work. Also measures a step over a long
+context, whose keys and values are written, not computed.
 """
 
 import argparse
 import json
+import logging
 import os
 import statistics
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -27,11 +30,9 @@ from bench.drivers.exchange import Run, serve
 from common.messages import BLOCK_TOKENS, Dispatch, NewSequence, Progress, SequenceSpec
 from common.sampling import SamplingParameters
 from common.settings import Settings
-from worker.cache import KVCache
-from worker.devices import choose
+from launcher.commands.serve import kernel_cache
 from worker.engine import Engine
-from worker.loading import load_model
-from worker.warmup import warm_up
+from worker.start import start
 
 STEP_TOKENS = 4096
 CONTEXTS = (64, 2000)
@@ -119,19 +120,27 @@ class InstantScheduler:
         )
 
 
-def ready_engine(model_dir: str, threads: int) -> tuple[Engine, KVCache]:
+def ready_engine(model_dir: str, threads: int) -> Engine:
     """As the worker starts it, with a cache whose every page has been written."""
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
-    device, dtype = choose(Settings(model_id=model_dir, model_dir=model_dir))
-    model = load_model(model_dir, device=device, dtype=dtype)
-    blocks = KV_TOKENS // BLOCK_TOKENS + 1
-    cache = KVCache(model.configuration, blocks, device, model.configuration.dtype)
-    engine = Engine(model, cache, blocks=blocks, device=device, clock=time.perf_counter)
-    warm_up(engine, chunk_tokens=STEP_TOKENS, longest_tokens=STEP_TOKENS, rows=1)
-    for layer in cache.layers:
+    with tempfile.TemporaryDirectory(prefix="bench-") as runtime_dir:
+        engine = start(
+            Settings(
+                model_id=model_dir,
+                model_dir=model_dir,
+                runtime_dir=runtime_dir,
+                kernel_cache=kernel_cache(os.environ),
+                worker_threads=threads,
+                max_total_tokens=STEP_TOKENS,
+                max_batch_prefill_tokens=STEP_TOKENS,
+                max_batch_total_tokens=KV_TOKENS,
+                disable_grammar_support=True,  # nothing asks for one
+            )
+        )
+    for layer in engine.cache.layers:
         layer.normal_()
-    return engine, cache
+    return engine
 
 
 def step_ms(scheduler: InstantScheduler, streams: int, context: int) -> float:
@@ -143,9 +152,10 @@ def step_ms(scheduler: InstantScheduler, streams: int, context: int) -> float:
 
 def steps(model_dir: str, threads: int) -> dict[str, Any]:
     """Decode steps over streams and contexts, and the bytes of a token's keys and values."""
-    engine, cache = ready_engine(model_dir, threads)
+    engine = ready_engine(model_dir, threads)
     scheduler = InstantScheduler(engine)
-    kv_bytes = sum(layer.nbytes for layer in cache.layers) // (cache.blocks * BLOCK_TOKENS)
+    cache_bytes = sum(layer.nbytes for layer in engine.cache.layers)
+    kv_bytes = cache_bytes // (engine.blocks * BLOCK_TOKENS)
     table = {
         str(streams): {str(context): step_ms(scheduler, streams, context) for context in CONTEXTS}
         for streams in STREAMS
@@ -156,7 +166,7 @@ def steps(model_dir: str, threads: int) -> dict[str, Any]:
 def driver(model_dir: str, threads: int) -> tuple[str, Run]:
     """What ``exchange.serve`` asks for."""
     tokenizer: Any = Tokenizer.from_file(str(Path(model_dir) / "tokenizer.json"))
-    engine, _ = ready_engine(model_dir, threads)
+    engine = ready_engine(model_dir, threads)
     scheduler = InstantScheduler(engine)
 
     def run(prompts: list[str], streams: int, max_tokens: int) -> dict[str, Any]:
@@ -179,6 +189,7 @@ def main() -> None:
     how.add_argument("--json", action="store_true")
     how.add_argument("--serve", action="store_true")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # which kernels; standard error
     if options.serve:
         serve(lambda: driver(options.model_dir, options.worker_threads))
         return

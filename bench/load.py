@@ -1,27 +1,28 @@
-"""Closed-loop load on a server's streams, the same work for every server measured.
+"""The same work for every server that is compared: words in, so many tokens out, closed loop.
 
 usage: python -m bench.load --url http://127.0.0.1:8080 -c 8 -n 32 [--api tgi|openai]
 
-Random-word prompts, a fixed number of new tokens, greedy. Prints one JSON line of figures. Knows
-servers by their URL alone, not how they are started.
+The load generator is ``launcher/bench``, as in ``millrace bench``. Here prompts are counted in
+words, answers are greedy, and one JSON line has the figures that the tables of this directory show.
 """
 
 import argparse
-import asyncio
 import json
 import random
-import statistics
-import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
+from launcher.bench import client, figures, generator
+from launcher.bench.protocols import PROTOCOLS, Asking
+from launcher.bench.scenarios import WORDS
+from launcher.bench.scenarios import Work as Request
+from launcher.commands.own_flags import positive, whole
 
-WORDS = (
-    *("import", "self", "return", "value", "class", "model", "token", "queue", "batch", "stream"),
-    *("worker", "request", "server", "python", "code", "data", "list", "dict", "set", "name"),
-)
-LIMIT_S = 600
+APIS = {"tgi": "tgi", "openai": "completions"}
+"""By their names here: protocols of the load generator."""
+LIMIT_S = 600.0
+"""After which a request has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +46,6 @@ class Target:
     """Whether it knows ``ignore_eos``; some servers refuse what they do not know."""
 
 
-@dataclass
-class Outcome:
-    """What one request saw; seconds."""
-
-    first_s: float = 0.0
-    total_s: float = 0.0
-    tokens: int = 0
-    gaps_s: list[float] = field(default_factory=list)
-    failure: str = ""
-
-
 def random_prompts(number: int, words: int, *, seed: int, shared_words: int = 0) -> list[str]:
     """So many prompts of random words; the first ``shared_words`` are the same in all of them."""
     rng = random.Random(seed)
@@ -63,112 +53,49 @@ def random_prompts(number: int, words: int, *, seed: int, shared_words: int = 0)
     return [" ".join([*shared, *rng.choices(WORDS, k=words)]) for _ in range(number)]
 
 
-def body_of(target: Target, prompt: str, max_tokens: int) -> tuple[str, dict[str, Any]]:
-    """The path and the body of a request."""
-    if target.api == "tgi":
-        return "/generate_stream", {
-            "inputs": prompt,
-            "parameters": {"max_new_tokens": max_tokens},
-        }
-    body = {
-        "model": target.model,
-        "prompt": prompt,
-        "max_tokens": max_tokens,
-        "temperature": 0.0,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if target.ignores_eos:
-        body["ignore_eos"] = True
-    return "/v1/completions", body
-
-
-async def one(
-    session: aiohttp.ClientSession, target: Target, prompt: str, max_tokens: int
-) -> Outcome:
-    """One streamed request. Failures are counted with their text."""
-    outcome = Outcome()
-    path, body = body_of(target, prompt, max_tokens)
-    began = last = time.perf_counter()
-    try:
-        async with session.post(target.url + path, json=body) as answer:
-            if answer.status != 200:
-                outcome.failure = f"{answer.status} {(await answer.text())[:200]}"
-                return outcome
-            async for line in answer.content:
-                if not line.startswith(b"data:") or line[5:].strip() == b"[DONE]":
-                    continue
-                event = json.loads(line[5:])
-                if "error" in event:
-                    outcome.failure = str(event)[:200]
-                    return outcome
-                if event.get("usage"):
-                    outcome.tokens = event["usage"]["completion_tokens"]
-                if target.api == "openai" and not event.get("choices"):
-                    continue
-                now = time.perf_counter()
-                if outcome.first_s:
-                    outcome.gaps_s.append(now - last)
-                else:
-                    outcome.first_s = now - began
-                last = now
-    except (aiohttp.ClientError, TimeoutError) as error:
-        outcome.failure = repr(error)[:200]
-    outcome.total_s = last - began
-    outcome.tokens = outcome.tokens or len(outcome.gaps_s) + 1
-    return outcome
-
-
-def quantile_ms(values: list[float], quantile: float) -> float:
-    """A quantile of seconds, in milliseconds."""
-    ordered = sorted(values)
-    if not ordered:
-        return 0.0
-    return round(1e3 * ordered[min(len(ordered) - 1, int(quantile * len(ordered)))], 2)
+def client_of(target: Target, on_piece: Callable[[], None] = lambda: None) -> client.Client:
+    """Sends requests to it; ``on_piece`` is called at every event that carries a token."""
+    return client.Client(
+        client.Target(target.url, timeout_s=LIMIT_S),
+        PROTOCOLS[APIS[target.api]],
+        Asking(target.model, target.ignores_eos),
+        on_piece=on_piece,
+    )
 
 
 def summary(
-    wall_s: float, tokens: int, first_s: list[float], gaps_s: list[float]
+    wall_s: float, tokens: int, first_s: Sequence[float], gaps_s: Sequence[float]
 ) -> dict[str, float]:
-    """The figures of a load from what its requests saw."""
+    """The figures of a load from what its requests saw; 0 for what nothing is known of."""
+    first = figures.summary("ttft", [1e3 * value for value in first_s])
+    gaps = figures.summary("itl", [1e3 * value for value in gaps_s])
     return {
         "wall_s": round(wall_s, 3),
         "tok_s": round(tokens / wall_s, 1),
-        "ttft_ms_p50": quantile_ms(first_s, 0.5),
-        "ttft_ms_p99": quantile_ms(first_s, 0.99),
-        "itl_ms_p50": quantile_ms(gaps_s, 0.5),
-        "itl_ms_p99": quantile_ms(gaps_s, 0.99),
-        "itl_ms_mean": round(1e3 * statistics.fmean(gaps_s), 2) if gaps_s else 0.0,
+        "ttft_ms_p50": round(first["median_ttft_ms"], 2),
+        "ttft_ms_p99": round(first["p99_ttft_ms"], 2),
+        "itl_ms_p50": round(gaps["median_itl_ms"], 2),
+        "itl_ms_p99": round(gaps["p99_itl_ms"], 2),
+        "itl_ms_mean": round(gaps["mean_itl_ms"], 2),
         "tokens": tokens,
     }
 
 
-async def run(target: Target, work: Work) -> dict[str, Any]:
-    """The whole load; the figures."""
-    waiting = iter(work.prompts)
-    outcomes: list[Outcome] = []
-    timeout = aiohttp.ClientTimeout(total=LIMIT_S)
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-
-        async def client() -> None:
-            for prompt in waiting:
-                outcomes.append(await one(session, target, prompt, work.max_tokens))
-
-        began = time.perf_counter()
-        await asyncio.gather(*[client() for _ in range(work.streams)])
-        wall_s = time.perf_counter() - began
-    good = [outcome for outcome in outcomes if not outcome.failure]
+def run(target: Target, work: Work) -> dict[str, Any]:
+    """The whole load; the figures, and the two most frequent reasons of failures."""
+    requests = [Request((prompt,), work.max_tokens) for prompt in work.prompts]
+    done = generator.run(generator.Closed(work.streams), requests, client_of(target).send)
+    good = figures.good(done.outcomes)
     return {
         "ok": len(good),
-        "fail": len(outcomes) - len(good),
+        "fail": len(done.outcomes) - len(good),
         **summary(
-            wall_s,
-            sum(outcome.tokens for outcome in good),
+            done.wall_s,
+            sum(outcome.output_tokens for outcome in good),
             [outcome.first_s for outcome in good],
             [gap for outcome in good for gap in outcome.gaps_s],
         ),
-        "failures": [outcome.failure for outcome in outcomes if outcome.failure][:2],
+        "failures": [reason for reason, _ in figures.failures(done.outcomes)[:2]],
     }
 
 
@@ -176,14 +103,14 @@ def main() -> None:
     """Read the flags, run, print."""
     parser = argparse.ArgumentParser(description="closed-loop load on a server's streams")
     parser.add_argument("--url", default="http://127.0.0.1:8080")
-    parser.add_argument("--api", choices=["tgi", "openai"], default="tgi")
+    parser.add_argument("--api", choices=list(APIS), default="tgi")
     parser.add_argument("--model", default="tgi")
-    parser.add_argument("-c", "--concurrency", type=int, default=8)
-    parser.add_argument("-n", "--num", type=int, default=32)
-    parser.add_argument("--prompt-words", type=int, default=64)
-    parser.add_argument("--max-tokens", type=int, default=64)
-    parser.add_argument("--shared-prefix", type=int, default=0, help="words that all prompts share")
-    parser.add_argument("--warmup", type=int, default=2, help="requests before, not counted")
+    parser.add_argument("-c", "--concurrency", type=positive, default=8)
+    parser.add_argument("-n", "--num", type=positive, default=32)
+    parser.add_argument("--prompt-words", type=positive, default=64)
+    parser.add_argument("--max-tokens", type=positive, default=64)
+    parser.add_argument("--shared-prefix", type=whole, default=0, help="words that all share")
+    parser.add_argument("--warmup", type=whole, default=2, help="requests before, not counted")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     prompts = random_prompts(
@@ -195,10 +122,8 @@ def main() -> None:
     target = Target(options.url, options.api, options.model)
     before, counted = prompts[: options.warmup], prompts[options.warmup :]
     if before:
-        asyncio.run(run(target, Work(before, len(before), options.max_tokens)))
-    print(
-        json.dumps(asyncio.run(run(target, Work(counted, options.concurrency, options.max_tokens))))
-    )
+        run(target, Work(before, len(before), options.max_tokens))
+    print(json.dumps(run(target, Work(counted, options.concurrency, options.max_tokens))))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ class ErrorKind(Enum):
     TOO_LARGE = _Row("validation", 413, "validation", "")
     UNAUTHORIZED = _Row("unauthorized", 401, "validation", "")
     NOT_FOUND = _Row("not_found", 404, "validation", "")
+    GONE = _Row("gone", 410, "validation", "")
     TIMEOUT = _Row("timeout", 408, "timeout", "")
     UNAVAILABLE = _Row("unavailable", 503, "unavailable", "")
     HEALTH = _Row("healthcheck", 503, "healthcheck", "")

@@ -12,8 +12,10 @@ others repeat it:
 
 Who says what to whom::
 
-    front end -> scheduler   Hello Alive Submit Cancel Missing Delivered Tally Scrape FrontendGone
-    scheduler -> front end   Status Accepted Rejected Replay Ended Recover Scraped
+    front end -> scheduler   Hello Alive Submit Cancel Missing Delivered Tally Scrape Resume
+                             FrontendGone
+    scheduler -> front end   Status Accepted Rejected Replay Ended Recover Scraped Resumed
+    operator -> scheduler    Retire (on the front ends' socket), answered by Retired
     scheduler -> worker      Dispatch Reset
     worker    -> scheduler   Ready StepReport Heartbeat
     worker    -> front end   Tokens (PUB/SUB, lossy: every token carries its index)
@@ -26,7 +28,7 @@ import msgspec
 
 from common.sampling import SamplingParameters
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 4
 BLOCK_TOKENS = 16
 """Tokens of keys and values in one KV block."""
 
@@ -102,6 +104,39 @@ class SequenceTokens(_Record, frozen=True):
     finish: WorkerFinish = ""
     """Why the sequence ended with the last of these ids."""
     started: Started | None = None
+
+
+class Keep(_Record, frozen=True):
+    """Says that a sequence belongs to a stream which its client may take up again.
+
+    The scheduler keeps the stream for a while after its client, or the client's front end, is gone
+    (``scheduler/streams.py``). Whoever hands a sequence in under a known ticket takes its run over.
+    """
+
+    ticket: str
+    """Names the stream; random, 32 hexadecimal digits. Only its client knows it."""
+    owner: str
+    """Who may take it up: has to be repeated in Resume. Only front ends know what it means."""
+    run: int
+    """Which of the stream's sequences this is, from 0."""
+    runs: int
+    """How many there are; >= 1."""
+    memo: bytes = b""
+    """What a front end needs to write the stream's events anew; with run 0. Opaque to others."""
+    logprobs: list[float] = []
+    """One for each of the ``generated_ids`` that are handed in with this."""
+    tops: list[list[tuple[int, float]]] = []
+    """As in SequenceTokens, for the same ids."""
+    started: Started | None = None
+    """Once it is known."""
+
+
+class KeptRun(_Record, frozen=True):
+    """One sequence of a stream that is taken up again."""
+
+    spec: SequenceSpec
+    tokens: SequenceTokens
+    """All tokens so far, from index 0."""
 
 
 class Progress(_Record, frozen=True):
@@ -198,6 +233,8 @@ class Submit(_Message, frozen=True):
     """Its first dispatch must come within so many seconds of its acceptance; 0 is no bound."""
     age_s: float = 0.0
     """Since its request arrived at the front end, when it is handed in for the first time."""
+    keep: Keep | None = None
+    """If the client may take its stream up again."""
 
 
 class Cancel(_Message, frozen=True):
@@ -242,11 +279,32 @@ class Scrape(_Message, frozen=True):
     tag_id: int
 
 
+class Resume(_Message, frozen=True):
+    """A client wants its stream back; answered by Resumed with the same ``tag_id``.
+
+    Changes nothing: the stream is taken over by Submit.
+    """
+
+    tag_id: int
+    ticket: str
+    owner: str
+
+
 class FrontendGone(_Message, frozen=True):
     """Said by the front ends' parent process: this front end is dead, cancel what it owned."""
 
     pid: int
     is_replaced: bool = False  # a new process takes its place
+
+
+class Retire(_Message, frozen=True):
+    """An operator is about to replace a worker: have what it runs go on elsewhere.
+
+    Answered by Retired at each stage.
+    """
+
+    tag_id: int
+    replica: int
 
 
 # --- scheduler -> front end -------------------------------------------------------------------
@@ -312,6 +370,24 @@ class Scraped(_Message, frozen=True):
     text: bytes
 
 
+class Resumed(_Message, frozen=True):
+    """A kept stream as it stands; without runs if there is none of that ticket and owner."""
+
+    tag_id: int
+    memo: bytes = b""
+    runs: list[KeptRun] = []
+
+
+class Retired(_Message, frozen=True):
+    """How far the replacement of a worker is, with the ``tag_id`` of Retire."""
+
+    tag_id: int
+    stage: Literal["empty", "ready", "refused"]
+    """``empty``: nothing runs there, it can be stopped. ``ready``: a new one is in its place."""
+    message: str = ""
+    """Why it was refused."""
+
+
 # --- scheduler -> worker ----------------------------------------------------------------------
 
 
@@ -358,6 +434,8 @@ class Ready(_Message, frozen=True):
     """``cpu`` or ``cuda``."""
     longest_step_s: float = 0.0
     """What the largest possible step took in the warm-up, in seconds; 0 if nobody measured it."""
+    prefix_caching: bool = True
+    """False for models that keep a sequence's state themselves: NewSequence.cached_tokens is 0."""
 
 
 class StepReport(_Message, frozen=True):
@@ -394,7 +472,20 @@ class Tokens(_Message, frozen=True):
     items: list[SequenceTokens]
 
 
-FromFrontend = Hello | Alive | Submit | Cancel | Missing | Delivered | Tally | Scrape | FrontendGone
-ToFrontend = Status | Accepted | Rejected | Replay | Ended | Recover | Scraped
+FromFrontend = (
+    Hello
+    | Alive
+    | Submit
+    | Cancel
+    | Missing
+    | Delivered
+    | Tally
+    | Scrape
+    | Resume
+    | FrontendGone
+    | Retire
+)
+ToOperator = Retired
+ToFrontend = Status | Accepted | Rejected | Replay | Ended | Recover | Scraped | Resumed
 ToWorker = Dispatch | Reset
 FromWorker = Ready | StepReport | Heartbeat

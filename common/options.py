@@ -100,6 +100,12 @@ REQUESTS = (
     ),
     Option("payload_limit", WHOLE, 2_000_000, "Largest request body, in bytes.", at_least(1)),
     Option(
+        "client_buffer", WHOLE, 1_000_000,
+        "Bytes that may wait for a client that reads too slowly: in its connection, and again as "
+        "tokens of its stream. A stream that is further behind is ended.", at_least(65_536),
+        bare=False,
+    ),
+    Option(
         "validation_workers", WHOLE, 2, "Tokenizer threads of each front-end process.", at_least(1)
     ),
     Option(
@@ -111,6 +117,21 @@ REQUESTS = (
         "enable_prefill_logprobs", SWITCH, False,
         "Answer decoder_input_details with the log-probabilities of prompt tokens; otherwise that "
         "list stays empty.",
+    ),
+    Option(
+        "sse_event_ids", SWITCH, False,
+        "Give streamed events ids. A client that lost its connection repeats the request with the "
+        "last one as Last-Event-ID, at any front end, and gets the rest of its stream.", bare=False,
+    ),
+    Option(
+        "sse_resume_grace", NUMBER, 30.0,
+        "With --sse-event-ids: seconds that a stream goes on, and is kept, without its client.",
+        positive, bare=False,
+    ),
+    Option(
+        "sse_resume_streams", WHOLE, 256,
+        "With --sse-event-ids: streams without a client that are kept at most; the oldest goes "
+        "first.", at_least(1), bare=False,
     ),
     Option("disable_grammar_support", SWITCH, False, "Refuse requests with a grammar."),
     Option(

@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_total_tokens: int = 2048
     max_client_batch_size: int = 4
     payload_limit: int = 2_000_000
+    client_buffer: int = 1_000_000
+    """Bytes that may wait for a client that reads too slowly."""
     validation_workers: int = 2
     """Tokenizer threads of each front end."""
     messages_api_dialect: Literal["openai", "tgi"] = "openai"
@@ -60,6 +62,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_total_tokens: int | None = None
     """KV room of a replica in tokens; None lets the worker derive it from memory."""
     max_waiting_tokens: int = 20
+    sse_event_ids: bool = False
+    """Whether streamed events have ids, and a client may take its stream up again."""
+    sse_resume_grace: float = 30.0
+    """Seconds that a stream is kept for a client that is gone."""
+    sse_resume_streams: int = 256
+    """Streams without a client that are kept at most."""
     queue_timeout: float | None = None
     """Seconds that a request may wait for its first step."""
     max_batch_size: int | None = None
@@ -121,6 +129,11 @@ def load() -> Settings:
         raise StartupError(
             f"{SETTINGS_VARIABLE} is not set: this process is started by millrace, not by hand"
         )
+    return read(path)
+
+
+def read(path: str) -> Settings:
+    """The settings in a file. Raises StartupError if there are none or they are not valid."""
     try:
         with open(path, "rb") as file:
             return msgspec.json.decode(file.read(), type=Settings)

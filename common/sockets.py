@@ -19,6 +19,7 @@ from common.messages import (
     FromWorker,
     ToFrontend,
     Tokens,
+    ToOperator,
     ToWorker,
 )
 from common.spans import Spans
@@ -55,6 +56,7 @@ class Codec(Generic[M]):
 
 FROM_FRONTEND: Codec[FromFrontend] = Codec(FromFrontend)
 TO_FRONTEND: Codec[ToFrontend] = Codec(ToFrontend)
+TO_OPERATOR: Codec[ToOperator] = Codec(ToOperator)
 FROM_WORKER: Codec[FromWorker] = Codec(FromWorker)
 TO_WORKER: Codec[ToWorker] = Codec(ToWorker)
 TOKENS: Codec[Tokens] = Codec(Tokens)

@@ -21,6 +21,7 @@ from frontend.routes.generate import Generate, GenerateStream, Root
 from frontend.routes.health import Health, Live, Progressing
 from frontend.routes.info import Info, Metrics, Models
 from frontend.routes.kserve import KServeHealth, KServeInfer, KServeMetadata
+from frontend.routes.large import LargeAnswers
 from frontend.routes.messages import CountTokens, Messages
 from frontend.routes.platforms import Invocations, Vertex
 from frontend.routes.playground import Playground
@@ -51,8 +52,9 @@ def create_app(services: Services) -> App:
     app.add_route("/", root)
     app.add_route("/generate", Generate(services))
     app.add_route("/generate_stream", GenerateStream(services))
-    app.add_route("/tokenize", Tokenize(services))
-    app.add_route("/chat_tokenize", ChatTokenize(services))
+    large = LargeAnswers(services.clock)
+    app.add_route("/tokenize", Tokenize(services, large))
+    app.add_route("/chat_tokenize", ChatTokenize(services, large))
     app.add_route("/health", health)
     app.add_route("/health/live", Live())
     app.add_route("/health/ready", health)

@@ -21,13 +21,28 @@ _STEP_BYTES = 65536
 
 
 def read_json(req: falcon.Request, limit_bytes: int) -> Any:
-    """The parsed body. Raises RequestError: MEDIA_TYPE, TOO_LARGE, TIMEOUT, MALFORMED."""
+    """The parsed body. Raises RequestError: MEDIA_TYPE, TOO_LARGE, TIMEOUT, MALFORMED.
+
+    Of a request that takes up a stream it is the stream's, which may be repeated or left out.
+    """
+    record = exchange.of(req)
+    kept = record.kept_body
+    if kept is not None and not _is_chunked(req) and not req.content_length:
+        record.body_read = True
+        return parse_json(kept)
     if not _is_json(req.content_type):
         raise RequestError(
             ErrorKind.MEDIA_TYPE, "The content type of the body must be application/json"
         )
-    exchange.of(req).body_read = True
-    return parse_json(_read(req, limit_bytes))
+    record.body_read = True
+    body = _read(req, limit_bytes)
+    document = parse_json(body)
+    if record.keeps_body:
+        record.body = body
+    if kept is not None and document != parse_json(kept):
+        message = "The body is not that of the stream which Last-Event-ID belongs to"
+        raise RequestError(ErrorKind.VALIDATION, message)
+    return document
 
 
 def parse_json(body: bytes) -> Any:

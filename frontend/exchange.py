@@ -7,13 +7,14 @@ log. Holds no text.
 import re
 import uuid
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import falcon
 
 from common.errors import RequestError
 from common.spans import TraceContext, new_span_id, new_trace, parse_traceparent
+from frontend.identity import Identity, Origin, new_identity
 from frontend.limits import invalid
+from frontend.resume.kept import Keeping
 
 TIMEOUT_HEADERS = (
     ("X-Request-Timeout", "seconds", 1.0),
@@ -27,13 +28,6 @@ _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
-class Origin(NamedTuple):
-    """The request that a sequence belongs to, for logs and traces."""
-
-    request: str = ""
-    traceparent: str = ""
-
-
 @dataclass
 class Exchange:
     """One request and its answer."""
@@ -43,6 +37,8 @@ class Exchange:
     """Where the client's trace stands, or a new one while traces are sent."""
     began: float
     """By the services' clock."""
+    identity: Identity
+    """What names the answer."""
     body_read: bool = False
     """Whether the body was read, as far as it may be."""
     generates: bool = False
@@ -63,6 +59,13 @@ class Exchange:
     """When it had been validated and was handed in; None before."""
     sending_at: float | None = None
     """When the first text of the answer was there; None before."""
+    keeps_body: bool = False
+    """Whether the body is needed as it came: its stream may be kept."""
+    body: bytes = b""
+    kept_body: bytes | None = None
+    """That of the stream which the client takes up again."""
+    keeping: Keeping | None = None
+    """How the stream is kept, once that is known."""
 
     @property
     def origin(self) -> Origin:
@@ -73,7 +76,7 @@ class Exchange:
         return Origin(self.request_id, "" if trace is None or not trace.span_id else trace.header())
 
 
-def begin(req: falcon.Request, now: float, *, traces: bool = False) -> Exchange:
+def begin(req: falcon.Request, now: float, wall_now: float, *, traces: bool = False) -> Exchange:
     """The record of a new request; its id is the client's if that is a sane one.
 
     ``traces``: whether spans are sent. A trace that its client has not sampled gets none.
@@ -87,6 +90,7 @@ def begin(req: falcon.Request, now: float, *, traces: bool = False) -> Exchange:
         trace=trace,
         began=now,
         span_id=new_span_id() if traces and trace is not None and trace.is_sampled else "",
+        identity=new_identity(wall_now),
     )
     req.context.exchange = exchange
     return exchange

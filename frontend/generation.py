@@ -9,12 +9,16 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import gevent
+
 from common.errors import ErrorKind, RequestError
-from common.messages import Delivered, SequenceSpec
+from common.messages import Delivered, Keep, SequenceSpec, SequenceTokens
 from frontend.bell import Bell
-from frontend.exchange import Origin
+from frontend.identity import Origin
 from frontend.link import CancelReason, Links
-from frontend.mailbox import Mailbox
+from frontend.mailbox import Brim, Mailbox
+from frontend.resume.kept import Keeping
+from frontend.resume.past import PastTokens, plan_of
 from frontend.runs import Order, Run, Token
 from frontend.text.tokenizer import Tokenizer
 
@@ -57,10 +61,22 @@ class Generation:
         tokenizer: Tokenizer,
         clock: Callable[[], float],
         began: float,
+        keeping: Keeping | None = None,
+        brim: Brim | None = None,
         origin: Origin = NOBODY,
     ) -> None:
-        """``began`` is when the request arrived, by ``clock``; ``origin`` goes along for logs."""
-        self.runs = [Run(i, plan, tokenizer, order) for i, plan in enumerate(order.plans)]
+        """``began`` is when the request arrived, by ``clock``.
+
+        ``keeping``: if the client may take the stream up again, or has done so. ``brim``: bounds
+        what each run has ready for a client that does not read. ``origin`` goes along for logs.
+        """
+        past = [] if keeping is None else keeping.past
+        plans = [plan_of(kept.spec) for kept in past] or order.plans
+        self.runs = [Run(i, plan, tokenizer, order) for i, plan in enumerate(plans)]
+        self._keeping = keeping
+        self._brim = brim
+        self._past: list[tuple[Run, list[Token]]] = []
+        """Of a stream that is taken up: what was generated before, to be told anew."""
         self._order = order
         self._link = link
         self._clock = clock
@@ -80,7 +96,7 @@ class Generation:
     @property
     def over(self) -> bool:
         """Whether every run that was started has ended."""
-        return not self._sequences
+        return not self._sequences and not self._past
 
     def client_gone(self) -> None:
         """To be called from any greenlet: nobody is interested any more.
@@ -100,7 +116,7 @@ class Generation:
         try:
             self.submitted_at = self._clock()
             for run in self.runs:
-                self._submit(run)
+                self._begin(run)
             while not all(sequence.is_taken() for sequence in self._sequences.values()):
                 self._bell.clear()
                 self._wait(None)
@@ -121,6 +137,9 @@ class Generation:
         """
         while True:
             self._check()
+            if self._past:
+                gevent.sleep(0)  # nothing else here lets others run
+                return [self._past.pop(0)]
             self._bell.clear()
             news = self._news()
             if news or self.over:
@@ -149,7 +168,36 @@ class Generation:
         for index in list(self._sequences):
             self._release(index, reason)
 
-    def _submit(self, run: Run) -> None:
+    def _begin(self, run: Run) -> None:
+        """Hand a run in, after what it has generated before, unless it is over by that."""
+        keeping = self._keeping
+        if keeping is None:
+            self._submit(run)
+            return
+        keep = Keep(
+            keeping.ticket,
+            keeping.owner,
+            run.index,
+            len(self.runs),
+            keeping.memo if run.index == 0 else b"",
+        )
+        if not keeping.past:
+            self._submit(run, keep)
+            return
+        past = PastTokens(keeping.past[run.index].tokens, keeping.seen.runs[run.index])
+        for items in past.pieces():
+            self._past.append((run, run.advance([items])))
+            if run.over:
+                break
+            gevent.sleep(0)
+        if run.over:
+            past.settle(run)
+        else:
+            self._submit(run, keep, past.tokens)
+
+    def _submit(
+        self, run: Run, keep: Keep | None = None, past: SequenceTokens | None = None
+    ) -> None:
         plan = run.plan
         spec = SequenceSpec(
             id=self._link.next_id(),
@@ -170,6 +218,9 @@ class Generation:
             timeout_s=self._order.timeout_s,
             priority=self._order.priority,
             age_s=self._clock() - self._began,
+            keep=keep,
+            past=past,
+            brim=self._brim,
         )
         self._sequences[run.index] = _Sequence(run, mailbox)
 

@@ -62,9 +62,11 @@ proc_name = "millrace-frontend"
 
 
 def when_ready(server: Any) -> None:
-    """The port is open. Accepted connections inherit the probing of clients that vanished."""
+    """The port is open. Accepted connections inherit these options of theirs."""
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # The kernel doubles this for its own needs; left alone it would let it grow to 4 MB each.
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _settings.client_buffer // 2)
         for option, value in PROBES.items():
             listener.sock.setsockopt(socket.IPPROTO_TCP, option, value)
     for address in bind:

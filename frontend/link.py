@@ -8,7 +8,7 @@ and the way out are injected.
 import logging
 import random
 from collections.abc import Callable, Iterable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 from gevent.event import AsyncResult, Event
@@ -22,11 +22,14 @@ from common.messages import (
     Delivered,
     Ended,
     Hello,
+    Keep,
     Missing,
     Recover,
     Rejected,
     Replay,
     ReplicaStatus,
+    Resume,
+    Resumed,
     Scrape,
     Scraped,
     SequenceSpec,
@@ -38,7 +41,7 @@ from common.messages import (
     Tokens,
 )
 from frontend.live import Live, failure, rejection
-from frontend.mailbox import Mailbox
+from frontend.mailbox import Brim, Mailbox
 from frontend.standing import SILENT_S, Standing
 
 GIVE_UP_S = 60.0
@@ -66,11 +69,18 @@ class Links(Protocol):
         timeout_s: float = 0.0,
         priority: int = 0,
         age_s: float = 0.0,
+        keep: Keep | None = None,
+        past: SequenceTokens | None = None,
+        brim: Brim | None = None,
     ) -> Mailbox:
-        """Hand a sequence in, whose request is ``age_s`` old.
+        """Hand a sequence in. Raises RequestError if the scheduler is not there.
 
-        Raises RequestError if the scheduler is not there.
+        ``age_s`` is how old its request is. ``past`` are tokens that it has already; they do not
+        come again. ``brim`` bounds what waits to be taken.
         """
+
+    def resume(self, ticket: str, owner: str, timeout_s: float) -> Resumed | None:
+        """A kept stream, without runs if there is none; None if no answer came in time."""
 
     def release(
         self, mailbox: Mailbox, delivered: Delivered, cancel: CancelReason | None = None
@@ -124,7 +134,8 @@ class Link:
         self._beat_at: float | None = None
         self._tally_requests = 0
         self._tally_failures: dict[str, int] = {}
-        self._scrapes: dict[int, AsyncResult] = {}
+        self._answers: dict[int, AsyncResult] = {}
+        """Questions of ours that the scheduler has not answered, by their tag."""
 
     # --- for requests -------------------------------------------------------------------------
 
@@ -147,6 +158,9 @@ class Link:
         timeout_s: float = 0.0,
         priority: int = 0,
         age_s: float = 0.0,
+        keep: Keep | None = None,
+        past: SequenceTokens | None = None,
+        brim: Brim | None = None,
     ) -> Mailbox:
         """Hand a sequence in; its mailbox learns whether it was accepted.
 
@@ -157,9 +171,11 @@ class Link:
             raise RequestError(
                 ErrorKind.UNAVAILABLE, "The scheduler is not answering", retry_after_s=1.0
             )
-        mailbox = Mailbox(spec, wake, eager=eager)
+        mailbox = Mailbox(spec, wake, eager=eager, keeps=keep is not None, brim=brim)
+        if past is not None:
+            mailbox.begin_with(past)
         deadline = now + timeout_s if timeout_s else None
-        live = Live(mailbox, deadline, now, priority=priority, age_s=age_s)
+        live = Live(mailbox, deadline, now, priority=priority, age_s=age_s, keep=keep)
         self._hand_in(live, now)
         self._live[spec.id] = live
         return mailbox
@@ -183,14 +199,15 @@ class Link:
     def scrape(self, timeout_s: float) -> bytes | None:
         """The metrics text; None if it did not come in time."""
         self.flush()
-        tag = random.getrandbits(31)
-        answer = self._scrapes[tag] = AsyncResult()
-        try:
-            self._send(Scrape(tag_id=tag))
-            text: bytes | None = answer.wait(timeout_s)
-            return text
-        finally:
-            del self._scrapes[tag]
+        text: bytes | None = self._ask(lambda tag: Scrape(tag_id=tag), timeout_s)
+        return text
+
+    def resume(self, ticket: str, owner: str, timeout_s: float) -> Resumed | None:
+        """A kept stream, without runs if there is none; None if no answer came in time."""
+        found: Resumed | None = self._ask(
+            lambda tag: Resume(tag_id=tag, ticket=ticket, owner=owner), timeout_s
+        )
+        return found
 
     def replica(self) -> ReplicaStatus | None:
         """One that is ready, if there is any."""
@@ -281,11 +298,26 @@ class Link:
             case Recover():
                 self._resubmit(message.ids)
             case Scraped():
-                answer = self._scrapes.get(message.tag_id)
-                if answer is not None:
-                    answer.set(message.text)
+                self._answer(message.tag_id, message.text)
+            case Resumed():
+                self._answer(message.tag_id, message)
 
     # --- the parts ----------------------------------------------------------------------------
+
+    def _ask(self, question: Callable[[int], msgspec.Struct], timeout_s: float) -> Any:
+        """What the scheduler answers to a question with this tag; None if not in time."""
+        tag = random.getrandbits(31)
+        answer = self._answers[tag] = AsyncResult()
+        try:
+            self._send(question(tag))
+            return answer.wait(timeout_s)
+        finally:
+            del self._answers[tag]
+
+    def _answer(self, tag: int, value: object) -> None:
+        answer = self._answers.get(tag)
+        if answer is not None:
+            answer.set(value)
 
     def _deliver(self, items: Iterable[SequenceTokens]) -> None:
         now = self._clock()
@@ -346,6 +378,7 @@ class Link:
         One that is handed in anew may have run before, so it may wait as long as it has to.
         """
         mailbox = live.mailbox
+        fresh = mailbox.attempt == 0 and not mailbox.ids
         self._send(
             Submit(
                 spec=mailbox.spec,
@@ -353,7 +386,8 @@ class Link:
                 generated_ids=list(mailbox.ids),
                 priority=live.priority,
                 timeout_s=0.0 if live.deadline is None else max(live.deadline - now, 0.001),
-                queue_timeout_s=self._queue_timeout_s if mailbox.attempt == 0 else 0.0,
+                queue_timeout_s=self._queue_timeout_s if fresh else 0.0,
+                keep=live.keep,
                 age_s=live.age_s,
             )
         )

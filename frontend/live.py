@@ -3,8 +3,10 @@
 Knows neither sockets nor clocks: the time is an argument.
 """
 
+import msgspec
+
 from common.errors import ErrorKind, RequestError
-from common.messages import Ended, Rejected
+from common.messages import Ended, Keep, Rejected
 from frontend.mailbox import Mailbox
 
 GAP_S = 1.0
@@ -22,6 +24,7 @@ class Live:
     """A live sequence and when to ask for it next."""
 
     __slots__ = (
+        "_keep",
         "age_s",
         "ask_at",
         "ask_wait",
@@ -40,13 +43,26 @@ class Live:
         *,
         priority: int = 0,
         age_s: float = 0.0,
+        keep: Keep | None = None,
     ) -> None:
         self.mailbox = mailbox
+        self._keep = keep
         self.deadline = deadline
         self.priority = priority
         self.age_s = age_s
         self.unknown = 0
         self.submitted(now)
+
+    @property
+    def keep(self) -> Keep | None:
+        """How its stream is kept, with what is known of its tokens; None if it is not."""
+        box = self.mailbox
+        if self._keep is None or box.logprobs is None:
+            return None
+        tops = list(box.tops) if len(box.tops) == len(box.ids) else []
+        return msgspec.structs.replace(
+            self._keep, logprobs=list(box.logprobs), tops=tops, started=box.started
+        )
 
     def submitted(self, now: float) -> None:
         """It was handed in: an answer should come soon."""

@@ -6,15 +6,24 @@ resubmission exactly these ids travel to the scheduler.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from common.errors import RequestError
 from common.messages import SequenceSpec, SequenceTokens, Started, WorkerFinish
+
+
+class Brim(NamedTuple):
+    """How much may wait to be taken, and whom to tell, once, when it is more."""
+
+    items: int
+    spill: Callable[[], None]
 
 
 class Mailbox:
     """Takes items in any order and any number of times; gives each token once, in order."""
 
     __slots__ = (
+        "_brim",
         "_eager",
         "_fresh",
         "_held",
@@ -24,20 +33,35 @@ class Mailbox:
         "failure",
         "finish",
         "ids",
+        "logprobs",
         "spec",
         "started",
+        "tops",
     )
 
-    def __init__(self, spec: SequenceSpec, wake: Callable[[], None], *, eager: bool) -> None:
+    def __init__(
+        self,
+        spec: SequenceSpec,
+        wake: Callable[[], None],
+        *,
+        eager: bool,
+        keeps: bool = False,
+        brim: Brim | None = None,
+    ) -> None:
         """``wake`` is called when there is something to take.
 
-        Without ``eager`` it is called only when the sequence is over.
+        Without ``eager`` it is called only when the sequence is over. With ``keeps`` everything
+        about the tokens is kept, not their ids alone.
         """
         self.spec = spec
         self.attempt = 0
         self.accepted = False
         self.ids: list[int] = []
         """Every token so far, in order; the next one has index ``len(ids)``."""
+        self.logprobs: list[float] | None = [] if keeps else None
+        """With ``keeps``: one for each id."""
+        self.tops: list[list[tuple[int, float]]] = []
+        """With ``keeps`` and where they were asked for: one list for each id."""
         self.finish: WorkerFinish = ""
         self.failure: RequestError | None = None
         self.started: Started | None = None
@@ -45,6 +69,7 @@ class Mailbox:
         self._held: dict[int, SequenceTokens] = {}
         self._wake = wake
         self._eager = eager
+        self._brim = brim
 
     @property
     def over(self) -> bool:
@@ -80,12 +105,20 @@ class Mailbox:
         if not self.accepted or self._eager or self.finish:
             self.accepted = True
             self._wake()
+        if self._brim is not None and len(self._fresh) > self._brim.items:
+            brim, self._brim = self._brim, None
+            brim.spill()
         return True
 
     def take(self) -> list[SequenceTokens]:
         """What came since the last call; the caller owns it."""
         fresh, self._fresh = self._fresh, []
         return fresh
+
+    def begin_with(self, past: SequenceTokens) -> None:
+        """Tokens that were generated before the sequence is handed in; nobody takes them here."""
+        self.started = past.started
+        self._note(past)
 
     def accept(self) -> None:
         """The scheduler has queued the current attempt."""
@@ -134,7 +167,13 @@ class Mailbox:
                 tops=item.tops[known:],
                 finish=item.finish,
             )
-        self.ids.extend(item.ids)
+        self._note(item)
         self.finish = item.finish
         self._fresh.append(item)
         return True
+
+    def _note(self, item: SequenceTokens) -> None:
+        self.ids.extend(item.ids)
+        if self.logprobs is not None:
+            self.logprobs.extend(item.logprobs)
+            self.tops.extend(item.tops)

@@ -3,6 +3,7 @@
 The only file that knows gunicorn's insides.
 """
 
+import errno
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
@@ -104,6 +105,10 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         """Serve a request; throw away what is left of a body that was refused."""
         try:
             return super().handle_request(listener_name, req, sock, addr)
+        except OSError as error:
+            if error.errno == errno.EBADF:  # shut by ourselves, while something was being written
+                raise BrokenPipeError(errno.EPIPE, "the client was cut off") from None
+            raise
         finally:
             if getattr(req.body, "failed", False) is True:
                 _drain(sock)

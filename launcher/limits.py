@@ -23,7 +23,13 @@ from launcher.resolve import Resolution
 
 ROOM_FOR_OUTPUT = 1024
 """Tokens that a total derived from --max-input-tokens leaves for the answer."""
-_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+_CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_target_positions",
+    "seq_length",
+)
 _NO_LIMIT = 10**9
 """Tokenizers without a limit carry a huge ``model_max_length``."""
 

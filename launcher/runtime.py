@@ -23,7 +23,8 @@ LEFT_BEHIND_AFTER_S = 60
 """Younger directories are never taken for left behind."""
 _LOCK = "lock"
 _PREFIX = "millrace-"
-_SOCKETS = ("supervisor.sock", "requests", "dispatch")
+SUPERVISOR_SOCKET = "supervisor.sock"
+_SOCKETS = (SUPERVISOR_SOCKET, "requests", "dispatch")
 _OURS = (FAILURE_FILE, SETTINGS, _LOCK, "supervisord.pid", *_SOCKETS)
 
 
@@ -71,6 +72,22 @@ def write_private(path: Path, content: bytes) -> None:
     """A file that only this user can read, from its first moment."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
+
+
+def running_servers() -> list[Path]:
+    """The directories of this user's servers that were given none and are running."""
+    from common.sockets import check_runtime_dir
+
+    found = []
+    for path in sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")):
+        with contextlib.suppress(OSError, ValueError):
+            check_runtime_dir(str(path))
+            lock = _lock(path)
+            if lock is None:
+                found.append(path)
+            else:
+                os.close(lock)
+    return found
 
 
 def sweep() -> None:

@@ -47,9 +47,11 @@ def serve(resolved: Settings) -> int:
     listener = None
     if resolved.prometheus_port:
         listener = Listener(metrics.render, resolved.hostname, resolved.prometheus_port)
-    processes = LocalProcesses()
+    processes, frontends = LocalProcesses(), LocalProcesses()
     link = ZmqLink(
-        resolved.runtime_dir, lambda name: metrics.bad_frames.labels(name).inc(), [processes.fd]
+        resolved.runtime_dir,
+        lambda name: metrics.bad_frames.labels(name).inc(),
+        [processes.fd, frontends.fd],
     )
     epoch = random.SystemRandom().getrandbits(63) or 1
     context = zmq.Context()
@@ -58,7 +60,7 @@ def serve(resolved: Settings) -> int:
     if resolved.otlp_endpoint is not None:
         spans = SpanSender(context, resolved.runtime_dir)
         tracer = SequenceTracer(spans, time.monotonic, time.time_ns)
-    parts = Parts(resolved, epoch, metrics, processes, time.monotonic, tracer)
+    parts = Parts(resolved, epoch, metrics, processes, frontends, time.monotonic, tracer)
     loop = Loop(parts, link, time.monotonic)
     grace_s = float(resolved.graceful_termination_timeout)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,6 +72,7 @@ def serve(resolved: Settings) -> int:
     loop.run()
     link.close()
     processes.close()
+    frontends.close()
     if spans is not None:
         spans.close()
     context.term()

@@ -46,10 +46,11 @@ class Admission:
     def is_open(self, replica: Replica) -> bool:
         """Whether a replica can take any sequence.
 
-        It is ready, has a seat, nobody is short of blocks, and no suspect runs there alone.
+        It is ready and to stay, has a seat, nobody is short of blocks, no suspect runs there alone.
         """
         return (
             replica.state is ReplicaState.READY
+            and not replica.retiring
             and replica.suspect is None
             and not replica.hungry
             and (self._most_sequences is None or len(replica.running) < self._most_sequences)

@@ -15,6 +15,7 @@ from scheduler.metrics import Metrics
 from scheduler.queue import Queue
 from scheduler.replicas import Replicas
 from scheduler.requests import Record, Requests, State
+from scheduler.streams import Streams
 from scheduler.timers import Timers
 from scheduler.tracing import SequenceTracer
 
@@ -35,12 +36,14 @@ class Endings:
         requests: Requests,
         queue: Queue,
         replicas: Replicas,
+        streams: Streams,
         mail: Mail,
         metrics: Metrics,
         tracer: SequenceTracer | None = None,
     ) -> None:
         """Without a ``tracer`` no spans are sent."""
         self._requests = requests
+        self._streams = streams
         self._queue = queue
         self._replicas = replicas
         self._mail = mail
@@ -85,8 +88,8 @@ class Endings:
         self._stop(record, reason)
 
     def cancel(self, record: Record, reason: str) -> None:
-        """Nobody waits for a sequence any more."""
-        if record.state is State.CANCELLING:
+        """Nobody waits for a sequence any more, unless its client may come back."""
+        if record.state is State.CANCELLING or (reason in DROPPED and self._streams.leaves(record)):
             return
         if reason in DROPPED:
             self._metrics.failed("dropped")
@@ -94,6 +97,8 @@ class Endings:
 
     def delivered(self, record: Record, *, success: bool) -> None:
         """The front end has let a sequence go."""
+        if record.is_orphan and not success:
+            return  # it says so after every Cancel
         if record.state in (State.DISPATCHED, State.PREEMPTING) and success:
             # RACE: worker to front end to us may be faster than the worker's own report.
             record.delivered = True
@@ -108,7 +113,9 @@ class Endings:
     def end(self, record: Record, reason: str = "") -> None:
         """Forget a record that holds nothing any more."""
         self._undelivered.clear(record.id)
-        self._requests.end(record, reason)
+        record.reason = record.reason or reason
+        self._streams.ended(record)
+        self._requests.end(record)
         self._metrics.ended.labels(record.reason).inc()
         if self._tracer is not None:
             self._tracer.ended(record)

@@ -15,6 +15,7 @@ from scheduler.queue import Queue
 from scheduler.replicas import Replica, Replicas
 from scheduler.requests import Requests
 from scheduler.series import Labelled
+from scheduler.streams import Streams
 
 _LORA_LABELS = ("max_lora", "running_lora_adapters", "waiting_lora_adapters")
 
@@ -29,6 +30,7 @@ class Gauges:
         queue: Queue,
         replicas: Replicas,
         frontends: Frontends,
+        streams: Streams,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
@@ -37,6 +39,7 @@ class Gauges:
         self._queue = queue
         self._replicas = replicas
         self._frontends = frontends
+        self._streams = streams
         self._stalls = metrics.stalls
         self._watched = metrics.catalogue.watched
         self._clock = clock
@@ -68,6 +71,11 @@ class Gauges:
             "millrace_live_sequences",
             "Sequences that count against max_concurrent_requests",
             lambda: self._requests.live,
+        )
+        self._one(
+            "millrace_kept_streams",
+            "Streams without a client that may be taken up again",
+            lambda: self._streams.waiting,
         )
         self._watched(
             "millrace_running_sequences",

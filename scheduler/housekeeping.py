@@ -16,7 +16,9 @@ from scheduler.queue import Queue
 from scheduler.recovery import Recovery
 from scheduler.replicas import Replica, Replicas
 from scheduler.requests import Requests
+from scheduler.retirement import Retirements
 from scheduler.status import Standing
+from scheduler.streams import Streams
 from scheduler.throughput import Throughput
 from scheduler.workers import Workers
 
@@ -35,6 +37,8 @@ class Housekeeping:
         intake: Intake,
         endings: Endings,
         recovery: Recovery,
+        streams: Streams,
+        retirements: Retirements,
         workers: Workers,
         standing: Standing,
         throughput: Throughput,
@@ -48,6 +52,8 @@ class Housekeeping:
         self._intake = intake
         self._endings = endings
         self._recovery = recovery
+        self._streams = streams
+        self._retirements = retirements
         self._workers = workers
         self._standing = standing
         self._throughput = throughput
@@ -64,12 +70,17 @@ class Housekeeping:
             self._queue.next_deadline_s(),
             self._endings.next_s(),
             self._recovery.next_s(),
+            self._streams.next_s(),
+            self._retirements.next_s(),
         )
 
     def run(self, now: float) -> None:
         """Do what is due."""
         self._endings.replay_undelivered(now)
         self._recovery.give_up(now)
+        self._give_up_orphans()
+        if self._retirements.run(now):
+            self.announce(now)
         if now >= self._beat_s + HEARTBEAT_S:
             self._beat(now)
 
@@ -87,11 +98,20 @@ class Housekeeping:
             _log.error("the leases of replica %d are broken: %s", replica.number, wrong)
         return not wrong
 
+    def _give_up_orphans(self) -> None:
+        """End the sequences whose clients did not come back in time."""
+        for sequence in self._streams.take_given_up():
+            record = self._requests.get(sequence)
+            if record is not None:
+                self._endings.cancel(record, "client_gone")
+        wasted, self._streams.wasted_tokens = self._streams.wasted_tokens, 0
+        self._metrics.wasted_tokens.inc(wasted)
+
     def _beat(self, now: float) -> None:
         self._beat_s = now
         self._throughput.sample(self._requests.completed, now)
         for number in self._frontends.lapsed(now):
-            self._intake.lose(number, "its heartbeat has lapsed")
+            self._intake.lose(number, "its heartbeat has lapsed", now)
         for replica in self._replicas:
             if replica.review(now):
                 _log.warning("replica %d is %s", replica.number, replica.state.value)

@@ -19,6 +19,9 @@ from common.messages import (
     Hello,
     Missing,
     Rejected,
+    Resume,
+    Resumed,
+    Retire,
     Scrape,
     Scraped,
     Submit,
@@ -29,10 +32,13 @@ from scheduler.endings import Endings
 from scheduler.frontends import Frontends
 from scheduler.mail import Mail
 from scheduler.metrics import Metrics
+from scheduler.processes import Processes
 from scheduler.queue import Queue
 from scheduler.recovery import Recovery
-from scheduler.requests import Requests, State, problem_with
+from scheduler.requests import Record, Requests, State, problem_with
+from scheduler.retirement import Retirements
 from scheduler.status import Standing
+from scheduler.streams import Streams
 from scheduler.throughput import Throughput
 
 _IDENTITY = re.compile(rb"F([0-9a-f]{8})")
@@ -51,18 +57,24 @@ class Intake:
         frontends: Frontends,
         endings: Endings,
         recovery: Recovery,
+        processes: Processes,
+        streams: Streams,
+        retirements: Retirements,
         standing: Standing,
         throughput: Throughput,
         mail: Mail,
         metrics: Metrics,
     ) -> None:
-        """``most_live`` is ``max_concurrent_requests``."""
+        """``most_live`` is ``max_concurrent_requests``, ``processes`` are those of front ends."""
         self._most_live = most_live
         self._requests = requests
         self._queue = queue
         self._frontends = frontends
         self._endings = endings
         self._recovery = recovery
+        self._processes = processes
+        self._streams = streams
+        self._retirements = retirements
         self._standing = standing
         self._throughput = throughput
         self._mail = mail
@@ -76,22 +88,35 @@ class Intake:
             case Scrape():
                 scraped = Scraped(message.tag_id, self._metrics.render())
                 self._mail.to_identity(identity, scraped)
+            case Resume():
+                found = self._streams.find(message.ticket, message.owner)
+                memo, runs = found or (b"", [])
+                self._mail.to_identity(identity, Resumed(message.tag_id, memo, runs))
+            case Retire():
+                self._retirements.begin(identity, message)
             case FrontendGone():
                 self._metrics.restarted("frontend", message.is_replaced)
                 for number in self._frontends.with_pid(message.pid):
-                    self.lose(number, "its process has ended")
+                    self.lose(number, "its process has ended", now)
             case Delivered():
                 self._metrics.delivered(message)
                 self._from_known(identity, message, now)
             case _:
                 self._from_known(identity, message, now)
 
-    def lose(self, number: int, cause: str) -> None:
+    def bury(self, now: float) -> None:
+        """Let go what belonged to front ends whose processes have ended."""
+        for pid in self._processes.ended():
+            for number in self._frontends.with_pid(pid):
+                self.lose(number, "its process has ended", now)
+            self._processes.forget(pid)
+
+    def lose(self, number: int, cause: str, now: float) -> None:
         """A front end is dead: nobody waits for its sequences any more."""
         self._frontends.drop(number)
         records = self._requests.of_frontend(number)
         for record in records:
-            self._endings.cancel(record, "frontend_gone")
+            self._cancel(record, "frontend_gone", now)
         level = logging.WARNING if records else logging.DEBUG
         _log.log(level, "front end %08x has left (%s): %d sequences", number, cause, len(records))
 
@@ -116,7 +141,7 @@ class Intake:
         elif isinstance(message, Submit):
             self._submit(number, message, now)
         elif not isinstance(message, Alive) and frontend_of(message.id) == number:
-            self._about(number, message)
+            self._about(number, message, now)
 
     def _hello(self, number: int, hello: Hello, now: float) -> None:
         self._mail.to_frontend(number, self._standing.status(now))
@@ -128,14 +153,20 @@ class Intake:
                 PROTOCOL_VERSION,
             )
             return
+        self._processes.hold(hello.pid)
         self._frontends.greet(hello, now)
 
-    def _about(self, number: int, message: Cancel | Missing | Delivered) -> None:
+    def _cancel(self, record: Record, reason: str, now: float) -> None:
+        self._endings.cancel(record, reason)
+        if record.is_orphan and record.state is State.RECOVERING:
+            self._recovery.go_on(record, now)  # nobody is left to hand it in again
+
+    def _about(self, number: int, message: Cancel | Missing | Delivered, now: float) -> None:
         record = self._requests.get(message.id)
         match message:
             case Cancel():
                 if record is not None:
-                    self._endings.cancel(record, message.reason)
+                    self._cancel(record, message.reason, now)
             case Delivered():
                 if record is not None:
                     self._endings.delivered(record, success=message.success)
@@ -143,6 +174,8 @@ class Intake:
                 if record is None or record.state is State.CANCELLING:
                     self._mail.to_frontend(number, Ended(message.id, 0, "unknown"))
                 else:
+                    if record.is_orphan:
+                        self._streams.returns(record)
                     self._endings.replay(record, message.index)
 
     def _submit(self, number: int, submit: Submit, now: float) -> None:
@@ -160,6 +193,8 @@ class Intake:
             if submit.attempt == record.attempt:
                 self._mail.to_frontend(number, Accepted(record.id, record.attempt))
             elif submit.attempt > record.attempt:
+                if record.is_orphan:
+                    self._streams.returns(record)
                 self._recovery.resubmit(record, submit, now)
             return
         resumed = submit.attempt > 0 or bool(submit.generated_ids)
@@ -169,11 +204,33 @@ class Intake:
             return
         record = self._requests.accept(submit, now)
         self._mail.to_frontend(number, Accepted(record.id, record.attempt))
-        if resumed:
+        heir = self._keep(record, submit)
+        if resumed or heir:
             self._recovery.enter(record, now)
+            if len(record.generated) > len(submit.generated_ids):
+                self._endings.replay(record, len(submit.generated_ids))
         else:
             self._metrics.accepted(len(spec.prompt_ids), spec.max_new_tokens)
             self._queue.push(record)
+
+    def _keep(self, record: Record, submit: Submit) -> bool:
+        """Enter a sequence into its stream; whether it takes the place of another one.
+
+        That one may have got further. Its own client, if it is still there, is told.
+        """
+        if submit.keep is None:
+            return False
+        before = self._streams.keep(record, submit.keep)
+        if before is None:
+            return False
+        record.inherit(before)
+        self._metrics.resumed.inc()
+        if not before.is_orphan:
+            message = "the stream was taken up on another connection"
+            ended = Ended(before.id, before.attempt, "failed", message)
+            self._mail.to_frontend(before.frontend, ended)
+        self._endings.cancel(before, "moved")
+        return True
 
     def _refusal(self, submit: Submit, now: float) -> Rejected | None:
         """Why a new sequence is not taken at the moment."""

@@ -68,6 +68,7 @@ class Loop:
     def _begin_to_drain(self, until_s: float, now: float) -> None:
         self._drain_s = until_s
         self._parts.standing.accepting = False
+        self._parts.streams.close()
         self._parts.housekeeping.announce(now)
         _log.info("draining: %d sequences are live", self._parts.requests.live)
 
@@ -85,6 +86,7 @@ class Loop:
         changed |= self._parts.workers.bury(now)
         for identity, request in self._link.from_frontends(MOST_REQUESTS):
             self._parts.intake.receive(identity, request, now)
+        self._parts.intake.bury(now)
         if changed:
             self._parts.housekeeping.announce(now)
 

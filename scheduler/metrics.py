@@ -254,6 +254,9 @@ class Metrics:
         self.wasted_tokens = counter(
             "millrace_wasted_tokens", "Tokens computed for nobody: the client had gone, or had all"
         )
+        self.resumed = counter(
+            "millrace_resumed_sequences", "Sequences whose clients took up their streams again"
+        )
         self.ended = counter("millrace_sequences_ended", "Ends of sequences", "reason")
         self.bad_frames = counter("millrace_bad_frames", "Frames that did not decode", "socket")
         self.unreachable = counter("millrace_unreachable", "Messages without a receiver", "peer")

@@ -21,7 +21,9 @@ from scheduler.recovery import Recovery
 from scheduler.replicas import Replicas, most_leased
 from scheduler.reports import Reports
 from scheduler.requests import Requests
+from scheduler.retirement import Retirements
 from scheduler.status import Standing
+from scheduler.streams import Streams
 from scheduler.throughput import Throughput
 from scheduler.tracing import SequenceTracer
 from scheduler.workers import Workers
@@ -36,10 +38,11 @@ class Parts:
         epoch: int,
         metrics: Metrics,
         processes: Processes,
+        frontend_processes: Processes,
         clock: Callable[[], float],
         tracer: SequenceTracer | None = None,
     ) -> None:
-        """``tracer`` sends spans, if they are wanted."""
+        """``processes`` are those of workers; ``tracer`` sends spans, if they are wanted."""
         now = clock()
         self.epoch = epoch
         self.metrics = metrics
@@ -59,13 +62,23 @@ class Parts:
         )
         self.standing = Standing(epoch, self.queue, self.replicas)
         throughput = Throughput(now)
+        self.streams = Streams(
+            self.requests, settings.sse_resume_grace, settings.sse_resume_streams, clock
+        )
         endings = Endings(
-            self.requests, self.queue, self.replicas, self.frontend_mail, metrics, tracer
+            self.requests,
+            self.queue,
+            self.replicas,
+            self.streams,
+            self.frontend_mail,
+            metrics,
+            tracer,
         )
         recovery = Recovery(
             self.requests, self.queue, self.replicas, self.frontend_mail, endings, metrics
         )
         admission = Admission(settings)
+        retirements = Retirements(self.replicas, recovery, self.frontend_mail)
         self.planner = Planner(
             admission,
             self.requests,
@@ -84,6 +97,9 @@ class Parts:
             self.frontends,
             endings,
             recovery,
+            frontend_processes,
+            self.streams,
+            retirements,
             self.standing,
             throughput,
             self.frontend_mail,
@@ -108,10 +124,21 @@ class Parts:
             self.intake,
             endings,
             recovery,
+            self.streams,
+            retirements,
             self.workers,
             self.standing,
             throughput,
             self.frontend_mail,
             metrics,
         )
-        Gauges(admission, self.requests, self.queue, self.replicas, self.frontends, metrics, clock)
+        Gauges(
+            admission,
+            self.requests,
+            self.queue,
+            self.replicas,
+            self.frontends,
+            self.streams,
+            metrics,
+            clock,
+        )

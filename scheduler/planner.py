@@ -183,7 +183,9 @@ class Planner:
         """
         if any(replica.releasing for replica in self._replicas):
             return  # one is being emptied
-        usable = [replica for replica in self._replicas if replica.usable]
+        usable = [r for r in self._replicas if r.usable and not r.retiring]
+        if not usable:
+            return
         replica = min(usable, key=lambda replica: len(replica.running))
         if replica.suspect is None:
             for record in list(replica.running.values()):

@@ -1,7 +1,7 @@
-"""The processes of workers, held by descriptors: hung ones are killed, deaths known at once.
+"""Processes held by descriptors: hung workers are killed, deaths of all are known at once.
 
-A pid alone may belong to somebody else by the time it is used. Linux only, and only for workers of
-this machine: elsewhere nothing is held, nothing killed, and a death is found out by other means.
+A pid alone may belong to somebody else by the time it is used. Linux only, and only for processes
+of this machine: elsewhere nothing is held or killed, and a death is found out by other means.
 """
 
 import logging
@@ -51,7 +51,7 @@ class LocalProcesses:
         try:
             self._held[pid] = os.pidfd_open(pid)
         except OSError as error:
-            _log.warning("worker process %d cannot be held: %s", pid, error.strerror)
+            _log.warning("process %d cannot be held: %s", pid, error.strerror)
         else:
             # Told once: a loop that waits for this must not wake for the same death for ever.
             self._ends.register(self._held[pid], select.EPOLLIN | select.EPOLLONESHOT)
@@ -64,7 +64,7 @@ class LocalProcesses:
         try:
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         except OSError as error:
-            _log.warning("worker process %d could not be killed: %s", pid, error.strerror)
+            _log.warning("process %d could not be killed: %s", pid, error.strerror)
 
     def forget(self, pid: int) -> None:
         """Close its descriptor, which ends the watch over it, too."""

@@ -55,6 +55,12 @@ class Recovery:
         self._metrics.preemptions.inc()
         self._interrupt(replica, record)
 
+    def move_away(self, replica: Replica) -> None:
+        """Have everything that a replica runs go on elsewhere, or there when it is replaced."""
+        for record in list(replica.running.values()):
+            if record.state is State.DISPATCHED:
+                self._interrupt(replica, record)
+
     def released(self, replica: Replica, sequence: int, now: float) -> None:
         """A worker has let a sequence go."""
         record = replica.running.get(sequence)
@@ -77,6 +83,7 @@ class Recovery:
         ``died``: they have ended or hang, and what they ran may be the reason.
         """
         by_frontend: dict[int, list[int]] = {}
+        orphans: list[Record] = []
         for record in replica.leave():
             if record.state is State.CANCELLING:
                 self._endings.end(record)
@@ -90,12 +97,18 @@ class Recovery:
                 self._requests.move(record, State.RECOVERING)
                 if record.interrupted_s < 0 <= record.first_token_s:
                     record.interrupted_s = replica.progress_s
+                if record.is_orphan:
+                    orphans.append(record)
+                    continue
                 self._awaited.set(record.id, now + RESUBMIT_LIMIT_S)
                 by_frontend.setdefault(record.frontend, []).append(record.id)
+        for record in orphans:
+            self.go_on(record, now)
         for frontend, ids in by_frontend.items():
             self._mail.to_frontend(frontend, Recover(ids))
-        count = sum(map(len, by_frontend.values()))
-        self._metrics.replicas_lost.inc()
+        count = sum(map(len, by_frontend.values())) + len(orphans)
+        if not replica.retiring:
+            self._metrics.replicas_lost.inc()
         self._metrics.recovered.inc(count)
         _log.log(
             logging.WARNING if count else logging.INFO,
@@ -136,8 +149,17 @@ class Recovery:
             self._interrupt(replica, record)
 
     def enter(self, record: Record, now: float) -> None:
-        """A sequence that another scheduler knew was handed in."""
+        """A sequence that another scheduler knew, or another front end, was handed in."""
         self._queue_up(record, now)
+
+    def go_on(self, record: Record, now: float) -> None:
+        """Queue an orphan of a lost worker: nobody knows better than we do what it has.
+
+        RACE: the lost worker may still speak, of an attempt that is none any more.
+        """
+        self._awaited.clear(record.id)
+        record.attempt += 1
+        self._enqueue(record, now)
 
     def give_up(self, now: float) -> None:
         """Fail what was not handed in again."""

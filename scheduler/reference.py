@@ -78,7 +78,7 @@ def declared() -> list[Declared]:
     """Every family of series, in the order of the text."""
     settings = Settings(model_id="", model_dir="")
     metrics = Metrics(settings)
-    Parts(settings, 1, metrics, LocalProcesses(), lambda: 0.0)
+    Parts(settings, 1, metrics, LocalProcesses(), LocalProcesses(), lambda: 0.0)
     return metrics.catalogue.declared
 
 

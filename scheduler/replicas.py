@@ -80,6 +80,8 @@ class Replica:
         """``step_tokens`` bounds all of a step, ``max_stall_s`` how long streams wait for one."""
         self.number = number
         self.state = ReplicaState.STARTING
+        self.retiring = False
+        """About to be replaced: nothing new runs there until a new process has joined."""
         self.shards: dict[int, Shard] = {}
         self.leases = Leases(BlockPool(0), caching=caching)
         self.running: dict[int, Record] = {}
@@ -152,8 +154,10 @@ class Replica:
         self.pace = Pace(self._max_stall_s, self._step_tokens, self.longest_step_s)
         total = min(shard.blocks for shard in self.shards.values()) - 1
         total = total if most_blocks is None else min(total, most_blocks)
-        self.leases = Leases(BlockPool(total), caching=self._caching)
+        caching = self._caching and ready.prefix_caching
+        self.leases = Leases(BlockPool(total), caching=caching)
         self.state = ReplicaState.READY
+        self.retiring = False
         self.dispatched = 0
         self.waited_steps = 0
         return True
@@ -208,7 +212,7 @@ class Replica:
         """For the front ends."""
         return ReplicaStatus(
             replica=self.number,
-            ready=self.state is ReplicaState.READY,
+            ready=self.state is ReplicaState.READY and not self.retiring,
             running=len(self.running),
             progress_age_s=max(self.silence_s(now), 0.0),
             kv_tokens=self.total_tokens,

@@ -62,7 +62,7 @@ class Reports:
         for sequence in report.released:
             self._recovery.released(replica, sequence, now)
         if report.undelivered:
-            self._replay(report)
+            self._replay(replica, report)
         if ones:
             self._metrics.skipped.add(0, ones)
         if wasted:
@@ -132,11 +132,17 @@ class Reports:
             dropped_by_worker=bool(tokens.finish),
         )
 
-    def _replay(self, report: StepReport) -> None:
-        """Deliver a step's tokens to front ends whose subscription the worker has not seen."""
+    def _replay(self, replica: Replica, report: StepReport) -> None:
+        """Deliver a step's tokens to front ends whose subscription the worker has not seen.
+
+        The front ends of orphans are gone.
+        """
         unseen: dict[int, list[SequenceTokens]] = {number: [] for number in report.undelivered}
         for progress in report.items:
             items = unseen.get(frontend_of(progress.tokens.id))
+            record = replica.running.get(progress.tokens.id)
+            if record is not None and record.is_orphan:
+                continue
             if items is not None and (progress.tokens.ids or progress.tokens.finish):
                 items.append(progress.tokens)
         for number, items in unseen.items():

@@ -30,6 +30,8 @@ from common.messages import (
 from scheduler.blocks import KeyChain, blocks_for
 
 MAX_TOKEN_ID = 2**31 - 1
+MOST_RUNS = 4096
+"""Sequences of one stream: more than any request can ask for."""
 SUSPECT_DEATHS = 2
 """A sequence that ran when so many workers died runs alone from then on …"""
 CLEARING_TOKENS = 4
@@ -102,6 +104,7 @@ class Record:
         "interrupted_s",
         "logprobs",
         "order",
+        "orphaned_at",
         "preemptions",
         "prefill_left",
         "priority",
@@ -114,6 +117,7 @@ class Record:
         "start_by_s",
         "started",
         "state",
+        "ticket",
         "tops",
     )
 
@@ -156,6 +160,10 @@ class Record:
         """The front end saw the end before we did."""
         self.replays = 0
         """How often the whole of a finished record was sent."""
+        self.ticket = "" if submit.keep is None else submit.keep.ticket
+        """Names the stream that it belongs to, if its client may take that up again."""
+        self.orphaned_at = -1
+        """Tokens generated when its client was lost; negative while there is one."""
         self.take_over(submit, now)
 
     def take_over(self, submit: Submit, now: float) -> None:
@@ -163,13 +171,14 @@ class Record:
         self.attempt = submit.attempt
         self.deadline_s = now + submit.timeout_s if submit.timeout_s > 0 else math.inf
         self.generated = list(submit.generated_ids)
-        self.base = len(self.generated)
+        keep = submit.keep
+        self.base = len(self.generated) if keep is None else 0
         """The front end has the tokens before this index; of them we know only the ids."""
-        self.logprobs: list[float] = []
+        self.logprobs: list[float] = [] if keep is None else list(keep.logprobs)
         """Of the tokens from ``base`` on."""
-        self.tops: list[list[tuple[int, float]]] = []
+        self.tops: list[list[tuple[int, float]]] = [] if keep is None else list(keep.tops)
         """Of the tokens from ``base`` on; empty unless asked for."""
-        self.started: Started | None = None
+        self.started: Started | None = None if keep is None else keep.started
         self.finish: WorkerFinish = ""
         self.chain = KeyChain(self.salt, self.spec.prompt_ids, self.generated)
 
@@ -229,6 +238,26 @@ class Record:
             self.started = tokens.started
         return True
 
+    @property
+    def is_orphan(self) -> bool:
+        """Whether its client is gone, and may come back."""
+        return self.orphaned_at >= 0
+
+    def inherit(self, other: "Record") -> bool:
+        """Take over what another record of the same run has beyond ours; False if nothing.
+
+        Both have been front ends' records of one text, so one begins with the other.
+        """
+        count = len(self.generated)
+        if len(other.generated) <= count or other.generated[:count] != self.generated:
+            return False
+        if other.base or len(self.logprobs) != count:
+            return False
+        self.generated.extend(other.generated[count:])
+        self.logprobs.extend(other.logprobs[count:])
+        self.tops.extend(other.tops[count:])
+        return True
+
     def items_from(self, index: int) -> list[SequenceTokens]:
         """All tokens from ``index`` on, and the end if there is one, as at most one item."""
         start = max(index, self.base)
@@ -262,6 +291,13 @@ def problem_with(submit: Submit) -> str:
             return "a token id is out of range"
     if len(submit.generated_ids) > spec.max_new_tokens:
         return "more tokens were generated than asked for"
+    keep = submit.keep
+    if keep is not None:
+        count = len(submit.generated_ids)
+        if not (0 <= keep.run < keep.runs <= MOST_RUNS and len(keep.logprobs) == count):
+            return "the stream that it belongs to makes no sense"
+        if len(keep.tops) not in (0, count):
+            return "the candidates of its tokens are incomplete"
     if not math.isfinite(submit.timeout_s) or not math.isfinite(submit.queue_timeout_s):
         return "the timeout is not a number of seconds"
     if len(spec.prompt_ids) + spec.max_new_tokens > MAX_TOKEN_ID - BLOCK_TOKENS:

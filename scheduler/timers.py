@@ -33,6 +33,17 @@ class Timers:
         """Forget ``key``; unknown ones are fine."""
         self._due.pop(key, None)
 
+    def due_s(self, key: int) -> float | None:
+        """When ``key`` is due; None if it is not set."""
+        return self._due.get(key)
+
+    def pop_first(self) -> int:
+        """Take out what is due next, whether it is due or not; there must be something."""
+        self.next_s()
+        key = heapq.heappop(self._heap)[1]
+        del self._due[key]
+        return key
+
     def next_s(self) -> float:
         """When the next one is due; infinity if there is none."""
         heap = self._heap

@@ -115,9 +115,8 @@ def assemble(
     counts = tuple([part.tokens for part in parts])
     lengths_host = tuple([part.end for part in parts])
     lengths = np.array(lengths_host, dtype=np.int64)
-    block_tables = tables.rows(
-        [part.sequence.table_row for part in parts], -(-max(lengths_host) // BLOCK_TOKENS)
-    )
+    sequences_host = tuple([part.sequence.table_row for part in parts])
+    block_tables = tables.rows([*sequences_host], -(-max(lengths_host) // BLOCK_TOKENS))
     if decoding == len(parts):
         tokens = [part.sequence.ids[part.start] for part in parts]
         positions = lengths - 1
@@ -152,6 +151,7 @@ def assemble(
         query_lengths_host=counts,
         decode_sequences=decoding,
         logit_rows=tensors[5],
+        sequences_host=sequences_host,
     )
 
 

@@ -4,6 +4,7 @@ Runs in the worker. Owns the memory; which block belongs to whom is the schedule
 0 is never leased: padding writes there. Knows nothing of sequences.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -11,20 +12,20 @@ import torch
 from common.messages import BLOCK_TOKENS
 
 
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What a layer keeps of each token: a key and a value of so many channels for each head."""
+
+    kv_heads: int
+    head_dim: int
+
+
 class CacheShape(Protocol):
     """What decides the size of a block; a model's configuration has it."""
 
     @property
-    def num_layers(self) -> int:
-        """Layers with keys and values."""
-
-    @property
-    def num_kv_heads(self) -> int:
-        """Heads of keys and values in each."""
-
-    @property
-    def head_dim(self) -> int:
-        """Channels of a head."""
+    def kv_layers(self) -> tuple[LayerShape, ...]:
+        """Layers with keys and values; they may differ."""
 
 
 class KVCache:
@@ -38,9 +39,13 @@ class KVCache:
         self, configuration: CacheShape, blocks: int, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.blocks = blocks
-        shape = (2, blocks, configuration.num_kv_heads, BLOCK_TOKENS, configuration.head_dim)
         self.layers = [
-            torch.empty(shape, dtype=dtype, device=device) for _ in range(configuration.num_layers)
+            torch.empty(
+                (2, blocks, layer.kv_heads, BLOCK_TOKENS, layer.head_dim),
+                dtype=dtype,
+                device=device,
+            )
+            for layer in configuration.kv_layers
         ]
         """Per layer [2, blocks, kv heads, 16, head_dim]: keys, then values. Not zeroed: attention
         clears a block when it is entered, so that a CPU's memory is taken as it is used."""
@@ -48,5 +53,5 @@ class KVCache:
     @staticmethod
     def bytes_per_block(configuration: CacheShape, dtype: torch.dtype) -> int:
         """Bytes of one block in all layers."""
-        vectors = 2 * configuration.num_layers * configuration.num_kv_heads * BLOCK_TOKENS
-        return vectors * configuration.head_dim * dtype.itemsize
+        numbers = sum(layer.kv_heads * layer.head_dim for layer in configuration.kv_layers)
+        return 2 * numbers * BLOCK_TOKENS * dtype.itemsize

@@ -84,6 +84,11 @@ class Engine:
         return self._blocks
 
     @property
+    def cache(self) -> Any:
+        """The keys and values, as the model takes them."""
+        return self._cache
+
+    @property
     def device(self) -> str:
         """``cpu`` or ``cuda``."""
         return self._device.type
@@ -92,6 +97,11 @@ class Engine:
     def dtype(self) -> str:
         """What the model computes in, such as ``float32``."""
         return str(self._model.configuration.dtype).removeprefix("torch.")
+
+    @property
+    def prefix_caching(self) -> bool:
+        """Whether sequences may begin with cached tokens."""
+        return self._model.shares_prefixes
 
     @property
     def wakeup_fds(self) -> list[int]:
@@ -246,6 +256,7 @@ class Engine:
         sequence = self._running.pop(sequence_id, None)
         if sequence is not None:
             self._tables.release(sequence.table_row)
+            self._model.release(sequence.table_row)
             self._sampler.release(sequence.row)
 
     def _fail(self, sequence: Sequence, sentence: str) -> Progress:

@@ -49,7 +49,6 @@ def examine(question: Question) -> Examination:
 
 def _model(question: Question, model_dir: str) -> ModelFacts:
     """Raises StartupError as a start would."""
-    from worker.cache import KVCache
     from worker.devices import choose, computes_natively
     from worker.loading import load_model
 
@@ -67,14 +66,13 @@ def _model(question: Question, model_dir: str) -> ModelFacts:
     )
     configuration = model.configuration
     numbers = sum(math.prod(slot.shape) for slot in model.slots())
-    block_bytes = KVCache.bytes_per_block(configuration, configuration.dtype)
     return ModelFacts(
         architecture=configuration.architecture,
         dtype=str(configuration.dtype).removeprefix("torch."),
         device=device.type,
         native=device.type != "cpu" or computes_natively(configuration.dtype),
         weights_bytes=numbers * configuration.dtype.itemsize,
-        kv_bytes_per_token=block_bytes // BLOCK_TOKENS,
+        kv_bytes_per_token=model.block_bytes // BLOCK_TOKENS,
     )
 
 

@@ -22,3 +22,6 @@ class StepInputs:
     query_lengths_host: tuple[int, ...]  # [S], tokens of the sequence in this step
     decode_sequences: int  # D: the first D sequences, one token each
     logit_rows: torch.Tensor  # [R] int64, rows of the packed tokens whose logits are wanted
+    sequences_host: tuple[int, ...] = ()
+    """[S], a number for each sequence that stays its own until it is released: for models that keep
+    state of sequences themselves."""

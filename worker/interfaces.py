@@ -29,6 +29,13 @@ class Model(Protocol):
     def configuration(self) -> Configuration:
         """Fixed."""
 
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether a sequence can begin with keys and values that another one has written."""
+
+    def release(self, sequence: int) -> None:
+        """The sequence with this number in ``inputs.sequences_host`` is over."""
+
     def forward(self, inputs: StepInputs, cache: Any) -> torch.Tensor:
         """Hidden rows [R, hidden] for ``inputs.logit_rows``; writes keys and values."""
 

@@ -20,7 +20,7 @@ from worker.devices import resolve_dtype
 from worker.kernels.cpu.library import Library
 from worker.kernels.select import select
 from worker.layers.layer import Slot
-from worker.models.configuration import architecture_of, checkpoint_dtype, parse
+from worker.models.configuration import architecture_of, check_plain, checkpoint_dtype, parse
 from worker.models.model import Model
 from worker.models.registry import find
 
@@ -63,13 +63,20 @@ def load_model(
 
     Torch's threads should be set before: kernels are chosen here, from the C ``library`` too if
     there is one. Without ``weights`` everything is checked and nothing is read: such a model has
-    its configuration and its slots. Raises StartupError.
+    its configuration and its slots. (One without a declaration is read: only running it tells how
+    it runs.) Raises StartupError.
     """
     directory = Path(model_dir)
     config = _read_json(directory / "config.json")
-    declaration = find(architecture_of(config))
+    architecture = architecture_of(config)
     stored = _stored(directory)
     dtype = resolve_dtype(dtype, checkpoint_dtype(config) or _dtype_of(stored), device)
+    declaration = find(architecture, str(config.get("model_type")))
+    if declaration is None:
+        check_plain(config, rope_scaling=rope_scaling, rope_factor=rope_factor)
+        from worker.models.through_transformers.load import load  # transformers comes with it
+
+        return load(architecture, config, directory, select(device, dtype, library))
     configuration = parse(config, dtype=dtype, rope_scaling=rope_scaling, rope_factor=rope_factor)
     model = declaration(configuration, select(device, dtype, library))
     stored = {model.declared(key): tensor for key, tensor in stored.items()}

@@ -183,6 +183,7 @@ class Loop:
                 dtype=identity.dtype,
                 device=identity.device,
                 longest_step_s=self._engine.longest_step_s,
+                prefix_caching=self._engine.prefix_caching,
             )
         )
 

@@ -59,13 +59,15 @@ def start(settings: Settings) -> Engine:
         library=library,
     )
     dtype = model.configuration.dtype
-    block_bytes = KVCache.bytes_per_block(model.configuration, dtype)
+    block_bytes = model.block_bytes
     budget = 0
     if settings.max_batch_total_tokens is None:
         if device.type == "cuda":
             budget = _cuda_budget_bytes(model, settings, device)
         else:
             budget = cpu_budget_bytes(settings, available_bytes())
+        together = settings.max_batch_size or settings.max_concurrent_requests
+        budget -= together * model.sequence_bytes
     blocks = blocks_for(settings, block_bytes, budget)
     guidance = None
     if not settings.disable_grammar_support:
@@ -131,10 +133,11 @@ def _warm_up(engine: Engine, model: Model, settings: Settings, device: torch.dev
     rows = 1
     if device.type == "cuda":  # only there does the warm-up measure the memory of sampling
         rows = settings.max_batch_size or settings.max_concurrent_requests
+    longest = min(settings.max_total_tokens, model.configuration.max_position_embeddings)
     warm_up(
         engine,
-        chunk_tokens=settings.max_batch_prefill_tokens,
-        longest_tokens=min(settings.max_total_tokens, model.configuration.max_position_embeddings),
+        chunk_tokens=longest if model.reads_whole else settings.max_batch_prefill_tokens,
+        longest_tokens=longest,
         rows=rows,
     )
 

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.checkpoint import model_of
 from bench.peers import report, rounds
 from bench.peers.contenders import ROOT, ContenderError
 from bench.peers.registry import BENCH, ENVIRONMENTS, PEERS, Places
@@ -23,14 +24,6 @@ from bench.peers.results import Results
 
 ROUNDS = 3
 MACHINE, STEPS = "machine", "steps"
-
-
-def model_of(size: str) -> Path:
-    """The random model, written at first use."""
-    path = BENCH / "models" / size
-    if not (path / "tokenizer_config.json").exists():
-        subprocess.run([sys.executable, "-m", "bench.random_llama", path, size], check=True)
-    return path
 
 
 def commit() -> str:

@@ -4,7 +4,6 @@ Owns the processes: each is started when entered, and ended, with all its childr
 nothing of who is compared with whom.
 """
 
-import asyncio
 import contextlib
 import ctypes
 import json
@@ -126,11 +125,11 @@ class Server(Contender):
     ) -> None:
         super().__init__(name, start, log)
         url = f"http://127.0.0.1:{self.port}"
-        self._target = load.Target(url, "openai", model, ignores_eos)
+        self.target = load.Target(url, "openai", model, ignores_eos)
 
     def run(self, work: load.Work) -> dict[str, Any]:
         """Over HTTP, streamed."""
-        found = asyncio.run(load.run(self._target, work))
+        found = load.run(self.target, work)
         if found["fail"]:
             raise self._error(f"failed {found['fail']} requests ({found['failures'][0]})")
         return found
@@ -138,7 +137,7 @@ class Server(Contender):
     def _wait(self, until: float) -> None:
         while time.monotonic() < until and self._process.poll() is None:
             try:
-                with urllib.request.urlopen(f"{self._target.url}/health", timeout=2):
+                with urllib.request.urlopen(f"{self.target.url}/health", timeout=2):
                     return
             except OSError:
                 time.sleep(0.2)

@@ -73,7 +73,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def ours(places: Places) -> Contender:
+def ours(places: Places) -> Server:
     """Our server, as a user would start it."""
     command = [sys.executable, "-m", "launcher", "--hostname", "127.0.0.1", "--port", "{port}"]
     command += ["--prometheus-port", "0", "--model-id", str(places.model)]

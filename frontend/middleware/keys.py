@@ -89,7 +89,7 @@ class Keys:
         """Raises RequestError (UNAUTHORIZED)."""
         if req.method in ("GET", "HEAD") and req.path in self._open:
             return
-        if not self._ring.accepts(_sent(req)):
+        if not self._ring.accepts(keys_sent(req)):
             resp.set_header("WWW-Authenticate", "Bearer")
             raise RequestError(ErrorKind.UNAUTHORIZED, "The API key is missing or wrong")
 
@@ -103,7 +103,7 @@ def keys_of(settings: Settings, clock: Callable[[], float]) -> Keys | None:
     return Keys(ring, [*settings.open_routes, *([] if health is None else [health])])
 
 
-def _sent(req: falcon.Request) -> list[bytes]:
+def keys_sent(req: falcon.Request) -> list[bytes]:
     """The keys in a request's headers, as bytes: WSGI shows each byte as one character."""
     scheme, _, bearer = (req.get_header("Authorization") or "").partition(" ")
     found = [bearer] if scheme.lower() == "bearer" else []

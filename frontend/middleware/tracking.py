@@ -29,7 +29,9 @@ class Tracking:
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Begin; the id is known to the client whatever happens."""
         services = self._services
-        record = exchange.begin(req, services.clock(), traces=services.tracer is not None)
+        record = exchange.begin(
+            req, services.clock(), services.wall_clock(), traces=services.tracer is not None
+        )
         resp.set_header("X-Request-Id", record.request_id)
         if surface_of(req.path) is Surface.ANTHROPIC:
             resp.set_header("request-id", record.request_id)

@@ -28,6 +28,7 @@ _ERRORS = {
     400: "The body is not JSON.",
     401: "The key is missing or wrong.",
     404: "There is no such thing.",
+    410: "The stream of the header Last-Event-ID cannot be taken up any more.",
     408: "The body did not arrive in time, or the request's own time limit has passed.",
     413: "The body is larger than the server's limit.",
     415: "The content type is not JSON.",

@@ -50,6 +50,13 @@ PARAMETERS: list[dict[str, Any]] = [
         "made if it holds more than letters, digits and `._:/+=-`.",
         "schema": {"type": "string", "maxLength": 128},
     },
+    {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "description": "With `--sse-event-ids`: the `id` of the last event of a stream whose "
+        "connection was lost. The answer is the rest of it; the body may be repeated or left out.",
+        "schema": {"type": "string"},
+    },
 ]
 
 

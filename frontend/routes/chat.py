@@ -27,7 +27,7 @@ class ChatCompletions(OpenAIRoute[ChatBody]):
             timeout_s=exchange.timeout_s(req, (body.timeout_ms or 0) / 1000),
             dialect=self._dialect,
         )
-        request = chat_answers.request_of(body, conversation, services)
+        request = chat_answers.request_of(body, conversation, services, exchange.of(req).identity)
         if streaming:
             respond_stream(req, resp, services, conversation, self._chunks(body, request))
             return
@@ -44,5 +44,5 @@ class ChatCompletions(OpenAIRoute[ChatBody]):
         """What writes the stream of this request."""
         tokenizer = self._services.tokenizer
         if self._dialect == "tgi":
-            return TgiChatDialect(request, tokenizer, tgi_answers.call_id(body))
+            return TgiChatDialect(request, tokenizer, tgi_answers.call_id(body, request.identity))
         return ChatDialect(request, tokenizer)

@@ -28,6 +28,7 @@ class Completions(OpenAIRoute[CompletionBody]):
             streaming=streaming,
             timeout_s=exchange.timeout_s(req, (body.timeout_ms or 0) / 1000),
             dialect=self._dialect,
+            identity=exchange.of(req).identity,
         )
         as_tgi = self._dialect == "tgi"
         if streaming:

@@ -32,7 +32,7 @@ class Generate:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Generate and answer when everything is there."""
-        begin(req)
+        begin(req, self._services)
         body = typed(read_json(req, self._services.settings.payload_limit), GenerateBody)
         resp.data = orjson.dumps(answer_whole(req, resp, self._services, body))
         resp.content_type = JSON
@@ -46,7 +46,7 @@ class GenerateStream:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Generate and answer token by token."""
-        begin(req)
+        begin(req, self._services)
         body = typed(read_json(req, self._services.settings.payload_limit), GenerateBody)
         answer_stream(req, resp, self._services, body)
 
@@ -68,7 +68,7 @@ class Root:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Generate; ``stream`` decides how to answer."""
-        begin(req)
+        begin(req, self._services)
         self.answer(req, resp, read_json(req, self._services.settings.payload_limit))
 
     def answer(self, req: falcon.Request, resp: falcon.Response, document: Any) -> None:

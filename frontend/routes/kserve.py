@@ -75,7 +75,7 @@ class KServeInfer:
     def on_post(self, req: falcon.Request, resp: falcon.Response, **names: str) -> None:
         """All inputs run at once."""
         services = self._services
-        begin(req)
+        begin(req, services)
         body = typed(read_json(req, services.settings.payload_limit), InferBody)
         check_size(len(body.inputs), services, "inputs")
         if body.outputs and len(body.outputs) != len(body.inputs):

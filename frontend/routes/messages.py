@@ -32,7 +32,7 @@ class Messages:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Errors before the first token are ordinary answers, also of streams."""
         services = self._services
-        begin(req)
+        begin(req, services)
         body = _read(req, services, MessagesBody)
         streaming = bool(body.stream)
         prepared = chat.prepare(
@@ -42,8 +42,10 @@ class Messages:
             timeout_s=exchange.timeout_s(req),
             names=Names(grammar="output_config.format"),
         )
-        request_id = exchange.of(req).request_id
-        request = messages_answers.request_of(body, prepared, services, request_id)
+        record = exchange.of(req)
+        request = messages_answers.request_of(
+            body, prepared, services, record.identity, record.request_id
+        )
         if streaming:
             respond_stream(req, resp, services, prepared, MessagesDialect(request))
             return

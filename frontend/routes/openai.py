@@ -22,7 +22,7 @@ Body = TypeVar("Body", bound=OpenAIBody)
 
 def read_body(req: falcon.Request, services: Services, kind: type[Body]) -> Body:
     """The body as a ``kind``. Raises RequestError; once it has its types, the call is counted."""
-    begin(req)
+    begin(req, services)
     document = read_json(req, services.settings.payload_limit)
     return counted_body(req, services, document, kind)
 
@@ -49,7 +49,7 @@ class OpenAIRoute(ABC, Generic[Body]):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Errors before the first token are ordinary answers, also of streams."""
-        begin(req)
+        begin(req, self._services)
         self.answer(req, resp, read_json(req, self._services.settings.payload_limit))
 
     def answer(self, req: falcon.Request, resp: falcon.Response, document: Any) -> None:

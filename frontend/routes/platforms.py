@@ -33,7 +33,7 @@ class Invocations:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Raises RequestError (VALIDATION) for what is none of the three."""
-        begin(req)
+        begin(req, self._services)
         document = read_json(req, self._services.settings.payload_limit)
         for field, route in self._routes:
             if isinstance(document, dict) and field in document:
@@ -51,7 +51,7 @@ class Vertex:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """All instances run at once."""
         services = self._services
-        begin(req)
+        begin(req, services)
         body = typed(read_json(req, services.settings.payload_limit), VertexBody)
         check_size(len(body.instances), services, "instances")
         timeout_s = exchange.timeout_s(req)

@@ -32,7 +32,7 @@ class Responses:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Errors before the first token are ordinary answers, also of streams."""
         services = self._services
-        begin(req)
+        begin(req, services)
         document = read_json(req, services.settings.payload_limit)
         body = typed(document, ResponsesBody)
         refuse_unsupported(document)
@@ -44,7 +44,7 @@ class Responses:
             timeout_s=exchange.timeout_s(req),
             names=Names("input", "max_output_tokens", "text.format"),
         )
-        request = responses_answers.request_of(body, prepared, services)
+        request = responses_answers.request_of(body, prepared, services, exchange.of(req).identity)
         if streaming:
             respond_stream(req, resp, services, prepared, ResponsesDialect(request))
             return

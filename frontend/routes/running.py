@@ -1,6 +1,9 @@
 """How every generating route runs an order: whole or as a stream, watched, counted, logged."""
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
+from socket import SHUT_RDWR
 from typing import Protocol
 
 import falcon
@@ -11,20 +14,35 @@ from frontend import access, exchange
 from frontend.answers import EVENT_STREAM, JSON
 from frontend.exchange import Exchange
 from frontend.generation import ClientGoneError, Generation
+from frontend.mailbox import Brim
+from frontend.resume import keeping
+from frontend.resume.kept import Keeping
+from frontend.resume.numbered import Numbered
 from frontend.runs import Order, Run
 from frontend.services import Services
 from frontend.sse import Dialect, EventStream
 
+TOKEN_BYTES = 250
+"""Of a token, or a candidate, that waits to be written; roughly."""
 
-def begin(req: falcon.Request) -> None:
-    """Mark a request as one that generates text, so that its failure is counted."""
+_log = logging.getLogger(__name__)
+
+
+def begin(req: falcon.Request, services: Services) -> None:
+    """Mark a request as one that generates text, so that its failure is counted.
+
+    Finds the stream that it may want back. Raises RequestError.
+    """
     exchange.of(req).generates = True
+    keeping.begin(req, services)
 
 
 def count_call(req: falcon.Request, services: Services) -> None:
     """TGI counts an OpenAI call once, and each of its sequences once more."""
-    exchange.of(req).counted = True
-    services.link.tally(requests=1)
+    record = exchange.of(req)
+    record.counted = True
+    if record.kept_body is None:
+        services.link.tally(requests=1)
 
 
 def count_failure(services: Services, record: Exchange, error: RequestError) -> None:
@@ -125,7 +143,10 @@ def run_stream(
 
     The client is watched until the stream is closed.
     """
-    generation, watch = _watched(req, services, order)
+    keeps = keeping.keeping_of(req, services, len(order.plans))
+    if keeps is not None:
+        dialect = Numbered(dialect, keeps.ticket, keeps.seen)
+    generation, watch = _watched(req, services, order, keeps, streams=True)
     try:
         _start(req, services, generation)
     except BaseException:
@@ -148,21 +169,52 @@ def run_stream(
     stream_headers(resp)
 
 
-def _watched(req: falcon.Request, services: Services, order: Order) -> tuple[Generation, int]:
+def _watched(
+    req: falcon.Request,
+    services: Services,
+    order: Order,
+    keeps: Keeping | None = None,
+    *,
+    streams: bool = False,
+) -> tuple[Generation, int]:
     """A generation that learns when its client leaves, and the number of that watch."""
     record = exchange.of(req)
-    generation = Generation(
-        order, services.link, services.tokenizer, services.clock, record.began, record.origin
-    )
     socket = req.env.get("gunicorn.socket")
+
+    def spill() -> None:
+        """The client does not read: the greenlet that writes to it is stuck in the middle."""
+        _log.warning("a client is too far behind: its stream is ended")
+        generation.client_gone()
+        if socket is not None:
+            with suppress(OSError):
+                socket.shutdown(SHUT_RDWR)
+
+    generation = Generation(
+        order,
+        services.link,
+        services.tokenizer,
+        services.clock,
+        record.began,
+        keeps,
+        Brim(_most_waiting(order, services), spill) if streams else None,
+        record.origin,
+    )
     if socket is None:
         return generation, -1
     return generation, services.watcher.add(socket, generation.client_gone)
 
 
+def _most_waiting(order: Order, services: Services) -> int:
+    """Tokens that may wait for the client of a stream, by the memory that they take."""
+    tops = max(plan.sampling.top_n_tokens for plan in order.plans)
+    return services.settings.client_buffer // (TOKEN_BYTES * (1 + tops))
+
+
 def _start(req: falcon.Request, services: Services, generation: Generation) -> None:
-    exchange.of(req).counted = True
-    services.link.tally(requests=len(generation.runs))
+    record = exchange.of(req)
+    record.counted = True
+    if record.kept_body is None:
+        services.link.tally(requests=len(generation.runs))
     generation.start()
 
 

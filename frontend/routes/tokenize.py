@@ -4,6 +4,7 @@ Runs in front ends. Whole answers are far larger than the texts, so they are mad
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import falcon
 import gevent
@@ -11,6 +12,7 @@ import orjson
 
 from frontend.answers import JSON
 from frontend.body import read_json
+from frontend.routes.large import LargeAnswers, Pieces, Seat
 from frontend.routes.openai import read_body
 from frontend.schema import typed
 from frontend.schema.generate import GenerateBody
@@ -26,31 +28,38 @@ PIECE_TOKENS = 4096
 class Tokenize:
     """Ids with byte offsets into the UTF-8 input; added special tokens stand at 0 … 0."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, large: LargeAnswers) -> None:
         self._services = services
+        self._large = large
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Only ``inputs`` matters."""
         services = self._services
         body = typed(read_json(req, services.settings.payload_limit), GenerateBody)
         text = body.inputs
-        tokens = _encode(text, services, add_special_tokens=True)
-        _answer(resp, len(tokens), _array(text.encode(), tokens))
+        seat = self._large.seat(len(text))
+        with _leaving(seat):
+            tokens = _encode(text, services, add_special_tokens=True)
+            pieces = _array(text.encode(), tokens)
+            _answer(resp, len(tokens), self._large.stream(pieces, seat))
 
 
 class ChatTokenize:
     """The prompt of a chat request and its tokens; no special tokens but the template's."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, large: LargeAnswers) -> None:
         self._services = services
+        self._large = large
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Only what makes the prompt matters."""
         services = self._services
         body = read_body(req, services, ChatBody)
         prompt = conversation.render(body, services, tools.choice_of(body))
-        tokens = _encode(prompt, services, add_special_tokens=False)
-        _answer(resp, len(tokens), _object(prompt, tokens))
+        seat = self._large.seat(len(prompt))
+        with _leaving(seat):
+            tokens = _encode(prompt, services, add_special_tokens=False)
+            _answer(resp, len(tokens), self._large.stream(_object(prompt, tokens), seat))
 
 
 def _encode(text: str, services: Services, *, add_special_tokens: bool) -> EncodedTokens:
@@ -60,10 +69,22 @@ def _encode(text: str, services: Services, *, add_special_tokens: bool) -> Encod
     )
 
 
-def _answer(resp: falcon.Response, count: int, pieces: Iterator[bytes]) -> None:
+@contextmanager
+def _leaving(seat: Seat | None) -> Iterator[None]:
+    """Give the seat back if nothing comes of the answer."""
+    try:
+        yield
+    except BaseException:
+        if seat is not None:
+            seat.leave()
+        raise
+
+
+def _answer(resp: falcon.Response, count: int, pieces: Pieces) -> None:
     """Whole if it is small, else as the client takes it."""
     if count <= PIECE_TOKENS:
         resp.data = b"".join(pieces)
+        pieces.close()
     else:
         resp.stream = pieces
     resp.content_type = JSON

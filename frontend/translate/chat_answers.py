@@ -5,6 +5,7 @@ from typing import Any
 
 from common.errors import RequestError
 from frontend.answers import event, request_error_document
+from frontend.identity import Identity
 from frontend.runs import Run, Token
 from frontend.schema.openai import ChatBody
 from frontend.services import Services
@@ -21,19 +22,23 @@ class ChatRequest:
     """A validated chat request and the name of its answer."""
 
     conversation: Conversation
+    identity: Identity
     stamp: openai.Stamp
     logprobs: bool
     usage: bool
     """Whether the stream ends with a usage chunk."""
 
 
-def request_of(body: ChatBody, conversation: Conversation, services: Services) -> ChatRequest:
+def request_of(
+    body: ChatBody, conversation: Conversation, services: Services, identity: Identity
+) -> ChatRequest:
     """Name the answer of a conversation: any model name is repeated, but for TGI's own."""
     named = body.model not in (None, openai.BASE_MODEL)
     model = (body.model if named else services.settings.model_id) or ""
     return ChatRequest(
         conversation=conversation,
-        stamp=openai.stamp("chatcmpl", model, services.version, services.wall_clock()),
+        identity=identity,
+        stamp=openai.stamp("chatcmpl", model, services.version, identity),
         logprobs=bool(body.logprobs),
         usage=openai.wants_usage(body),
     )
@@ -56,7 +61,10 @@ def _choice(request: ChatRequest, run: Run, tokenizer: Tokenizer) -> dict[str, A
     if said.reasoning:
         message["reasoning_content"] = said.reasoning
     if said.calls:
-        message["tool_calls"] = [call_document(call) for call in said.calls]
+        message["tool_calls"] = [
+            call_document(call, request.identity.name("call", run.index, number))
+            for number, call in enumerate(said.calls)
+        ]
     return {
         "index": run.index,
         "message": message,
@@ -65,10 +73,10 @@ def _choice(request: ChatRequest, run: Run, tokenizer: Tokenizer) -> dict[str, A
     }
 
 
-def call_document(call: Call) -> dict[str, Any]:
-    """A tool call, with a new id."""
+def call_document(call: Call, name: str) -> dict[str, Any]:
+    """A tool call, whose id is ``name``."""
     return {
-        "id": openai.new_id("call"),
+        "id": name,
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments},
     }
@@ -116,7 +124,7 @@ class ChatDialect:
 
     def _chunks(self, index: int, choice: _Choice, token: Token) -> bytes:
         """A chunk for each delta; none for a token that says nothing yet."""
-        deltas = [_delta(delta) for delta in choice.reading.read(token)]
+        deltas = [self._delta(index, delta) for delta in choice.reading.read(token)]
         logprobs = None
         if self._request.logprobs and token.counted:
             logprobs = openai.logprobs([token], self._tokenizer)
@@ -138,19 +146,18 @@ class ChatDialect:
             chunks.append(event({**self._head, "choices": [document], "usage": None}))
         return b"".join(chunks)
 
-
-def _delta(delta: Delta) -> dict[str, Any]:
-    """OpenAI's words for what a token says."""
-    if isinstance(delta, Content):
-        return {"content": delta.text}
-    if isinstance(delta, CallStart):
-        call: dict[str, Any] = {
-            "id": openai.new_id("call"),
-            "type": "function",
-            "function": {"name": delta.name, "arguments": ""},
-        }
-    elif isinstance(delta, CallArguments):
-        call = {"function": {"arguments": delta.text}}
-    else:
-        return {"reasoning_content": delta.text}
-    return {"tool_calls": [{"index": delta.index, **call}]}
+    def _delta(self, index: int, delta: Delta) -> dict[str, Any]:
+        """OpenAI's words for what a token says."""
+        if isinstance(delta, Content):
+            return {"content": delta.text}
+        if isinstance(delta, CallStart):
+            call: dict[str, Any] = {
+                "id": self._request.identity.name("call", index, delta.index),
+                "type": "function",
+                "function": {"name": delta.name, "arguments": ""},
+            }
+        elif isinstance(delta, CallArguments):
+            call = {"function": {"arguments": delta.text}}
+        else:
+            return {"reasoning_content": delta.text}
+        return {"tool_calls": [{"index": delta.index, **call}]}

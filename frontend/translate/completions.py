@@ -8,6 +8,7 @@ from typing import Any
 
 from common.errors import ErrorKind, RequestError
 from frontend import limits
+from frontend.identity import Identity
 from frontend.limits import invalid
 from frontend.runs import Order, Run
 from frontend.schema.openai import CompletionBody
@@ -81,6 +82,7 @@ def prepare(
     streaming: bool,
     timeout_s: float = 0.0,
     dialect: Dialect = "openai",
+    identity: Identity,
 ) -> CompletionRequest:
     """Check everything and plan. Raises RequestError."""
     settings = services.settings
@@ -121,7 +123,7 @@ def prepare(
     )
     return CompletionRequest(
         order=order,
-        stamp=openai.stamp("cmpl", settings.model_id, services.version, services.wall_clock()),
+        stamp=openai.stamp("cmpl", settings.model_id, services.version, identity),
         prompts=read,
         choices=body.n or 1,
         generated=generated,

@@ -11,6 +11,7 @@ import orjson
 
 from common.errors import RequestError
 from frontend.answers import event, request_error_document
+from frontend.identity import Identity
 from frontend.runs import Run, Token
 from frontend.schema.messages import MessagesBody
 from frontend.services import Services
@@ -34,7 +35,7 @@ class MessagesRequest:
     """A validated request and the name of its answer."""
 
     conversation: Conversation
-    id: str
+    identity: Identity
     model: str
     shows_thinking: bool
     """Whether the client wants to read what the model thinks."""
@@ -43,13 +44,17 @@ class MessagesRequest:
 
 
 def request_of(
-    body: MessagesBody, conversation: Conversation, services: Services, request_id: str
+    body: MessagesBody,
+    conversation: Conversation,
+    services: Services,
+    identity: Identity,
+    request_id: str,
 ) -> MessagesRequest:
     """Name the answer; the model's name is repeated, as in chat."""
     named = body.model not in (None, openai.BASE_MODEL)
     return MessagesRequest(
         conversation=conversation,
-        id=openai.new_id("msg"),
+        identity=identity,
         model=(body.model if named else services.settings.model_id) or "",
         shows_thinking=body.thinking is None or body.thinking.display != "omitted",
         request_id=request_id,
@@ -65,7 +70,10 @@ def answer(request: MessagesRequest, run: Run) -> dict[str, Any]:
         content.append({"type": "thinking", "thinking": thinking, "signature": SIGNATURE})
     if said.content.strip() or (said.content and not said.calls):
         content.append({"type": "text", "text": said.content})
-    content += [{**_tool_use(call.name), "input": _input(call.arguments)} for call in said.calls]
+    content += [
+        {**_tool_use(request.identity, number, call.name), "input": _input(call.arguments)}
+        for number, call in enumerate(said.calls)
+    ]
     return {
         **_message(request),
         "content": content,
@@ -77,7 +85,7 @@ def answer(request: MessagesRequest, run: Run) -> dict[str, Any]:
 def _message(request: MessagesRequest) -> dict[str, Any]:
     """The common beginning of answers and streams."""
     return {
-        "id": request.id,
+        "id": request.identity.name("msg"),
         "type": "message",
         "role": "assistant",
         "model": request.model,
@@ -87,8 +95,8 @@ def _message(request: MessagesRequest) -> dict[str, Any]:
     }
 
 
-def _tool_use(name: str) -> dict[str, Any]:
-    return {"type": "tool_use", "id": openai.new_id("toolu"), "name": name, "input": {}}
+def _tool_use(identity: Identity, number: int, name: str) -> dict[str, Any]:
+    return {"type": "tool_use", "id": identity.name("toolu", number), "name": name, "input": {}}
 
 
 def _input(arguments: str) -> Any:
@@ -123,7 +131,7 @@ class MessagesDialect:
     def __init__(self, request: MessagesRequest) -> None:
         self._request = request
         self._reading = Reading(request.conversation.reader())
-        self._blocks = _Blocks(shows_thinking=request.shows_thinking)
+        self._blocks = _Blocks(request.identity, shows_thinking=request.shows_thinking)
         self._run: Run | None = None
         self._failed = False
 
@@ -160,7 +168,8 @@ class MessagesDialect:
 class _Blocks:
     """The content blocks of a stream: one at most is open, and none of blank text beside calls."""
 
-    def __init__(self, *, shows_thinking: bool) -> None:
+    def __init__(self, identity: Identity, *, shows_thinking: bool) -> None:
+        self._identity = identity
         self._shows_thinking = shows_thinking
         self._index = -1
         self._open = ""
@@ -180,7 +189,7 @@ class _Blocks:
             return events
         if isinstance(delta, CallStart):
             self._calls = True
-            return [*self.close(), *self._begin(_tool_use(delta.name))]
+            return [*self.close(), *self._begin(_tool_use(self._identity, delta.index, delta.name))]
         return [self._more(type="input_json_delta", partial_json=delta.text)]
 
     def end(self) -> list[bytes]:

@@ -1,9 +1,9 @@
 """The pieces of answers that the two OpenAI routes share: names, usage, log-probabilities."""
 
-import secrets
 from dataclasses import dataclass
 from typing import Any
 
+from frontend.identity import Identity
 from frontend.runs import Finish, Run, Token
 from frontend.schema.openai import OpenAIBody
 from frontend.text.tokenizer import Tokenizer
@@ -35,14 +35,10 @@ class Stamp:
         }
 
 
-def stamp(prefix: str, model: str, version: str, now: float) -> Stamp:
-    """A new identity; ``prefix`` is OpenAI's for the kind of answer."""
-    return Stamp(new_id(prefix, "-"), int(now), model, f"{version}-native")
-
-
-def new_id(prefix: str, separator: str = "_") -> str:
-    """An id that nothing else has."""
-    return f"{prefix}{separator}{secrets.token_hex(16)}"
+def stamp(prefix: str, model: str, version: str, identity: Identity) -> Stamp:
+    """What an answer is called; ``prefix`` is OpenAI's for its kind."""
+    name = identity.name(prefix, separator="-")
+    return Stamp(name, int(identity.born), model, f"{version}-native")
 
 
 def finish_reason(finish: Finish, *, calls: bool = False) -> str | None:

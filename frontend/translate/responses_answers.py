@@ -12,6 +12,7 @@ import msgspec
 
 from common.errors import RequestError
 from frontend.answers import event, request_error_document
+from frontend.identity import Identity
 from frontend.runs import Run, Token
 from frontend.schema.responses import ResponsesBody, TextConfig
 from frontend.services import Services
@@ -31,6 +32,7 @@ class ResponsesRequest:
     """A validated request and what its answer begins with."""
 
     conversation: Conversation
+    identity: Identity
     head: dict[str, Any]
     """The response before anything is said."""
     tokenizer: Tokenizer | None
@@ -40,7 +42,7 @@ class ResponsesRequest:
 
     def output(self) -> Output:
         """The output of a run that is still to be read."""
-        return Output(self.conversation.reader(), self.tokenizer)
+        return Output(self.conversation.reader(), self.identity, self.tokenizer)
 
     def document(self, **fields: Any) -> dict[str, Any]:
         """The response with what is known besides."""
@@ -48,15 +50,15 @@ class ResponsesRequest:
 
 
 def request_of(
-    body: ResponsesBody, conversation: Conversation, services: Services
+    body: ResponsesBody, conversation: Conversation, services: Services, identity: Identity
 ) -> ResponsesRequest:
     """Name the answer; the model's name is repeated, as in chat."""
     named = body.model not in (None, openai.BASE_MODEL)
     asked = _asked(body)
     head = {
-        "id": openai.new_id("resp"),
+        "id": identity.name("resp"),
         "object": "response",
-        "created_at": int(services.wall_clock()),
+        "created_at": int(identity.born),
         "completed_at": None,
         "status": "in_progress",
         "error": None,
@@ -68,6 +70,7 @@ def request_of(
     }
     return ResponsesRequest(
         conversation=conversation,
+        identity=identity,
         head=head,
         tokenizer=services.tokenizer if wants_logprobs(body) else None,
         now=services.wall_clock,

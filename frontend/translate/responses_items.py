@@ -7,7 +7,7 @@ and ends. Knows nothing of the items beside it, nor of how they are found in a t
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
-from frontend.translate import openai
+from frontend.identity import Identity
 
 
 class Event(NamedTuple):
@@ -26,8 +26,9 @@ class Item(ABC):
     STEM = ""
     """Begins the kinds of the events that tell its text."""
 
-    def __init__(self) -> None:
-        self._id = openai.new_id(self.PREFIX)
+    def __init__(self, identity: Identity, place: int) -> None:
+        """``place`` is where it stands in the output of ``identity``."""
+        self._id = identity.name(self.PREFIX, place)
         self._pieces: list[str] = []
 
     def document(self, status: str) -> dict[str, Any]:
@@ -62,8 +63,8 @@ class Item(ABC):
 class _Parted(Item):
     """An item whose text stands in its only content part."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, identity: Identity, place: int) -> None:
+        super().__init__(identity, place)
         self._has_part = False
 
     def begin(self) -> list[Event]:
@@ -115,8 +116,8 @@ class Message(_Parted):
     PREFIX = "msg"
     STEM = "response.output_text"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, identity: Identity, place: int) -> None:
+        super().__init__(identity, place)
         self._logprobs: list[dict[str, Any]] = []
 
     def more(self, text: str, logprobs: list[dict[str, Any]]) -> Event:
@@ -144,10 +145,10 @@ class Call(Item):
     PREFIX = "fc"
     STEM = "response.function_call_arguments"
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
+    def __init__(self, identity: Identity, place: int, name: str) -> None:
+        super().__init__(identity, place)
         self._name = name
-        self._call_id = openai.new_id("call")
+        self._call_id = identity.name("call", place)
 
     def end(self, status: str) -> list[Event]:
         """The arguments end before their item."""

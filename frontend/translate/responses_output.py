@@ -4,8 +4,10 @@ Runs in front ends. Whole answers and streams are read by the same code, so both
 Knows nothing of the response around the items.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+from frontend.identity import Identity
 from frontend.runs import Finish, Token
 from frontend.text.deltas import CallArguments, CallStart, Content, Delta, Reader, Reasoning
 from frontend.text.tokenizer import Tokenizer
@@ -17,9 +19,10 @@ from frontend.translate.responses_items import Call, Event, Item, Message, Thoug
 class Output:
     """The output of one run; the last item may be open, all others are complete."""
 
-    def __init__(self, reader: Reader, tokenizer: Tokenizer | None) -> None:
+    def __init__(self, reader: Reader, identity: Identity, tokenizer: Tokenizer | None) -> None:
         """``tokenizer``: if log-probabilities are wanted."""
         self._reading = Reading(reader)
+        self._identity = identity
         self._tokenizer = tokenizer
         self._done: list[dict[str, Any]] = []
         self._open: Item | None = None
@@ -55,10 +58,11 @@ class Output:
             return self._message(delta.text)
         self._untold = []
         if isinstance(delta, CallStart):
-            return self._begin(Call(delta.name))
+            name = delta.name
+            return self._begin(lambda identity, place: Call(identity, place, name))
         if isinstance(delta, CallArguments):
             return self._more(delta.text)
-        begun = [] if isinstance(self._open, Thoughts) else self._begin(Thoughts())
+        begun = [] if isinstance(self._open, Thoughts) else self._begin(Thoughts)
         return begun + self._more(delta.text)
 
     def _message(self, text: str) -> list[Event]:
@@ -70,10 +74,11 @@ class Output:
 
     def _filled_message(self) -> list[Event]:
         text = "".join(self._blanks)
-        return self._begin(Message()) + (self._more(text) if text else [])
+        return self._begin(Message) + (self._more(text) if text else [])
 
-    def _begin(self, item: Item) -> list[Event]:
+    def _begin(self, make: Callable[[Identity, int], Item]) -> list[Event]:
         events = self._close("completed")
+        item = make(self._identity, len(self._done))
         self._open, self._blanks = item, []
         return events + self._placed(item.begin())
 

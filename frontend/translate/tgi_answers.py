@@ -5,14 +5,15 @@ call has an integer for an id and its stream tells no reason, completions tell s
 """
 
 import re
-import uuid
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import orjson
 
 from common.errors import RequestError
 from frontend.answers import event
+from frontend.identity import Identity
 from frontend.runs import Finish, Run, Token
 from frontend.schema.openai import ChatBody
 from frontend.text.deltas import CallArguments, CallStart, Content, Delta
@@ -70,14 +71,14 @@ def completion_answer(request: CompletionRequest, runs: list[Run]) -> dict[str, 
     }
 
 
-def call_id(body: ChatBody) -> str:
+def call_id(body: ChatBody, identity: Identity) -> str:
     """The id of a streamed call: one more than the largest of the conversation, if all count."""
     ids = [call.get("id") for message in body.messages for call in message.tool_calls or []]
     if not ids:
         return "0"
     if all(isinstance(given, str) and _COUNTED.fullmatch(given) for given in ids):
         return str(1 + max(int(str(given)) for given in ids))
-    return str(uuid.uuid4())
+    return str(UUID(identity.name("", separator="")))
 
 
 class TgiChatDialect:

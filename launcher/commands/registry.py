@@ -56,6 +56,8 @@ COMMANDS: dict[str, Command] = {
                 "launcher.commands.doctor"),
         Command("env", "[FLAGS]", "print versions, devices and environment names",
                 "launcher.commands.env"),
+        Command("replace-worker", "[OPTIONS]", "put a new worker in the place of a running one",
+                "launcher.commands.replace_worker"),
         Command("print-schema", "", "print the OpenAPI document of the HTTP interface",
                 "launcher.commands.print_schema"),
     )

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-from bench.engine import InstantScheduler
+import worker.start
+from bench.engine import KV_TOKENS, InstantScheduler, ready_engine
 from tests.worker.driver import CPU, HistoryModel
+from tests.worker.tiny import write_tiny_llama
 from worker.engine import Engine
 
 
@@ -38,3 +40,17 @@ def test_cached_prompts_are_not_computed(engine):
     engine._cache[:] = torch.zeros_like(engine._cache)
     with pytest.raises(RuntimeError):  # the fake model notices keys that nobody wrote
         InstantScheduler(engine).run([[1] * 40], 1, 2, cached=True)
+
+
+def test_the_engine_is_the_workers_with_every_page_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "set_num_interop_threads", lambda number: None)  # once per process
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    searched = []
+    monkeypatch.setattr(worker.start, "load", searched.extend)  # and no kernels: none is compiled
+    write_tiny_llama(tmp_path)
+    engine = ready_engine(str(tmp_path), torch.get_num_threads())
+    assert searched[0] == tmp_path / "cache" / "millrace" / "kernels"
+    assert engine.blocks == KV_TOKENS // 16 + 1
+    assert all(layer.isfinite().all() and layer.std() > 0.9 for layer in engine.cache.layers)
+    assert InstantScheduler(engine).run([[1, 2], [3]], 2, 3).tokens == 6

@@ -10,6 +10,7 @@ from tests.chaos.table import Row, Truth, render, truth_of
 from tests.chaos.talk import Outcome
 
 ROWS = pytest.StashKey[list[Row]]()
+SAID = pytest.StashKey[list[str]]()
 LIMIT_S = 400
 
 Survived = Callable[[str, list[Outcome]], None]
@@ -17,6 +18,7 @@ Survived = Callable[[str, list[Outcome]], None]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = []
+    config.stash[SAID] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,6 +34,8 @@ def pytest_terminal_summary(
     if config.stash[ROWS]:
         terminalreporter.section("what the streams noticed")
         terminalreporter.write_line(render(config.stash[ROWS]))
+    for line in config.stash[SAID]:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +45,12 @@ def truth(pytestconfig: pytest.Config) -> Truth:
         again = truth_of(undisturbed, KINDS)
     assert first == again, "an undisturbed run does not repeat itself"
     return first
+
+
+@pytest.fixture
+def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Have a line printed below the table."""
+    return pytestconfig.stash[SAID].append
 
 
 @pytest.fixture

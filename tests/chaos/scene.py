@@ -23,7 +23,6 @@ from tests.end_to_end.harness import (
 )
 
 KV_TOKENS = 16_384
-BLOCKS = KV_TOKENS // 16
 PACE_S = 0.02
 """What a step takes longer than it would."""
 SLEEP_S = 1.0
@@ -49,10 +48,11 @@ def faults() -> str:
 class Scene:
     """A server under test."""
 
-    def __init__(self, server: Server, *, frontends: int, replicas: int) -> None:
+    def __init__(self, server: Server, *, frontends: int, replicas: int, kv_tokens: int) -> None:
         self.server = server
         self._frontends = frontends
         self._replicas = replicas
+        self._blocks = kv_tokens // 16
         self._roles = self._family()
 
     def settle(self) -> None:
@@ -85,7 +85,7 @@ class Scene:
                 metrics[f'millrace_kv_blocks{{replica="{replica}",state="{state}"}}']
                 for state in ("free", "cached", "used")
             ]
-            if blocks[2] or sum(blocks) != BLOCKS:
+            if blocks[2] or sum(blocks) != self._blocks:
                 wrong[f"blocks of {replica}"] = str(blocks)
         if health != [200, 200, 200]:
             wrong["health"] = str(health)
@@ -132,19 +132,21 @@ class Scene:
 
 
 @contextmanager
-def scene(*arguments: str, frontends: int = 1, replicas: int = 1) -> Iterator[Scene]:
+def scene(
+    *arguments: str, frontends: int = 1, replicas: int = 1, kv_tokens: int = KV_TOKENS
+) -> Iterator[Scene]:
     """Start, use, stop; the exit status must be 0 and nothing may be left."""
     server = start(
         "--num-frontends", str(frontends), "--num-replicas", str(replicas),
         "--worker-threads", "1", "--hang-timeout", str(HANG_S),
-        "--max-batch-total-tokens", str(KV_TOKENS), "--max-batch-prefill-tokens", "256",
+        "--max-batch-total-tokens", str(kv_tokens), "--max-batch-prefill-tokens", "256",
         *arguments,
         env={"MILLRACE_DEBUG_FAULTS": faults()},
     )  # fmt: skip
     try:
         server.until(lambda: server.metrics().get("millrace_replicas_ready") == replicas, 60)
         server.until(lambda: server.metrics().get("millrace_frontends") == frontends, 60)
-        yield Scene(server, frontends=frontends, replicas=replicas)
+        yield Scene(server, frontends=frontends, replicas=replicas, kv_tokens=kv_tokens)
     except BaseException:
         server.kill()
         raise

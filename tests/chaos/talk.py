@@ -90,7 +90,7 @@ class Talk:
             self._connection.connect()
             outcome.port = self._connection.sock.getsockname()[1]
             body = json.dumps(kind.body)
-            headers = {"content-type": "application/json"}
+            headers = {"content-type": "application/json", **self._headers()}
             self._connection.request("POST", kind.path, body, headers)
             answer = self._connection.getresponse()
             outcome.status = answer.status
@@ -102,6 +102,10 @@ class Talk:
             outcome.broken = f"{type(error).__name__}: {error}"
         finally:
             self._connection.close()
+
+    def _headers(self) -> dict[str, str]:
+        """More of them."""
+        return {}
 
     def _read_events(self, answer: http.client.HTTPResponse) -> None:
         outcome = self.outcome

@@ -24,6 +24,8 @@ CUT = {"RemoteDisconnected", "BrokenPipeError", "ConnectionResetError"}
 """An idle connection was closed while the client wrote: nothing was begun, nothing answered."""
 PROMPTLY_S = 5.0
 """Generous: a second or so, on a machine that is doing nothing else."""
+ORPHANED_S = 8.0
+"""Front ends look once a second whether their parent lives. No heartbeat has lapsed by then."""
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,7 @@ def test_the_death_of_all_front_ends(house: Scene, survived: Survived) -> None:
 
     def strike(talks: list[Talk]) -> None:
         os.kill(house.gunicorn, signal.SIGKILL)
+        house.server.until(lambda: house.scrape()["millrace_live_sequences"] == 0, ORPHANED_S)
 
     outcomes = together(house.server, KINDS, strike)
     assert any(outcome.broken for outcome in outcomes)

@@ -1,5 +1,6 @@
 """Every message survives the wire, and nothing else is one."""
 
+import types
 import typing
 
 import msgspec
@@ -72,8 +73,8 @@ def typed(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
         return st.dictionaries(*map(typed, arguments), max_size=3)
     if origin is tuple:
         return st.tuples(*map(typed, arguments))
-    if origin is not None and type(None) in arguments:
-        return st.none() | typed(arguments[0])
+    if origin in (types.UnionType, typing.Union):
+        return st.one_of(*map(typed, arguments))
     return st.from_type(hint)
 
 

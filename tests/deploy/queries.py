@@ -1,4 +1,4 @@
-"""Every query of the dashboard and of the alert rules, and what TGI's own dashboard asks for.
+"""Every query of dashboard, alert rules and autoscalers, and what TGI's own dashboard asks for.
 
 Knows the files, nothing of the series that there are.
 """
@@ -17,7 +17,7 @@ DASHBOARD = DEPLOY / "grafana" / "dashboards" / "millrace.json"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
 _NAME = re.compile(r"\b(?:tgi|millrace)_\w+")
 _SELECTOR = re.compile(r"\b((?:tgi|millrace)_\w+)\{([^}]*)\}")
-_OF_THE_SCRAPER = {"instance", "job", "container", "pod"}
+_OF_THE_SCRAPER = {"instance", "job", "container", "pod", "namespace", "service"}
 
 _TGI_SHAPES = {
     "histogram_quantile(0.5, sum by (le) (rate({}_bucket{{container=~'$service'}}[1m])))": (
@@ -89,3 +89,21 @@ def of_alerts() -> list[Query]:
     """Every rule."""
     groups = yaml.safe_load(ALERTS.read_text())["groups"]
     return [Query(rule["alert"], rule["expr"]) for group in groups for rule in group["rules"]]
+
+
+def of_autoscaling() -> list[Query]:
+    """What KEDA asks, and what prometheus-adapter asks for the HPA."""
+    kubernetes = DEPLOY / "kubernetes"
+    manifests = yaml.safe_load_all((kubernetes / "manifests" / "gpu.yaml").read_text())
+    (scaled,) = [found for found in manifests if found["kind"] == "ScaledObject"]
+    queries = [
+        Query(f"KEDA {trigger['name']}", trigger["metadata"]["query"])
+        for trigger in scaled["spec"]["triggers"]
+    ]
+    adapter = yaml.safe_load((kubernetes / "prometheus-adapter.yaml").read_text())
+    for rule in adapter["rules"]["custom"]:
+        asked = rule["metricsQuery"].replace("<<.GroupBy>>", "pod")
+        queries.append(
+            Query(f"HPA {rule['seriesQuery']}", asked.replace("<<.LabelMatchers>>", 'pod!=""'))
+        )
+    return queries

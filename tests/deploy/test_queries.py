@@ -1,4 +1,4 @@
-"""What the dashboard and the alerts ask for exists in a scrape, with these labels."""
+"""What dashboard, alerts and autoscalers ask for exists in a scrape, with these labels."""
 
 import re
 
@@ -13,6 +13,7 @@ from tests.deploy.queries import (
     Query,
     dashboard,
     of_alerts,
+    of_autoscaling,
     of_dashboard,
 )
 from tests.scheduler.harness import sequence_id, started
@@ -40,7 +41,12 @@ def series() -> dict[str, set[str]]:
     return found
 
 
-ALL = [*of_dashboard(), *of_alerts(), *(Query("TGI's dashboard", text) for text in TGI_QUERIES)]
+ALL = [
+    *of_dashboard(),
+    *of_alerts(),
+    *of_autoscaling(),
+    *(Query("TGI's dashboard", text) for text in TGI_QUERIES),
+]
 
 
 @pytest.mark.parametrize("query", ALL, ids=lambda query: query.place)
@@ -58,7 +64,9 @@ def test_a_misspelt_series_is_noticed(series: dict[str, set[str]]) -> None:
 
 def test_groupings_use_labels_that_some_series_has(series: dict[str, set[str]]) -> None:
     for query in ALL:
-        has = {"le", "instance", "job", "pod"}.union(*(series[name] for name in query.names))
+        has = {"le", "instance", "job", "pod", "service"}.union(
+            *(series[name] for name in query.names)
+        )
         for inside in re.findall(r"\b(?:by|without|on|ignoring) \(([^)]*)\)", query.expression):
             assert {label.strip() for label in inside.split(",")} <= has, query
 

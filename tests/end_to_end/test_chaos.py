@@ -1,13 +1,17 @@
-"""The short form of ``tests/chaos``: the worker and the scheduler die, and nobody notices."""
+"""The short form of ``tests/chaos``: worker, scheduler, connections die, and nobody notices."""
 
 import os
 import signal
 from collections.abc import Callable
 
 from tests.chaos.kinds import FEW, MEMORY
+from tests.chaos.returning import Returning
 from tests.chaos.scene import Scene, scene
 from tests.chaos.table import truth_of
 from tests.chaos.talk import Talk, together
+
+EVERY = 15
+"""Events between two losses of a connection."""
 
 
 def killer(made: Scene, what: str) -> Callable[[list[Talk]], None]:
@@ -17,7 +21,7 @@ def killer(made: Scene, what: str) -> Callable[[list[Talk]], None]:
 def test_streams_survive() -> None:
     late: list[Talk] = []
 
-    with scene(frontends=2) as house:
+    with scene("--sse-event-ids", frontends=2) as house:
         truth = truth_of(house, FEW)
 
         def strike(talks: list[Talk]) -> None:
@@ -29,4 +33,9 @@ def test_streams_survive() -> None:
             house.settle()
             wrong = [text for outcome in outcomes if (text := truth.differs(outcome))]
             assert not wrong, "\n".join(wrong)
+        talks = [Returning(house.server, kind, every=EVERY) for kind in FEW if kind.streams]
+        wrong = [text for talk in talks if (text := truth.differs(talk.wait()))]
+        assert not wrong, "\n".join(wrong)
+        assert all(talk.returns > 1 for talk in talks)
+        house.settle()
     assert "MemoryError" in late[0].outcome.error

@@ -48,7 +48,7 @@ def request(
         environ["CONTENT_LENGTH"] = str(length)
     environ["wsgi.input"] = data
     made = falcon.Request(environ)
-    exchange.begin(made, 0.0)
+    exchange.begin(made, 0.0, 0.0)
     return made
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import gevent
 import msgspec
 import pytest
 
@@ -14,13 +15,17 @@ from common.messages import (
     Delivered,
     Ended,
     Hello,
+    Keep,
     Missing,
     Recover,
     Rejected,
     Replay,
     ReplicaStatus,
+    Resume,
+    Resumed,
     Scrape,
     Scraped,
+    SequenceTokens,
     Submit,
     Tally,
     frontend_of,
@@ -272,3 +277,42 @@ def test_scrapes_are_matched_by_tag() -> None:
 
     wire.link._send = answer  # type: ignore[method-assign]
     assert wire.link.scrape(1.0) == b"ours"
+
+
+def test_what_belongs_to_a_kept_stream_is_handed_in_with_all_that_is_known() -> None:
+    wire = Wire()
+    keep = Keep("0" * 32, "owner", 0, 1, b"memo")
+    box = wire.submit(keep=keep)
+    wire.link.receive(Accepted(id=box.spec.id, attempt=0))
+    wire.tokens(item(box, 0, 3))
+    wire.link.receive(Recover(ids=[box.spec.id]))
+    first, again = wire.said(Submit)
+    assert first.keep == keep
+    assert again.keep == Keep("0" * 32, "owner", 0, 1, b"memo", [-1.0] * 3)
+    assert again.generated_ids == [0, 1, 2]
+
+
+def test_a_sequence_that_has_a_past() -> None:
+    wire = Wire(queue_timeout_s=5.0)
+    past = SequenceTokens(1, 0, 0, [7, 8], [-1.0, -2.0])
+    box = wire.submit(keep=Keep("0" * 32, "", 0, 1), past=past)
+    (submit,) = wire.said(Submit)
+    assert (submit.generated_ids, submit.keep.logprobs) == ([7, 8], [-1.0, -2.0])
+    assert submit.queue_timeout_s == 0.0, "it has been waited for already"
+    assert box.take() == []
+    wire.tokens(item(box, 2))
+    assert [i.index for i in box.take()] == [2]
+
+
+def test_a_question_about_a_kept_stream() -> None:
+    wire = Wire()
+    answers: list[Resumed | None] = []
+    asking = gevent.spawn(lambda: answers.append(wire.link.resume("0" * 32, "owner", 5.0)))
+    gevent.sleep(0)
+    (resume,) = wire.said(Resume)
+    assert (resume.ticket, resume.owner) == ("0" * 32, "owner")
+    wire.link.receive(Resumed(resume.tag_id + 1))
+    wire.link.receive(Resumed(resume.tag_id, b"memo"))
+    asking.join(5)
+    assert answers == [Resumed(resume.tag_id, b"memo")]
+    assert wire.link.resume("0" * 32, "owner", 0.01) is None

@@ -22,10 +22,13 @@ from common.messages import Cancel, Delivered, FrontendGone, Hello, Missing, Sub
 from tests.frontend.fakes import events
 from tests.frontend.front import LIMIT_S, NEVER_BODY, Front, body, until
 
+CLIENT_BUFFER = 65_536
+
 
 @pytest.fixture(scope="module")
 def front(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    made = Front(model_dir, tmp_path_factory.mktemp("front") / "run", num_frontends=2)
+    directory = tmp_path_factory.mktemp("front") / "run"
+    made = Front(model_dir, directory, num_frontends=2, client_buffer=CLIENT_BUFFER)
     try:
         until(lambda: made.backend.of(Hello))
         time.sleep(0.3)
@@ -261,6 +264,24 @@ def test_slow_clients_hold_up_nobody(front: Front) -> None:
     for client in [*half, *deaf]:
         client.close()
     until(lambda: front.backend.live() == 0)
+
+
+def test_a_client_that_never_reads_is_let_go(front: Front) -> None:
+    """Long before its text is at its end; whoever reads gets all of theirs."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", front.port))
+    data = json.dumps(body(2000)).encode()
+    head = f"POST /generate_stream HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n"
+    before = len(front.backend.of(Cancel))
+    client.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + data)
+    until(lambda: len(front.backend.of(Cancel)) > before)
+    assert front.backend.of(Cancel)[-1].reason == "client_gone"
+    assert front.backend.live() == 0
+    assert "a client is too far behind" in front.output()
+    client.close()
+    status, _, answer = front.request("POST", "/generate_stream", body(500))
+    assert (status, len(events(answer))) == (200, 500)
 
 
 def test_a_killed_process_is_reported_and_replaced(front: Front) -> None:

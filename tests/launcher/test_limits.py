@@ -155,6 +155,7 @@ LONGROPE = {"original_max_position_embeddings": 400, "rope_scaling": {"type": "l
     [
         ({"max_position_embeddings": 700}, {}, "", 700),
         ({"n_positions": 700}, {"model_max_length": 10**30}, "", 700),
+        ({"max_target_positions": 700}, {}, "", 700),
         ({"max_seq_len": 700}, {"model_max_length": 600}, "", 600),
         ({"text_config": {"max_position_embeddings": 700}}, {}, "", 700),
         ({}, {"model_max_length": 600}, "", 600),

@@ -5,12 +5,38 @@ with the sentence that says what to install.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.end_to_end.harness import Server, running
 from tests.operate.containers import CACHE, Store, base_image, build_image
+
+Noticed = Callable[[str, int, int], None]
+_ROWS = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_ROWS] = []
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if config.stash[_ROWS]:
+        terminalreporter.section("what clients noticed behind a balancer")
+        for row in config.stash[_ROWS]:
+            terminalreporter.write_line(row)
+
+
+@pytest.fixture
+def noticed(pytestconfig: pytest.Config) -> Noticed:
+    """Write a line into the summary: what happened, how many requests, how many failed."""
+
+    def write(what: str, requests: int, failed: int) -> None:
+        pytestconfig.stash[_ROWS].append(f"{what}: {requests} requests, {failed} failed")
+
+    return write
 
 
 @pytest.fixture(scope="session")

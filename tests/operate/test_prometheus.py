@@ -4,6 +4,7 @@ Needs the Debian package prometheus, and docker-compose for the compose files.
 """
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ import pytest
 import yaml
 
 from scheduler.reference import declared
-from tests.deploy.queries import TGI_QUERIES, of_alerts, of_dashboard
+from tests.deploy.queries import ROOT, TGI_QUERIES, of_alerts, of_autoscaling, of_dashboard
 from tests.end_to_end.harness import Server, together
 from tests.operate.load import use
+from tests.operate.picture import draw
 from tests.operate.watcher import Prometheus, tool, watching
 
+OF_THE_OPERATOR = 'namespace="millrace",service="millrace"'
+PICTURE_S = 60
+"""A load of so long is drawn."""
 TOLD_APART = re.compile(
     r"(tgi_\w+) (?:counter metrics should have \"_total\" suffix"
     r"|non-histogram and non-summary metrics should not have \"_count\" suffix"
@@ -50,6 +55,14 @@ def test_tgis_own_dashboard_works(prometheus: Prometheus, expression: str) -> No
     found = prometheus.series(expression.replace("$service", service))
     assert found
     assert any(series["value"][1] != "NaN" for series in found)
+
+
+@pytest.mark.parametrize("query", of_autoscaling(), ids=lambda query: query.place)
+def test_autoscalers_get_a_number(prometheus: Prometheus, query: Any) -> None:
+    # Labels that the Prometheus operator adds; here there is one server anyway.
+    found = prometheus.series(query.expression.replace(OF_THE_OPERATOR, ""))
+    assert len(found) == 1, query.expression
+    assert float(found[0]["value"][1]) >= 0
 
 
 def test_alerts_are_evaluated_and_silent(prometheus: Prometheus, server: Server) -> None:
@@ -90,9 +103,39 @@ def test_docker_compose_reads_the_files() -> None:
         assert set(yaml.safe_load(done.stdout)["services"]) == {"server", "prometheus", "grafana"}
 
 
+def test_docker_compose_sees_misspelt_keys(tmp_path: Path) -> None:
+    """It checks the files against the schema of the compose specification."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    broken = tmp_path / "docker-compose.yml"
+    broken.write_text(text.replace("shm_size:", "shm_sise:"))
+    done = tool("docker-compose", "-f", str(broken), "config")
+    assert done.returncode != 0
+    assert "shm_sise" in done.stderr
+
+
 def test_metrics_can_be_scraped_while_the_server_works(
     prometheus: Prometheus, server: Server
 ) -> None:
     answers = together(4, lambda i: server.generate("Go on:", max_new_tokens=40 + i))
     assert len(answers) == 4
     assert prometheus.value("min_over_time(up[5m])") == 1
+
+
+def test_the_dashboard_can_be_drawn(prometheus: Prometheus, server: Server) -> None:
+    """docs/dashboard.png is what this leaves in ``build``."""
+    begun_s = time.time()
+    while time.time() < begun_s + PICTURE_S:
+        use(server)
+    ended_s = time.time()
+
+    def ask(expression: str) -> list[Any]:
+        found = prometheus.api(
+            "query_range", query=expression, start=str(begun_s), end=str(ended_s), step="1s"
+        )
+        matrix: list[Any] = found["result"]
+        return matrix
+
+    path = ROOT / "build" / "dashboard.png"
+    path.parent.mkdir(exist_ok=True)
+    assert draw(ask, path) == []
+    assert path.read_bytes().startswith(b"\x89PNG")

@@ -150,7 +150,16 @@ class House:
         self.settings = settings(**changes)
         self.metrics = Metrics(self.settings)
         self.processes = FakeProcesses()
-        self.parts = Parts(self.settings, EPOCH, self.metrics, self.processes, self.clock, tracer)
+        self.frontend_processes = FakeProcesses()
+        self.parts = Parts(
+            self.settings,
+            EPOCH,
+            self.metrics,
+            self.processes,
+            self.frontend_processes,
+            self.clock,
+            tracer,
+        )
         self.loop = Loop(self.parts, self.link, self.clock)
         self.incarnations: dict[int, int] = {}
         self.steps = 0
@@ -173,12 +182,17 @@ class House:
         self.turn()
 
     def ready(
-        self, blocks: int = 101, replica: int = 0, incarnation: int = 9, epoch: int = 0
+        self,
+        blocks: int = 101,
+        replica: int = 0,
+        incarnation: int = 9,
+        epoch: int = 0,
+        **facts: Any,
     ) -> None:
         """``blocks`` counts block 0, too."""
         self.incarnations[replica] = incarnation
         self.from_worker(
-            Ready(PROTOCOL_VERSION, replica, 0, incarnation, 1, blocks, epoch), replica
+            Ready(PROTOCOL_VERSION, replica, 0, incarnation, 1, blocks, epoch, **facts), replica
         )
         self.turn()
 
@@ -186,6 +200,7 @@ class House:
         """Submit and turn; the sequence id. Keywords of Submit are told from those of spec."""
         own = {
             "attempt", "generated_ids", "priority", "timeout_s", "cache_salt", "queue_timeout_s",
+            "keep",
         }  # fmt: skip
         outer = {key: kwargs.pop(key) for key in own & kwargs.keys()}
         message = Submit(spec(counter, *args, **kwargs), **outer)

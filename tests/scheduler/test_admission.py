@@ -254,6 +254,12 @@ def test_prefix_cache(settings: dict[str, object], more: dict[str, object], cach
     assert second_of(house, **more) == cached
 
 
+def test_a_worker_whose_model_shares_no_prefixes() -> None:
+    house = started(replicas=0)
+    house.ready(prefix_caching=False)
+    assert second_of(house) == 0
+
+
 def test_unconfirmed_blocks_are_not_shared() -> None:
     house = started(waiting_served_ratio=0.0)
     ids = list(range(60))

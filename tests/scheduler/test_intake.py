@@ -210,7 +210,7 @@ def test_nobody_speaks_for_another_front_end() -> None:
     assert house.said(Replay, FRONTEND + 1) == []
 
 
-@pytest.mark.parametrize("how", ["gone", "lapsed"])
+@pytest.mark.parametrize("how", ["gone", "ended", "lapsed"])
 def test_a_dead_front_end_is_cancelled(how: str) -> None:
     house = started(frontends=2, max_batch_size=1)
     other = FRONTEND + 1
@@ -219,6 +219,9 @@ def test_a_dead_front_end_is_cancelled(how: str) -> None:
     survivor = house.submit(1)
     if how == "gone":
         house.link.frontend_inbox.append((b"\0anybody", encode(FrontendGone(101))))
+        house.turn()
+    elif how == "ended":  # whoever its parent was, and whatever became of that
+        house.frontend_processes.dead = [101]
         house.turn()
     else:
         for _ in range(int(LAPSE_S) + 1):

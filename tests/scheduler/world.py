@@ -80,6 +80,7 @@ class World:
             self.rng.getrandbits(63),
             house.metrics,
             house.processes,
+            house.frontend_processes,
             house.clock,
         )
         house.loop = Loop(house.parts, house.link, house.clock)

@@ -27,16 +27,22 @@ class HistoryModel:
     The cache holds, at each slot, the token and the position that were written there.
     """
 
+    shares_prefixes = True
+
     def __init__(self, vocabulary: int = 50) -> None:
         self.configuration = SimpleNamespace(vocab_size=vocabulary)
         self.steps: list[tuple[int, ...]] = []
         self.logit_rows: list[int] = []
         self.fail_on: set[int] = set()
+        self.released: list[int] = []
         self.nan_on: set[int] = set()
 
     @staticmethod
     def cache(blocks: int) -> torch.Tensor:
         return torch.full((blocks * BLOCK_TOKENS, 2), -1)
+
+    def release(self, sequence: int) -> None:
+        self.released.append(sequence)
 
     def forward(self, inputs, cache):
         self.steps.append(inputs.query_lengths_host)

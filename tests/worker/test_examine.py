@@ -32,5 +32,5 @@ def test_a_model_that_cannot_be_run(tmp_path: Path) -> None:
     (broken / "config.json").write_text(json.dumps({**config, "architectures": ["Nobody"]}))
     found = examine(Question(model_dir=str(broken), device="cpu"))
     assert found.model is None
-    assert "'Nobody' is not supported" in found.problem
+    assert "Nobody does not generate text" in found.problem
     assert found.torch

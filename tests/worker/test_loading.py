@@ -119,8 +119,8 @@ def test_a_config_that_is_none(checkpoint, text):
 
 
 def test_an_unknown_architecture(checkpoint):
-    change_config(checkpoint, architectures=["MambaForCausalLM"])
-    refused(checkpoint, "MambaForCausalLM", "LlamaForCausalLM")
+    change_config(checkpoint, architectures=["NobodyKnows"], model_type="nobody-knows")
+    refused(checkpoint, "nobody-knows", "transformers")
 
 
 def test_another_activation(checkpoint):

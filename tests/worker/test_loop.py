@@ -98,6 +98,13 @@ def test_ready_is_said_first_and_stopping_is_asked_between_steps():
     assert [report.step for report in world.link.reports[1:]] == [1, 2]
 
 
+def test_a_model_that_shares_no_prefixes_says_so():
+    world = World()
+    world.model.shares_prefixes = False
+    world.loop.run(lambda: True)
+    assert world.link.reports[0].prefix_caching is False
+
+
 def test_a_report_says_what_happened():
     world = World()
     (report,) = world.turn(world.dispatch(new(ALICE, 1), release=[77]))

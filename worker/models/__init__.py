@@ -1,1 +1,3 @@
-"""The models: one declaration per family over ``worker/layers``, found through ``registry``."""
+"""The models: one declaration per family over ``worker/layers``, found through ``registry``; others
+through transformers.
+"""

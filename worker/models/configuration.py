@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from common.errors import StartupError
+from worker.cache import LayerShape
 from worker.devices import DTYPES
 from worker.kernels.reference.attention import AttentionShape
 from worker.layers.attention import LayerAttention
@@ -76,6 +77,11 @@ class ModelConfiguration:
         )
 
     @property
+    def kv_layers(self) -> tuple[LayerShape, ...]:
+        """What the cache holds of each layer."""
+        return (LayerShape(self.num_kv_heads, self.head_dim),) * self.num_layers
+
+    @property
     def layer_attention(self) -> tuple[LayerAttention, ...]:
         """What the layers' attention differs in."""
         return tuple(
@@ -98,6 +104,18 @@ def checkpoint_dtype(config: Mapping[str, Any]) -> torch.dtype | None:
     return DTYPES.get(name.removeprefix("torch.")) if isinstance(name, str) else None
 
 
+def check_plain(
+    config: Mapping[str, Any], *, rope_scaling: str | None, rope_factor: float | None
+) -> None:
+    """Raise StartupError for what only models with a declaration of ours could do."""
+    _check_not_quantized(config)
+    if rope_scaling is not None or rope_factor is not None:
+        raise StartupError(
+            f"rope_scaling and rope_factor cannot be set for {architecture_of(config)}, which runs"
+            " through transformers: change rope_parameters in its config.json"
+        )
+
+
 def parse(
     config: Mapping[str, Any],
     *,
@@ -109,8 +127,7 @@ def parse(
 
     ``rope_scaling`` (linear or dynamic) and ``rope_factor`` replace the checkpoint's own scaling.
     """
-    if config.get("quantization_config"):
-        raise StartupError("the checkpoint is quantized (quantization_config): not supported yet")
+    _check_not_quantized(config)
     architecture = architecture_of(config)
     dialect = DIALECTS.get(architecture, LLAMA)
     config = dialect.read(config)
@@ -242,3 +259,8 @@ def _mixture(
         raise StartupError("config.json: mlp_only_layers must be a list of layers")
     layers = {layer for layer in range(num_layers) if (layer + 1) % every == 0}
     return shape, frozenset(layers - set(dense))
+
+
+def _check_not_quantized(config: Mapping[str, Any]) -> None:
+    if config.get("quantization_config"):
+        raise StartupError("the checkpoint is quantized (quantization_config): not supported yet")

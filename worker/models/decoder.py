@@ -130,6 +130,8 @@ class Decoder(DecoderStack):
 class CausalLM(Model):
     """A decoder and its output layer, which may be the embedding of tokens."""
 
+    configuration: ModelConfiguration
+
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
         super().__init__(configuration)
         self._cap = configuration.logit_cap

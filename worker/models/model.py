@@ -1,20 +1,59 @@
 """What every model of the registry offers to the engine and to the loader."""
 
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 import torch
 
-from worker.cache import KVCache
+from worker.cache import CacheShape, KVCache
 from worker.inputs import StepInputs
 from worker.layers.layer import Layer
-from worker.models.configuration import ModelConfiguration
+
+
+class Served(CacheShape, Protocol):
+    """What whoever serves a model reads of its configuration."""
+
+    @property
+    def architecture(self) -> str:
+        """Its name in ``architectures`` of config.json."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Width of the logits."""
+
+    @property
+    def max_position_embeddings(self) -> int:
+        """The longest sequence that is computed as it is meant."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
 
 
 class Model(Layer, ABC):
     """A decoder. Declared, then filled by the loader, then used."""
 
-    def __init__(self, configuration: ModelConfiguration) -> None:
+    shares_prefixes = True
+    """Whether the keys and values of a prefix can be used by other sequences."""
+
+    reads_whole = False
+    """Whether a step may read more tokens of a prompt than its inputs say, up to all of them."""
+
+    def __init__(self, configuration: Served) -> None:
         self.configuration = configuration
+
+    @property
+    def block_bytes(self) -> int:
+        """What a KV block takes."""
+        return KVCache.bytes_per_block(self.configuration, self.configuration.dtype)
+
+    @property
+    def sequence_bytes(self) -> int:
+        """What it keeps of a sequence beside KV blocks, whatever the sequence's length."""
+        return 0
+
+    def release(self, sequence: int) -> None:
+        """A sequence (a number of ``inputs.sequences_host``) has ended or begins anew."""
 
     @abstractmethod
     def forward(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:

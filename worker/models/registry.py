@@ -1,8 +1,7 @@
-"""Which declaration runs which architecture."""
+"""Which declaration runs which architecture; what has none runs through transformers."""
 
 from collections.abc import Callable
 
-from common.errors import StartupError
 from worker.kernels.select import Kernels
 from worker.models.configuration import ModelConfiguration
 from worker.models.gemma import Gemma2ForCausalLM, Gemma3ForCausalLM
@@ -35,12 +34,10 @@ ARCHITECTURES: dict[str, Declaration] = {
 ``dialects``."""
 
 
-def find(architecture: str) -> Declaration:
-    """The declaration, or a StartupError that lists what there is."""
-    try:
-        return ARCHITECTURES[architecture]
-    except KeyError:
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise StartupError(
-            f"the architecture {architecture!r} is not supported; known are: {known}"
-        ) from None
+_STORED_OTHERWISE = frozenset({"exaone"})
+"""Model types that are an architecture of ours under other names of tensors."""
+
+
+def find(architecture: str, model_type: str) -> Declaration | None:
+    """The declaration; None for what has to run through transformers."""
+    return None if model_type in _STORED_OTHERWISE else ARCHITECTURES.get(architecture)

@@ -15,7 +15,7 @@ from frontend.surfaces import Surface, surface_of
 
 BODY = (400, 408, 413, 415, 422)
 """What can be wrong with a body."""
-GENERATION = (*BODY, 424, 429, 500, 503)
+GENERATION = (*BODY, 410, 424, 429, 500, 503)
 """What can go wrong before or while text is generated."""
 
 

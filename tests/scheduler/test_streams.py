@@ -1,0 +1,265 @@
+"""Streams without their clients: they go on, are taken up by other front ends, or are given up."""
+
+from typing import Any
+
+import pytest
+
+from common.messages import (
+    Cancel,
+    Delivered,
+    Ended,
+    FrontendGone,
+    Keep,
+    KeptRun,
+    Missing,
+    Recover,
+    Replay,
+    Resume,
+    Resumed,
+    Submit,
+)
+from scheduler.requests import State
+from scheduler.streams import MOST_BYTES
+from tests.scheduler.harness import FRONTEND, House, sequence_id, spec, started
+
+TICKET, OWNER, MEMO = "ab" * 16, "owner", b"memo"
+GRACE_S = 3.0
+"""Less than a front end or a worker may be silent."""
+OTHER = FRONTEND + 1
+
+
+def keep(run: int = 0, runs: int = 1, ticket: str = TICKET, **more: Any) -> Keep:
+    return Keep(ticket, OWNER, run, runs, MEMO if run == 0 else b"", **more)
+
+
+def house(**changes: Any) -> House:
+    return started(frontends=2, **{"sse_resume_grace": GRACE_S, **changes})
+
+
+def resume(made: House, frontend: int = OTHER, owner: str = OWNER, ticket: str = TICKET) -> Resumed:
+    made.from_frontend(Resume(1, ticket, owner), frontend)
+    made.turn()
+    return made.said(Resumed, frontend)[-1]
+
+
+def leave(made: House, sequence: int) -> None:
+    """What a front end says when a client has hung up."""
+    made.from_frontend(Cancel(sequence, "client_gone"))
+    made.from_frontend(Delivered(sequence, success=False))
+    made.turn()
+
+
+def take_up(made: House, counter: int, kept: KeptRun, **more: Any) -> int:
+    """What a front end says to go on with a run."""
+    own = spec(counter, kept.spec.prompt_ids, kept.spec.max_new_tokens, frontend=OTHER)
+    wanted = keep(**{"logprobs": kept.tokens.logprobs, **more})
+    made.from_frontend(Submit(own, generated_ids=kept.tokens.ids, keep=wanted), OTHER)
+    made.turn()
+    return own.id
+
+
+def test_without_a_ticket_a_client_that_leaves_is_gone() -> None:
+    made = house()
+    sequence = made.submit(1)
+    leave(made, sequence)
+    assert made.record(sequence).state is State.CANCELLING
+
+
+def test_an_orphan_goes_on_and_is_taken_up_by_another_front_end() -> None:
+    made = house()
+    old = made.submit(1, keep=keep())
+    made.run_to(old, 3)
+    leave(made, old)
+    assert made.record(old).state is State.DISPATCHED
+    made.run_to(old, 5)
+    found = resume(made)
+    assert found.memo == MEMO
+    assert [run.tokens.ids for run in found.runs] == [[7] * 5]
+    made.run_to(old, 6)  # between the answer and the submission
+    made.forget()
+    new = take_up(made, 9, found.runs[0])
+    assert made.record(old).reason == "moved"
+    assert [item.ids for m in made.said(Replay, OTHER) for item in m.items] == [[7]]
+    made.report(released=[old])
+    assert made.parts.requests.get(old) is None
+    made.turn()
+    assert made.record(new).state is State.DISPATCHED
+    assert made.record(new).generated == [7] * 6
+    made.report(made.token(new, 7, finish="eos_token"))
+    made.from_frontend(Delivered(new, success=True), OTHER)
+    made.turn()
+    assert made.ended() == {"moved": 1, "eos_token": 1}
+    assert made.metric("millrace_resumed_sequences_total") == 1
+    made.check()
+
+
+def test_nobody_comes_back() -> None:
+    made = house()
+    sequence = made.submit(1, keep=keep())
+    made.run_to(sequence, 2)
+    leave(made, sequence)
+    made.run_to(sequence, 4)
+    assert made.metric("millrace_kept_streams") == 1
+    made.turn(after_s=GRACE_S)
+    assert made.record(sequence).state is State.CANCELLING
+    made.report(released=[sequence])
+    assert made.ended() == {"client_gone": 1}
+    assert made.metric("millrace_wasted_tokens_total") == 2
+    assert made.metric("millrace_kept_streams") == 0
+    assert resume(made).runs == []
+    made.check()
+
+
+def test_the_end_of_a_stream_is_kept_for_a_while() -> None:
+    made = house()
+    sequence = made.submit(1, keep=keep())
+    made.run_to(sequence, 2)
+    made.report(made.token(sequence, 8, finish="eos_token"))
+    made.from_frontend(Delivered(sequence, success=True))
+    made.turn()
+    assert len(made.parts.requests) == 0
+    (run,) = resume(made).runs
+    assert (run.tokens.ids, run.tokens.finish) == ([7, 7, 8], "eos_token")
+    made.turn(after_s=GRACE_S - 1)
+    assert resume(made).runs, "asking begins the grace anew"
+    made.turn(after_s=GRACE_S - 1)
+    assert resume(made).runs
+    made.turn(after_s=GRACE_S)
+    assert resume(made).runs == []
+
+
+def test_only_its_owner_gets_a_stream() -> None:
+    made = house()
+    made.submit(1, keep=keep())
+    assert resume(made, owner="somebody else").runs == []
+    assert resume(made, owner="größer").runs == []
+    assert resume(made, ticket="00" * 16).runs == []
+    assert resume(made).runs
+
+
+def test_a_lost_front_end_leaves_orphans() -> None:
+    made = house()
+    kept, other = made.submit(1, keep=keep()), made.submit(2)
+    made.from_frontend(FrontendGone(100))
+    made.turn()
+    assert made.record(kept).state is State.DISPATCHED
+    assert made.record(other).state is State.CANCELLING
+    made.report(made.token(kept, 7), undelivered=[FRONTEND])
+    assert made.said(Replay) == [], "nobody is there to hear it"
+    assert resume(made).runs[0].tokens.ids == [7]
+
+
+def test_an_orphan_survives_its_worker() -> None:
+    made = house()
+    sequence = made.submit(1, keep=keep())
+    made.run_to(sequence, 3)
+    leave(made, sequence)
+    made.forget()
+    made.ready(incarnation=99)
+    assert made.said(Recover) == []
+    made.turn()
+    record = made.record(sequence)
+    assert (record.state, record.attempt) == (State.DISPATCHED, 1)
+    assert record.generated == [7] * 3
+    made.check()
+
+
+def test_the_worker_is_lost_first_and_the_front_end_then() -> None:
+    made = house()
+    sequence = made.submit(1, keep=keep())
+    made.run_to(sequence, 3)
+    made.ready(incarnation=99)
+    assert made.record(sequence).state is State.RECOVERING
+    made.from_frontend(FrontendGone(100))
+    made.turn()
+    made.turn()
+    assert made.record(sequence).state is State.DISPATCHED
+
+
+def test_a_front_end_that_was_taken_for_dead_has_its_stream_back() -> None:
+    made = house()
+    sequence = made.submit(1, keep=keep())
+    made.from_frontend(FrontendGone(100))
+    made.turn()
+    assert made.record(sequence).is_orphan
+    made.hello()
+    made.from_frontend(Missing(sequence, 0))
+    made.turn(after_s=GRACE_S + 1)
+    assert not made.record(sequence).is_orphan
+    assert made.record(sequence).state is State.DISPATCHED
+
+
+def test_whoever_still_has_the_stream_is_told() -> None:
+    made = house()
+    old = made.submit(1, keep=keep())
+    made.run_to(old, 1)
+    take_up(made, 9, resume(made).runs[0])
+    (ended,) = made.said(Ended)
+    assert (ended.id, ended.reason) == (old, "failed")
+    assert "another connection" in ended.message
+
+
+def test_two_runs_of_one_stream() -> None:
+    made = house()
+    first = made.submit(1, keep=keep(0, 2))
+    assert resume(made).runs == [], "one run is not known yet"
+    second = made.submit(2, keep=keep(1, 2))
+    made.report(made.token(first, 7, finish="length"), made.token(second, 8))
+    leave(made, second)
+    found = resume(made)
+    assert [run.tokens.ids for run in found.runs] == [[7], [8]]
+    assert [run.tokens.finish for run in found.runs] == ["length", ""]
+    new = take_up(made, 9, found.runs[1], run=1, runs=2)
+    made.turn(after_s=GRACE_S + 1)
+    assert made.record(new).state is State.DISPATCHED
+    assert made.metric("millrace_kept_streams") == 0
+
+
+def test_a_failed_sequence_ends_the_whole_stream() -> None:
+    made = house()
+    first, second = made.submit(1, keep=keep(0, 2)), made.submit(2, keep=keep(1, 2))
+    leave(made, first)
+    leave(made, second)
+    made.report(made.token(second, error="out of memory"))
+    made.turn()
+    assert resume(made).runs == []
+    assert made.record(first).state is State.CANCELLING, "nobody can come back for it"
+
+
+def test_the_oldest_makes_room_for_the_newest() -> None:
+    made = house(sse_resume_streams=2)
+    sequences = [made.submit(i, keep=keep(ticket=f"{i:032x}")) for i in range(1, 4)]
+    for sequence in sequences:
+        leave(made, sequence)
+    states = [made.record(sequence).state for sequence in sequences]
+    assert states == [State.CANCELLING, State.DISPATCHED, State.DISPATCHED]
+
+
+def test_what_would_take_too_much_memory_is_not_kept() -> None:
+    made = house()
+    most = MOST_BYTES // 100
+    sequence = made.submit(1, 20, most, keep=keep())
+    assert made.parts.requests.get(sequence) is None or not made.record(sequence).ticket
+    assert resume(made).runs == []
+
+
+def test_draining_keeps_nobody() -> None:
+    made = house()
+    gone, here = made.submit(1, keep=keep()), made.submit(2, keep=keep(ticket="1" * 32))
+    leave(made, gone)
+    made.loop.drain(60)
+    made.turn()
+    assert made.record(gone).state is State.CANCELLING
+    leave(made, here)
+    assert made.record(here).state is State.CANCELLING
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [keep(1, 1), keep(-1, 1), keep(0, 1 << 20), keep(logprobs=[0.5]), keep(tops=[[(1, 0.5)]])],
+)
+def test_nonsense_is_refused(wrong: Keep) -> None:
+    made = house()
+    made.from_frontend(Submit(spec(1), keep=wrong))
+    made.turn()
+    assert made.parts.requests.get(sequence_id(1)) is None
