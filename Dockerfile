@@ -42,6 +42,7 @@ COPY frontend frontend
 COPY scheduler scheduler
 COPY worker worker
 COPY launcher launcher
+COPY tracer tracer
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/tools/bin/pip install -q --no-deps --require-hashes -r deploy/locks/build.txt \
     && /opt/tools/bin/pip wheel -q --no-deps --no-build-isolation -w /wheels . \

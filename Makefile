@@ -12,7 +12,7 @@
 # make peers                       installs the peers under bench/peers-env (5 GB, half an hour)
 # make pipeline                    what everything around the model costs, with a model of no cost
 # make soak                        a million requests (or 10 minutes): memory flat, nothing left
-# make docs                        docs/settings.md from the table of options
+# make docs                        docs/settings.md, docs/metrics.md from what is declared
 # make manifests                   deploy/kubernetes/manifests from the Helm chart
 #
 # Everything is installed into .venv, once; again when pyproject.toml changes. PYTHON=… chooses the
@@ -81,6 +81,7 @@ soak: $(VENV)/.installed-for-tests
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m launcher.reference > docs/settings.md
+	$(VENV)/bin/python -m scheduler.reference > docs/metrics.md
 
 manifests: $(VENV)/.installed-for-tests
 	$(VENV)/bin/python deploy/kubernetes/render.py
@@ -95,11 +96,11 @@ $(VENV)/.installed: pyproject.toml tools/install_torch.py
 		|| { echo "$(WRONG_PYTHON)" >&2; exit 1; }
 	@echo "installing into $(VENV); this happens once and takes a minute or two"
 	@TORCH_INSTALL_ARGS="$(TORCH_INSTALL_ARGS)" $(VENV)/bin/python tools/install_torch.py
-	@$(PIP) -e .
+	@$(PIP) -e '.[tracing]'
 	@touch $@
 
 $(VENV)/.installed-for-tests: $(VENV)/.installed
-	@$(PIP) -e '.[test]'
+	@$(PIP) -e '.[test,tracing]'
 	@touch $@
 
 $(VENV)/.installed-for-bench: $(VENV)/.installed

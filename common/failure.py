@@ -1,21 +1,30 @@
-"""How a process says that it cannot start: a sentence in a file, and its exit status.
+"""How a process says that it cannot start: a sentence, also in a file, and its exit status.
 
 The file lies in the runtime directory; the launcher's listener sees it and ends the server.
 """
 
 import os
+import sys
 from pathlib import Path
+
+from common.logs import say
+from common.settings import Settings
 
 EXIT_CONFIGURATION = 78
 """``EX_CONFIG`` of sysexits.h: starting again would not help."""
 FAILURE_FILE = "failure"
 
 
-def record_failure(runtime_dir: str, sentence: str) -> None:
-    """Leave the sentence for the launcher; the first one counts, without a directory none."""
-    if not runtime_dir:
+def record_failure(settings: Settings | None, process: str, sentence: str) -> None:
+    """Say the sentence on standard error, and leave it for the launcher: the first one counts.
+
+    Without settings there is no place to leave it.
+    """
+    as_json = settings is not None and settings.json_output
+    sys.stderr.write(say(process, sentence, json_output=as_json) + "\n")
+    if settings is None or not settings.runtime_dir:
         return
-    path = Path(runtime_dir) / FAILURE_FILE
+    path = Path(settings.runtime_dir) / FAILURE_FILE
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError:

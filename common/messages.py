@@ -21,6 +21,7 @@ Who says what to whom::
     worker    -> front end   Tokens (PUB/SUB, lossy: every token carries its index)
     follower  -> leader      Join
     leader    -> follower    Form Measure MakeCache Forward Logits Leave
+    listener  -> scheduler   Tally
 
 A replica may be cut into shards, one worker process each: a group. Its shard 0 is the leader, which
 is all that scheduler and front ends know of it; the others, the followers, only compute.
@@ -77,6 +78,9 @@ class SequenceSpec(_Record, frozen=True):
     grammar: str = ""
     """What the output must match: an llguidance grammar as its ``LLMatcher`` reads it (JSON text),
     checked by the front end. Empty: anything. Its state is rebuilt by replaying generated ids."""
+    request: str = ""
+    traceparent: str = ""
+    """For logs and traces: the id of the request that it belongs to, and W3C's trace context."""
 
 
 class Started(_Record, frozen=True):
@@ -160,6 +164,8 @@ class StepTiming(_Record, frozen=True):
     sample_s: float
     publish_s: float
     total_s: float
+    gap_s: float = 0.0
+    """Since the step before was published; 0 if the worker was idle in between."""
 
 
 class NewSequence(_Record, frozen=True):
@@ -172,10 +178,8 @@ class NewSequence(_Record, frozen=True):
     blocks: list[int]
     """Leased KV blocks in order; block i holds tokens 16 i … 16 i + 15."""
     cached_tokens: int = 0
-    """Tokens at the start whose keys and values those blocks already hold; a multiple of 16 and
-    less than the number of known tokens."""
-    queue_s: float = 0.0
-    """To be repeated in ``Started``."""
+    """Known tokens at the start that those blocks already hold; a multiple of 16, never all."""
+    queue_s: float = 0.0  # to be repeated in Started
 
 
 class Grant(_Record, frozen=True):
@@ -232,6 +236,8 @@ class Submit(_Message, frozen=True):
     """Sequences share cached prefixes only with sequences of the same salt."""
     queue_timeout_s: float = 0.0
     """Its first dispatch must come within so many seconds of its acceptance; 0 is no bound."""
+    age_s: float = 0.0
+    """Since its request arrived at the front end, when it is handed in for the first time."""
     keep: Keep | None = None
     """If the client may take its stream up again."""
 
@@ -263,12 +269,13 @@ class Delivered(_Message, frozen=True):
 
 
 class Tally(_Message, frozen=True):
-    """Counts that only a front end can see."""
+    """Counts that only others can see."""
 
     requests: int = 0
     """Added to ``tgi_request_count``."""
     failures: dict[str, int] = {}
     """Added to ``tgi_request_failure`` by ``err``."""
+    restarts: dict[str, int] = {}  # how often each process began again, so far; from the listener
 
 
 class Scrape(_Message, frozen=True):
@@ -292,6 +299,7 @@ class FrontendGone(_Message, frozen=True):
     """Said by the front ends' parent process: this front end is dead, cancel what it owned."""
 
     pid: int
+    is_replaced: bool = False  # a new process takes its place
 
 
 class Retire(_Message, frozen=True):

@@ -6,6 +6,7 @@ The table itself is ``common/options.py``; the launcher resolves it against flag
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from common.keys import MAX_KEYS
 
@@ -166,6 +167,19 @@ def absolute_path(value: str) -> str:
     """A check for the path of a route."""
     plain = value.startswith("/") and value.isascii() and value.isprintable()
     return "" if plain and not set(value) & set("{}?# ") else "must be a path such as /predict"
+
+
+def collector(value: str) -> str:
+    """A check for where traces go: a URL, or host:port as gRPC writes it."""
+    given = value if "://" in value else f"http://{value}"
+    try:
+        url = urlsplit(given)
+        is_one = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        is_whole = "://" in value or url.port is not None
+    except ValueError:
+        is_one = is_whole = False
+    is_plain = value.isascii() and value.isprintable() and " " not in value and "@" not in value
+    return "" if is_one and is_whole and is_plain else "must be a URL such as http://collector:4317"
 
 
 def fraction(value: float) -> str:

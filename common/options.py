@@ -18,6 +18,7 @@ from common.option import (
     absolute_path,
     at_least,
     choice,
+    collector,
     for_tests,
     fraction,
     port,
@@ -281,6 +282,12 @@ NETWORK = (
 OBSERVING = (
     Option("json_output", SWITCH, False, "Log JSON objects."),
     Option("log_level", LOG_LEVEL, "INFO", "error, warn, info or debug.", lenient=True),
+    Option(
+        "otlp_endpoint", TEXT, None, "An OpenTelemetry collector that gets traces, such as "
+        "http://collector:4317 (gRPC), or http://collector:4318/v1/traces (HTTP: with a path). "
+        "Default: no traces.", collector,
+    ),
+    Option("otlp_service_name", TEXT, "text-generation-inference.router", "Name in traces."),
     Option("compute_type", TEXT, AUTO, "Value of the x-compute-type header.",
            auto="cpu, or the name of the GPU"),
     Option(
@@ -308,8 +315,6 @@ NO_EFFECT = (
            no_effect="sockets live in the runtime directory (--runtime-dir)"),
     Option("master_addr", TEXT, None, "TGI: rendezvous of its shards.", no_effect=_SHARDS_MEET),
     Option("master_port", TEXT, None, "TGI: rendezvous of its shards.", no_effect=_SHARDS_MEET),
-    Option("otlp_service_name", TEXT, None, "TGI: name in traces.",
-           no_effect="traces are not sent"),
     Option("attention", TEXT, None, "TGI: attention implementation.", flag=False,
            no_effect="the worker itself picks kernels that run on the device"),
     Option("use_flash_attention", TEXT, None, "TGI: attention implementation.", flag=False,
@@ -337,8 +342,6 @@ NOT_YET = (
            harmless=(None,)),
     Option("weights_cache_override", PATH, None, "TGI: a second place for weights.",
            not_yet="it is not supported; pass the directory as --model-id", harmless=(None,)),
-    Option("otlp_endpoint", TEXT, None, "TGI: where traces go.",
-           not_yet="traces are not supported yet; leave it out", harmless=(None,)),
     Option("watermark_gamma", NUMBER, None, "TGI: share of the watermark's green list.",
            not_yet="watermarks are not supported yet; leave it out", harmless=(None,)),
     Option("watermark_delta", NUMBER, None, "TGI: strength of the watermark.",

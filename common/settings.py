@@ -99,6 +99,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cuda_memory_fraction: float = 1.0
     json_output: bool = False
     log_level: str = "INFO"
+    otlp_endpoint: str | None = None
+    otlp_service_name: str = "text-generation-inference.router"
     debug_faults: str | None = None
     """For tests only; see ``worker/faults.py``."""
     runtime_dir: str = ""

@@ -5,6 +5,7 @@ which does not decode is counted and dropped while its sender lives on. Knows no
 messages mean.
 """
 
+import logging
 import os
 import stat
 from pathlib import Path
@@ -23,13 +24,17 @@ from common.messages import (
     ToOperator,
     ToWorker,
 )
+from common.spans import Spans
 
+MOST_SPANS = 2000
+"""Messages with spans that wait for a tracer which does not take them; further ones are lost."""
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """A larger frame ends the connection of the peer that sent it (ZMQ_MAXMSGSIZE)."""
 HEARTBEAT_S = 1.0
 """How often front ends, workers and the scheduler say that they live."""
 
 M = TypeVar("M")
+_log = logging.getLogger(__name__)
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -59,6 +64,7 @@ TO_WORKER: Codec[ToWorker] = Codec(ToWorker)
 TOKENS: Codec[Tokens] = Codec(Tokens)
 FROM_FOLLOWER: Codec[Join] = Codec(Join)
 TO_FOLLOWER: Codec[ToFollower] = Codec(ToFollower)
+SPANS: Codec[Spans] = Codec(Spans)
 
 
 def encode(message: msgspec.Struct) -> bytes:
@@ -84,6 +90,11 @@ def tokens_endpoint(runtime_dir: str, replica: int) -> str:
 def shards_endpoint(runtime_dir: str, replica: int) -> str:
     """ROUTER of a replica's leader (bind) to its followers' DEALER."""
     return f"ipc://{runtime_dir}/shards-{replica}"
+
+
+def traces_endpoint(runtime_dir: str) -> str:
+    """Tracer PULL (bind) to front ends' and the scheduler's PUSH."""
+    return f"ipc://{runtime_dir}/traces"
 
 
 def frontend_identity(frontend: int) -> bytes:
@@ -112,6 +123,35 @@ def check_runtime_dir(path: str) -> None:
         raise PermissionError(f"{path} must be a directory of this user with mode 0700")
     if len(str(Path(path) / "tokens-9999").encode()) > 107:
         raise ValueError(f"the runtime directory path is too long for a UNIX socket: {path}")
+
+
+class SpanSender:
+    """Hands spans to the tracer; never blocks. What the tracer does not take is lost and counted.
+
+    Of a ``zmq.Context`` or ``zmq.green.Context``; belongs to one thread.
+    """
+
+    def __init__(self, context: Any, runtime_dir: str) -> None:
+        self.lost = 0
+        self._is_losing = False
+        self._socket = open_socket(context, zmq.PUSH)
+        self._socket.setsockopt(zmq.SNDHWM, MOST_SPANS)
+        self._socket.connect(traces_endpoint(runtime_dir))
+
+    def __call__(self, spans: Spans) -> None:
+        """Send, or lose them; says so when it begins to lose."""
+        try:
+            self._socket.send(encode(spans), zmq.NOBLOCK)
+            self._is_losing = False
+        except zmq.Again:
+            self.lost += 1
+            if not self._is_losing:
+                self._is_losing = True
+                _log.warning("the tracer takes no spans: they are lost until it does")
+
+    def close(self) -> None:
+        """Let the last spans out."""
+        self._socket.close(linger=200)
 
 
 def open_socket(context: Any, kind: int, *, identity: bytes | None = None) -> Any:

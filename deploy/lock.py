@@ -29,7 +29,8 @@ def main() -> int:
     from install_torch import VERSION
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["gpu"]
+    extras = project["project"]["optional-dependencies"]
+    wanted = [*project["project"]["dependencies"], *extras["tracing"], *extras["gpu"]]
     packages = resolved([*wanted, f"torch=={VERSION}"])
     write("server.txt", [entry for entry in packages if not _GPU_ONLY.match(entry)])
     write("cuda.txt", [entry for entry in packages if _GPU_ONLY.match(entry)])

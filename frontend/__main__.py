@@ -52,9 +52,7 @@ def main() -> NoReturn:
         check_address(settings.hostname, settings.port)
         load_text(settings)
     except StartupError as error:
-        print(error, file=sys.stderr, flush=True)  # noqa: T201 - the sentence for the user
-        if settings is not None:
-            record_failure(settings.runtime_dir, str(error))
+        record_failure(settings, "frontend", str(error))
         sys.exit(EXIT_CONFIGURATION)
     wait_for_model(settings.runtime_dir)
     become_gunicorn()

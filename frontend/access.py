@@ -1,14 +1,15 @@
-"""The access log: one line per answered request, when it is over. Counts and times, no text."""
+"""What is told of an answered request when it is over: one line in the log, and its spans.
+
+Counts and times, no text.
+"""
 
 import logging
-import sys
 from urllib.parse import quote
 
 import falcon
-import orjson
 
-from common.logs import JsonFormatter
 from frontend import exchange
+from frontend.services import Services
 
 MAX_LOGGED = 200
 """Characters of a client's own words in a line."""
@@ -18,23 +19,12 @@ _PLAIN = "/:@!$&'()*+,;~"
 _log = logging.getLogger("frontend.access")
 
 
-class AccessFormatter(JsonFormatter):
-    """One flat JSON object per line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The common fields, then those of the request."""
-        line = orjson.loads(super().format(record))
-        line.update(getattr(record, "fields", {}))
-        return orjson.dumps(line).decode()
-
-
-def set_up(*, json_output: bool) -> None:
-    """Called once per process; without JSON the lines go where all others go."""
-    if json_output:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(AccessFormatter("frontend"))
-        _log.handlers = [handler]
-        _log.propagate = False
+def over(req: falcon.Request, services: Services) -> None:
+    """A request is over."""
+    now = services.clock()
+    log(req, now)
+    if services.tracer is not None:
+        services.tracer.finish(exchange.of(req), req.method, req.uri_template or "", now)
 
 
 def log(req: falcon.Request, now: float) -> None:
@@ -56,8 +46,8 @@ def log(req: falcon.Request, now: float) -> None:
     if record.error is not None:
         fields["error"] = record.error
     extra: dict[str, object] = {"request": record.request_id, "fields": fields}
-    if record.trace_id is not None:
-        extra["trace"] = record.trace_id
+    if record.trace is not None:
+        extra["trace"] = record.trace.trace_id
     shown = {"request": record.request_id, **fields}
     message = " ".join(f"{name}={value}" for name, value in shown.items())
     _log.info("%s", message, extra=extra)

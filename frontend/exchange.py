@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import falcon
 
 from common.errors import RequestError
-from frontend.identity import Identity, new_identity
+from common.spans import TraceContext, new_span_id, new_trace, parse_traceparent
+from frontend.identity import Identity, Origin, new_identity
 from frontend.limits import invalid
 from frontend.resume.kept import Keeping
 
@@ -25,7 +26,6 @@ CLIENT_GONE_STATUS = 499
 
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 
 
 @dataclass
@@ -33,7 +33,8 @@ class Exchange:
     """One request and its answer."""
 
     request_id: str
-    trace_id: str | None
+    trace: TraceContext | None
+    """Where the client's trace stands, or a new one while traces are sent."""
     began: float
     """By the services' clock."""
     identity: Identity
@@ -52,6 +53,12 @@ class Exchange:
     error: str | None = None
     """``error_type`` of what went wrong."""
     status: int = 0
+    span_id: str = ""
+    """Of the span of this request; empty if none is wanted."""
+    submitted_at: float | None = None
+    """When it had been validated and was handed in; None before."""
+    sending_at: float | None = None
+    """When the first text of the answer was there; None before."""
     keeps_body: bool = False
     """Whether the body is needed as it came: its stream may be kept."""
     body: bytes = b""
@@ -60,15 +67,29 @@ class Exchange:
     keeping: Keeping | None = None
     """How the stream is kept, once that is known."""
 
+    @property
+    def origin(self) -> Origin:
+        """What its sequences carry with them."""
+        trace = self.trace
+        if trace is not None and self.span_id:
+            trace = trace._replace(span_id=self.span_id)
+        return Origin(self.request_id, "" if trace is None or not trace.span_id else trace.header())
 
-def begin(req: falcon.Request, now: float, wall_now: float) -> Exchange:
-    """The record of a new request; its id is the client's if that is a sane one."""
+
+def begin(req: falcon.Request, now: float, wall_now: float, *, traces: bool = False) -> Exchange:
+    """The record of a new request; its id is the client's if that is a sane one.
+
+    ``traces``: whether spans are sent. A trace that its client has not sampled gets none.
+    """
     given = req.get_header("X-Request-Id") or ""
-    trace = _TRACEPARENT.fullmatch(req.get_header("traceparent") or "")
+    trace = parse_traceparent(req.get_header("traceparent") or "")
+    if trace is None and traces:
+        trace = new_trace()
     exchange = Exchange(
         request_id=given if _ID.fullmatch(given) else uuid.uuid4().hex,
-        trace_id=trace.group(1) if trace else None,
+        trace=trace,
         began=now,
+        span_id=new_span_id() if traces and trace is not None and trace.is_sampled else "",
         identity=new_identity(wall_now),
     )
     req.context.exchange = exchange

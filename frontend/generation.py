@@ -14,12 +14,15 @@ import gevent
 from common.errors import ErrorKind, RequestError
 from common.messages import Delivered, Keep, SequenceSpec, SequenceTokens
 from frontend.bell import Bell
+from frontend.identity import Origin
 from frontend.link import CancelReason, Links
 from frontend.mailbox import Brim, Mailbox
 from frontend.resume.kept import Keeping
 from frontend.resume.past import PastTokens, plan_of
 from frontend.runs import Order, Run, Token
 from frontend.text.tokenizer import Tokenizer
+
+NOBODY = Origin()
 
 
 class ClientGoneError(Exception):
@@ -60,11 +63,12 @@ class Generation:
         began: float,
         keeping: Keeping | None = None,
         brim: Brim | None = None,
+        origin: Origin = NOBODY,
     ) -> None:
         """``began`` is when the request arrived, by ``clock``.
 
         ``keeping``: if the client may take the stream up again, or has done so. ``brim``: bounds
-        what each run has ready for a client that does not read.
+        what each run has ready for a client that does not read. ``origin`` goes along for logs.
         """
         past = [] if keeping is None else keeping.past
         plans = [plan_of(kept.spec) for kept in past] or order.plans
@@ -78,7 +82,11 @@ class Generation:
         self._clock = clock
         self._began = began
         self._deadline = began + order.timeout_s if order.timeout_s else math.inf
-        self._submitted_at = began
+        self._origin = origin
+        self.submitted_at: float | None = None
+        """When it was handed in; None before."""
+        self.first_at: float | None = None
+        """When its first text was on its way to the client, if somebody has noted it."""
         self._bell = Bell()
         self._gone = False
         self._sequences: dict[int, _Sequence] = {}
@@ -106,7 +114,7 @@ class Generation:
         left behind then.
         """
         try:
-            self._submitted_at = self._clock()
+            self.submitted_at = self._clock()
             for run in self.runs:
                 self._begin(run)
             while not all(sequence.is_taken() for sequence in self._sequences.values()):
@@ -147,7 +155,12 @@ class Generation:
                     self.close("sibling_failed")
                     raise run.error
         self._check()
+        self.flows()
         return self.runs
+
+    def flows(self) -> None:
+        """To be called when the first text is there to be sent."""
+        self.first_at = self._clock()
 
     def close(self, reason: CancelReason = "client_gone") -> None:
         """Let everything go that has not ended, and forget it."""
@@ -194,6 +207,8 @@ class Generation:
             stop_token_ids=plan.stop_token_ids,
             prefill_logprobs=plan.prefill_logprobs,
             grammar=plan.grammar,
+            request=self._origin.request,
+            traceparent=self._origin.traceparent,
         )
         eager = self._order.incremental or bool(self._order.stops)
         mailbox = self._link.submit(
@@ -202,6 +217,7 @@ class Generation:
             eager=eager,
             timeout_s=self._order.timeout_s,
             priority=self._order.priority,
+            age_s=self._clock() - self._began,
             keep=keep,
             past=past,
             brim=self._brim,
@@ -252,7 +268,7 @@ class Generation:
             run.prefill_logprobs = started.prefill_logprobs
             run.cached_tokens = started.cached_tokens
         total = self._clock() - self._began
-        validation = self._submitted_at - self._began
+        validation = (self.submitted_at or self._began) - self._began
         queue = started.queue_s if started is not None else 0.0
         timings = Timings(total, validation, queue, max(total - validation - queue, 0.0))
         if run.finish:

@@ -84,13 +84,15 @@ def post_fork(server: Any, worker: Any) -> None:
 def child_exit(server: Any, worker: Any) -> None:
     """Tell the scheduler that a front end is gone; its requests are cancelled at once.
 
+    It gets a successor unless the parent ends, which has closed its listeners first.
     The socket lives only here, so that no worker forked later inherits it.
     """
     context = zmq.Context()
     requests = open_socket(context, zmq.DEALER)
     try:
         requests.connect(requests_endpoint(_settings.runtime_dir))
-        requests.send(encode(FrontendGone(pid=worker.pid)), zmq.NOBLOCK)
+        gone = FrontendGone(pid=worker.pid, is_replaced=bool(server.LISTENERS))
+        requests.send(encode(gone), zmq.NOBLOCK)
     except zmq.ZMQError as error:
         _log.warning("the scheduler could not be told of a lost front end: %s", error)
     finally:

@@ -7,6 +7,7 @@ written anew by another process.
 import secrets
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 _ID_BYTES = 16
 
@@ -30,3 +31,10 @@ class Identity:
 def new_identity(now: float) -> Identity:
     """One that nothing else has."""
     return Identity(secrets.token_hex(_ID_BYTES), now)
+
+
+class Origin(NamedTuple):
+    """The request that a sequence belongs to, for logs and traces."""
+
+    request: str = ""
+    traceparent: str = ""

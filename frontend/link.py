@@ -68,14 +68,15 @@ class Links(Protocol):
         eager: bool = True,
         timeout_s: float = 0.0,
         priority: int = 0,
+        age_s: float = 0.0,
         keep: Keep | None = None,
         past: SequenceTokens | None = None,
         brim: Brim | None = None,
     ) -> Mailbox:
         """Hand a sequence in. Raises RequestError if the scheduler is not there.
 
-        ``past`` are tokens that it has already; they do not come again. ``brim`` bounds what
-        waits to be taken.
+        ``age_s`` is how old its request is. ``past`` are tokens that it has already; they do not
+        come again. ``brim`` bounds what waits to be taken.
         """
 
     def resume(self, ticket: str, owner: str, timeout_s: float) -> Resumed | None:
@@ -156,6 +157,7 @@ class Link:
         eager: bool = True,
         timeout_s: float = 0.0,
         priority: int = 0,
+        age_s: float = 0.0,
         keep: Keep | None = None,
         past: SequenceTokens | None = None,
         brim: Brim | None = None,
@@ -173,7 +175,7 @@ class Link:
         if past is not None:
             mailbox.begin_with(past)
         deadline = now + timeout_s if timeout_s else None
-        live = Live(mailbox, deadline, now, priority=priority, keep=keep)
+        live = Live(mailbox, deadline, now, priority=priority, age_s=age_s, keep=keep)
         self._hand_in(live, now)
         self._live[spec.id] = live
         return mailbox
@@ -386,5 +388,6 @@ class Link:
                 timeout_s=0.0 if live.deadline is None else max(live.deadline - now, 0.001),
                 queue_timeout_s=self._queue_timeout_s if fresh else 0.0,
                 keep=live.keep,
+                age_s=live.age_s,
             )
         )

@@ -25,6 +25,7 @@ class Live:
 
     __slots__ = (
         "_keep",
+        "age_s",
         "ask_at",
         "ask_wait",
         "asked_gap",
@@ -41,12 +42,14 @@ class Live:
         now: float,
         *,
         priority: int = 0,
+        age_s: float = 0.0,
         keep: Keep | None = None,
     ) -> None:
         self.mailbox = mailbox
         self._keep = keep
         self.deadline = deadline
         self.priority = priority
+        self.age_s = age_s
         self.unknown = 0
         self.submitted(now)
 

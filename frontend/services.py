@@ -11,6 +11,7 @@ from frontend.pool import Offload
 from frontend.text.template import ChatTemplate
 from frontend.text.tokenizer import Tokenizer
 from frontend.text.tools.detected import OutputStyle
+from frontend.tracing import RequestTracer
 from frontend.watch import Watcher
 
 
@@ -27,6 +28,8 @@ class Services:
     watcher: Watcher
     grammars: Grammars
     version: str = "0.0.0"
+    tracer: RequestTracer | None = None
+    """None while no traces are sent."""
     clock: Callable[[], float] = field(default=time.monotonic)
     """Seconds, monotonic."""
     wall_clock: Callable[[], float] = field(default=time.time)

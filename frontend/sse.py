@@ -50,6 +50,8 @@ class EventStream:
         self._on_close = on_close
         self._keep_alive_s = keep_alive_s
         self._begun = False
+        self._flowing = False
+        """Whether the first text was sent."""
         self._closed = False
 
     def __iter__(self) -> "EventStream":
@@ -62,9 +64,8 @@ class EventStream:
         """
         if self._closed:
             raise StopIteration
-        if not self._begun:
-            self._begun = True
-            return b""
+        if not self._flowing:
+            return self._begin()
         try:
             news = self._generation.step(self._keep_alive_s)
             if not news:
@@ -91,6 +92,19 @@ class EventStream:
     def close(self) -> None:
         """The server is done with the stream; if that is too early, the client has gone."""
         self._close(ClientGoneError())
+
+    def _begin(self) -> bytes:
+        """What comes up to the first text, which is noted."""
+        if not self._begun:
+            self._begun = True
+            return b""
+        self._flowing = True
+        data = next(self)
+        if data == KEEP_ALIVE:
+            self._flowing = False
+        else:
+            self._generation.flows()
+        return data
 
     def _events(self, run: Run, tokens: list[Token]) -> bytes:
         events = self._dialect.tokens(run, tokens) if tokens else b""

@@ -16,11 +16,13 @@ import zmq
 
 from common.errors import ErrorKind, RequestError
 from common.messages import Status, Submit, topic_of
+from common.settings import Settings
 from common.sockets import (
     HEARTBEAT_S,
     TO_FRONTEND,
     TOKENS,
     BadFrameError,
+    SpanSender,
     encode,
     frontend_identity,
     open_socket,
@@ -29,6 +31,7 @@ from common.sockets import (
 )
 from frontend.inbox import Inbox
 from frontend.link import Link
+from frontend.tracing import RequestTracer
 
 MESSAGES_PER_TURN = 32
 """After so many messages without waiting, the other greenlets get a turn."""
@@ -53,9 +56,17 @@ class Wires:
         self._replicas: set[int] = set()
         for replica in range(replicas):
             self._listen_to(replica)
+        self._spans: SpanSender | None = None
         self._bad_frames = 0
         self._greenlets: list[gevent.Greenlet] = []
         self.link = Link(number, os.getpid(), self._send, time.monotonic, queue_timeout_s)
+
+    def tracer_of(self, settings: Settings) -> RequestTracer | None:
+        """Who sends the spans of this process; None while no traces are wanted."""
+        if settings.otlp_endpoint is None:
+            return None
+        self._spans = SpanSender(self._context, self._runtime_dir)
+        return RequestTracer(self._spans, settings.model_id, time.time_ns)
 
     def start(self) -> None:
         """Say Hello and begin to receive."""
@@ -68,6 +79,8 @@ class Wires:
         gevent.killall(self._greenlets)
         self.link.flush()
         self._requests.close(linger=200)
+        if self._spans is not None:
+            self._spans.close()
         self._tokens.close(linger=0)
         self._context.term()
 

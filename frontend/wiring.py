@@ -4,6 +4,7 @@ Runs in the gunicorn worker after it has been forked and patched for gevent.
 """
 
 import gc
+import logging
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from typing import Any
@@ -13,8 +14,8 @@ import gevent
 from common.errors import ErrorKind, RequestError, StartupError
 from common.failure import record_failure
 from common.settings import Settings, load
-from frontend import access
 from frontend.app import create_app
+from frontend.faults import describe
 from frontend.guidance.compiler import grammars_of
 from frontend.pool import Offload
 from frontend.services import Services
@@ -23,6 +24,8 @@ from frontend.text.tokenizer import Tokenizer
 from frontend.text.tools.detected import OutputStyle
 from frontend.watch import Watcher
 from frontend.wires import Wires
+
+_log = logging.getLogger(__name__)
 
 FIRST_WORD_S = 10.0
 """So long a new process waits for the scheduler's first word before it accepts connections."""
@@ -40,9 +43,9 @@ class FrontEnd:
 
     def __init__(self, settings: Settings) -> None:
         """Loads the tokenizer and opens the sockets. Raises StartupError."""
-        access.set_up(json_output=settings.json_output)
         tokenizer, template = load_text(settings)
         self._grace_s = settings.graceful_termination_timeout
+        gevent.get_hub().print_exception = _lost_greenlet
         self._wires = Wires(
             settings.runtime_dir, settings.num_replicas, settings.queue_timeout or 0.0
         )
@@ -60,6 +63,7 @@ class FrontEnd:
                 watcher=self._watcher,
                 grammars=self._grammars,
                 version=version(),
+                tracer=self._wires.tracer_of(settings),
             )
         )
         self._wires.start()
@@ -97,6 +101,14 @@ class FrontEnd:
         self._wires.link.fail_all(error)
 
 
+def _lost_greenlet(
+    context: object, kind: type[BaseException], error: BaseException, trace: object
+) -> None:
+    """Called by gevent for an error that ended a greenlet: one line, without its words."""
+    if not issubclass(kind, gevent.GreenletExit):
+        _log.error("a greenlet ended: %s", describe(error))
+
+
 def load_text(settings: Settings) -> tuple[Tokenizer, ChatTemplate | None]:
     """The model's tokenizer and chat template. Raises StartupError."""
     tokenizer = Tokenizer.load(settings.model_dir, settings.tokenizer_config_path)
@@ -118,5 +130,5 @@ def application() -> FrontEnd:
     try:
         return FrontEnd(settings)
     except StartupError as error:
-        record_failure(settings.runtime_dir, str(error))
+        record_failure(settings, "frontend", str(error))
         raise

@@ -1,5 +1,6 @@
 """The environment of started processes: nothing secret, nothing that steers them by chance."""
 
+import importlib.util
 import os
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,14 @@ _MEDDLERS = frozenset({"GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"})
 def in_checkout() -> bool:
     """Whether this code runs from its source tree."""
     return (PACKAGES_ROOT / "pyproject.toml").is_file()
+
+
+def can_trace() -> bool:
+    """Whether the packages that send traces are installed."""
+    try:
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:

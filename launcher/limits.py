@@ -16,6 +16,7 @@ import msgspec
 from common.errors import StartupError
 from common.option import AUTO
 from common.options import OPTIONS
+from launcher.children import can_trace
 from launcher.keys import check_keys, derive_playground
 from launcher.machine import Machine
 from launcher.resolve import Resolution
@@ -111,6 +112,11 @@ def check_combinations(resolution: Resolution) -> None:
         raise StartupError(
             f"{resolution.named('port')} and {resolution.named('prometheus_port')} are both "
             f"{resolution['port']}: choose two different ports"
+        )
+    if resolution["otlp_endpoint"] is not None and not can_trace():
+        raise StartupError(
+            f"{resolution.named('otlp_endpoint')} needs packages that are not installed: "
+            "pip install 'millrace[tracing]', or leave it out"
         )
     path = resolution["tokenizer_config_path"]
     if path is not None and not Path(path).is_file():

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from common import logs
 from common.failure import FAILURE_FILE
 from common.settings import load
+from launcher.restarts import Restarts, to_scheduler
 
 MOST_CRASHES = 3
 """Deaths of one program before the server was ever ready, after which nobody waits any longer."""
@@ -26,6 +27,7 @@ MOST_FAILURES = 3
 """The same for failures to start again later, within ``FAILURES_WITHIN_S``."""
 FAILURES_WITHIN_S = 300.0
 _ANNOUNCER = "announce"
+_TRACER = "tracer"
 _DEATHS = ("PROCESS_STATE_EXITED", "PROCESS_STATE_BACKOFF", "PROCESS_STATE_FATAL")
 
 _LOGGER = logging.getLogger("launcher.listener")
@@ -48,6 +50,9 @@ class Watcher:
             self._ready |= event == "PROCESS_STATE_EXITED" and fields.get("expected") == "1"
             return False
         if event not in _DEATHS:
+            return False
+        if name == _TRACER:  # nobody waits for it, so nothing ends for want of it
+            _LOGGER.warning("%s died and is started again", name)
             return False
         if self._failure.exists():
             return self._cannot_start(name)
@@ -100,8 +105,10 @@ def main() -> None:
     os.dup2(2, 1)  # log lines must not get between the protocol's
     logs.set_up("launcher", json_output=settings.json_output, level=settings.log_level)
     watcher = Watcher(Path(settings.runtime_dir) / FAILURE_FILE)
+    restarts = Restarts(to_scheduler(settings.runtime_dir))
     stopping = False
     for event, fields in events(sys.stdin.buffer, outgoing):
+        restarts.see(event, fields)
         if not stopping and watcher.see(event, fields):
             stopping = True
             os.kill(os.getppid(), signal.SIGTERM)

@@ -97,6 +97,7 @@ def become_supervisor(
         SETTINGS_VARIABLE: str(path),
         "MILLRACE_RUNTIME_DIR": str(runtime.path),
         "MILLRACE_WORKERS": str(settings.num_replicas * settings.num_shard),
+        "MILLRACE_TRACERS": str(int(settings.otlp_endpoint is not None)),
         "MILLRACE_STOP_S": str(settings.graceful_termination_timeout + _AFTER_DRAINING_S),
     }
     raise_file_limit()

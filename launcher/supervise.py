@@ -7,6 +7,7 @@ the server: settings are resolved once.
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from supervisor.options import ServerOptions
 from supervisor.supervisord import go
 
 from common.failure import FAILURE_FILE
+from common.logs import say
 from common.settings import load
 from launcher.children import PACKAGES_ROOT, in_checkout
 from launcher.runtime import STOP_SIGNALS, RuntimeDirectory
@@ -28,6 +30,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main(arguments: list[str]) -> int:
     """Supervise; the exit status: 0 after a stop, 1 if a process could not start."""
+    as_json = load().json_output
     runtime = RuntimeDirectory(
         Path(load().runtime_dir), int(arguments[0]), temporary="--remove" in arguments
     )
@@ -44,7 +47,7 @@ def main(arguments: list[str]) -> int:
     finally:
         runtime.remove()
     if sentence:
-        print(f"millrace: {sentence}", file=sys.stderr, flush=True)
+        print(_line(sentence, as_json=as_json), file=sys.stderr, flush=True)
     return 1 if sentence else 0
 
 
@@ -59,7 +62,10 @@ def configuration() -> Path:
 
 def run(path: Path) -> None:
     """Be supervisord until it is stopped."""
-    options = _Options(_death_signal(), load().graceful_termination_timeout)
+    settings = load()
+    options = _Options(
+        _death_signal(), settings.graceful_termination_timeout, as_json=settings.json_output
+    )
     options.realize(["-c", str(path)])
     options.first = True
     options.test = False
@@ -76,10 +82,11 @@ class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
     The first Ctrl-C lets running requests finish, and says so; the second ends everything.
     """
 
-    def __init__(self, prepare_child: Callable[[], None], grace_s: int) -> None:
+    def __init__(self, prepare_child: Callable[[], None], grace_s: int, *, as_json: bool) -> None:
         super().__init__()
         self._prepare_child = prepare_child
         self._grace_s = grace_s
+        self._as_json = as_json
         self._stopping = False
 
     def get_signal(self) -> int | None:
@@ -88,7 +95,8 @@ class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
         if number in STOP_SIGNALS:
             if not self._stopping:
                 again = "; Ctrl-C again ends them now" if number == signal.SIGINT else ""
-                _say(f"stopping; running requests may finish within {self._grace_s} s{again}")
+                sentence = f"stopping; running requests may finish within {self._grace_s} s{again}"
+                _write(_line(sentence, as_json=self._as_json, level=logging.INFO))
             elif number == signal.SIGINT:
                 _kill_children()
             self._stopping = True
@@ -139,10 +147,15 @@ class _Alarm:
         """Never needed; asked for by the loop."""
 
 
-def _say(sentence: str) -> None:
+def _line(sentence: str, *, as_json: bool, level: int = logging.ERROR) -> str:
+    told = say("supervisor", sentence, json_output=as_json, level=level)
+    return told if as_json else f"millrace: {told}"
+
+
+def _write(line: str) -> None:
     """To the output, if it can be written: a full disk must not keep anybody from stopping."""
     with contextlib.suppress(OSError):
-        os.write(1, f"millrace: {sentence}\n".encode())
+        os.write(1, f"{line}\n".encode())
 
 
 def _kill_children() -> None:

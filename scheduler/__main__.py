@@ -7,31 +7,32 @@ import signal
 import sys
 import time
 
+import zmq
+
 from common import logs, settings
 from common.errors import StartupError
 from common.failure import EXIT_CONFIGURATION, record_failure
 from common.settings import Settings
-from common.sockets import check_runtime_dir
+from common.sockets import SpanSender, check_runtime_dir
 from scheduler.exposition import Listener
 from scheduler.link import ZmqLink
 from scheduler.loop import Loop
 from scheduler.metrics import Metrics
 from scheduler.parts import Parts
 from scheduler.processes import LocalProcesses
+from scheduler.tracing import SequenceTracer
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("scheduler")
 
 
 def main() -> int:
     """Run until SIGTERM or SIGINT has been obeyed; the exit status."""
-    runtime_dir = ""
+    resolved: Settings | None = None
     try:
         resolved = settings.load()
-        runtime_dir = resolved.runtime_dir
         return serve(resolved)
     except StartupError as error:
-        print(error, file=sys.stderr, flush=True)  # noqa: T201 - logging may not be set up yet
-        record_failure(runtime_dir, str(error))
+        record_failure(resolved, "scheduler", str(error))
         return EXIT_CONFIGURATION
 
 
@@ -53,7 +54,13 @@ def serve(resolved: Settings) -> int:
         [processes.fd, frontends.fd],
     )
     epoch = random.SystemRandom().getrandbits(63) or 1
-    parts = Parts(resolved, epoch, metrics, processes, frontends, time.monotonic)
+    context = zmq.Context()
+    spans = None
+    tracer = None
+    if resolved.otlp_endpoint is not None:
+        spans = SpanSender(context, resolved.runtime_dir)
+        tracer = SequenceTracer(spans, time.monotonic, time.time_ns)
+    parts = Parts(resolved, epoch, metrics, processes, frontends, time.monotonic, tracer)
     loop = Loop(parts, link, time.monotonic)
     grace_s = float(resolved.graceful_termination_timeout)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -66,6 +73,9 @@ def serve(resolved: Settings) -> int:
     link.close()
     processes.close()
     frontends.close()
+    if spans is not None:
+        spans.close()
+    context.term()
     if listener is not None:
         listener.close()
     _log.info("the scheduler has ended")

@@ -1,7 +1,7 @@
 """Admission: when a replica may take new sequences, and whether one fits.
 
 Owns the rules of waiting-served ratio, stalls, batch size, KV room and prefill work; keeps no state
-of its own. Knows neither the queue's order nor messages.
+of its own. Does not change the queue; knows no messages.
 
 * An idle replica admits at once, and so does one whose next step has room for prompts: reading them
   in pieces holds nobody up. While the prompts it has fill the step, new ones are admitted when at
@@ -15,15 +15,20 @@ of its own. Knows neither the queue's order nor messages.
 * Prefill work on its way to a replica is bounded, so that one admission does not flood it.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 from common.settings import Settings
 from scheduler.blocks import blocks_for
 from scheduler.leases import Fit
-from scheduler.replicas import Replica, ReplicaState
+from scheduler.queue import Queue
+from scheduler.replicas import Replica, Replicas, ReplicaState
 from scheduler.requests import Record
 
 Reason = Literal["idle", "backpressure", "wait_exceeded"]
+Hold = Literal["replica", "seat", "blocks", "prefill", "served_ratio", "solitude"]
+"""What somebody may wait for: a ready replica; a seat (``max_batch_size``); KV blocks; others'
+prompts to be read; ``waiting_served_ratio`` or ``max_waiting_tokens``; the end of a suspect."""
+HOLDS: tuple[Hold, ...] = get_args(Hold)
 BACKLOG_STEPS = 2
 """Steps' worth of uncomputed prompt tokens that a replica may hold; one sequence always may."""
 MOST_DOUBLINGS = 20
@@ -62,6 +67,29 @@ class Admission:
         if replica.waited_steps >= self._patience_steps:
             return "wait_exceeded"
         return None
+
+    def hold(self, queue: Queue, replicas: Replicas) -> Hold:
+        """What the first of the waiting waits for, and all others with it; for scrapes.
+
+        Reads no prefix cache: that would be too much for a thread that only looks.
+        """
+        usable = [replica for replica in replicas if replica.state is ReplicaState.READY]
+        record = queue.first
+        if not usable or record is None:
+            return "replica"
+        if record.is_suspect or any(replica.suspect is not None for replica in usable):
+            return "solitude"
+        open_ones = [replica for replica in usable if self.is_open(replica)]
+        if not open_ones:
+            return "blocks" if any(replica.hungry for replica in usable) else "seat"
+        if all(self.reason(replica, len(queue)) is None for replica in open_ones):
+            return "served_ratio"
+        room = [r for r in open_ones if self._has_room(r, record)]
+        return "prefill" if room else "blocks"
+
+    def _has_room(self, replica: Replica, record: Record) -> bool:
+        needed = min(blocks_for(record.known_tokens) + 1, record.most_blocks)
+        return replica.leases.pool.available - needed >= self.watermark(replica)
 
     def watermark(self, replica: Replica) -> int:
         """Blocks to be left for running sequences: 1 % of all, and half a block for each."""

@@ -8,6 +8,7 @@ front end, so its record is sent again until the front end has let it go.
 import logging
 from typing import Literal
 
+from common.logs import about
 from common.messages import Ended, Replay, WorkerFinish
 from scheduler.mail import Mail
 from scheduler.metrics import Metrics
@@ -16,6 +17,7 @@ from scheduler.replicas import Replicas
 from scheduler.requests import Record, Requests, State
 from scheduler.streams import Streams
 from scheduler.timers import Timers
+from scheduler.tracing import SequenceTracer
 
 FIRST_REPLAY_S = 1.0
 """After so long without Delivered a finished record is sent again; the wait then doubles."""
@@ -37,13 +39,16 @@ class Endings:
         streams: Streams,
         mail: Mail,
         metrics: Metrics,
+        tracer: SequenceTracer | None = None,
     ) -> None:
+        """Without a ``tracer`` no spans are sent."""
         self._requests = requests
         self._streams = streams
         self._queue = queue
         self._replicas = replicas
         self._mail = mail
         self._metrics = metrics
+        self._tracer = tracer
         self._undelivered = Timers()
 
     # --- ends ---------------------------------------------------------------------------------
@@ -53,6 +58,7 @@ class Endings:
         self._take_off(record)
         self._queue.remove(record.id)
         record.reason = record.finish = reason
+        record.finished_s = now
         self._requests.move(record, State.FINISHED)
         if record.delivered:
             self.end(record)
@@ -111,6 +117,8 @@ class Endings:
         self._streams.ended(record)
         self._requests.end(record)
         self._metrics.ended.labels(record.reason).inc()
+        if self._tracer is not None:
+            self._tracer.ended(record)
 
     # --- delivery -----------------------------------------------------------------------------
 
@@ -127,7 +135,7 @@ class Endings:
             if record.replays >= MOST_REPLAYS:
                 _log.warning(
                     "a finished sequence was never taken by its front end: dropped",
-                    extra={"sequence": record.id},
+                    extra=about(record.spec),
                 )
                 self.end(record)
                 continue

@@ -8,10 +8,12 @@ the scheduler and only reads. Knows no metric by name.
 import math
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 from common.errors import StartupError
@@ -20,24 +22,38 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _READ_TIMEOUT_S = 10
 
 
-def render(registry: CollectorRegistry, bare_counters: frozenset[str]) -> bytes:
-    """Text format 0.0.4. Counters in ``bare_counters`` are written without ``_total``."""
+def render(
+    registry: CollectorRegistry,
+    bare_counters: frozenset[str] = frozenset(),
+    aliases: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
+    """Text format 0.0.4. Counters in ``bare_counters`` are written without ``_total``.
+
+    A family in ``aliases`` is written a second time under that name.
+    """
     lines: list[str] = []
     for family in registry.collect():
         suffix = ""
         if family.type == "counter" and family.name not in bare_counters:
             suffix = "_total"
-        lines.append(f"# HELP {family.name}{suffix} {_escaped(family.documentation)}")
-        lines.append(f"# TYPE {family.name}{suffix} {family.type}")
-        for sample in family.samples:
-            if sample.name == f"{family.name}_created":
-                continue
-            name = sample.name
-            if family.type == "counter":
-                name = name.removesuffix("_total") + suffix
-            lines.append(f"{name}{_labels(sample)} {_number(sample.value)}")
+        name = family.name + suffix
+        written = [f"{_rest(family, sample)} {_number(sample.value)}" for sample in family.samples
+                   if sample.name != f"{family.name}_created"]  # fmt: skip
+        meanings = {name: _escaped(family.documentation)}
+        if name in aliases:
+            meanings[aliases[name]] = f"The same as {name}"
+        for served, meaning in meanings.items():
+            lines.append(f"# HELP {served} {meaning}")
+            lines.append(f"# TYPE {served} {family.type}")
+            lines += [served + rest for rest in written]
     lines.append("")
     return "\n".join(lines).encode()
+
+
+def _rest(family: Metric, sample: Sample) -> str:
+    """What comes after the family's name: a part such as ``_sum``, and the labels."""
+    part = "" if family.type == "counter" else sample.name.removeprefix(family.name)
+    return part + _labels(sample)
 
 
 def _labels(sample: Sample) -> str:

@@ -95,6 +95,7 @@ class Intake:
             case Retire():
                 self._retirements.begin(identity, message)
             case FrontendGone():
+                self._metrics.restarted("frontend", message.is_replaced)
                 for number in self._frontends.with_pid(message.pid):
                     self.lose(number, "its process has ended", now)
             case Delivered():

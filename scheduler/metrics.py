@@ -1,25 +1,23 @@
-"""The metrics: one registry, and everything that is counted.
+"""The metrics: everything that is counted, and what each number comes from.
 
 Owned by the scheduler alone; front ends and workers report, so that there is one true count. TGI's
-names, labels and buckets are API; what each number comes from is said beside it. Knows no sockets
-and no records.
+names, labels and buckets are API. Knows no sockets and no records; gauges that are read from their
+owners are in ``gauges.py``.
 
 A step that computed any prompt token counts as ``method="prefill"``, every other one as
 ``"decode"``. Of a step, ``inference`` is all of it, ``forward`` the model, ``decode`` the choice of
 tokens, ``filter`` their publishing.
 """
 
-from collections import Counter as Tallied
-from collections.abc import Callable, Iterator
+import re
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import Counter, Histogram
 
 from common.errors import ErrorKind
 from common.messages import Delivered, StepTiming, Tally
 from common.settings import Settings
 from scheduler.exposition import render
+from scheduler.series import Catalogue, Labelled, WorstOf
 
 DURATION_BUCKETS = tuple(0.0001 * 1.5**k for k in range(1, 36))
 SKIPPED_BUCKETS = (0, 1, 2, 3, 4, 6, 8, 12, 16)
@@ -31,18 +29,8 @@ CHUNK_TOKENS = 1024
 """TGI schedules so many new tokens of a request at most, and observes that number."""
 FAILURES = frozenset({kind.metric for kind in ErrorKind} | {"dropped"})
 """Values of ``err``; anything else is counted as ``other``."""
-BARE_COUNTERS = frozenset(
-    {
-        "tgi_request_count",
-        "tgi_request_success",
-        "tgi_request_failure",
-        "tgi_batch_inference_count",
-        "tgi_batch_inference_success",
-        "tgi_batch_inference_failure",
-        "tgi_batch_concat",
-    }
-)
-"""Counters whose names TGI exports without ``_total``."""
+_PROCESS = re.compile(r"[a-z][a-z-]{0,30}(?:-\d{1,4})?")
+_DURATIONS = "0.0001 × 1.5^k seconds, k = 1 … 35"
 
 
 def hundredths(limit: int) -> tuple[float, ...]:
@@ -50,48 +38,23 @@ def hundredths(limit: int) -> tuple[float, ...]:
     return tuple(limit * k / 100 for k in range(1, 101))
 
 
-class SkippedTokens(Collector):
-    """``tgi_request_skipped_tokens``: tokens of a step beyond a sequence's first.
-
-    PERF: one observation per sequence and step would cost about 1 µs each in ``Histogram``; whole
-    steps are added at once instead.
-    """
-
-    def __init__(self) -> None:
-        self._seen: Tallied[int] = Tallied()
-
-    def add(self, skipped: int, sequences: int) -> None:
-        """So many sequences got so many tokens more than one in one step."""
-        self._seen[skipped] += sequences
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        """For the registry."""
-        seen = dict(self._seen)
-        buckets = [
-            (f"{bound:.1f}", float(sum(n for skipped, n in seen.items() if skipped <= bound)))
-            for bound in SKIPPED_BUCKETS
-        ]
-        buckets.append(("+Inf", float(sum(seen.values()))))
-        yield HistogramMetricFamily(
-            "tgi_request_skipped_tokens",
-            "Tokens beyond the first that a sequence got in one step",
-            buckets=buckets,
-            sum_value=float(sum(skipped * n for skipped, n in seen.items())),
-        )
-
-
 class Metrics:
     """Everything that is counted. Plain counters are public, the rest has verbs."""
 
     def __init__(self, settings: Settings) -> None:
-        self.registry = CollectorRegistry(auto_describe=False)
+        self.catalogue = Catalogue()
+        self.registry = self.catalogue.registry
+        self._restarts: dict[str, int] = {}
+        self._generated = 0
+        self.stalls = WorstOf()
+        """Pauses between two tokens of a sequence."""
         self._requests(settings)
         self._batches()
         self._own()
 
     def render(self) -> bytes:
         """The Prometheus text."""
-        return render(self.registry, BARE_COUNTERS)
+        return render(self.registry, self.catalogue.bare, self.catalogue.aliases)
 
     # --- verbs --------------------------------------------------------------------------------
 
@@ -100,12 +63,29 @@ class Metrics:
         self._input_length.observe(input_tokens)
         self._max_new_tokens.observe(min(max_new_tokens, CHUNK_TOKENS))
 
+    def first_token(self, seconds: float) -> None:
+        """The first token of a sequence is there, so long after its request came."""
+        self._first_token.observe(seconds)
+
+    def pause(self, seconds: float, now: float) -> None:
+        """A sequence goes on that had stood still for want of blocks or of its worker."""
+        self._inter_token.add(seconds)
+        self.stalls.see(seconds, now)
+
+    def restarted(self, process: str, is_replaced: bool = True) -> None:
+        """A process has been replaced."""
+        if is_replaced:
+            self._restarts[process] = self._restarts.get(process, 0) + 1
+
     def tally(self, tally: Tally) -> None:
-        """What front ends have counted."""
+        """What front ends, and the listener of supervisord, have counted."""
         if tally.requests > 0:
             self._request_count.inc(tally.requests)
         for err, count in tally.failures.items():
             self.failed(err, count)
+        for process, total in tally.restarts.items():
+            if _PROCESS.fullmatch(process):
+                self._restarts[process] = total
 
     def failed(self, err: str, count: int = 1) -> None:
         """Requests failed; unknown reasons become ``other``."""
@@ -123,16 +103,19 @@ class Metrics:
         if not delivered.success:
             return
         self._request_success.inc()
-        for histogram in self._durations:
-            histogram.observe(delivered.total_s)
+        self._duration.observe(delivered.total_s)
+        self._generated += delivered.generated_tokens
         self._validation.observe(delivered.validation_s)
         self._queue.observe(delivered.queue_s)
         self._inference.observe(delivered.inference_s)
         self._per_token.observe(delivered.inference_s / max(delivered.generated_tokens, 1))
         self._generated_tokens.observe(delivered.generated_tokens)
 
-    def step(self, timing: StepTiming, *, failed: bool) -> None:
-        """A worker's step has retired; ``failed`` if it lost a sequence."""
+    def step(self, timing: StepTiming, now: float, *, failed: bool) -> None:
+        """A worker's step has retired; ``failed`` if it lost a sequence.
+
+        All that decoded in it have waited for their token since the step before.
+        """
         method = METHODS[0] if timing.prefill_tokens else METHODS[1]
         self._step_count[method].inc()
         (self._step_failure if failed else self._step_success)[method].inc()
@@ -140,6 +123,10 @@ class Metrics:
         self._step_forward[method].observe(timing.forward_s)
         self._step_decode[method].observe(timing.sample_s)
         self._step_filter[method].observe(timing.publish_s)
+        if timing.decode_tokens:
+            self.stalls.see(max(timing.gap_s, timing.total_s), now)
+            if timing.gap_s > 0.0:
+                self._inter_token.add(timing.gap_s, timing.decode_tokens)
 
     def admitted(self, sequences: int, reason: str | None, took_s: float) -> None:
         """Sequences left the queue together; with a reason if they joined running ones."""
@@ -148,69 +135,70 @@ class Metrics:
             self._concat.labels(reason).inc()
             self._concat_duration.observe(took_s)
 
-    def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """A gauge that is read from its owner at every scrape."""
-        Gauge(name, help_text, registry=self.registry).set_function(value)
-
-    def watch_blocks(self, replica: int, state: str, value: Callable[[], float]) -> None:
-        """KV blocks of a replica in one state (``free``, ``cached``, ``used``)."""
-        self._blocks.labels(str(replica), state).set_function(value)
-
     # --- the registry -------------------------------------------------------------------------
 
-    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        return Counter(name, help_text, labels, registry=self.registry)
-
-    def _histogram(
-        self,
-        name: str,
-        help_text: str,
-        buckets: tuple[float, ...] = DURATION_BUCKETS,
-        *labels: str,
-    ) -> Histogram:
-        return Histogram(name, help_text, labels, buckets=buckets, registry=self.registry)
+    def _seconds(self, name: str, meaning: str, *labels: str) -> Histogram:
+        return self.catalogue.histogram(name, meaning, DURATION_BUCKETS, _DURATIONS, *labels)
 
     def _requests(self, settings: Settings) -> None:
         inputs = hundredths(settings.max_input_tokens)
         totals = hundredths(settings.max_total_tokens)
-        self._request_count = self._counter("tgi_request_count", "Requests")
-        self._request_success = self._counter("tgi_request_success", "Sequences that ended well")
-        self._request_failure = self._counter("tgi_request_failure", "Failed requests", "err")
-        self._durations = [
-            self._histogram("tgi_request_duration", "Seconds from arrival to end"),
-            self._histogram("tgi_request_duration_seconds", "Same as tgi_request_duration"),
-        ]
-        self._validation = self._histogram(
+        counter, histogram = self.catalogue.counter, self.catalogue.histogram
+        of_input = "k × max_input_tokens / 100, k = 1 … 100"
+        of_total = "k × max_total_tokens / 100, k = 1 … 100"
+        self._request_count = counter(
+            "tgi_request_count",
+            "Sequences handed in, and one more for each call of an OpenAI route, as TGI counts",
+        )
+        self._request_success = counter("tgi_request_success", "Sequences that ended well")
+        self._request_failure = counter("tgi_request_failure", "Failed requests", "err")
+        for err in sorted(FAILURES):
+            self._request_failure.labels(err)
+        self._duration = self._seconds("tgi_request_duration", "Seconds from arrival to end")
+        self._validation = self._seconds(
             "tgi_request_validation_duration", "Seconds from arrival to submission"
         )
-        self._queue = self._histogram("tgi_request_queue_duration", "Seconds in the queue")
-        self._inference = self._histogram(
+        self._queue = self._seconds("tgi_request_queue_duration", "Seconds in the queue")
+        self._inference = self._seconds(
             "tgi_request_inference_duration", "Seconds from the queue to the end"
         )
-        self._per_token = self._histogram(
+        self._per_token = self._seconds(
             "tgi_request_mean_time_per_token_duration", "Inference seconds per generated token"
         )
-        self._generated_tokens = self._histogram(
-            "tgi_request_generated_tokens", "Generated tokens per sequence", totals
+        self._generated_tokens = histogram(
+            "tgi_request_generated_tokens", "Generated tokens per sequence", totals, of_total
         )
-        self._input_length = self._histogram(
-            "tgi_request_input_length", "Prompt tokens per sequence", inputs
+        self.catalogue.counted(
+            "tgi_request_generated_tokens_total",
+            "Generated tokens of all sequences that ended well",
+            (),
+            lambda: {(): self._generated},
         )
-        self._max_new_tokens = self._histogram(
-            "tgi_request_max_new_tokens", "Tokens that a sequence may generate", totals
+        self._input_length = histogram(
+            "tgi_request_input_length", "Prompt tokens per sequence", inputs, of_input
         )
-        self.skipped = SkippedTokens()
-        self.registry.register(self.skipped)
+        self._max_new_tokens = histogram(
+            "tgi_request_max_new_tokens",
+            f"Tokens that a sequence may generate, at most {CHUNK_TOKENS}",
+            totals,
+            of_total,
+        )
+        self.skipped = self.catalogue.tallied(
+            "tgi_request_skipped_tokens",
+            "Tokens beyond the first that a sequence got in one step",
+            SKIPPED_BUCKETS,
+            "0, 1, 2, 3, 4, 6, 8, 12, 16",
+        )
 
     def _by_method(self, metric: Counter) -> dict[str, Counter]:
         return {method: metric.labels(method) for method in METHODS}
 
     def _duration_by_method(self, name: str, help_text: str) -> dict[str, Histogram]:
-        metric = self._histogram(name, help_text, DURATION_BUCKETS, "method")
+        metric = self._seconds(name, help_text, "method")
         return {method: metric.labels(method) for method in METHODS}
 
     def _batches(self) -> None:
-        counter = self._counter
+        counter = self.catalogue.counter
         self._step_count = self._by_method(
             counter("tgi_batch_inference_count", "Steps of workers", "method")
         )
@@ -225,21 +213,33 @@ class Metrics:
         self._step_forward = durations("tgi_batch_forward_duration", "Seconds in the model")
         self._step_decode = durations("tgi_batch_decode_duration", "Seconds choosing tokens")
         self._step_filter = durations("tgi_batch_filter_duration", "Seconds publishing tokens")
-        self._concat_duration = self._histogram(
-            "tgi_batch_concat_duration",
-            "Seconds of admitting sequences to running ones",
-            DURATION_BUCKETS,
-            "method",
+        self._concat_duration = self._seconds(
+            "tgi_batch_concat_duration", "Seconds of admitting sequences to running ones", "method"
         ).labels("decode")
         self._concat = counter(
             "tgi_batch_concat", "How often sequences joined running ones", "reason"
         )
-        self._next_size = self._histogram(
-            "tgi_batch_next_size", "Sequences that left the queue together", BATCH_BUCKETS
+        for reason in ("backpressure", "wait_exceeded"):
+            self._concat.labels(reason)
+        self._next_size = self.catalogue.histogram(
+            "tgi_batch_next_size",
+            "Sequences that left the queue together",
+            BATCH_BUCKETS,
+            "powers of two up to 1024",
         )
 
     def _own(self) -> None:
-        counter = self._counter
+        counter = self.catalogue.counter
+        self._first_token = self._seconds(
+            "millrace_time_to_first_token_seconds",
+            "Seconds from a request's arrival to a sequence's first token",
+        )
+        self._inter_token = self.catalogue.tallied(
+            "millrace_inter_token_seconds",
+            "Seconds between two tokens of a sequence, pauses included",
+            DURATION_BUCKETS,
+            _DURATIONS,
+        )
         self.preemptions = counter("millrace_preemptions", "Sequences preempted for blocks")
         self.recovered = counter("millrace_recovered_sequences", "Sequences of lost replicas")
         self.replicas_lost = counter("millrace_replicas_lost", "Replicas lost")
@@ -252,7 +252,7 @@ class Metrics:
             "millrace_prefix_hit_tokens", "Known tokens of admissions found in the prefix cache"
         )
         self.wasted_tokens = counter(
-            "millrace_wasted_tokens", "Tokens computed that nobody waited for any more"
+            "millrace_wasted_tokens", "Tokens computed for nobody: the client had gone, or had all"
         )
         self.resumed = counter(
             "millrace_resumed_sequences", "Sequences whose clients took up their streams again"
@@ -263,9 +263,16 @@ class Metrics:
         self.broken_leases = counter(
             "millrace_broken_leases", "Checks that found free + cached + leased != total"
         )
-        self._blocks = Gauge(
-            "millrace_kv_blocks",
-            "KV blocks by replica and state",
-            ("replica", "state"),
-            registry=self.registry,
+        self.catalogue.counted(
+            "millrace_process_restarts_total",
+            "How often a process began again, by process",
+            ("process",),
+            self._restarted,
         )
+        for name in ("requests", "dispatch"):
+            self.bad_frames.labels(name)
+        for peer in ("frontend", "worker"):
+            self.unreachable.labels(peer)
+
+    def _restarted(self) -> Labelled:
+        return {(process,): total for process, total in list(self._restarts.items())}

@@ -21,7 +21,6 @@ _SHORT_TOKENS = 16
 """The cost of shorter pieces says nothing about a token's."""
 _MARGIN = 0.8
 """Share of the bound that is aimed at: steps do not all take the same time."""
-_WINDOW_S = 60.0
 
 
 class Pace:
@@ -61,31 +60,6 @@ class Pace:
         left_s = _MARGIN * self._max_stall_s - self._decode_s
         tokens = int(min(max(left_s, 0.0) / token_s, self._step_tokens))
         return min(max(tokens, FEWEST_TOKENS), self._step_tokens)
-
-
-class WorstStall:
-    """The longest step that streams have waited for in the last one to two minutes."""
-
-    def __init__(self, now: float) -> None:
-        self._since_s = now
-        self._longest_s = self._before_s = 0.0
-
-    def observe(self, timing: StepTiming, now: float) -> None:
-        """A step has been made."""
-        self._turn_over(now)
-        if timing.decode_tokens:
-            self._longest_s = max(self._longest_s, timing.total_s)
-
-    def seconds(self, now: float) -> float:
-        """The longest one."""
-        self._turn_over(now)
-        return max(self._longest_s, self._before_s)
-
-    def _turn_over(self, now: float) -> None:
-        if now - self._since_s >= _WINDOW_S:
-            recent = now - self._since_s < 2 * _WINDOW_S
-            self._before_s = self._longest_s if recent else 0.0
-            self._longest_s, self._since_s = 0.0, now
 
 
 def _mean(known: float, new: float) -> float:

@@ -71,6 +71,13 @@ class Queue:
             heapq.heappop(heap)
         return None
 
+    @property
+    def first(self) -> Record | None:
+        """Who is next, as far as can be told without changing anything; for scrapes."""
+        entries = [self._waiting.get(sequence) for _, sequence in self._heap[:1]]
+        entries += list(self._waiting.values())[:1]
+        return next((entry[0] for entry in entries if entry is not None), None)
+
     def is_resumed(self, sequence: int) -> bool:
         """Whether a waiting sequence has run before."""
         return not self._waiting[sequence][1][1]

@@ -10,6 +10,7 @@ Owns the wait for resubmission. Every loss of a replica passes through ``lose``.
 
 import logging
 
+from common.logs import about
 from common.messages import Accepted, Recover, Submit
 from scheduler.endings import Endings
 from scheduler.mail import Mail
@@ -50,6 +51,7 @@ class Recovery:
     def preempt(self, replica: Replica, record: Record) -> None:
         """Take a running sequence's blocks away; it is queued once its worker has confirmed."""
         record.preemptions += 1
+        record.interrupted_s = replica.progress_s
         self._metrics.preemptions.inc()
         self._interrupt(replica, record)
 
@@ -93,6 +95,8 @@ class Recovery:
                 if died:
                     record.bereaved()
                 self._requests.move(record, State.RECOVERING)
+                if record.interrupted_s < 0 <= record.first_token_s:
+                    record.interrupted_s = replica.progress_s
                 if record.is_orphan:
                     orphans.append(record)
                     continue
@@ -120,7 +124,7 @@ class Recovery:
         _log.error(
             "a sequence has ended %d workers and is given up",
             record.deaths + 1,
-            extra={"sequence": record.id},
+            extra=about(record.spec),
         )
         self._endings.fail(
             record,

@@ -8,7 +8,7 @@ A replica is one worker, or a group of them that share the model: then it is the
 for all. They live and die together.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -304,14 +304,12 @@ class Replicas:
         step_tokens: int,
         max_stall_s: float,
         now: float,
-        added: Callable[[Replica], None],
     ) -> None:
-        """``added`` is told every replica once; ``hang_s`` is ``--hang-timeout``."""
+        """``hang_s`` is ``--hang-timeout``."""
         self._caching = caching
         self._hang_s = hang_s
         self._step_tokens = step_tokens
         self._max_stall_s = max_stall_s
-        self._added = added
         self._replicas: dict[int, Replica] = {}
         for number in range(count):
             self.get_or_add(number, now)
@@ -340,7 +338,6 @@ class Replicas:
                 now=now,
             )
             self._replicas[number] = replica
-            self._added(replica)
         return replica
 
     @property

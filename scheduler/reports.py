@@ -6,12 +6,12 @@ no state. Knows neither sockets nor who runs next.
 
 import logging
 
+from common.logs import about
 from common.messages import Progress, Replay, SequenceTokens, StepReport, frontend_of
 from scheduler.endings import Endings
 from scheduler.leases import Lease
 from scheduler.mail import Mail
 from scheduler.metrics import Metrics
-from scheduler.pace import WorstStall
 from scheduler.recovery import Recovery
 from scheduler.replicas import Replica
 from scheduler.requests import Record, State
@@ -26,13 +26,11 @@ class Reports:
         self,
         endings: Endings,
         recovery: Recovery,
-        stalls: WorstStall,
         mail: Mail,
         metrics: Metrics,
     ) -> None:
         self._endings = endings
         self._recovery = recovery
-        self._stalls = stalls
         self._mail = mail
         self._metrics = metrics
 
@@ -70,8 +68,7 @@ class Reports:
         if wasted:
             self._metrics.wasted_tokens.inc(wasted)
         if report.timing is not None:
-            self._metrics.step(report.timing, failed=failed)
-            self._stalls.observe(report.timing, now)
+            self._metrics.step(report.timing, now, failed=failed)
         replica.progressed(report.timing, now)
 
     def _advance(
@@ -87,7 +84,15 @@ class Reports:
             )
             record.prefill_left -= done
             replica.backlog_tokens -= done
+            if tokens.ids:
+                self._begins(record, now)
         if progress.error:
+            _log.warning(
+                "a sequence failed on replica %d: %s",
+                replica.number,
+                progress.error,
+                extra=about(record.spec),
+            )
             self._endings.fail(record, progress.error, dropped_by_worker=True)
             return
         if (tokens.ids or tokens.finish) and not record.append(tokens):
@@ -102,6 +107,16 @@ class Reports:
         elif lease.is_low and record.state is State.DISPATCHED:
             replica.hungry[record.id] = record
 
+    def _begins(self, record: Record, now: float) -> None:
+        """The first token since a record was dispatched is there."""
+        if record.first_token_s < 0:
+            record.first_token_s = now
+            if not record.base:
+                self._metrics.first_token(now - record.arrival_s + record.age_s)
+        elif record.interrupted_s >= 0:
+            self._metrics.pause(now - record.interrupted_s, now)
+        record.interrupted_s = -1.0
+
     def _refuse(self, record: Record, tokens: SequenceTokens) -> None:
         """A worker contradicts its own reports: its sequence cannot be continued."""
         _log.error(
@@ -109,7 +124,7 @@ class Reports:
             record.replica,
             tokens.index,
             len(record.generated),
-            extra={"sequence": record.id},
+            extra=about(record.spec),
         )
         self._endings.fail(
             record,

@@ -86,6 +86,7 @@ class Record:
     """One sequence. Only ``Requests`` changes ``state``."""
 
     __slots__ = (
+        "age_s",
         "arrival_s",
         "attempt",
         "base",
@@ -95,9 +96,12 @@ class Record:
         "deaths",
         "delivered",
         "finish",
+        "finished_s",
+        "first_token_s",
         "frontend",
         "generated",
         "id",
+        "interrupted_s",
         "logprobs",
         "order",
         "orphaned_at",
@@ -126,6 +130,16 @@ class Record:
         self.salt = submit.cache_salt
         self.order = order
         self.arrival_s = now
+        self.age_s = submit.age_s
+        """How old its request was on arrival."""
+        self.first_token_s = -1.0
+        """When its first new token was there, or the first after it was handed in by a front end
+        that knew another scheduler; negative before."""
+        self.interrupted_s = -1.0
+        """Since when its text has stood still for want of blocks or of a worker; negative while it
+        goes on."""
+        self.finished_s = -1.0
+        """When all tokens were there; negative before."""
         self.state = State.QUEUED
         self.reason = ""
         """Why it ended; known from FINISHED or CANCELLING on."""
@@ -308,6 +322,10 @@ class Requests:
     def get(self, sequence: int) -> Record | None:
         """The record of a sequence that has not ended."""
         return self._records.get(sequence)
+
+    def interrupted(self) -> list[float]:
+        """Since when each text that stands still does so; for scrapes."""
+        return [r.interrupted_s for r in list(self._records.values()) if r.interrupted_s >= 0]
 
     def of_frontend(self, frontend: int) -> list[Record]:
         """The records that a front end owns. Looks at all of them: for its death only."""

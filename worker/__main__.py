@@ -174,9 +174,7 @@ def _say_failure(error: Exception, settings: Settings | None) -> None:
         sentence = f"the worker could not start: {type(error).__name__}: {error}"
         _log.error("start failed", exc_info=error)
     sentence = " ".join(sentence.split())
-    sys.stderr.write(sentence + "\n")
-    if settings is not None:
-        record_failure(settings.runtime_dir, sentence)
+    record_failure(settings, "worker", sentence)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from common.logs import about
 from common.messages import Dispatch, Grant, NewSequence, Progress, SequenceTokens
 from worker.batch import BlockTables, Wanted, assemble, wanted_rows
 from worker.errors import GroupLostError
@@ -277,7 +278,7 @@ class Engine:
         except (torch.AcceleratorError, GroupLostError):
             raise  # the device's context or another shard is lost, and this process with it
         except Exception as error:
-            _log.exception("a step of %d sequences failed", len(parts))
+            _log.exception("a step of %d sequences failed", len(parts), extra=_about(parts))
             short = relieve(error, self._device)
             if len(parts) == 1:
                 failed = f"the forward pass failed ({type(error).__name__})"
@@ -393,6 +394,11 @@ class Engine:
         if finish:
             self._drop(sequence.id)
         return Progress(tokens, sequence.computed)
+
+
+def _about(parts: list[Part]) -> dict[str, str]:
+    """Whom a line is about, if it is one sequence."""
+    return about(parts[0].sequence.spec) if len(parts) == 1 else {}
 
 
 def _failure(new: NewSequence, sentence: str) -> Progress:

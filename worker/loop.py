@@ -77,6 +77,8 @@ class Loop:
         self._epoch = 0
         self._dispatch = 0
         self._advanced = False
+        self._published_s: float | None = None
+        """When the last step was published; None while there is nothing to do."""
         self._heartbeat_due = 0.0
         self.stale_dispatches = 0
 
@@ -118,6 +120,8 @@ class Loop:
         items, released = self._engine.take_news()
         if result is not None:
             items += result.items
+        if result is None:
+            self._published_s = None
         if result is None and not items and not released:
             if self._clock() >= self._heartbeat_due:
                 self._report(Heartbeat(self._epoch, self._identity.incarnation, self._engine.steps))
@@ -127,6 +131,7 @@ class Loop:
         timing = None
         if result is not None:
             published = self._clock()
+            before, self._published_s = self._published_s, published
             timing = StepTiming(
                 prefill_tokens=result.prefill_tokens,
                 decode_tokens=result.decode_tokens,
@@ -134,6 +139,7 @@ class Loop:
                 sample_s=result.sample_s,
                 publish_s=published - computed,
                 total_s=published - began,
+                gap_s=0.0 if before is None else published - before,
             )
         self._report(
             StepReport(

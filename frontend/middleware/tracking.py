@@ -28,7 +28,10 @@ class Tracking:
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Begin; the id is known to the client whatever happens."""
-        record = exchange.begin(req, self._services.clock(), self._services.wall_clock())
+        services = self._services
+        record = exchange.begin(
+            req, services.clock(), services.wall_clock(), traces=services.tracer is not None
+        )
         resp.set_header("X-Request-Id", record.request_id)
         if surface_of(req.path) is Surface.ANTHROPIC:
             resp.set_header("request-id", record.request_id)
@@ -46,4 +49,4 @@ class Tracking:
             leave_unread(req)
         if record.streams or (req.path in _QUIET_PATHS and req.method in ("GET", "HEAD")):
             return
-        access.log(req, self._services.clock())
+        access.over(req, self._services)

@@ -129,7 +129,7 @@ def run_whole(
     finally:
         services.watcher.remove(watch)
         generation.close()
-        _note(req, generation)
+        _note(req, services, generation)
 
 
 def run_stream(
@@ -156,13 +156,13 @@ def run_stream(
     def closed(why: RequestError | ClientGoneError | None) -> None:
         services.watcher.remove(watch)
         record = exchange.of(req)
-        _note(req, generation)
+        _note(req, services, generation)
         if isinstance(why, RequestError):
             count_failure(services, record, why)
         elif why is not None:
             record.error = "dropped"
         record.status = 200
-        access.log(req, services.clock())
+        access.over(req, services)
 
     exchange.of(req).streams = True
     resp.stream = EventStream(generation, dialect, closed)
@@ -178,7 +178,7 @@ def _watched(
     streams: bool = False,
 ) -> tuple[Generation, int]:
     """A generation that learns when its client leaves, and the number of that watch."""
-    began = exchange.of(req).began
+    record = exchange.of(req)
     socket = req.env.get("gunicorn.socket")
 
     def spill() -> None:
@@ -194,9 +194,10 @@ def _watched(
         services.link,
         services.tokenizer,
         services.clock,
-        began,
+        record.began,
         keeps,
         Brim(_most_waiting(order, services), spill) if streams else None,
+        record.origin,
     )
     if socket is None:
         return generation, -1
@@ -217,12 +218,16 @@ def _start(req: falcon.Request, services: Services, generation: Generation) -> N
     generation.start()
 
 
-def _note(req: falcon.Request, generation: Generation) -> None:
-    """For the access log."""
+def _note(req: falcon.Request, services: Services, generation: Generation) -> None:
+    """For the access log and the spans."""
     record = exchange.of(req)
     record.prompt_tokens = sum(len(run.plan.prompt_ids) for run in generation.runs)
     record.generated_tokens = sum(run.generated_tokens for run in generation.runs)
     record.queue_s = max((t.queue_s for t in generation.timings.values()), default=None)
+    record.submitted_at = generation.submitted_at
+    record.sending_at = generation.first_at
+    if record.sending_at is None and record.generated_tokens:
+        record.sending_at = services.clock()  # it ends with what it begins with
 
 
 def stream_headers(resp: falcon.Response) -> None:

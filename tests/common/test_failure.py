@@ -1,17 +1,33 @@
 """The sentence of a process that cannot start."""
 
+import json
 from pathlib import Path
 
+import pytest
+
 from common.failure import FAILURE_FILE, record_failure
+from common.settings import Settings
 
 
-def test_the_first_failure_stays(tmp_path: Path) -> None:
-    record_failure(str(tmp_path), "one")
-    record_failure(str(tmp_path), "two")
-    record_failure("", "three")
+def settings(place: Path | str, *, as_json: bool = False) -> Settings:
+    return Settings(model_id="m", model_dir="/m", runtime_dir=str(place), json_output=as_json)
+
+
+def test_the_first_failure_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record_failure(settings(tmp_path), "worker", "one")
+    record_failure(settings(tmp_path), "worker", "two")
+    record_failure(settings(""), "worker", "three")
+    record_failure(None, "worker", "four")
     assert (tmp_path / FAILURE_FILE).read_text() == "one\n"
+    assert capsys.readouterr().err == "one\ntwo\nthree\nfour\n"
 
 
 def test_a_directory_that_is_gone_is_no_error(tmp_path: Path) -> None:
-    record_failure(str(tmp_path / "gone"), "one")
+    record_failure(settings(tmp_path / "gone"), "worker", "one")
     assert not (tmp_path / "gone").exists()
+
+
+def test_it_is_json_where_logs_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record_failure(settings(tmp_path, as_json=True), "worker", "no memory")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["process"], line["level"], line["message"]) == ("worker", "ERROR", "no memory")

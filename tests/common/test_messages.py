@@ -1,5 +1,6 @@
 """Every message survives the wire, and nothing else is one."""
 
+import types
 import typing
 
 import msgspec
@@ -23,6 +24,7 @@ from common.sampling import SamplingParameters
 from common.sockets import (
     FROM_FRONTEND,
     FROM_WORKER,
+    SPANS,
     TO_FRONTEND,
     TO_WORKER,
     TOKENS,
@@ -30,6 +32,7 @@ from common.sockets import (
     Codec,
     encode,
 )
+from common.spans import Spans
 
 DIRECTIONS: list[tuple[Codec[typing.Any], typing.Any]] = [
     (FROM_FRONTEND, FromFrontend),
@@ -37,6 +40,7 @@ DIRECTIONS: list[tuple[Codec[typing.Any], typing.Any]] = [
     (FROM_WORKER, FromWorker),
     (TO_WORKER, ToWorker),
     (TOKENS, Tokens),
+    (SPANS, Spans),
 ]
 
 
@@ -69,8 +73,8 @@ def typed(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
         return st.dictionaries(*map(typed, arguments), max_size=3)
     if origin is tuple:
         return st.tuples(*map(typed, arguments))
-    if origin is not None and type(None) in arguments:
-        return st.none() | typed(arguments[0])
+    if origin in (types.UnionType, typing.Union):
+        return st.one_of(*map(typed, arguments))
     return st.from_type(hint)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.option import AUTO, Option
+from common.option import AUTO, Option, collector
 from common.options import HUB_TOKENS, NO_EFFECT, NOT_YET, OPTIONS, SECRET_NAMES
 from common.settings import Settings
 from launcher.reference import help_text, settings_page
@@ -102,3 +102,19 @@ def test_help_and_page_name_every_flag() -> None:
         words = set(re.findall(r"--?[a-z][a-z-]*", text))
         assert {flag for option in OPTIONS.values() for flag in option.flags} <= words
     assert "\n".join(line for line in help_text().splitlines() if len(line) > 100) == ""
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://c:4317", "https://c/v1/traces", "c:4317", "http://[::1]:4317", "http://10.0.0.1"],
+)
+def test_collectors(endpoint: str) -> None:
+    assert collector(endpoint) == ""
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["collector", "ftp://c:4317", "http://", "http://c:port", "http://u:secret@c:1", "c d:1", ""],
+)
+def test_what_is_no_collector(endpoint: str) -> None:
+    assert collector(endpoint).startswith("must be a URL such as")

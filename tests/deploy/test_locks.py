@@ -37,7 +37,8 @@ def test_every_package_has_hashes_and_no_place(path: object) -> None:
 
 def test_the_locks_fit_the_project() -> None:
     server, cuda = versions("server.txt"), versions("cuda.txt")
-    for text in PROJECT["project"]["dependencies"]:
+    tracing = PROJECT["project"]["optional-dependencies"]["tracing"]
+    for text in [*PROJECT["project"]["dependencies"], *tracing]:
         wanted = Requirement(text)
         found = (cuda if wanted.name == "torch" else server)[canonicalize_name(wanted.name)]
         assert all(version in wanted.specifier for version in found), text

@@ -25,7 +25,7 @@ def series() -> dict[str, set[str]]:
     house = started(waiting_served_ratio=0.0)
     house.submit(1)
     house.submit(2)
-    house.from_frontend(Tally(4, {"overloaded": 1}))
+    house.from_frontend(Tally(4, {"overloaded": 1}, {"worker-0": 1}))
     house.from_frontend(Delivered(sequence_id(1), True, 10, 2.0, 0.1, 0.2, 1.7))
     house.report(house.token(sequence_id(1), 7, finish="length"))
     house.report(timing=StepTiming(5, 5, 0.2, 0.1, 0.1, 0.4))

@@ -39,6 +39,7 @@ from frontend.services import Services
 from frontend.text.template import ChatTemplate
 from frontend.text.tokenizer import Tokenizer as TextTokenizer
 from frontend.text.tools.detected import OutputStyle
+from frontend.tracing import RequestTracer
 from frontend.watch import Watcher
 
 WORDS = ["hello", "world", "Paris", "stop", "here", "test"]
@@ -220,7 +221,12 @@ class Server:
 
 
 def serve(
-    model_dir: Path, reply: str = " hello world", *, template: bool = True, **changes: Any
+    model_dir: Path,
+    reply: str = " hello world",
+    *,
+    template: bool = True,
+    tracer: RequestTracer | None = None,
+    **changes: Any,
 ) -> Server:
     """A server whose model answers every prompt with ``reply``."""
     tokenizer = TextTokenizer.load(str(model_dir))
@@ -236,6 +242,7 @@ def serve(
         watcher=Watcher(),
         grammars=Grammars(),
         version="1.2.3",
+        tracer=tracer,
         clock=pipeline.clock,
         wall_clock=lambda: 1_700_000_000.0,
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from common.logs import JsonFormatter
 from common.messages import PROTOCOL_VERSION, ReplicaStatus, Status
-from frontend.access import AccessFormatter
 from tests.frontend.fakes import Server, serve
 from tests.frontend.openapi.strict import check, operation
 
@@ -205,7 +205,7 @@ def test_a_client_cannot_forge_a_line_of_the_log(
 def test_access_lines_are_flat_json(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     server.post("/generate", {"inputs": "hello"}, headers={"X-Request-Id": "r1"})
-    line = json.loads(AccessFormatter("frontend").format(caplog.records[-1]))
+    line = json.loads(JsonFormatter("frontend").format(caplog.records[-1]))
     assert line["request"] == "r1"
     assert (line["method"], line["path"], line["status"]) == ("POST", "/generate", 200)
     assert (line["prompt_tokens"], line["generated_tokens"]) == (2, 3)

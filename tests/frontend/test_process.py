@@ -287,7 +287,7 @@ def test_a_client_that_never_reads_is_let_go(front: Front) -> None:
 def test_a_killed_process_is_reported_and_replaced(front: Front) -> None:
     victim, _ = front.children()
     os.kill(victim, signal.SIGKILL)
-    until(lambda: FrontendGone(pid=victim) in front.backend.of(FrontendGone))
+    until(lambda: FrontendGone(pid=victim, is_replaced=True) in front.backend.of(FrontendGone))
     until(lambda: len(front.children()) == 2 and victim not in front.children())
     until(lambda: front.request("POST", "/generate", body(3))[0] == 200)
 

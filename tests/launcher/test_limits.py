@@ -212,3 +212,11 @@ def test_context(tmp_path: Path, config, tokenizer, flags, tokens) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     context = read_context(tmp_path, resolve(parse_arguments(flags.split()).given, {}))
     assert (context.tokens if context else None) == tokens
+
+
+def test_traces_need_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert derived("--otlp-endpoint http://c:4317")["otlp_endpoint"] == "http://c:4317"
+    monkeypatch.setattr("launcher.limits.can_trace", lambda: False)
+    with pytest.raises(StartupError, match=r"pip install 'millrace\[tracing\]'"):
+        derived("--otlp-endpoint http://c:4317")
+    assert derived()["otlp_endpoint"] is None

@@ -70,3 +70,10 @@ def test_the_event_protocol() -> None:
         assert said.read() == b"READY\nRESULT 2\nOKREADY\n"
     assert found == [(EXITED, {**deaths("worker_0"), "groupname": "worker",
                                "from_state": "RUNNING", "pid": "7"})]  # fmt: skip
+
+
+def test_nothing_ends_for_want_of_the_tracer(tmp_path: Path) -> None:
+    watcher = Watcher(tmp_path / "failure")
+    assert not any(watcher.see(EXITED, deaths("tracer")) for _ in range(10))
+    (tmp_path / "failure").write_text("another's")
+    assert not watcher.see(BACKOFF, deaths("tracer"))

@@ -1,5 +1,6 @@
 """The launcher as supervisord, with stand-ins for the processes: starts, deaths, stops, secrets."""
 
+import json
 import os
 import signal
 import socket
@@ -178,3 +179,12 @@ def test_json_output(home: Path) -> None:
         run.wait_for('"message":"starting; model')
         run.wait_for('"message":"ready: port')
         assert run.stop() == 0
+
+
+def test_every_line_is_json_if_any_is(home: Path) -> None:
+    (home / "worker-refuses").touch()
+    with running(home, "--json-output") as run:
+        assert run.end() == 1
+    line = json.loads(run.lines[-1])
+    assert (line["process"], line["level"]) == ("supervisor", "ERROR")
+    assert line["message"] == "the model is made of cheese"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.launcher.standins import ROOT
 
-PACKAGES = ("common", "frontend", "scheduler", "worker", "launcher")
+PACKAGES = ("common", "frontend", "scheduler", "worker", "launcher", "tracer")
 
 
 @pytest.fixture(scope="module")

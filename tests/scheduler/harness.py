@@ -24,12 +24,16 @@ from common.messages import (
 from common.sampling import SamplingParameters
 from common.settings import Settings
 from common.sockets import FROM_FRONTEND, FROM_WORKER, encode, frontend_identity, worker_identity
+from common.spans import Spans
 from scheduler.loop import Loop
 from scheduler.metrics import Metrics
 from scheduler.parts import Parts
 from scheduler.requests import Record
+from scheduler.tracing import SequenceTracer
 
 EPOCH = 77
+WALL_NS = 1_800_000_000_000_000_000
+"""Wall-clock time, which stands still."""
 FRONTEND = 5
 TIMING = StepTiming(
     prefill_tokens=0,
@@ -136,8 +140,12 @@ def spec(
 class House:
     """The scheduler with everything around it under the test's control."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, tracing: bool = False, **changes: Any) -> None:
         self.clock = Clock()
+        self.traced: list[Spans] = []
+        tracer = (
+            SequenceTracer(self.traced.append, self.clock, lambda: WALL_NS) if tracing else None
+        )
         self.link = FakeLink()
         self.settings = settings(**changes)
         self.metrics = Metrics(self.settings)
@@ -150,6 +158,7 @@ class House:
             self.processes,
             self.frontend_processes,
             self.clock,
+            tracer,
         )
         self.loop = Loop(self.parts, self.link, self.clock)
         self.incarnations: dict[int, int] = {}

@@ -3,7 +3,7 @@
 import http.client
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from common.errors import StartupError
 from scheduler.exposition import Listener, render
@@ -28,6 +28,20 @@ def test_names_with_and_without_total() -> None:
         '# HELP own_total two\\nlines\n# TYPE own_total counter\nown_total{x="a\\"b\\\\c\\n"} 2.0\n'
         "# HELP infinite three\n# TYPE infinite gauge\ninfinite +Inf\n"
     )
+
+
+def test_a_second_name_has_the_same_values() -> None:
+    registry = CollectorRegistry()
+    Counter("bare", "one", ["x"], registry=registry).labels("a").inc()
+    Histogram("took", "two", buckets=(1, 2), registry=registry).observe(1.5)
+    aliases = {"bare": "bare_total", "took": "took_seconds"}
+    text = render(registry, frozenset({"bare"}), aliases).decode()
+    assert '# TYPE bare counter\nbare{x="a"} 1.0\n' in text
+    assert '# TYPE bare_total counter\nbare_total{x="a"} 1.0\n' in text
+    assert "# HELP took_seconds The same as took\n# TYPE took_seconds histogram\n" in text
+    for rest in ('_bucket{le="2.0"} 1.0', "_sum 1.5", "_count 1.0"):
+        assert f"\ntook{rest}\n" in text
+        assert f"\ntook_seconds{rest}\n" in text
 
 
 def test_listener() -> None:

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from common.messages import Cancel, Delivered, StepTiming, Tally
 from scheduler.metrics import Metrics
+from scheduler.reference import declared, page
 from tests.scheduler.harness import House, sequence_id, settings, started
 
 D = [0.0001 * 1.5**k for k in range(1, 36)]
@@ -29,7 +30,6 @@ TGI_GAUGES = {
 }
 TGI_HISTOGRAMS = {
     "tgi_request_duration": "D",
-    "tgi_request_duration_seconds": "D",
     "tgi_request_validation_duration": "D",
     "tgi_request_queue_duration": "D",
     "tgi_request_inference_duration": "D",
@@ -45,6 +45,11 @@ TGI_HISTOGRAMS = {
     "tgi_batch_concat_duration": "D",
     "tgi_batch_next_size": "B",
 }
+ALSO = {
+    **{name: f"{name}_total" for name in TGI_COUNTERS},
+    **{name: f"{name}_seconds" for name in TGI_HISTOGRAMS if name.endswith("_duration")},
+}
+"""Spellings of guides, with the same values."""
 BY_METHOD = {
     name for name in TGI_HISTOGRAMS if name.startswith("tgi_batch_") and "size" not in name
 }
@@ -75,6 +80,8 @@ def test_exactly_the_expected_names() -> None:
         dict.fromkeys(TGI_COUNTERS, "counter")
         | dict.fromkeys(TGI_GAUGES, "gauge")
         | dict.fromkeys(TGI_HISTOGRAMS, "histogram")
+        | {also: "counter" if also.endswith("_total") else "histogram" for also in ALSO.values()}
+        | {"tgi_request_generated_tokens_total": "counter"}
     )
     own = {name for name in found if not name.startswith("tgi_")}
     assert all(name.startswith("millrace_") for name in own)
@@ -91,7 +98,6 @@ def test_the_text_parses_and_every_series_is_as_stated() -> None:
         assert family.samples
         assert all(set(sample.labels) == labels for sample in family.samples)
         assert f"\n{name}{{" in text if labels else f"\n{name} " in text
-        assert f"{name}_total" not in text
     for name in TGI_GAUGES:
         assert [s.labels for s in families[name].samples] == [{}]
 
@@ -99,7 +105,8 @@ def test_the_text_parses_and_every_series_is_as_stated() -> None:
 @pytest.mark.parametrize(("name", "kind"), TGI_HISTOGRAMS.items())
 def test_buckets(name: str, kind: str) -> None:
     text = used().metrics.render().decode()
-    (family,) = [f for f in text_string_to_metric_families(text) if f.name == name]
+    families = text_string_to_metric_families(text)
+    (family,) = [f for f in families if f.name == name and f.type == "histogram"]
     expected = {
         "D": D,
         "I": [1000 * k / 100 for k in range(1, 101)],
@@ -124,6 +131,35 @@ def test_buckets(name: str, kind: str) -> None:
         assert bounds[-1] == math.inf
 
 
+def test_guides_find_the_same_values_under_their_names() -> None:
+    lines = used().metrics.render().decode().splitlines()
+    series = [line for line in lines if not line.startswith("#")]
+    for name, also in ALSO.items():
+        suffix = r"(?=[{ ])" if also.endswith("_total") else r"(?=_(?:bucket|sum|count)[{ ])"
+        ours = [line for line in series if re.match(name + suffix, line)]
+        assert ours
+        assert [also + line.removeprefix(name) for line in ours] == [
+            line for line in series if re.match(also + suffix, line)
+        ]
+    assert "tgi_request_generated_tokens_total 10.0" in series
+
+
+def test_the_page_is_current() -> None:
+    path = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+    assert path.read_text() == page(), "run make docs"
+
+
+def test_the_page_names_every_series() -> None:
+    found = types(used().metrics.render().decode())
+    told = {one.name: one for one in declared()}
+    assert {*told, *(one.alias for one in told.values() if one.alias)} == found.keys()
+    assert all(found[name] == one.kind for name, one in told.items())
+    for family in used().metrics.registry.collect():
+        name = family.name if family.name in told else f"{family.name}_total"
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == set(told[name].labels), name
+
+
 def test_numbers_of_a_request() -> None:
     house = used()
     assert house.metric("tgi_request_count_total") == 4
@@ -132,7 +168,6 @@ def test_numbers_of_a_request() -> None:
     assert house.metric("tgi_request_failure_total", err="overloaded") == 1
     assert house.metric("tgi_request_failure_total", err="other") == 1
     assert house.metric("tgi_request_duration_sum") == 2.0
-    assert house.metric("tgi_request_duration_seconds_sum") == 2.0
     assert house.metric("tgi_request_validation_duration_sum") == 0.1
     assert house.metric("tgi_request_queue_duration_sum") == 0.2
     assert house.metric("tgi_request_inference_duration_sum") == 1.7

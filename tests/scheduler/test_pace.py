@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from common.messages import Progress, SequenceTokens, StepTiming
-from scheduler.pace import FEWEST_TOKENS, Pace, WorstStall
+from scheduler.pace import FEWEST_TOKENS, Pace
 from tests.scheduler.harness import House, sequence_id, started
 
 STEP_TOKENS = 4096
@@ -109,13 +109,3 @@ def test_the_worker_is_told_while_a_prompt_is_read() -> None:
     reading(house, long, 256 + told.chunk_tokens, 0.006 + told.chunk_tokens / 1000)
     assert house.dispatches() == []  # nothing new
     assert house.metric("millrace_worst_stall_seconds") == pytest.approx(0.262)
-
-
-def test_the_worst_stall_is_forgotten() -> None:
-    worst = WorstStall(1000.0)
-    worst.observe(timing(100, 1, 0.5), 1010.0)
-    worst.observe(timing(100, 0, 9.0), 1011.0)  # nobody waited for that one
-    worst.observe(timing(0, 1, 0.1), 1065.0)
-    assert worst.seconds(1070.0) == 0.5
-    assert worst.seconds(1130.0) == 0.1
-    assert worst.seconds(5000.0) == 0.0

@@ -119,6 +119,20 @@ def test_a_report_says_what_happened():
     assert (report.timing.prefill_tokens, report.timing.decode_tokens) == (0, 1)
 
 
+def test_the_gap_between_steps_is_told_but_not_that_of_an_idle_worker():
+    world = World()
+    (report,) = world.turn(world.dispatch(new(ALICE, 1, 2)))
+    assert report.timing.gap_s == 0.0
+    world.clock.now += 0.25
+    (report,) = world.turn()
+    assert report.timing.gap_s == 0.25
+    assert report.items[0].tokens.finish == "length"
+    world.turn()
+    world.clock.now += 60.0
+    (report,) = world.turn(world.dispatch(new(ALICE, 2)))
+    assert report.timing.gap_s == 0.0
+
+
 def test_one_message_per_front_end_of_the_very_same_tokens():
     world = World()
     (report,) = world.turn(world.dispatch(new(ALICE, 1), new(BOB, 2), new(ALICE, 3)))
