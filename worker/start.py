@@ -161,8 +161,8 @@ def _library(settings: Settings, device: torch.device) -> Library | None:
     """The kernels in C, compiled at first use; None on a GPU, or where they are not wanted."""
     if device.type != "cpu" or settings.disable_custom_kernels:
         return None
-    kept = [] if settings.kernel_cache is None else [Path(settings.kernel_cache)]
-    library = load([*kept, Path(settings.runtime_dir)])
+    places = [Path(place) for place in (settings.kernel_cache, settings.runtime_dir) if place]
+    library = load(places)
     if library is not None:
         _log.info("C kernels for %s", library.variant.name)
     return library
