@@ -52,6 +52,7 @@ class FakeEngine:
         self.blocks = blocks
         self.steps = 0
         self.longest_step_s = 0.0
+        self.prefix_caching = True
         self._step_s = step_s
         self._clock = clock
         self._due = 0.0

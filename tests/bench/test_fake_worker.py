@@ -1,0 +1,20 @@
+"""The fake engine in the real loop: it has all that the loop asks of an engine."""
+
+from bench.fake_worker import FakeEngine, token_at
+from common.messages import Dispatch, Ready, StepReport
+from tests.worker.test_loop import ALICE, Clock, ListLink, new
+from worker.loop import Identity, Loop
+
+
+def test_the_loop_runs_on_it_until_a_sequence_ends():
+    clock = Clock()
+    link = ListLink(clock, inbox=[Dispatch(7, 1, 64, add=[new(ALICE, 1, 3)])])
+    turns = iter(range(3))
+    loop = Loop(FakeEngine(32, 0.0, clock), link, Identity(0, 0, 99, 4321), clock)
+    loop.run(lambda: next(turns, None) is None)
+    ready, *steps = link.reports
+    assert isinstance(ready, Ready)
+    assert all(isinstance(step, StepReport) for step in steps)
+    tokens = [tokens.items[0] for _, tokens in link.published]
+    assert [part.ids for part in tokens] == [[token_at(0)], [token_at(1)], [token_at(2)]]
+    assert [part.finish for part in tokens] == ["", "", "length"]
