@@ -23,7 +23,7 @@ from worker.interfaces import Model
 from worker.kernels.reference.sampling import Summary, summarize
 from worker.masks import Pending
 from worker.sampler import Sampled, Sampler
-from worker.sequences import Sequence, SequenceError, check, check_blocks
+from worker.sequences import Sequence, SequenceError, check, check_blocks, failure
 from worker.shortage import relieve
 from worker.turns import Part, take_turns
 
@@ -190,12 +190,12 @@ class Engine:
                 guided=bool(spec.grammar),
             )
         except SequenceError as error:
-            self._news.append(_failure(new, str(error)))
+            self._news.append(failure(new, str(error)))
             return
         except Exception as error:
             if not relieve(error, self._device):
                 raise
-            self._news.append(_failure(new, "no memory is left for the sequence's token counts"))
+            self._news.append(failure(new, "no memory is left for the sequence's token counts"))
             return
         sequence = Sequence(
             spec=spec,
@@ -278,7 +278,8 @@ class Engine:
         except (torch.AcceleratorError, GroupLostError):
             raise  # the device's context or another shard is lost, and this process with it
         except Exception as error:
-            _log.exception("a step of %d sequences failed", len(parts), extra=_about(parts))
+            whom = about(parts[0].sequence.spec) if len(parts) == 1 else {}
+            _log.exception("a step of %d sequences failed", len(parts), extra=whom)
             short = relieve(error, self._device)
             if len(parts) == 1:
                 failed = f"the forward pass failed ({type(error).__name__})"
@@ -394,12 +395,3 @@ class Engine:
         if finish:
             self._drop(sequence.id)
         return Progress(tokens, sequence.computed)
-
-
-def _about(parts: list[Part]) -> dict[str, str]:
-    """Whom a line is about, if it is one sequence."""
-    return about(parts[0].sequence.spec) if len(parts) == 1 else {}
-
-
-def _failure(new: NewSequence, sentence: str) -> Progress:
-    return Progress(SequenceTokens(new.spec.id, new.attempt, len(new.generated_ids)), 0, sentence)

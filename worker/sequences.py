@@ -8,7 +8,15 @@ of tensors, steps or policy: room is what the scheduler has leased.
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
-from common.messages import BLOCK_TOKENS, NewSequence, SequenceSpec, Started, WorkerFinish
+from common.messages import (
+    BLOCK_TOKENS,
+    NewSequence,
+    Progress,
+    SequenceSpec,
+    SequenceTokens,
+    Started,
+    WorkerFinish,
+)
 from worker.guide import Guide
 from worker.processors import SamplingRow
 
@@ -107,3 +115,8 @@ def check_blocks(leased: Items[int], *, blocks: int) -> None:
         raise SequenceError(f"a leased KV block is not one of 1 … {blocks - 1}")
     if len(set(leased)) != len(leased):
         raise SequenceError("a KV block is leased twice to the same sequence")
+
+
+def failure(new: NewSequence, sentence: str) -> Progress:
+    """The end of a sequence that never ran here."""
+    return Progress(SequenceTokens(new.spec.id, new.attempt, len(new.generated_ids)), 0, sentence)
