@@ -114,13 +114,16 @@ def test_vanishing_clients_free_their_place(server: Server, stream: bool) -> Non
     assert dropped(server) == before + 6
 
 
+PREFILLS = 'tgi_batch_inference_count{method="prefill"}'
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_clients_vanish_while_they_wait(narrow: Server, stream: bool) -> None:
     """One that decodes, three in the queue behind it: those leave first, then the first."""
-    before = dropped(narrow)
+    before, reads = dropped(narrow), narrow.metrics()[PREFILLS]
     body = {**LONG, "stream": stream}
     clients = [open_stream(narrow, COMPLETIONS, body)]
-    narrow.until(lambda: narrow.metrics()["tgi_batch_current_size"] == 1)
+    narrow.until(lambda: narrow.metrics()[PREFILLS] > reads)
     clients += [open_stream(narrow, COMPLETIONS, body) for _ in range(3)]
     narrow.until(
         lambda: (
@@ -128,11 +131,11 @@ def test_clients_vanish_while_they_wait(narrow: Server, stream: bool) -> None:
             and narrow.metrics()["tgi_batch_current_size"] == 1
         )
     )
-    running = narrow.metrics()['tgi_batch_inference_count{method="prefill"}']
+    running = narrow.metrics()[PREFILLS]
     for client in clients[1:]:
         client.close()
     narrow.until(lambda: narrow.metrics()["tgi_queue_size"] == 0)
-    assert narrow.metrics()['tgi_batch_inference_count{method="prefill"}'] == running
+    assert narrow.metrics()[PREFILLS] == running
     clients[0].close()
     narrow.until(lambda: is_quiet(narrow))
     assert dropped(narrow) == before + 4
