@@ -49,13 +49,15 @@ def compare(peer: Peer, places: Places, results: Results, *, rounds: int, say: S
 def _round(
     number: int, mine: Contender, other: Contender, count: Callable[[list[str]], int]
 ) -> dict[str, dict[str, Any]]:
-    """Each row: ours, then the peer."""
+    """Each row: ours while the peer is stopped, then the peer: ours waits at no cost."""
     found: dict[str, dict[str, Any]] = {OURS: {}, other.name: {}}
     for key, work in rows.works(number).items():
-        for name, contender in ((OURS, mine), (other.name, other)):
-            figures = contender.run(work)
-            value = rows.value(key, work, figures, count)
-            found[name][key] = {"value": value, "figures": figures}
+        with other.stopped():
+            figures = {OURS: mine.run(work)}
+        figures[other.name] = other.run(work)
+        for name, seen in figures.items():
+            value = rows.value(key, work, seen, count)
+            found[name][key] = {"value": value, "figures": seen}
     return found
 
 

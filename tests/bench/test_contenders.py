@@ -45,3 +45,11 @@ def test_one_that_does_not_start_is_an_error_that_names_its_log(tmp_path):
         library(tmp_path, "raise SystemExit(3)"),
     ):
         pass
+
+
+def test_a_stopped_one_gets_no_processor_and_works_again_afterwards(tmp_path):
+    with library(tmp_path, DRIVER) as running:
+        with running.stopped():
+            _, status = os.waitpid(running._process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status)
+        assert running.run(Work(["a"], 1, 8))["tokens"] == 8
