@@ -85,3 +85,5 @@ def test_other_shapes_stay_with_the_reference():
     assert not NativeAttention.fits(AttentionShape(2, 1, 8, 1.0), torch.float32)
     assert not NativeAttention.fits(AttentionShape(2, 1, 1024, 1.0), torch.float32)
     assert not NativeAttention.fits(AttentionShape(2, 1, 64, 1.0), torch.float16)
+    assert not NativeAttention.fits(AttentionShape(2, 1, 64, -1.0), torch.float32)
+    assert NativeAttention.fits(AttentionShape(2, 1, 64, 1.0), torch.float32)

@@ -61,9 +61,12 @@ class NativeAttention:
 
     @staticmethod
     def fits(shape: AttentionShape, dtype: torch.dtype) -> bool:
-        """Whether there is a kernel for this shape; others run on the reference."""
+        """Whether there is a kernel for this shape; others run on the reference.
+
+        The largest score is looked for before it is scaled, so the scale has to be positive.
+        """
         whole = shape.head_dim % _LANES == 0 and shape.head_dim <= _MOST_DIM
-        return whole and dtype in ELEMENTS
+        return whole and shape.scale > 0 and dtype in ELEMENTS
 
     def plans(
         self, inputs: StepInputs, blocks: int, windows: tuple[int | None, ...] = (None,)
