@@ -6,8 +6,11 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
 
 from tests.worker.driver import CPU, Driver
+from tests.worker.through_transformers.shrink import tiny_config
 from worker.cache import KVCache
+from worker.kernels.select import select
 from worker.models.model import Model
+from worker.models.through_transformers.load import place
 
 BLOCKS = 64
 TOKENS = 8
@@ -94,3 +97,14 @@ def served(model: Model) -> list[list[int]]:
         if record.error:
             raise AssertionError(record.error)
     return [driver.records[number].ids for number in range(len(PROMPT_LENGTHS))]
+
+
+def placed(model_type):
+    """A tiny model of this type as it is run here, its texts, and log-probabilities of prompts."""
+    theirs, texts = make_talkative(tiny_config(model_type))
+    with torch.inference_mode():
+        wanted = [
+            torch.log_softmax(theirs(input_ids=torch.tensor([ids])).logits[0].float(), -1)
+            for ids in prompts()
+        ]
+    return place(theirs, select(CPU, torch.float32)), texts, wanted

@@ -4,11 +4,8 @@ import pytest
 import torch
 
 from tests.worker.driver import CPU, Driver
-from tests.worker.through_transformers.compare import make_talkative, prompts
-from tests.worker.through_transformers.shrink import tiny_config
+from tests.worker.through_transformers.compare import placed, prompts
 from worker.cache import KVCache
-from worker.kernels.select import select
-from worker.models.through_transformers.load import place
 from worker.models.through_transformers.own_cache import OwnCacheModel
 
 TOKENS = 8
@@ -17,13 +14,7 @@ TOKENS = 8
 @pytest.fixture(scope="module", params=["mamba", "falcon", "recurrent_gemma"])
 def tiny(request):
     """A recurrent state in the cache; keys and values; a state in the modules."""
-    theirs, texts = make_talkative(tiny_config(request.param))
-    with torch.inference_mode():
-        wanted = [
-            torch.log_softmax(theirs(input_ids=torch.tensor([ids])).logits[0].float(), -1)
-            for ids in prompts()
-        ]
-    model = place(theirs, select(CPU, torch.float32))
+    model, texts, wanted = placed(request.param)
     assert isinstance(model, OwnCacheModel)
     return model, texts, wanted
 

@@ -4,11 +4,8 @@ import pytest
 import torch
 
 from tests.worker.driver import CPU, Driver
-from tests.worker.through_transformers.compare import make_talkative, prompts
-from tests.worker.through_transformers.shrink import tiny_config
+from tests.worker.through_transformers.compare import placed, prompts
 from worker.cache import KVCache, LayerShape
-from worker.kernels.select import select
-from worker.models.through_transformers.load import place
 from worker.models.through_transformers.paged import PagedModel
 
 TOKENS = 8
@@ -17,13 +14,7 @@ TOKENS = 8
 @pytest.fixture(scope="module", params=["deepseek_v3", "cohere2"])
 def tiny(request):
     """Keys wider than values, experts; windows by layer, scaled logits."""
-    theirs, texts = make_talkative(tiny_config(request.param))
-    with torch.inference_mode():
-        wanted = [
-            torch.log_softmax(theirs(input_ids=torch.tensor([ids])).logits[0].float(), -1)
-            for ids in prompts()
-        ]
-    model = place(theirs, select(CPU, torch.float32))
+    model, texts, wanted = placed(request.param)
     assert isinstance(model, PagedModel)
     return model, texts, wanted
 
