@@ -26,6 +26,7 @@ JS := tests/clients/js
 PORT = 8080
 MODEL =
 ARGS =
+TEST_PROCESSES = 2
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -q
 # The user's own python3 first, then others that may be there; each is tried, not just looked for.
 PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
@@ -44,7 +45,7 @@ test: $(VENV)/.installed-for-tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 test-clients: $(VENV)/.installed-for-clients $(OLD_VENV)/.installed $(JS)/node_modules/.installed
 	$(VENV)/bin/python -m pytest tests/clients $(ARGS)
