@@ -17,10 +17,11 @@ from worker.kernels.cpu import pointwise
 from worker.kernels.cpu.attention import ELEMENTS, NativeAttention
 from worker.kernels.cpu.layers import fuse_layers
 from worker.kernels.cpu.library import Library
+from worker.kernels.cpu.linear import Kind
 from worker.kernels.reference import linear, norm, sampling
 from worker.kernels.reference.activation import ACTIVATIONS, GATED_ACTIVATIONS, Activation
 from worker.kernels.reference.attention import Angles, AttentionShape, PagedAttention
-from worker.kernels.reference.linear import LinearOperation
+from worker.kernels.reference.linear import PackLinear
 from worker.kernels.reference.norm import NormOperations
 from worker.kernels.reference.sampling import Summary
 from worker.kernels.stack import LayerParts, StackOperation, keep_layers
@@ -51,13 +52,14 @@ class Kernels:
     device: torch.device
     dtype: torch.dtype
     sharding: Sharding
-    pack_linear: Callable[[torch.Tensor, torch.Tensor | None], LinearOperation]
-    pack_output: Callable[[torch.Tensor, torch.Tensor | None], LinearOperation]
+    pack_linear: PackLinear
+    pack_output: PackLinear
+    pack_gated: Mapping[str, PackLinear]
+    """By the name of the activation that follows."""
     prepare_norm: Callable[[torch.Tensor, float], NormOperations]
     prepare_wide_norm: Callable[[torch.Tensor, float], NormOperations]
     prepare_layer_norm: Callable[[torch.Tensor, torch.Tensor, float], NormOperations]
     activations: Mapping[str, Activation]
-    gated_activations: Mapping[str, Activation]
     attention: Callable[[AttentionShape], AttentionKernel]
     fuse_layers: Callable[[Sequence[LayerParts | None], NormOperations], StackOperation | None]
 
@@ -69,12 +71,12 @@ def reference(device: torch.device, dtype: torch.dtype, sharding: Sharding = WHO
         dtype=dtype,
         sharding=sharding,
         pack_linear=linear.pack,
-        pack_output=_widening(linear.pack),
+        pack_output=linear.widened(linear.pack),
+        pack_gated=_gating(linear.pack, GATED_ACTIVATIONS),
         prepare_norm=norm.prepare,
         prepare_wide_norm=norm.prepare_wide,
         prepare_layer_norm=norm.prepare_layer,
         activations=ACTIVATIONS,
-        gated_activations=GATED_ACTIVATIONS,
         attention=partial(PagedAttention, device=device, dtype=dtype),
         fuse_layers=keep_layers,
     )
@@ -94,27 +96,37 @@ def select(
     kernels = replace(
         kernels,
         pack_linear=pack,
-        pack_output=_widening(pack),
+        pack_output=linear.widened(pack),
+        pack_gated=_gating(pack, GATED_ACTIVATIONS),
         prepare_norm=cpu_norm.prepare,
     )
     if library is None or ELEMENTS.get(dtype) not in library.variant.elements:
         return kernels
-    if cpu_linear.native_works(library, dtype):
-        alone = sharding.size == 1  # others have sums between their layers
-        kernels = replace(
-            kernels,
-            pack_linear=partial(cpu_linear.pack_native, library),
-            pack_output=partial(cpu_linear.pack_native, library, output=torch.float32),
-            fuse_layers=partial(fuse_layers, library) if alone else keep_layers,
-        )
     silu = pointwise.silu_and_multiply(library, dtype)
-    return replace(
+    activations = {**GATED_ACTIVATIONS, "silu": silu, "swish": silu}
+    kernels = replace(
         kernels,
+        pack_gated=_gating(pack, activations),
         prepare_norm=partial(pointwise.prepare_norm, library, dtype),
         prepare_wide_norm=partial(pointwise.prepare_norm, library, dtype),
-        gated_activations={**kernels.gated_activations, "silu": silu, "swish": silu},
         attention=partial(_attention, kernels.attention, library, dtype),
     )
+    if not cpu_linear.native_works(library, dtype):
+        return kernels
+    pack = partial(cpu_linear.pack_native, library)
+    gated = partial(pack, kind=Kind.GATED)
+    alone = sharding.size == 1  # others have sums between their layers
+    return replace(
+        kernels,
+        pack_linear=pack,
+        pack_output=partial(pack, kind=Kind.WIDE),
+        pack_gated={**_gating(pack, activations), "silu": gated, "swish": gated},
+        fuse_layers=partial(fuse_layers, library) if alone else keep_layers,
+    )
+
+
+def _gating(pack: PackLinear, activations: Mapping[str, Activation]) -> dict[str, PackLinear]:
+    return {name: linear.gated(pack, activation) for name, activation in activations.items()}
 
 
 def _attention(
@@ -126,12 +138,6 @@ def _attention(
     if NativeAttention.fits(shape, dtype):
         return NativeAttention(library, shape, dtype)
     return otherwise(shape)
-
-
-def _widening(
-    pack: Callable[[torch.Tensor, torch.Tensor | None], LinearOperation],
-) -> Callable[[torch.Tensor, torch.Tensor | None], LinearOperation]:
-    return lambda weight, bias: linear.widened(pack(weight, bias))
 
 
 def select_summary(device: torch.device, library: Library | None = None) -> Summary:

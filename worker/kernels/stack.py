@@ -21,8 +21,8 @@ class LayerParts:
     output: LinearOperation
     inner_norm: NormOperations
     gate_up: LinearOperation
+    """With its activation."""
     down: LinearOperation
-    activation: str
 
 
 @dataclass(frozen=True, slots=True)

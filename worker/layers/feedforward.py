@@ -4,7 +4,7 @@ import torch
 
 from worker.kernels.select import Kernels
 from worker.layers.layer import Layer
-from worker.layers.linear import ColumnParallelLinear, FusedLinear, RowParallelLinear
+from worker.layers.linear import ColumnParallelLinear, FusedLinear, Matrix, RowParallelLinear
 from worker.sharding import Units
 
 
@@ -26,17 +26,17 @@ class GatedFeedForward(Layer):
 
         Without ``add_up`` the parts of shards are added up by the caller.
         """
-        units = Units(width)
-        self.gate_up_proj: ColumnParallelLinear | FusedLinear
+        units, pack = Units(width), kernels.pack_gated[activation]
+        self.gate_up_proj: Matrix
         if fused:
-            self.gate_up_proj = ColumnParallelLinear(kernels, hidden, units, units, bias=bias)
+            self.gate_up_proj = ColumnParallelLinear(
+                kernels, hidden, units, units, bias=bias, pack=pack
+            )
         else:
             outputs = {"gate_proj": units, "up_proj": units}
-            self.gate_up_proj = FusedLinear(kernels, hidden, outputs, bias=bias)
+            self.gate_up_proj = FusedLinear(kernels, hidden, outputs, bias=bias, pack=pack)
         self.down_proj = RowParallelLinear(kernels, units, hidden, bias=bias, add_up=add_up)
-        self.activation = activation
-        self._activation = kernels.gated_activations[activation]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, hidden] to a new tensor [T, hidden]."""
-        return self.down_proj(self._activation(self.gate_up_proj(x)))
+        return self.down_proj(self.gate_up_proj(x))

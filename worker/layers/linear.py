@@ -11,7 +11,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
-from worker.kernels.reference.linear import LinearOperation
+from worker.kernels.reference.linear import LinearOperation, PackLinear
 from worker.kernels.select import Kernels
 from worker.layers.layer import Layer, Slot
 from worker.sharding import Cut, Units
@@ -21,10 +21,21 @@ class Matrix(Layer):
     """A shard's weight [outputs, inputs], with or without a bias, of one tensor or several."""
 
     def __init__(
-        self, kernels: Kernels, inputs: int, outputs: int, *, bias: bool, weights: int = 1
+        self,
+        kernels: Kernels,
+        inputs: int,
+        outputs: int,
+        *,
+        bias: bool,
+        weights: int = 1,
+        pack: PackLinear | None = None,
     ) -> None:
-        """``weights``: how many tensors it consists of, one below the other."""
+        """``weights``: how many tensors it consists of, one below the other.
+
+        ``pack``: what makes its operation, if not the kernels' ``pack_linear``.
+        """
         self._kernels = kernels
+        self._pack = pack or kernels.pack_linear
         self._inputs = inputs
         self._outputs = outputs
         self._bias = bias
@@ -62,7 +73,7 @@ class Matrix(Layer):
             self._finish(self._tensors.pop("weight"), self._tensors.pop("bias", None))
 
     def _finish(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        self._apply = self._kernels.pack_linear(weight, bias)
+        self._apply = self._pack(weight, bias)
 
 
 class Linear(Matrix):
@@ -76,10 +87,18 @@ class Linear(Matrix):
 class ColumnParallelLinear(Matrix):
     """Outputs are cut, in each of the ``parts`` that they consist of."""
 
-    def __init__(self, kernels: Kernels, inputs: int, *parts: Units, bias: bool) -> None:
+    def __init__(
+        self,
+        kernels: Kernels,
+        inputs: int,
+        *parts: Units,
+        bias: bool,
+        pack: PackLinear | None = None,
+    ) -> None:
+        """``pack``: as ``Matrix``."""
         self._parts = parts
         own = sum(kernels.sharding.length(units) for units in parts)
-        super().__init__(kernels, inputs, own, bias=bias)
+        super().__init__(kernels, inputs, own, bias=bias, pack=pack)
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """The weight, and the bias if there is one."""
@@ -95,11 +114,18 @@ class FusedLinear(Matrix):
     """
 
     def __init__(
-        self, kernels: Kernels, inputs: int, outputs: Mapping[str, Units], *, bias: bool
+        self,
+        kernels: Kernels,
+        inputs: int,
+        outputs: Mapping[str, Units],
+        *,
+        bias: bool,
+        pack: PackLinear | None = None,
     ) -> None:
+        """``pack``: as ``Matrix``."""
         self._named = dict(outputs)
         own = sum(kernels.sharding.length(units) for units in outputs.values())
-        super().__init__(kernels, inputs, own, bias=bias, weights=len(outputs))
+        super().__init__(kernels, inputs, own, bias=bias, weights=len(outputs), pack=pack)
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """One weight, and one bias where there are any, per output."""
@@ -138,7 +164,7 @@ class RowParallelLinear(Matrix):
     def _finish(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         sharding = self._kernels.sharding
         # The bias belongs into the sum once.
-        apply = self._kernels.pack_linear(weight, bias if sharding.rank == 0 else None)
+        apply = self._pack(weight, bias if sharding.rank == 0 else None)
         add_up = sharding.add_up
         self._apply = (lambda x: add_up(apply(x))) if self._adds_up else apply
 
@@ -149,7 +175,7 @@ class OutputLinear(Matrix):
     def __init__(self, kernels: Kernels, inputs: int, vocabulary: int) -> None:
         self._vocabulary = vocabulary
         start, stop = kernels.sharding.entries(vocabulary)
-        super().__init__(kernels, inputs, stop - start, bias=False)
+        super().__init__(kernels, inputs, stop - start, bias=False, pack=kernels.pack_output)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[R, inputs] to a new tensor [R, vocabulary] in the first shard; in others it is any."""
@@ -166,9 +192,6 @@ class OutputLinear(Matrix):
         """The weight."""
         cut = self._kernels.sharding.cut_entries(self._vocabulary)
         yield from self._slots(path, (self._vocabulary, self._inputs), cut)
-
-    def _finish(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        self._apply = self._kernels.pack_output(weight, bias)
 
     def tie(self, weight: torch.Tensor) -> None:
         """Use this shard's part of the embedding: its memory too, where the kernels can."""

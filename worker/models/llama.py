@@ -84,7 +84,6 @@ class LlamaLayer(DecoderLayer):
             inner_norm=self.post_attention_layernorm.operations,
             gate_up=self.mlp.gate_up_proj.operation,
             down=self.mlp.down_proj.operation,
-            activation=self.mlp.activation,
         )
 
     def __call__(

@@ -65,7 +65,7 @@ def test_the_next_directory_where_the_first_cannot_be_used(library, tmp_path):
 # --- linear layers ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 9, 16, 17, 31, 32, 33, 48, 63, 100, 256, 300])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 9, 16, 17, 31, 32, 33, 48, 63, 100, 256, 1100])
 @pytest.mark.parametrize("outputs", [7, 32, 100])
 def test_linear_layers_of_every_number_of_rows(bfloat16, rows, outputs):
     weight = numbers(outputs, 96, dtype=torch.bfloat16)
@@ -76,9 +76,22 @@ def test_linear_layers_of_every_number_of_rows(bfloat16, rows, outputs):
         got = linear.pack_native(bfloat16, weight, added)(x)
         assert got.dtype == torch.bfloat16
         assert relative_error(got, wanted + values) < 3e-3
-        got = linear.pack_native(bfloat16, weight, added, torch.float32)(x)
+        got = linear.pack_native(bfloat16, weight, added, linear.Kind.WIDE)(x)
         assert got.dtype == torch.float32
         assert relative_error(got, wanted + values) < 1e-6
+
+
+@pytest.mark.parametrize("rows", [1, 3, 16, 33, 1100])
+@pytest.mark.parametrize("width", [16, 48, 24])
+def test_gated_layers(bfloat16, rows, width):
+    weight = numbers(2 * width, 96, dtype=torch.bfloat16)
+    bias = numbers(2 * width, dtype=torch.bfloat16, seed=1)
+    x = numbers(rows, 96, dtype=torch.bfloat16, seed=2) / 4
+    wanted = x.double() @ weight.double().T
+    for added, values in ((None, 0.0), (bias, bias.double())):
+        got = linear.pack_native(bfloat16, weight, added, linear.Kind.GATED)(x)
+        assert got.dtype == torch.bfloat16
+        assert relative_error(got, silu_and_multiply(wanted + values)) < 6e-3
 
 
 def test_a_row_does_not_depend_on_the_others(bfloat16):
@@ -89,7 +102,7 @@ def test_a_row_does_not_depend_on_the_others(bfloat16):
 
 def test_inputs_that_do_not_fit_stay_with_torch(bfloat16):
     weight, x = numbers(8, 40, dtype=torch.bfloat16), numbers(3, 40, dtype=torch.bfloat16)
-    got = linear.pack_native(bfloat16, weight, None, torch.float32)(x)
+    got = linear.pack_native(bfloat16, weight, None, linear.Kind.WIDE)(x)
     assert got.dtype == torch.float32
     assert relative_error(got, x.double() @ weight.double().T) < 5e-3
 

@@ -14,22 +14,15 @@ import torch
 from worker.inputs import StepInputs
 from worker.kernels.cpu.attention import StepPlan
 from worker.kernels.cpu.library import Library
-from worker.kernels.cpu.linear import NativeLinear
+from worker.kernels.cpu.linear import Kind, LinearStructure, NativeLinear
 from worker.kernels.cpu.pointwise import NativeNorm
 from worker.kernels.reference.attention import Angles
 from worker.kernels.reference.norm import NormOperations
 from worker.kernels.stack import LayerParts, StackOperation, StackStep
 
-_MOST_LINEAR_ROWS = 256
-
-
-class _Linear(ctypes.Structure):
-    """``Linear`` of regions.h."""
-
-    _fields_ = [
-        *[(name, ctypes.c_void_p) for name in ("weights", "bias")],
-        *[(name, ctypes.c_int64) for name in ("outputs", "inputs")],
-    ]
+_CHUNK = 512
+"""Rows at a time, as layers.c has it."""
+_TILE = 16
 
 
 _VARYING = ("step", "cosines", "sines", "angle_stride")
@@ -41,14 +34,14 @@ class _Layer(ctypes.Structure):
 
     _fields_ = [
         *[(name, ctypes.c_void_p) for name in ("input_norm", "inner_norm")],
-        *[(name, _Linear) for name in ("qkv", "output", "gate_up", "down")],
+        *[(name, LinearStructure) for name in ("qkv", "output", "gate_up", "down")],
         *[(name, ctypes.c_int64) for name in ("step", "keys", "values", "cosines", "sines")],
         ("angle_stride", ctypes.c_int64),
         ("epsilon", ctypes.c_float),
     ]
 
 
-_BUFFERS = ("hidden", "qkv", "attended", "gate_up", "added", "scratch")
+_BUFFERS = ("hidden", "qkv", "attended", "gated", "output", "added")
 
 
 class _Workspace(ctypes.Structure):
@@ -73,7 +66,6 @@ class NativeStack:
 
     def __init__(self, library: Library, parts: Sequence[_NativeParts], norm: NativeNorm) -> None:
         self._run = library.decoder_layers
-        self._scratch_elements = library.linear_scratch_elements
         self._parts = list(parts)
         self._norm = norm
         self._layers = (_Layer * len(parts))(*[_layer(part) for part in parts])
@@ -121,22 +113,21 @@ class NativeStack:
         """Room for so many tokens; it is kept."""
         if tokens <= self._capacity:
             return
-        part = self._parts[0]
-        linears = (part.qkv, part.output, part.gate_up, part.down)
-        inputs = max(linear.inputs for linear in linears)
-        widths = (
-            inputs,
-            max(part.qkv.outputs, size),
-            part.output.inputs,
-            part.gate_up.outputs,
-            size,
+        rows = -(-tokens // _TILE) * _TILE
+        part, chunk = self._parts[0], min(rows, _CHUNK)
+        queries, width = part.output.inputs, part.down.inputs
+        elements = (
+            chunk * size,
+            rows * max(part.qkv.outputs, queries + size),
+            rows * queries,
+            chunk * width,
+            chunk * size,
+            rows * size,
         )
-        shapes = [tokens * width for width in widths]
-        shapes.append(self._scratch_elements(max(tokens, _MOST_LINEAR_ROWS), inputs))
-        self._buffers = [torch.empty(elements, dtype=torch.bfloat16) for elements in shapes]
+        self._buffers = [torch.empty(count, dtype=torch.bfloat16) for count in elements]
         for name, buffer in zip(_BUFFERS, self._buffers, strict=True):
             setattr(self._space, name, buffer.data_ptr())
-        self._capacity = tokens
+        self._capacity = rows
 
 
 def fuse_layers(
@@ -157,12 +148,12 @@ def _native(part: LayerParts | None) -> _NativeParts | None:
     """The same, if all of it is ours."""
     if (
         part is not None
-        and part.activation in ("silu", "swish")
         and isinstance(part.input_norm, NativeNorm)
         and isinstance(part.inner_norm, NativeNorm)
         and isinstance(part.qkv, NativeLinear)
         and isinstance(part.output, NativeLinear)
         and isinstance(part.gate_up, NativeLinear)
+        and part.gate_up.kind is Kind.GATED
         and isinstance(part.down, NativeLinear)
     ):
         return _NativeParts(
@@ -175,15 +166,10 @@ def _layer(part: _NativeParts) -> _Layer:
     return _Layer(
         part.input_norm.weight.data_ptr(),
         part.inner_norm.weight.data_ptr(),
-        *[
-            _Linear(
-                linear.packed.data_ptr(),
-                None if linear.bias is None else linear.bias.data_ptr(),
-                linear.outputs,
-                linear.inputs,
-            )
-            for linear in (part.qkv, part.output, part.gate_up, part.down)
-        ],
+        part.qkv.structure,
+        part.output.structure,
+        part.gate_up.structure,
+        part.down.structure,
         epsilon=part.input_norm.epsilon,
     )
 

@@ -14,17 +14,17 @@ PERF: AMD Zen 3, AVX2, one thread, [3072, 576] float32, microseconds at 1 / 8 / 
 F.linear 512 / 1182 / 2088 / 6005, oneDNN 418 / 851 / 2020 / 6344, float16 205 / 472 / 1289 / 5199.
 """
 
+import ctypes
 import warnings
-from collections.abc import Callable
+from enum import IntEnum
 from functools import partial
 
 import torch
 
 from worker.kernels.cpu.library import Library
 from worker.kernels.reference import linear as reference
-from worker.kernels.reference.linear import LinearOperation
-
-PackLinear = Callable[[torch.Tensor, torch.Tensor | None], LinearOperation]
+from worker.kernels.reference.activation import silu_and_multiply
+from worker.kernels.reference.linear import LinearOperation, PackLinear
 
 _HALF_TOLERANCE = 2.0**-20
 """Rounding to float16 may change a row of weights by so much of its norm: less than what summing a
@@ -62,6 +62,26 @@ def native_works(library: Library, dtype: torch.dtype) -> bool:
     return _works(partial(pack_native, library), dtype)
 
 
+class Kind(IntEnum):
+    """What becomes of a native layer's sums, as regions.h numbers it."""
+
+    NARROW = 0
+    """bfloat16."""
+    WIDE = 1
+    """float32, as they are."""
+    GATED = 2
+    """``silu(gate) * up``, in bfloat16: half as many, gates first."""
+
+
+class LinearStructure(ctypes.Structure):
+    """``Linear`` of regions.h."""
+
+    _fields_ = [
+        *[(name, ctypes.c_void_p) for name in ("weights", "bias")],
+        *[(name, ctypes.c_int64) for name in ("outputs", "inputs", "kind")],
+    ]
+
+
 class NativeLinear:
     """Weights in panels that are read from front to back, bfloat16, sums in float32."""
 
@@ -70,45 +90,49 @@ class NativeLinear:
         library: Library,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        output: torch.dtype = torch.bfloat16,
+        kind: Kind = Kind.NARROW,
     ) -> None:
-        """``output``: bfloat16 or float32."""
+        """A weight [outputs, inputs]: inputs of a multiple of 32; gated, outputs of one too."""
         self.outputs, self.inputs = weight.shape
+        self.kind = kind
+        self.width = self.outputs // 2 if kind is Kind.GATED else self.outputs
+        """Of a row of results."""
         elements = library.linear_packed_elements(self.outputs, self.inputs)
-        self.packed = torch.empty(elements, dtype=torch.bfloat16)
-        self.bias = bias
-        self.output = output
+        self._kept = torch.empty(elements, dtype=torch.bfloat16), bias
+        packed = self._kept[0].data_ptr()
         library.linear_pack(
-            weight.contiguous().data_ptr(), self.packed.data_ptr(), self.outputs, self.inputs
+            weight.contiguous().data_ptr(), packed, self.outputs, self.inputs, kind is Kind.GATED
         )
-        self._addresses = self.packed.data_ptr(), 0 if bias is None else bias.data_ptr()
-        self._sizes = self.outputs, self.inputs, int(output == torch.float32)
+        self.structure = LinearStructure(
+            packed, None if bias is None else bias.data_ptr(), self.outputs, self.inputs, kind
+        )
+        self._address = ctypes.addressof(self.structure)
+        self._dtype = torch.float32 if kind is Kind.WIDE else torch.bfloat16
         self._multiply = library.linear_bf16
         self._scratch_elements = library.linear_scratch_elements
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """[T, inputs] to a new tensor [T, outputs]."""
+        """[T, inputs] to a new tensor [T, width]."""
         rows = len(x)
-        y = torch.empty((rows, self.outputs), dtype=self.output)
+        y = torch.empty((rows, self.width), dtype=self._dtype)
         x = x.contiguous()
         scratch = torch.empty(self._scratch_elements(rows, self.inputs), dtype=torch.bfloat16)
-        self._multiply(
-            x.data_ptr(), *self._addresses, y.data_ptr(), scratch.data_ptr(), rows, *self._sizes
-        )
+        self._multiply(self._address, x.data_ptr(), y.data_ptr(), scratch.data_ptr(), rows)
         return y
 
 
 def pack_native(
-    library: Library,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    output: torch.dtype = torch.bfloat16,
+    library: Library, weight: torch.Tensor, bias: torch.Tensor | None, kind: Kind = Kind.NARROW
 ) -> LinearOperation:
     """Our own form; torch's for the few shapes that it does not take."""
-    if weight.shape[1] % _TILE:
-        plain = reference.pack(weight, bias)
-        return reference.widened(plain) if output == torch.float32 else plain
-    return NativeLinear(library, weight, bias, output)
+    if weight.shape[1] % _TILE == 0 and (kind is not Kind.GATED or len(weight) % _TILE == 0):
+        return NativeLinear(library, weight, bias, kind)
+    pack: PackLinear = reference.pack
+    if kind is Kind.GATED:
+        pack = reference.gated(pack, silu_and_multiply)
+    elif kind is Kind.WIDE:
+        pack = reference.widened(pack)
+    return pack(weight, bias)
 
 
 def pack_half(weight: torch.Tensor, bias: torch.Tensor | None) -> LinearOperation:

@@ -1,12 +1,16 @@
-"""Reference kernel: a linear layer."""
+"""Reference kernel: a linear layer, and what may follow on it."""
 
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
+from worker.kernels.reference.activation import Activation
+
 LinearOperation = Callable[[torch.Tensor], torch.Tensor]
 """From [T, in] to a new tensor [T, out]."""
+PackLinear = Callable[[torch.Tensor, torch.Tensor | None], LinearOperation]
+"""What makes one of a weight [out, in] and a bias [out]."""
 
 
 def pack(weight: torch.Tensor, bias: torch.Tensor | None) -> LinearOperation:
@@ -18,6 +22,21 @@ def pack(weight: torch.Tensor, bias: torch.Tensor | None) -> LinearOperation:
     return apply
 
 
-def widened(operation: LinearOperation) -> LinearOperation:
+def widened(pack: PackLinear) -> PackLinear:
     """The same with its result in float32, the caller's to overwrite: an output layer."""
-    return lambda x: operation(x).float()
+
+    def pack_wide(weight: torch.Tensor, bias: torch.Tensor | None) -> LinearOperation:
+        apply = pack(weight, bias)
+        return lambda x: apply(x).float()
+
+    return pack_wide
+
+
+def gated(pack: PackLinear, activation: Activation) -> PackLinear:
+    """The same followed by a gated activation: a weight [2 · width, in], to [T, width]."""
+
+    def pack_gated(weight: torch.Tensor, bias: torch.Tensor | None) -> LinearOperation:
+        apply = pack(weight, bias)
+        return lambda x: activation(apply(x))
+
+    return pack_gated

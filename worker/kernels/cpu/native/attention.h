@@ -202,8 +202,17 @@ static void NAME(weigh)(const AttentionStep *step, const Item *item, int64_t row
     }
 }
 
-static void NAME(finish)(float *sums, float total, ELEMENT *to, int64_t dim) {
-    for (int64_t d = 0; d < dim; d += LANES) store16(to + d, load_f32(sums + d) / total);
+/* Where attention's results go: [T, heads, head_dim], perhaps in tiles. */
+typedef struct {
+    ELEMENT *rows;
+    int tiled;
+} NAME(Result);
+
+static void NAME(finish)(const AttentionStep *step, const float *sums, float total,
+                         NAME(Result) to, int64_t row, int64_t head) {
+    const int64_t dim = step->head_dim, width = step->heads * dim;
+    for (int64_t d = 0; d < dim; d += LANES)
+        store16(to.rows + place(to.tiled, row, head * dim + d, width), load_f32(sums + d) / total);
 }
 
 /* The next blocks are on their way while these are computed. */
@@ -214,7 +223,7 @@ INLINE void NAME(prefetch)(const ELEMENT *from, int64_t elements) {
 
 static void NAME(attend_item)(const AttentionStep *step, const Item *item, int64_t kv_head,
                               const ELEMENT *qkv, const ELEMENT *keys, const ELEMENT *values,
-                              ELEMENT *output) {
+                              NAME(Result) output) {
     const int64_t dim = step->head_dim, group = step->heads / step->kv_heads;
     const int64_t width = (step->heads + 2 * step->kv_heads) * dim;
     const int64_t rows = item->tokens * item->heads;
@@ -269,8 +278,7 @@ static void NAME(attend_item)(const AttentionStep *step, const Item *item, int64
     for (int64_t r = 0; r < rows; r++) {
         int64_t row = item->row + r / item->heads, at = head + r % item->heads;
         if (item->part < 0) {
-            NAME(finish)(sums + r * dim, sum_of(running.totals[r]),
-                         output + (row * step->heads + at) * dim, dim);
+            NAME(finish)(step, sums + r * dim, sum_of(running.totals[r]), output, row, at);
         } else {
             float *part = step->parts + (item->part * step->heads + at) * (dim + LANES);
             memcpy(part, sums + r * dim, dim * sizeof(float));
@@ -282,7 +290,7 @@ static void NAME(attend_item)(const AttentionStep *step, const Item *item, int64
 
 /* One head of a sequence that was cut. */
 static void NAME(merge)(const AttentionStep *step, const Merge *merge, int64_t head,
-                        ELEMENT *output) {
+                        NAME(Result) output) {
     const int64_t dim = step->head_dim, next = step->heads * (dim + LANES);
     const float *parts = step->parts + (merge->part * step->heads + head) * (dim + LANES);
     float sums[MOST_DIM] __attribute__((aligned(64))), most = FLOOR, total = 0;
@@ -296,23 +304,24 @@ static void NAME(merge)(const AttentionStep *step, const Merge *merge, int64_t h
         for (int64_t d = 0; d < dim; d += LANES)
             store_f32(sums + d, load_f32(sums + d) + load_f32(part + d) * worth);
     }
-    NAME(finish)(sums, total, output + (merge->row * step->heads + head) * dim, dim);
+    NAME(finish)(step, sums, total, output, merge->row, head);
 }
 
 void NAME(attend_region)(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys, ELEMENT *values,
                          const ELEMENT *cosines, const ELEMENT *sines, int64_t angle_stride,
-                         ELEMENT *output) {
+                         ELEMENT *output, int tiled) {
+    const NAME(Result) to = {output, tiled};
 #pragma omp for schedule(static)
     for (int64_t u = 0; u < step->num_units; u++)
         NAME(enter)(step, step->units + u, qkv, keys, values, cosines, sines, angle_stride);
 #pragma omp for schedule(dynamic, 1)
     for (int64_t i = 0; i < step->num_items * step->kv_heads; i++)
         NAME(attend_item)(step, step->items + i / step->kv_heads, i % step->kv_heads, qkv, keys,
-                          values, output);
+                          values, to);
     if (step->num_merges)
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < step->num_merges * step->heads; i++)
-            NAME(merge)(step, step->merges + i / step->heads, i % step->heads, output);
+            NAME(merge)(step, step->merges + i / step->heads, i % step->heads, to);
 }
 
 /* qkv [T, heads + 2 kv heads, head_dim], rotated in place; keys and values as above; cosines and
@@ -321,5 +330,5 @@ EXPORT void NAME(attend)(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,
                          const ELEMENT *cosines, const ELEMENT *sines, int64_t angle_stride,
                          ELEMENT *output) {
 #pragma omp parallel
-    NAME(attend_region)(step, qkv, keys, values, cosines, sines, angle_stride, output);
+    NAME(attend_region)(step, qkv, keys, values, cosines, sines, angle_stride, output, 0);
 }

@@ -1,9 +1,11 @@
-/* Linear layers in bfloat16: y[M, N] = x[M, K] w[N, K]^T + bias[N], sums in float32;
- * y in bfloat16 or, for the output layer, in float32.
+/* Linear layers in bfloat16: y[M, N] = x[M, K] w[N, K]^T + bias[N], sums in float32; y in bfloat16
+ * or, for the output layer, in float32. Gated ones go on to silu(gate) * up: the first half of w's
+ * rows are gates, the others their ups, and y is [M, N / 2].
  *
  * Weights are packed once, in panels of 32 outputs: [N / 32][K / 2][32][2]. A panel is read from
  * front to back: by dot products of pairs for few rows, which is as fast as memory, and as tiles by
- * AMX for more. N is padded with zeros to a multiple of 32; K must be one.
+ * AMX for more. N is padded with zeros to a multiple of 32; K must be one. A panel of a gated layer
+ * has 16 gates and then their ups; N / 2 must be a multiple of 16.
  */
 #include "regions.h"
 #include "tiles.h"
@@ -13,57 +15,86 @@
 #include <stddef.h>
 
 #define PANEL 32
-#define ROWS 8          /* of x at a time, in registers */
-#define SUPER_ROWS 256  /* of x that stay in the L2 cache while panels pass */
+#define ROWS 8         /* of x at a time, in registers */
+#define MOST_ROWS 1024 /* of x, packed at a time */
 
 EXPORT int64_t linear_packed_elements(int64_t outputs, int64_t inputs) {
     return (outputs + PANEL - 1) / PANEL * PANEL * inputs;
 }
 
-EXPORT void linear_pack(const bf16 *weight, bf16 *packed, int64_t outputs, int64_t inputs) {
+EXPORT void linear_pack(const bf16 *weight, bf16 *packed, int64_t outputs, int64_t inputs,
+                        int64_t gated) {
     int64_t panels = (outputs + PANEL - 1) / PANEL;
 #pragma omp parallel for
     for (int64_t p = 0; p < panels; p++) {
         bf16 *to = packed + p * PANEL * inputs;
+        const bf16 *rows[PANEL];
+        for (int64_t i = 0; i < PANEL; i++) {
+            int64_t n = p * PANEL + i;
+            if (gated) n = p * LANES + i % LANES + i / LANES * (outputs / 2);
+            rows[i] = n < outputs ? weight + n * inputs : NULL;
+        }
         for (int64_t k = 0; k < inputs; k += 2)
-            for (int64_t n = p * PANEL; n < (p + 1) * PANEL; n++, to += 2) {
-                to[0] = n < outputs ? weight[n * inputs + k] : 0;
-                to[1] = n < outputs ? weight[n * inputs + k + 1] : 0;
+            for (int64_t i = 0; i < PANEL; i++, to += 2) {
+                to[0] = rows[i] ? rows[i][k] : 0;
+                to[1] = rows[i] ? rows[i][k + 1] : 0;
             }
     }
 }
 
-/* Where results go: [M, N] in bfloat16, or as they are in float32. */
+/* --- results --------------------------------------------------------------------------------- */
+
+/* Where a layer's results go. */
 typedef struct {
     void *rows;
-    int wide;
+    int64_t width, outputs;
+    const bf16 *bias;
+    int kind, tiled;
 } Output;
 
-INLINE Output below(Output y, int64_t elements) {
-    y.rows = (char *)y.rows + elements * (y.wide ? sizeof(float) : sizeof(bf16));
-    return y;
+INLINE Output output_of(const Linear *layer, void *y, int tiled) {
+    int64_t width = layer->kind == GATED ? layer->outputs / 2 : layer->outputs;
+    return (Output){y, width, layer->outputs, layer->bias, (int)layer->kind, tiled};
 }
 
-/* The result of 16 outputs of a row: plus the bias; at the end of N, fewer. */
-INLINE void put(Output y, int64_t at, f32x16 sum, const bf16 *bias, int64_t count) {
-    bf16 *narrow = (bf16 *)y.rows + at;
-    float *wide = (float *)y.rows + at;
-    if (count < LANES) {
-        for (int64_t i = 0; i < count; i++) {
-            float value = bias ? sum[i] + bf16_to_float(bias[i]) : sum[i];
-            if (y.wide) wide[i] = value;
-            else narrow[i] = float_to_bf16(value);
-        }
+/* The last panel, where it has fewer than 32 outputs. */
+static void put_some(const Output *y, int64_t row, int64_t first, f32x16 left, f32x16 right) {
+    int64_t at = row * y->width;
+    for (int64_t n = first; n < y->outputs; n++) {
+        float sum = n - first < LANES ? left[n - first] : right[n - first - LANES];
+        if (y->bias) sum += bf16_to_float(y->bias[n]);
+        if (y->kind == WIDE) ((float *)y->rows)[at + n] = sum;
+        else ((bf16 *)y->rows)[at + n] = float_to_bf16(sum);
+    }
+}
+
+/* A row's results of the panel that begins with output `first`. */
+INLINE void put(const Output *y, int64_t row, int64_t first, f32x16 left, f32x16 right) {
+    if (y->outputs - first < PANEL) {
+        put_some(y, row, first, left, right);
         return;
     }
-    if (bias) sum += load_bf16(bias);
-    if (y.wide) store_f32(wide, sum);
-    else store_bf16(narrow, sum);
+    int64_t n = y->kind == GATED ? first / 2 : first, at = place(y->tiled, row, n, y->width);
+    if (y->bias) {
+        left += load_bf16(y->bias + n);
+        right += load_bf16(y->bias + n + (y->kind == GATED ? y->width : LANES));
+    }
+    if (y->kind == GATED) {
+        store_bf16((bf16 *)y->rows + at, silu16(left) * right);
+    } else if (y->kind == WIDE) {
+        store_f32((float *)y->rows + at, left);
+        store_f32((float *)y->rows + at + LANES, right);
+    } else {
+        store_bf16((bf16 *)y->rows + at, left);
+        store_bf16((bf16 *)y->rows + at + LANES, right);
+    }
 }
 
+/* --- few rows: dot products ------------------------------------------------------------------ */
+
 /* rows <= ROWS rows of x, one panel. For few rows the sum is split, so that no addition waits. */
-INLINE void panel_rows(const int rows, const bf16 *x, const bf16 *panel, const bf16 *bias, Output y,
-                       int64_t outputs, int64_t inputs, int64_t first) {
+INLINE void panel_rows(const int rows, const bf16 *x, const bf16 *panel, const Output *y,
+                       int64_t row, int64_t inputs, int64_t first) {
     const int chains = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
     f32x16 sums[ROWS][2][4];
     for (int r = 0; r < rows; r++)
@@ -82,28 +113,31 @@ INLINE void panel_rows(const int rows, const bf16 *x, const bf16 *panel, const b
             }
         }
     }
-    for (int r = 0; r < rows; r++)
-        for (int half = 0; half < 2; half++) {
-            f32x16 sum = sums[r][half][0];
-            for (int c = 1; c < chains; c++) sum += sums[r][half][c];
-            int64_t n = first + half * LANES;
-            put(y, r * outputs + n, sum, bias ? bias + n : NULL, outputs - n);
+    for (int r = 0; r < rows; r++) {
+        f32x16 left = sums[r][0][0], right = sums[r][1][0];
+        for (int c = 1; c < chains; c++) {
+            left += sums[r][0][c];
+            right += sums[r][1][c];
+        }
+        put(y, row + r, first, left, right);
+    }
+}
+
+static void panel_few(int64_t rows, const bf16 *x, const bf16 *panel, const Output *y,
+                      int64_t inputs, int64_t first) {
+    for (int64_t row = 0; row < rows; row += ROWS, x += ROWS * inputs) switch (rows - row) {
+            case 1: panel_rows(1, x, panel, y, row, inputs, first); break;
+            case 2: panel_rows(2, x, panel, y, row, inputs, first); break;
+            case 3: panel_rows(3, x, panel, y, row, inputs, first); break;
+            case 4: panel_rows(4, x, panel, y, row, inputs, first); break;
+            case 5: panel_rows(5, x, panel, y, row, inputs, first); break;
+            case 6: panel_rows(6, x, panel, y, row, inputs, first); break;
+            case 7: panel_rows(7, x, panel, y, row, inputs, first); break;
+            default: panel_rows(8, x, panel, y, row, inputs, first);
         }
 }
 
-static void panel_few(int64_t rows, const bf16 *x, const bf16 *panel, const bf16 *bias, Output y,
-                      int64_t outputs, int64_t inputs, int64_t first) {
-    for (; rows > 0; rows -= ROWS, x += ROWS * inputs, y = below(y, ROWS * outputs)) switch (rows) {
-            case 1: panel_rows(1, x, panel, bias, y, outputs, inputs, first); break;
-            case 2: panel_rows(2, x, panel, bias, y, outputs, inputs, first); break;
-            case 3: panel_rows(3, x, panel, bias, y, outputs, inputs, first); break;
-            case 4: panel_rows(4, x, panel, bias, y, outputs, inputs, first); break;
-            case 5: panel_rows(5, x, panel, bias, y, outputs, inputs, first); break;
-            case 6: panel_rows(6, x, panel, bias, y, outputs, inputs, first); break;
-            case 7: panel_rows(7, x, panel, bias, y, outputs, inputs, first); break;
-            default: panel_rows(8, x, panel, bias, y, outputs, inputs, first);
-        }
-}
+/* --- more: tiles ----------------------------------------------------------------------------- */
 
 #if defined(__AMX_BF16__)
 
@@ -125,6 +159,16 @@ typedef struct {
     int64_t step, stride_bytes;
 } Rows;
 
+INLINE Rows rows_of(const bf16 *x, int tiled, int64_t row, int64_t rows, int64_t inputs) {
+    int64_t left = rows - row;
+    return (Rows){.high = x + row * inputs,
+                  .low = x + (row + TILE) * inputs,
+                  .high_rows = left < TILE ? (int)left : TILE,
+                  .low_rows = left <= TILE ? 0 : left < 2 * TILE ? (int)left - TILE : TILE,
+                  .step = tiled ? TILE * DEPTH : DEPTH,
+                  .stride_bytes = (tiled ? DEPTH : inputs) * (int64_t)sizeof(bf16)};
+}
+
 /* Sums in 0-3, x in 4 and 5, the panel in 6 and 7. */
 static void configure(const Rows *x) {
     TileConfig config = {.palette = 1};
@@ -136,17 +180,28 @@ static void configure(const Rows *x) {
     _tile_loadconfig(&config);
 }
 
-static void put_tile(const float *sums, int rows, const bf16 *bias, Output y, int64_t outputs,
-                     int64_t n) {
-    if (n >= outputs) return;
-    for (int r = 0; r < rows; r++)
-        put(y, r * outputs + n, load_f32(sums + r * TILE), bias ? bias + n : NULL, outputs - n);
+/* Sums of up to 32 rows and one panel, its left and its right half, that have yet to be put where
+ * they belong: that is done while the next are computed, by other parts of the processor. */
+typedef struct {
+    float sums[2][2 * TILE * TILE] __attribute__((aligned(64)));
+    int64_t row, first;
+    int next, rows;
+} Pending;
+
+INLINE void put_next(Pending *from, const Output *y) {
+    const float *left = from->sums[0] + from->next * TILE, *right = from->sums[1] + from->next * TILE;
+    put(y, from->row + from->next, from->first, load_f32(left), load_f32(right));
+    from->next++;
 }
 
-/* One panel; `ahead` where it comes from memory. */
+static void put_rest(Pending *from, const Output *y) {
+    while (from->next < from->rows) put_next(from, y);
+}
+
+/* One panel; `ahead` where it comes from memory. PERF: what comes from the L2 cache is read past L1,
+ * where x stays: a fifth faster. */
 INLINE void panel_tiles(const int two, const int ahead, const Rows *x, const bf16 *panel,
-                        const bf16 *bias, Output y, int64_t outputs, int64_t inputs, int64_t first) {
-    float sums[4][TILE * TILE] __attribute__((aligned(64)));
+                        int64_t inputs, Pending *to, Pending *before, const Output *y) {
     const bf16 *high = x->high, *low = x->low;
     _tile_zero(0);
     _tile_zero(1);
@@ -154,67 +209,67 @@ INLINE void panel_tiles(const int two, const int ahead, const Rows *x, const bf1
     _tile_zero(3);
     for (int64_t k = 0; k < inputs; k += DEPTH, high += x->step, low += x->step) {
         const bf16 *w = panel + k * PANEL;
-        if (ahead)
-            for (int i = 0; i < DEPTH; i++) __builtin_prefetch(w + (AHEAD + i) * PANEL);
         _tile_loadd(4, high, x->stride_bytes);
-        _tile_loadd(6, w, 2 * PANEL * sizeof(bf16));
+        if (ahead) {
+            for (int i = 0; i < DEPTH; i++) __builtin_prefetch(w + (AHEAD + i) * PANEL);
+            _tile_loadd(6, w, 2 * PANEL * sizeof(bf16));
+            _tile_loadd(7, w + PANEL, 2 * PANEL * sizeof(bf16));
+        } else {
+            _tile_stream_loadd(6, w, 2 * PANEL * sizeof(bf16));
+            _tile_stream_loadd(7, w + PANEL, 2 * PANEL * sizeof(bf16));
+        }
         _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, w + PANEL, 2 * PANEL * sizeof(bf16));
         _tile_dpbf16ps(1, 4, 7);
         if (two) {
             _tile_loadd(5, low, x->stride_bytes);
             _tile_dpbf16ps(2, 5, 6);
             _tile_dpbf16ps(3, 5, 7);
         }
+        if (before->next < before->rows) put_next(before, y);
+        if (before->next < before->rows) put_next(before, y);
     }
-    _tile_stored(0, sums[0], TILE * sizeof(float));
-    _tile_stored(1, sums[1], TILE * sizeof(float));
-    if (two) {
-        _tile_stored(2, sums[2], TILE * sizeof(float));
-        _tile_stored(3, sums[3], TILE * sizeof(float));
+    put_rest(before, y);
+    _tile_stored(0, to->sums[0], TILE * sizeof(float));
+    _tile_stored(1, to->sums[1], TILE * sizeof(float));
+    if (two) { /* the rows of high are all there */
+        _tile_stored(2, to->sums[0] + TILE * TILE, TILE * sizeof(float));
+        _tile_stored(3, to->sums[1] + TILE * TILE, TILE * sizeof(float));
     }
-    put_tile(sums[0], x->high_rows, bias, y, outputs, first);
-    put_tile(sums[1], x->high_rows, bias, y, outputs, first + TILE);
-    if (!two) return;
-    y = below(y, x->high_rows * outputs);
-    put_tile(sums[2], x->low_rows, bias, y, outputs, first);
-    put_tile(sums[3], x->low_rows, bias, y, outputs, first + TILE);
+    to->next = 0;
+    to->rows = x->high_rows + x->low_rows;
 }
 
 /* Panels `from` to `to`, for rows that are there already: 32 of them after another. */
-static void panels_many(int64_t rows, const bf16 *x, int is_packed, const bf16 *packed,
-                        const bf16 *bias, Output y, int64_t outputs, int64_t inputs, int64_t from,
-                        int64_t to) {
+static void panels_many(int64_t rows, const bf16 *x, int tiled, const bf16 *packed, const Output *y,
+                        int64_t inputs, int64_t from, int64_t to) {
     int64_t group = GROUP_BYTES / (PANEL * inputs * (int64_t)sizeof(bf16));
     if (group < 1) group = 1;
-    int configured = 0;
+    int configured = 0, turn = 0;
+    Pending pending[2];
+    pending[1].next = pending[1].rows = 0;
     for (int64_t g = from; g < to; g += group)
         for (int64_t r = 0; r < rows; r += 2 * TILE) {
-            int64_t left = rows - r;
-            Rows some = {.high = x + r * inputs,
-                         .low = x + (r + TILE) * inputs,
-                         .high_rows = left < TILE ? (int)left : TILE,
-                         .low_rows = left <= TILE ? 0 : left < 2 * TILE ? (int)left - TILE : TILE,
-                         .step = is_packed ? TILE * DEPTH : DEPTH,
-                         .stride_bytes = (is_packed ? DEPTH : inputs) * (int64_t)sizeof(bf16)};
+            Rows some = rows_of(x, tiled, r, rows, inputs);
             int shape = some.high_rows * 64 + some.low_rows;
             if (shape != configured) configure(&some);
             configured = shape;
-            for (int64_t p = g; p < to && p < g + group; p++) {
+            for (int64_t p = g; p < to && p < g + group; p++, turn ^= 1) {
                 const bf16 *panel = packed + p * PANEL * inputs;
-                Output out = below(y, r * outputs);
-                int64_t n = p * PANEL;
+                Pending *now = pending + turn, *before = pending + (turn ^ 1);
+                now->row = r;
+                now->first = p * PANEL;
                 if (!some.low_rows)
-                    panel_tiles(0, 1, &some, panel, bias, out, outputs, inputs, n);
+                    panel_tiles(0, 1, &some, panel, inputs, now, before, y);
                 else if (r == 0)
-                    panel_tiles(1, 1, &some, panel, bias, out, outputs, inputs, n);
+                    panel_tiles(1, 1, &some, panel, inputs, now, before, y);
                 else
-                    panel_tiles(1, 0, &some, panel, bias, out, outputs, inputs, n);
+                    panel_tiles(1, 0, &some, panel, inputs, now, before, y);
             }
         }
+    put_rest(pending + (turn ^ 1), y);
 }
 
-/* 16 rows to tiles that lie one after another: [K / 32][16][32]. */
+/* 16 rows to tiles. */
 static void pack_rows(int64_t rows, const bf16 *x, bf16 *to, int64_t inputs) {
     for (int64_t k = 0; k < inputs; k += DEPTH, to += TILE * DEPTH)
         for (int64_t r = 0; r < rows; r++)
@@ -227,51 +282,61 @@ EXPORT int linear_prepare(void) { return 0; }
 
 #endif
 
-/* Elements of scratch that so many rows need. */
-EXPORT int64_t linear_scratch_elements(int64_t rows, int64_t inputs) {
-    return rows <= 32 ? 0 : (rows < SUPER_ROWS ? (rows + 15) / 16 * 16 : SUPER_ROWS) * inputs;
+/* --- a layer --------------------------------------------------------------------------------- */
+
+/* Whether so many rows are better handed over in tiles. */
+int linear_takes_tiles(int64_t rows) {
+#if defined(__AMX_BF16__)
+    return rows >= AMX_ROWS;
+#else
+    (void)rows;
+    return 0;
+#endif
 }
 
-/* As linear_bf16, by all threads of a parallel region, for at most SUPER_ROWS rows. */
-static void linear_rows(const Linear *layer, const bf16 *x, Output y, bf16 *scratch, int64_t rows) {
-    const int64_t outputs = layer->outputs, inputs = layer->inputs;
-    const int64_t panels = (outputs + PANEL - 1) / PANEL;
+/* As linear_bf16, by all threads of a parallel region; x and a gated y may be in tiles. */
+void linear_region(const Linear *layer, const bf16 *x, int x_tiled, void *y, int y_tiled,
+                   int64_t rows) {
+    const int64_t inputs = layer->inputs, panels = (layer->outputs + PANEL - 1) / PANEL;
+    const Output to = output_of(layer, y, y_tiled);
     int64_t threads = omp_get_num_threads(), own = omp_get_thread_num();
-    int64_t from = panels * own / threads, to = panels * (own + 1) / threads;
-    (void)scratch; /* not without tiles */
+    int64_t from = panels * own / threads, beyond = panels * (own + 1) / threads;
 #if defined(__AMX_BF16__)
-    if (rows >= AMX_ROWS) {
-        int is_packed = rows > 2 * TILE;
-        if (is_packed) {
-#pragma omp for
-            for (int64_t r = 0; r < rows; r += TILE)
-                pack_rows(rows - r < TILE ? rows - r : TILE, x + r * inputs, scratch + r * inputs,
-                          inputs);
-        }
-        panels_many(rows, is_packed ? scratch : x, is_packed, layer->weights, layer->bias, y,
-                    outputs, inputs, from, to);
+    if (x_tiled || rows >= AMX_ROWS) {
+        panels_many(rows, x, x_tiled, layer->weights, &to, inputs, from, beyond);
         _tile_release();
-        from = to;
+        from = beyond;
     }
 #endif
-    for (int64_t p = from; p < to; p++)
-        panel_few(rows, x, layer->weights + p * PANEL * inputs, layer->bias, y, outputs, inputs,
-                  p * PANEL);
+    for (int64_t p = from; p < beyond; p++)
+        panel_few(rows, x, layer->weights + p * PANEL * inputs, &to, inputs, p * PANEL);
 #pragma omp barrier
 }
 
-void linear_region(const Linear *layer, const bf16 *x, void *y, int wide, bf16 *scratch,
-                   int64_t rows) {
-    Output to = {y, wide};
-    for (int64_t r = 0; r < rows; r += SUPER_ROWS)
-        linear_rows(layer, x + r * layer->inputs, below(to, r * layer->outputs), scratch,
-                    rows - r < SUPER_ROWS ? rows - r : SUPER_ROWS);
+/* Elements of scratch that so many rows need. */
+EXPORT int64_t linear_scratch_elements(int64_t rows, int64_t inputs) {
+    if (rows <= 32 || !linear_takes_tiles(rows)) return 0;
+    return (rows < MOST_ROWS ? (rows + 15) / 16 * 16 : MOST_ROWS) * inputs;
 }
 
-EXPORT void linear_bf16(const bf16 *x, const bf16 *packed, const bf16 *bias, void *y,
-                        bf16 *scratch, int64_t rows, int64_t outputs, int64_t inputs,
-                        int64_t wide) {
-    Linear layer = {packed, bias, outputs, inputs};
+EXPORT void linear_bf16(const Linear *layer, const bf16 *x, void *y, bf16 *scratch, int64_t rows) {
+    const int64_t inputs = layer->inputs;
+    const int64_t row_bytes = output_of(layer, y, 0).width * (layer->kind == WIDE ? 4 : 2);
 #pragma omp parallel
-    linear_region(&layer, x, y, wide != 0, scratch, rows);
+    for (int64_t r = 0; r < rows; r += MOST_ROWS) {
+        int64_t n = rows - r < MOST_ROWS ? rows - r : MOST_ROWS;
+        const bf16 *some = x + r * inputs;
+        void *to = (char *)y + r * row_bytes;
+#if defined(__AMX_BF16__)
+        if (n > 2 * TILE) {
+#pragma omp for
+            for (int64_t s = 0; s < n; s += TILE)
+                pack_rows(n - s < TILE ? n - s : TILE, some + s * inputs, scratch + s * inputs, inputs);
+            linear_region(layer, scratch, 1, to, 0, n);
+            continue;
+        }
+#endif
+        (void)scratch; /* not without tiles */
+        linear_region(layer, some, 0, to, 0, n);
+    }
 }

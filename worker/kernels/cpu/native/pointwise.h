@@ -6,14 +6,12 @@
 
 #define SMALL 16384 /* elements: PERF: fewer are done before another thread has begun */
 
-INLINE f32x16 NAME(silu)(f32x16 x) { return x / (1.0f + exp16(-max16(x, splat(-88.0f)))); }
-
 void NAME(rms_norm_region)(const ELEMENT *x, ELEMENT *residual, const float *weight, ELEMENT *y,
-                           int64_t rows, int64_t size, int64_t stride, float epsilon) {
+                           int tiled, int64_t rows, int64_t size, int64_t stride, float epsilon) {
 #pragma omp for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         const ELEMENT *from = x + r * stride;
-        ELEMENT *sum = residual ? residual + r * size : 0, *to = y + r * size;
+        ELEMENT *sum = residual ? residual + r * size : 0;
         f32x16 squares = splat(0);
         for (int64_t i = 0; i < size; i += LANES) {
             f32x16 a = load16(from + i);
@@ -26,7 +24,7 @@ void NAME(rms_norm_region)(const ELEMENT *x, ELEMENT *residual, const float *wei
         if (sum) from = sum;
         float scale = 1.0f / sqrtf(sum_of(squares) / (float)size + epsilon);
         for (int64_t i = 0; i < size; i += LANES)
-            store16(to + i, load16(from + i) * scale * load_f32(weight + i));
+            store16(y + place(tiled, r, i, size), load16(from + i) * scale * load_f32(weight + i));
     }
 }
 
@@ -35,7 +33,7 @@ void NAME(rms_norm_region)(const ELEMENT *x, ELEMENT *residual, const float *wei
 EXPORT void NAME(rms_norm)(const ELEMENT *x, ELEMENT *residual, const float *weight, ELEMENT *y,
                            int64_t rows, int64_t size, int64_t stride, float epsilon) {
 #pragma omp parallel if (rows * size > SMALL)
-    NAME(rms_norm_region)(x, residual, weight, y, rows, size, stride, epsilon);
+    NAME(rms_norm_region)(x, residual, weight, y, 0, rows, size, stride, epsilon);
 }
 
 void NAME(silu_and_multiply_region)(const ELEMENT *x, ELEMENT *y, int64_t rows, int64_t width) {
@@ -43,7 +41,7 @@ void NAME(silu_and_multiply_region)(const ELEMENT *x, ELEMENT *y, int64_t rows, 
     for (int64_t r = 0; r < rows; r++) {
         const ELEMENT *gate = x + r * 2 * width, *up = gate + width;
         for (int64_t i = 0; i < width; i += LANES)
-            store16(y + r * width + i, NAME(silu)(load16(gate + i)) * load16(up + i));
+            store16(y + r * width + i, silu16(load16(gate + i)) * load16(up + i));
     }
 }
 

@@ -8,21 +8,33 @@
 
 #include <stdint.h>
 
+/* What becomes of a linear layer's sums: bfloat16, float32 as they are, or silu(gate) * up. */
+enum { NARROW, WIDE, GATED };
+
 /* A linear layer: weights as linear_pack makes them, and its bias or NULL. */
 typedef struct {
     const uint16_t *weights, *bias;
-    int64_t outputs, inputs;
+    int64_t outputs, inputs, kind;
 } Linear;
 
-void linear_region(const Linear *layer, const uint16_t *x, void *y, int wide, uint16_t *scratch,
+/* Where a row's column is among rows of some width: row after row, or in tiles of 16 rows and 32
+ * columns, one after another, as AMX reads them (widths are multiples of 32). */
+static inline int64_t place(int tiled, int64_t row, int64_t column, int64_t width) {
+    if (!tiled) return row * width + column;
+    return row / 16 * 16 * width + column / 32 * 512 + row % 16 * 32 + column % 32;
+}
+
+int linear_takes_tiles(int64_t rows);
+
+void linear_region(const Linear *layer, const uint16_t *x, int x_tiled, void *y, int y_tiled,
                    int64_t rows);
 
 #define DECLARE(ELEMENT, type)                                                                     \
     void attend_region_##type(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,              \
                               ELEMENT *values, const ELEMENT *cosines, const ELEMENT *sines,       \
-                              int64_t angle_stride, ELEMENT *output);                              \
+                              int64_t angle_stride, ELEMENT *output, int tiled);                   \
     void rms_norm_region_##type(const ELEMENT *x, ELEMENT *residual, const float *weight,          \
-                                ELEMENT *y, int64_t rows, int64_t size, int64_t stride,            \
+                                ELEMENT *y, int tiled, int64_t rows, int64_t size, int64_t stride, \
                                 float epsilon);                                                    \
     void silu_and_multiply_region_##type(const ELEMENT *x, ELEMENT *y, int64_t rows, int64_t width);
 

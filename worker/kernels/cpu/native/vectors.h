@@ -117,6 +117,8 @@ INLINE f32x16 exp16(f32x16 x) {
 #endif
 }
 
+INLINE f32x16 silu16(f32x16 x) { return x / (1.0f + exp16(-max16(x, splat(-88.0f)))); }
+
 INLINE f32x16 tanh16(f32x16 x) {
     x = max16(-max16(-x, splat(-15.0f)), splat(-15.0f));
     return 1.0f - 2.0f / (exp16(x + x) + 1.0f);
