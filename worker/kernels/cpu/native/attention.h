@@ -1,6 +1,6 @@
 /* Attention over the paged KV cache, for the element type that the including file defines:
  * ELEMENT, STEP (elements that one lane of a vector takes: 2 of bfloat16, 1 of float32),
- * load16, store16, multiply_add (acc[i] += sum over STEP of a[STEP i + s] * b[s]) and NAME(name).
+ * load16, store16, weight16 (e to a power of at most 0), multiply_add (acc[i] += sum over STEP of a[STEP i + s] * b[s]) and NAME(name).
  *
  * Blocks of 16 tokens, one token a lane. So that neither products nor sums cross lanes, the cache has
  *   keys   [blocks, kv heads, head_dim / STEP, 16, STEP]   (transposed),
@@ -177,7 +177,7 @@ static void NAME(weigh)(const AttentionStep *step, const Item *item, int64_t row
                         float *sums) {
     const int64_t dim = step->head_dim;
     float most[ROWS] __attribute__((aligned(64))), kept[ROWS] __attribute__((aligned(64)));
-    store_f32(most, load_f32(running->most));
+    for (int64_t r = 0; r < rows; r += LANES) store_f32(most + r, load_f32(running->most + r));
     for (int64_t r = 0; r < rows; r++) {
         int64_t beyond = item->position + r / item->heads + 1 - block * BLOCK;
         int64_t first = step->window ? beyond - step->window : 0;
@@ -185,13 +185,15 @@ static void NAME(weigh)(const AttentionStep *step, const Item *item, int64_t row
         float highest = NAME(highest)(step, scores + r * KEYS, first, beyond);
         if (highest > most[r]) most[r] = highest;
     }
-    store_f32(kept, exp16(load_f32(running->most) - load_f32(most)));
-    store_f32(running->most, load_f32(most));
+    for (int64_t r = 0; r < rows; r += LANES) {
+        store_f32(kept + r, exp16(load_f32(running->most + r) - load_f32(most + r)));
+        store_f32(running->most + r, load_f32(most + r));
+    }
     for (int64_t r = 0; r < rows; r++) {
         f32x16 total = running->totals[r] * kept[r];
 #pragma GCC unroll 8
         for (int b = 0; b < GROUP; b++) {
-            f32x16 weight = exp16(load_f32(scores + r * KEYS + b * BLOCK) * step->scale - most[r]);
+            f32x16 weight = weight16(load_f32(scores + r * KEYS + b * BLOCK) * step->scale - most[r]);
             total += weight;
             store16(weights + r * KEYS + b * BLOCK, weight);
         }
@@ -237,12 +239,12 @@ static void NAME(attend_item)(const AttentionStep *step, const Item *item, int64
         memcpy(queries + t * item->heads * dim, qkv + (item->row + t) * width + head * dim,
                item->heads * dim * sizeof(ELEMENT));
     memset(sums, 0, rows * dim * sizeof(float));
-    store_f32(running.most, splat(FLOOR));
+    for (int64_t r = 0; r < ROWS; r += LANES) store_f32(running.most + r, splat(FLOOR));
     for (int64_t r = 0; r < rows; r++) running.totals[r] = splat(0);
     const int64_t *table = step->tables + item->sequence * step->table_width;
 #if defined(TILE_ROWS)
     const int by_tiles = rows >= TILE_ROWS && dim % (2 * LANES) == 0;
-    if (by_tiles) configure_attention(rows);
+    const AttentionTiles tiles = attention_tiles(rows);
 #else
     const int by_tiles = 0;
 #endif
@@ -261,12 +263,12 @@ static void NAME(attend_item)(const AttentionStep *step, const Item *item, int64
             if (!by_tiles) NAME(scores)(rows, queries, block_keys[i], scores + i * BLOCK, dim);
         }
 #if defined(TILE_ROWS)
-        if (by_tiles) tile_scores(queries, block_keys, blocks, scores, KEYS, dim);
+        if (by_tiles) tile_scores(&tiles, rows, queries, block_keys, blocks, scores, KEYS, dim);
 #endif
         NAME(weigh)(step, item, rows, b, blocks, scores, weights, &running, sums);
 #if defined(TILE_ROWS)
         if (by_tiles) {
-            tile_mix(weights, block_values, blocks, sums, KEYS, dim);
+            tile_mix(&tiles, rows, weights, block_values, blocks, sums, KEYS, dim);
             continue;
         }
 #endif

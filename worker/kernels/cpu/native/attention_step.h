@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #define BLOCK 16           /* tokens */
-#define ATTENTION_ROWS 16  /* queries at a time */
+#define ATTENTION_ROWS 32  /* queries at a time */
 #define CUT_BLOCKS 64      /* a sequence that decodes is cut at multiples of so many */
 
 /* Consecutive tokens of a sequence in one block: rotated and stored by one thread. */

@@ -9,6 +9,7 @@
 #define load1(from) bf16_to_float(*(from))
 #define narrow1 float_to_bf16
 #define multiply_add dot_pairs
+#define weight16 short_exp16
 
 #if defined(__AMX_BF16__)
 #include "attention_tiles.h"

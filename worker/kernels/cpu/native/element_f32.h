@@ -8,6 +8,7 @@
 #define store16 store_f32
 #define load1(from) (*(from))
 #define narrow1(x) (x)
+#define weight16 exp16
 
 INLINE f32x16 multiply_add(f32x16 acc, const float *a, const float *b) {
     return acc + load_f32(a) * *b;

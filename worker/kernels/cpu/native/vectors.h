@@ -117,6 +117,25 @@ INLINE f32x16 exp16(f32x16 x) {
 #endif
 }
 
+/* e to the power of x <= 0, to 4e-6: enough for what is rounded to bfloat16. Below -87 and for -inf 0,
+ * of a NaN a NaN. Two to the power of a whole number and of a rest in [-0.5, 0.5], whose polynomial
+ * interpolates at Chebyshev's points. */
+INLINE f32x16 short_exp16(f32x16 x) {
+    f32x16 shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the whole number is its last bits */
+    f32x16 rest = x * 1.44269504f - (shifted - 12582912.0f);
+    f32x16 y = rest * 9.66636837e-3f + 5.59219755e-2f;
+    y = y * rest + 0.240223497f;
+    y = y * rest + 0.693121016f;
+    y = y * rest + 1.0f;
+    i32x16 scaled = (i32x16)y + ((i32x16)shifted << 23);
+#if defined(__AVX512F__)
+    __mmask16 seen = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87.0f), _CMP_NLT_UQ);
+    return (f32x16)_mm512_maskz_mov_epi32(seen, (__m512i)scaled);
+#else
+    return select16(x < -87.0f, splat(0.0f), (f32x16)scaled);
+#endif
+}
+
 INLINE f32x16 silu16(f32x16 x) { return x / (1.0f + exp16(-max16(x, splat(-88.0f)))); }
 
 INLINE f32x16 tanh16(f32x16 x) {
