@@ -202,7 +202,8 @@ PROCESSES = (
         "says how many. false: do not.",
     ),
     Option(
-        "num_replicas", WHOLE, 1, "Copies of the model, one worker process each.", at_least(1),
+        "num_replicas", WHOLE, 1, "Copies of the model, --num-shard worker processes each.",
+        at_least(1),
         bare=False,
     ),
     Option(

@@ -82,6 +82,10 @@ def test_the_gpu_file_changes_the_server_alone() -> None:
     assert service[1]["build"]["args"] == {"VARIANT": "cuda"}
     (device,) = service[1]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
+    environ = {name: plain(text) for name, text in service[1]["environment"].items()}
+    resolution = resolve(parse_arguments([]).given, environ)
+    assert (resolution["num_shard"], resolution["num_replicas"]) == (1, 1)
+    assert resolution.notes == []
 
 
 def test_prometheus_scrapes_the_server() -> None:

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from common.options import HUB_TOKENS, OPTIONS
 from common.routes import ALWAYS_OPEN
 from launcher.arguments import parse_arguments
 from launcher.resolve import Resolution, resolve
 from launcher.start import _AFTER_DRAINING_S
-from tests.deploy.kubernetes import Manifest, complaint, manifests, only, pod_of, shipped
+from tests.deploy.kubernetes import Manifest, complaint, manifests, only, pod_of, rendered, shipped
 
 
 def groups() -> Manifest:
@@ -111,6 +113,28 @@ def test_gpus_are_asked_for_and_tolerated(house: dict[str, str]) -> None:
     assert "tolerations" not in pod_of(manifests(house["small.yaml"]))
 
 
+def gpus(pod: Manifest) -> int:
+    """That a pod asks for."""
+    count: int = pod["containers"][0]["resources"]["limits"].get("nvidia.com/gpu", 0)
+    return count
+
+
+def test_all_gpus_of_a_pod_have_a_part_of_the_model(house: dict[str, str]) -> None:
+    for pod in pods(house):
+        assert resolved(pod)["num_shard"] == max(1, gpus(pod))
+
+
+@pytest.mark.parametrize("flags", [{"num-replicas": 4}, {"num-shard": 2}, {"sharded": False}])
+def test_whoever_says_how_gpus_are_used_is_obeyed(flags: Manifest, tmp_path: Path) -> None:
+    values = {"gpu": {"count": 4}, "flags": flags}
+    pod = pod_of(manifests(rendered(tmp_path, {"values": values})["values"]))
+    assert gpus(pod) == 4
+    resolution = resolved(pod)
+    for flag, value in flags.items():
+        assert resolution[flag.replace("-", "_")] == value
+    assert resolution["num_shard"] == flags.get("num-shard", 1)
+
+
 def test_the_leader_worker_set_is_a_pod_like_the_others() -> None:
     deployment = {
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"},
@@ -121,14 +145,14 @@ def test_the_leader_worker_set_is_a_pod_like_the_others() -> None:
     other = pod_of(shipped("manifests/gpu.yaml"))["containers"][0]
     for key in (
         "image", "ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle",
-        "resources", "securityContext", "volumeMounts", "env",
+        "securityContext", "volumeMounts", "env",
     ):  # fmt: skip
         assert container[key] == other[key], key
     assert complaint(only("Service", shipped("leader-worker-set.yaml"))) == ""
 
 
 def test_the_leader_worker_set_promises_what_the_server_can_do() -> None:
-    """One pod a group, as long as a replica cannot be spread over machines."""
+    """One pod a group: the shards of a replica find each other on one machine only."""
     (set_, _) = shipped("leader-worker-set.yaml")
     assert set_["spec"]["leaderWorkerTemplate"]["size"] == 1
     assert set(set_["spec"]) == {

@@ -63,6 +63,13 @@ scaleDown:
     - {type: Pods, value: 1, periodSeconds: {{ add .Values.drain.preStopSeconds .Values.drain.timeoutSeconds 20 }}}
 {{- end }}
 
+{{/* Whether all GPUs of a pod share one copy of the model, as nothing else has been said. */}}
+{{- define "millrace.sharesGpus" -}}
+{{- $flags := .Values.flags -}}
+{{- $told := or (hasKey $flags "num-shard") (hasKey $flags "num-replicas") (hasKey $flags "sharded") -}}
+{{- and (gt (int .Values.gpu.count) 1) (not $told) -}}
+{{- end }}
+
 {{/* A flag with its value as one word. Numbers as they were written: not 2e+06. */}}
 {{- define "millrace.flag" -}}
 {{- $value := .value -}}
