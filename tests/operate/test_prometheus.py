@@ -13,13 +13,12 @@ import pytest
 import yaml
 
 from scheduler.reference import declared
-from tests.deploy.queries import ROOT, TGI_QUERIES, of_alerts, of_autoscaling, of_dashboard
+from tests.deploy.queries import DEPLOY, ROOT, TGI_QUERIES, of_alerts, of_autoscaling, of_dashboard
 from tests.end_to_end.harness import Server, together
 from tests.operate.load import use
 from tests.operate.picture import draw
 from tests.operate.watcher import Prometheus, tool, watching
 
-OF_THE_OPERATOR = 'namespace="millrace",service="millrace"'
 PICTURE_S = 60
 """A load of so long is drawn."""
 TOLD_APART = re.compile(
@@ -59,10 +58,17 @@ def test_tgis_own_dashboard_works(prometheus: Prometheus, expression: str) -> No
 
 @pytest.mark.parametrize("query", of_autoscaling(), ids=lambda query: query.place)
 def test_autoscalers_get_a_number(prometheus: Prometheus, query: Any) -> None:
-    # Labels that the Prometheus operator adds; here there is one server anyway.
-    found = prometheus.series(query.expression.replace(OF_THE_OPERATOR, ""))
+    found = prometheus.series(query.expression)
     assert len(found) == 1, query.expression
     assert float(found[0]["value"][1]) >= 0
+
+
+def test_prometheus_adapter_discovers_its_series(prometheus: Prometheus) -> None:
+    adapter = yaml.safe_load((DEPLOY / "kubernetes" / "prometheus-adapter.yaml").read_text())
+    for rule in adapter["rules"]["custom"]:
+        found = prometheus.series(rule["seriesQuery"])
+        assert found
+        assert set(rule["resources"]["overrides"]) <= set(found[0]["metric"])
 
 
 def test_alerts_are_evaluated_and_silent(prometheus: Prometheus, server: Server) -> None:

@@ -65,16 +65,20 @@ class Prometheus:
 def shipped_configuration(directory: Path, port: int, *, is_patient: bool = True) -> Path:
     """``prometheus.yml`` as it ships, but for one server on this machine, and in a hurry.
 
-    Without patience, alerts fire as soon as their condition holds.
+    Without patience, alerts fire as soon as their condition holds, and those that ask about a few
+    minutes ask about as many seconds as a scrape needs to be seen.
     """
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     (job,) = config["scrape_configs"]
     del job["dns_sd_configs"]
-    job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
+    # The labels are those that the Prometheus operator adds to the pods of a Service.
+    labels = {"namespace": "millrace", "service": "millrace"}
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"], "labels": labels}]
     alerts = ALERTS.read_text()
     if not is_patient:
         alerts = re.sub(r"for: \d+m", "for: 0s", alerts)
+        alerts = re.sub(r"\[[25]m\]", "[10s]", alerts)
     (directory / ALERTS.name).write_text(alerts)
     path = directory / "prometheus.yml"
     path.write_text(yaml.safe_dump(config))
