@@ -18,16 +18,30 @@ FAILURE_FILE = "failure"
 def record_failure(settings: Settings | None, process: str, sentence: str) -> None:
     """Say the sentence on standard error, and leave it for the launcher: the first one counts.
 
-    Without settings there is no place to leave it.
+    The shards of a model fail alike: what has been left already is not said again. Without settings
+    there is no place to leave it.
     """
     as_json = settings is not None and settings.json_output
+    if settings is not None and settings.runtime_dir:
+        path = Path(settings.runtime_dir) / FAILURE_FILE
+        if not _leave(path, sentence) and _has(path, sentence):
+            return
     sys.stderr.write(say(process, sentence, json_output=as_json) + "\n")
-    if settings is None or not settings.runtime_dir:
-        return
-    path = Path(settings.runtime_dir) / FAILURE_FILE
+
+
+def _leave(path: Path, sentence: str) -> bool:
+    """Whether nobody was before us."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError:
-        return
+        return False
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(sentence + "\n")
+    return True
+
+
+def _has(path: Path, sentence: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8").strip() == sentence.strip()
+    except OSError:
+        return False

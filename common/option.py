@@ -12,6 +12,8 @@ from common.keys import MAX_KEYS
 
 AUTO = "auto"
 """The value of an option that the launcher derives."""
+MOST_PROCESSES = 1024
+"""Of a kind, and threads of one."""
 FAULTS_PREFIX = "test-only:"
 """What a value of ``debug_faults`` begins with."""
 
@@ -151,6 +153,11 @@ def choice(*words: str) -> Kind:
 def at_least(minimum: int) -> Callable[[Any], str]:
     """A check for numbers."""
     return lambda value: "" if value >= minimum else f"must be at least {minimum}"
+
+
+def processes(value: int) -> str:
+    """A check for numbers of processes or threads: a slip must not fill the machine with them."""
+    return "" if 1 <= value <= MOST_PROCESSES else f"must be between 1 and {MOST_PROCESSES}"
 
 
 def port(value: int) -> str:

@@ -24,6 +24,7 @@ from common.option import (
     port,
     port_or_none,
     positive,
+    processes,
     some_keys,
 )
 from common.routes import OPENABLE, openable
@@ -106,7 +107,7 @@ REQUESTS = (
         bare=False,
     ),
     Option(
-        "validation_workers", WHOLE, 2, "Tokenizer threads of each front-end process.", at_least(1)
+        "validation_workers", WHOLE, 2, "Tokenizer threads of each front-end process.", processes
     ),
     Option(
         "messages_api_dialect", choice("openai", "tgi"), "openai",
@@ -195,7 +196,7 @@ PROCESSES = (
     Option(
         "num_shard", WHOLE, 1, "Processes that share a copy of the model, each with a part of "
         "every layer (tensor parallelism): one per GPU, or cores of a CPU. It must divide the "
-        "model's attention heads and the widths of its feed-forward blocks.", at_least(1),
+        "model's attention heads and the widths of its feed-forward blocks.", processes,
     ),
     Option(
         "sharded", TRUTH, None, "true: share the model among all visible GPUs, unless --num-shard "
@@ -203,15 +204,14 @@ PROCESSES = (
     ),
     Option(
         "num_replicas", WHOLE, 1, "Copies of the model, --num-shard worker processes each.",
-        at_least(1),
-        bare=False,
+        processes, bare=False,
     ),
     Option(
-        "num_frontends", WHOLE, AUTO, "HTTP processes.", at_least(1), bare=False,
+        "num_frontends", WHOLE, AUTO, "HTTP processes.", processes, bare=False,
         auto="1; one for every 4 cores, at most 4, on machines with 8 cores or more",
     ),
     Option(
-        "worker_threads", WHOLE, AUTO, "Compute threads of each worker on a CPU.", at_least(1),
+        "worker_threads", WHOLE, AUTO, "Compute threads of each worker on a CPU.", processes,
         bare=False,
         auto="the cores, less one for each front end if there are more than 2, divided among the "
         "replicas",

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from common.errors import StartupError
-from common.option import AUTO
+from common.option import AUTO, MOST_PROCESSES
 from common.options import OPTIONS
 from launcher.children import can_trace
 from launcher.keys import check_keys, derive_playground
@@ -215,6 +215,11 @@ def _processes(resolution: Resolution, machine: Machine) -> None:
         )
     _shards(resolution, machine)
     workers = replicas * resolution["num_shard"]
+    if workers > MOST_PROCESSES:
+        raise StartupError(
+            f"{resolution.named('num_replicas')} times {resolution.named('num_shard')} is {workers}"
+            f" processes: more than {MOST_PROCESSES} are not started"
+        )
     if resolution["num_frontends"] == AUTO:
         count = max(1, min(4, cores // 4)) if cores >= 8 else 1
         resolution.derive("num_frontends", count, f"{cores} cores")

@@ -42,10 +42,19 @@ def blocks_for(settings: Settings, bytes_per_block: int, budget_bytes: int) -> i
     if fitting < needed:
         raise StartupError(
             f"memory for {max(0, fitting) * BLOCK_TOKENS} tokens of keys and values is left, less"
-            f" than max_total_tokens ({settings.max_total_tokens}): lower max_total_tokens, use a"
-            " smaller model, or give more memory"
+            f" than max_total_tokens ({settings.max_total_tokens}): lower that, or what the largest"
+            " step computes (max_batch_prefill_tokens, max_batch_size), use a smaller model, or"
+            " give more memory"
         )
     return max(needed, min(most, fitting)) + 1
+
+
+def no_room(blocks: int) -> StartupError:
+    """What to say where so many blocks could not be had; all shards say the same."""
+    return StartupError(
+        f"no memory for {max(0, blocks - 1) * BLOCK_TOKENS} tokens of keys and values beside the"
+        " model: lower max_batch_total_tokens or max_batch_prefill_tokens"
+    )
 
 
 def cpu_budget_bytes(settings: Settings, available_bytes: int, activation_bytes: int) -> int:

@@ -7,7 +7,10 @@ import gc
 
 import torch
 
-_WORDS = ("DefaultCPUAllocator", "bad_alloc", "out of memory", "out_of_memory")
+_WORDS = (
+    "DefaultCPUAllocator", "bad_alloc", "out of memory", "out_of_memory",
+    "Storage size calculation overflowed",
+)  # fmt: skip
 """In the messages of torch's RuntimeErrors about memory of the host."""
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from common.errors import StartupError
 from common.messages import BLOCK_TOKENS
 from common.settings import Settings
 from worker.cache import KVCache, part_of
@@ -22,7 +21,7 @@ from worker.guidance import load_guidance
 from worker.kernels.cpu.library import Library, load
 from worker.kernels.select import select_summary
 from worker.loading import load_model
-from worker.memory import blocks_for
+from worker.memory import blocks_for, no_room
 from worker.models.model import Model
 from worker.parallel.follower import Follower
 from worker.parallel.group import Group
@@ -69,10 +68,7 @@ def start(settings: Settings, team: Team | None = None) -> Engine:
     except (MemoryError, RuntimeError) as error:
         if not is_shortage(error):
             raise
-        raise StartupError(
-            f"no memory for {max(0, blocks - 1) * BLOCK_TOKENS} tokens of keys and values beside"
-            " the model: lower max_batch_total_tokens or max_batch_prefill_tokens"
-        ) from None
+        raise no_room(blocks) from None
     _log.info(
         "ready on %s in %s: %d KV tokens (%d MiB); a step takes up to about %.1f s and %d MiB;"
         " started in %.1f s, %.1f s of it for the warm-up",

@@ -15,6 +15,7 @@ def settings(place: Path | str, *, as_json: bool = False) -> Settings:
 
 def test_the_first_failure_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record_failure(settings(tmp_path), "worker", "one")
+    record_failure(settings(tmp_path), "worker", "one")  # another shard, for the same reason
     record_failure(settings(tmp_path), "worker", "two")
     record_failure(settings(""), "worker", "three")
     record_failure(None, "worker", "four")

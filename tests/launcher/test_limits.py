@@ -155,6 +155,17 @@ def test_shards_without_a_place(flags, gpus, words) -> None:
         derived(flags, machine=Machine(8, ("NVIDIA H200",) * gpus))
 
 
+@pytest.mark.parametrize(
+    "flags",
+    ["--num-shard 1025", "--num-replicas 100000", "--num-frontends 2000", "--worker-threads 0"],
+)
+def test_nobody_starts_thousands_of_processes_by_a_slip(flags) -> None:
+    with pytest.raises(StartupError, match="must be between 1 and 1024"):
+        derived(flags)
+    with pytest.raises(StartupError, match="is 2048 processes"):
+        derived("--num-shard 64 --num-replicas 32")
+
+
 def test_more_shards_than_cores_are_warned_about() -> None:
     resolution = derived("--num-shard 4", machine=Machine(2))
     assert "fewer would be faster" in resolution.notes[-1].text

@@ -95,6 +95,7 @@ def pip_configuration() -> tuple[str, list[str]]:
     settings: dict[str, str] = {}
     for section in ("global", "install", ":env:"):  # the strongest last
         settings |= re.findall(rf"^{section}\.([\w-]+)='(.*)'$", listed, re.MULTILINE)
+    settings.pop("constraint", None)  # the locks alone decide about versions
     mounts = []
     if "cert" in settings:
         mounts.append(f"{settings['cert']}:{_CERTIFICATES}")

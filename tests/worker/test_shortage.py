@@ -65,6 +65,7 @@ def test_one_request_fails_and_the_others_go_on() -> None:
         (torch.OutOfMemoryError("CUDA"), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
         (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("Storage size calculation overflowed with sizes=[2, 9]"), True),
         (RuntimeError("shape mismatch"), False),
         (ValueError("out of memory"), False),
     ],

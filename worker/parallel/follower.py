@@ -9,14 +9,15 @@ from collections.abc import Callable
 
 import torch
 
-from common.errors import StartupError
 from common.messages import Form, Forward, Leave, Logits, MakeCache, Measure
 from worker.cache import CacheShape, KVCache, part_of
 from worker.errors import GroupLostError
+from worker.memory import no_room
 from worker.models.model import Model
 from worker.parallel.group import Group
 from worker.parallel.rendezvous import Berth
 from worker.parallel.steps import inputs_of
+from worker.shortage import is_shortage
 
 _log = logging.getLogger(__name__)
 
@@ -57,8 +58,10 @@ class Follower:
             self._cache = KVCache(
                 self._shape, blocks, self._device, self._model.configuration.dtype
             )
-        except (MemoryError, torch.OutOfMemoryError):
-            raise StartupError("no memory for the keys and values of a shard") from None
+        except (MemoryError, RuntimeError) as error:
+            if not is_shortage(error):
+                raise
+            raise no_room(blocks) from None
 
     def _take_part(self, message: Forward | Logits | Measure) -> None:
         """What fails here must fail in the leader, too: it alone knows what to do."""
