@@ -15,6 +15,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     device: str = "auto"
     rope_scaling: str | None = None
     rope_factor: float | None = None
+    num_shard: int = 1
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):

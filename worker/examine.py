@@ -51,6 +51,7 @@ def _model(question: Question, model_dir: str) -> ModelFacts:
     """Raises StartupError as a start would."""
     from worker.devices import choose, computes_natively
     from worker.loading import load_model
+    from worker.sharding import Sharding
 
     settings = Settings(
         model_id="", model_dir=model_dir, dtype=question.dtype, device=question.device
@@ -63,6 +64,7 @@ def _model(question: Question, model_dir: str) -> ModelFacts:
         rope_scaling=question.rope_scaling,
         rope_factor=question.rope_factor,
         weights=False,
+        sharding=Sharding(0, question.num_shard),
     )
     configuration = model.configuration
     numbers = sum(math.prod(slot.shape) for slot in model.slots())

@@ -85,13 +85,16 @@ def _derive(
 
 def _threads(resolution: Resolution, machine: Machine) -> Iterator[Finding]:
     """Threads that share a core wait for each other at every layer."""
-    threads, replicas = resolution["worker_threads"], resolution["num_replicas"]
+    threads = resolution["worker_threads"]
+    workers = resolution["num_replicas"] * resolution["num_shard"]
     if not isinstance(threads, int):
         return
-    text = f"{replicas} workers of {threads} threads compute on {machine.cores} cores"
-    if threads * replicas > machine.cores and resolution["device"] != "cuda" and not machine.gpus:
+    text = f"{workers} worker(s) of {threads} thread(s) compute on {machine.cores} core(s)"
+    if threads * workers > machine.cores and resolution["device"] != "cuda" and not machine.gpus:
         yield warning(
-            "threads", f"{text}, which is slower than fewer threads: leave --worker-threads out."
+            "threads",
+            f"{text}, which is slower than as many as there are cores: lower --num-shard, "
+            "--num-replicas or --worker-threads.",
         )
     else:
         yield ok("threads", f"{text}.")

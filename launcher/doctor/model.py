@@ -30,6 +30,7 @@ def ask_worker(
             device=resolution["device"],
             rope_scaling=resolution["rope_scaling"],
             rope_factor=resolution["rope_factor"],
+            num_shard=resolution["num_shard"],
         )
     try:
         answer = subprocess.run(

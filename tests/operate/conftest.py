@@ -12,6 +12,7 @@ import pytest
 from tests.end_to_end.harness import Server, running
 from tests.operate.containers import CACHE, Store, base_image, build_image
 
+Note = Callable[[str], None]
 Noticed = Callable[[str, int, int], None]
 _ROWS = pytest.StashKey[list[str]]()
 
@@ -24,19 +25,21 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     if config.stash[_ROWS]:
-        terminalreporter.section("what clients noticed behind a balancer")
+        terminalreporter.section("what was seen")
         for row in config.stash[_ROWS]:
             terminalreporter.write_line(row)
 
 
 @pytest.fixture
-def noticed(pytestconfig: pytest.Config) -> Noticed:
+def note(pytestconfig: pytest.Config) -> Note:
+    """Write a line into the summary."""
+    return pytestconfig.stash[_ROWS].append
+
+
+@pytest.fixture
+def noticed(note: Note) -> Noticed:
     """Write a line into the summary: what happened, how many requests, how many failed."""
-
-    def write(what: str, requests: int, failed: int) -> None:
-        pytestconfig.stash[_ROWS].append(f"{what}: {requests} requests, {failed} failed")
-
-    return write
+    return lambda what, requests, failed: note(f"{what}: {requests} requests, {failed} failed")
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.operate.conftest import Note
 from tests.operate.containers import Store
 from tests.operate.running import Container, configuration, inside, run, run_read_only
 
 pytestmark = pytest.mark.timeout(3600)  # the build is part of the first test
+MOST_BYTES = 2_000_000_000
 QUESTION = {"inputs": "The capital of France is", "parameters": {"max_new_tokens": 8}}
 
 
@@ -40,7 +42,10 @@ def container(store: Store, image: str) -> Iterator[Container]:
         started.kill()
 
 
-def test_the_image_is_built_and_says_what_it_is(store: Store, image: str) -> None:
+def test_the_image_is_built_and_says_what_it_is(store: Store, image: str, note: Note) -> None:
+    size_bytes = int(store.podman("image", "inspect", "--format", "{{.Size}}", image))
+    note(f"the image for CPUs: {size_bytes / 1e9:.2f} GB, not compressed")
+    assert size_bytes < MOST_BYTES
     config = configuration(store, image)
     assert config["User"] == "1000:0"
     assert config["StopSignal"] == "SIGTERM"

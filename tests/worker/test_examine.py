@@ -26,6 +26,19 @@ def test_a_model_is_measured_without_its_weights() -> None:
     assert msgspec.json.decode(msgspec.json.encode(found), type=Examination) == found
 
 
+def test_a_model_is_measured_as_a_whole_if_shards_share_it() -> None:
+    directory = str(builtin_directory())
+    whole = examine(Question(model_dir=directory, device="cpu", dtype="float32"))
+    shared = examine(Question(model_dir=directory, device="cpu", dtype="float32", num_shard=2))
+    assert shared.model == whole.model
+
+
+def test_a_model_that_cannot_be_cut() -> None:
+    found = examine(Question(model_dir=str(builtin_directory()), device="cpu", num_shard=7))
+    assert found.model is None
+    assert "--num-shard may be 2, 4" in found.problem
+
+
 def test_a_model_that_cannot_be_run(tmp_path: Path) -> None:
     broken = Path(shutil.copytree(builtin_directory(), tmp_path / "model"))
     config = json.loads((broken / "config.json").read_text())
