@@ -51,7 +51,7 @@ def torch(found: Examination) -> Iterator[Finding]:
 
 
 def compiler(machine: Machine, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Only kernels for GPUs are compiled where they run."""
+    """Kernels are compiled where they run; those for CPUs can be done without, or brought along."""
     path = environ.get("PATH")
     found = next((name for name in ("cc", "gcc", "clang") if shutil.which(name, path=path)), None)
     if found:
@@ -61,7 +61,11 @@ def compiler(machine: Machine, environ: Mapping[str, str]) -> Iterator[Finding]:
             "compiler", "There is no C compiler, and kernels for GPUs need one: install gcc."
         )
     else:
-        yield ok("compiler", "There is no C compiler; without a GPU none is needed.")
+        yield ok(
+            "compiler",
+            "There is no C compiler (gcc): unless kernels for this CPU have been compiled before, "
+            "as in the image, torch's operators compute, in bfloat16 two to four times slower.",
+        )
 
 
 def gpus(machine: Machine, found: Examination, environ: Mapping[str, str]) -> Iterator[Finding]:

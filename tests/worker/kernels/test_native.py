@@ -48,18 +48,38 @@ def test_unknown_processors_run_on_torch(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_next_directory_where_the_first_cannot_be_used(library, tmp_path):
+def test_the_next_directory_where_the_first_cannot_be_used(library, tmp_path, caplog):
     name = native._file_name(library.variant)
-    taken, damaged, good = tmp_path / "file", tmp_path / "damaged", tmp_path / "good"
+    taken, open_, good = tmp_path / "file", tmp_path / "open", tmp_path / "good"
     taken.write_text("")
-    for directory in (damaged, good):
+    for directory in (open_, good):
         directory.mkdir()
-    (damaged / name).write_bytes(b"not a library")
-    shutil.copy(library.path, good / name)
-    flags = library.variant.needs
-    found = native.load([taken, damaged, good], cpu_flags=flags)
+        shutil.copy(library.path, directory / name)
+    open_.chmod(0o777)
+    with caplog.at_level("INFO"):
+        found = native.load([taken, open_, good], cpu_flags=library.variant.needs)
     assert found is not None
     assert found.path == good / name
+    assert f"others may write to {open_}" in caplog.text
+
+
+@pytest.mark.parametrize("harm", ["cut off", "a link"])
+def test_harmed_kernels_are_compiled_again(library, tmp_path, monkeypatch, harm):
+    kept = tmp_path / native._file_name(library.variant)
+    if harm == "a link":
+        kept.symlink_to(library.path)
+    else:
+        kept.write_bytes(library.path.read_bytes()[:5000])
+
+    def compile_to(path, variant):
+        assert (path, variant) == (kept, library.variant)
+        path.unlink()
+        shutil.copy(library.path, path)
+
+    monkeypatch.setattr(native, "compile_to", compile_to)
+    assert native.load([tmp_path], cpu_flags=library.variant.needs) is not None
+    assert not kept.is_symlink()
+    assert native.is_whole(kept)
 
 
 # --- linear layers ----------------------------------------------------------------------------

@@ -8,7 +8,6 @@ processor that is known here) ends in None and a line in the log: everything als
 import ctypes
 import hashlib
 import logging
-import os
 import platform
 import shutil
 import subprocess
@@ -16,6 +15,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from worker.kernels.cpu.keeping import is_whole, keep, own_directory
 
 _SOURCES = Path(__file__).parent / "native"
 _BUILT = Path(__file__).parent / "built"
@@ -142,10 +143,13 @@ def read_cpu_flags() -> frozenset[str]:
 
 
 def _load(variant: Variant, directories: Sequence[Path]) -> Library | None:
+    name = _file_name(variant)
     for directory in (_BUILT, *directories):
-        kept = directory / _file_name(variant)
+        kept = directory / name
         try:
-            if not kept.is_file():
+            if directory != _BUILT:
+                kept = own_directory(directory) / name
+            if not is_whole(kept):
                 if directory == _BUILT:
                     continue
                 compile_to(kept, variant)
@@ -172,12 +176,13 @@ def compile_to(path: Path, variant: Variant) -> None:
     if compiler is None:
         raise FileNotFoundError("there is no C compiler (gcc): torch's operators are slower")
     path.parent.mkdir(parents=True, exist_ok=True)
+    _log.info("compiling kernels in C into %s: once, and in seconds", path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".building-") as scratch:
         made = Path(scratch) / path.name
         sources = [str(_SOURCES / source) for source in variant.sources]
         command = [compiler, *_FLAGS, *variant.flags, *sources, "-o", str(made), "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_LIMIT_S)  # noqa: S603 - our own words
-        os.replace(made, path)
+        keep(made, path)
 
 
 def _file_name(variant: Variant) -> str:
