@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
             signal.signal(number, _stop_early)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         with _WritableOutput():
-            run(configuration())
+            run(configuration(), failure)
         if failure.exists():
             sentence = failure.read_text(errors="replace").strip()
     finally:
@@ -60,11 +60,14 @@ def configuration() -> Path:
     return (PACKAGES_ROOT if in_checkout() else Path(__file__).parent) / "supervisord.conf"
 
 
-def run(path: Path) -> None:
+def run(path: Path, failure: Path) -> None:
     """Be supervisord until it is stopped."""
     settings = load()
     options = _Options(
-        _death_signal(), settings.graceful_termination_timeout, as_json=settings.json_output
+        _death_signal(),
+        settings.graceful_termination_timeout,
+        as_json=settings.json_output,
+        failure=failure,
     )
     options.realize(["-c", str(path)])
     options.first = True
@@ -79,11 +82,15 @@ def run(path: Path) -> None:
 class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
     """supervisord's options; its children end when it is killed.
 
-    The first Ctrl-C lets running requests finish, and says so; the second ends everything.
+    The first Ctrl-C lets running requests finish, and says so; the second ends everything. Whoever
+    could not start is told why at the end, and has nothing that could finish.
     """
 
-    def __init__(self, prepare_child: Callable[[], None], grace_s: int, *, as_json: bool) -> None:
+    def __init__(
+        self, prepare_child: Callable[[], None], grace_s: int, *, as_json: bool, failure: Path
+    ) -> None:
         super().__init__()
+        self._failure = failure
         self._prepare_child = prepare_child
         self._grace_s = grace_s
         self._as_json = as_json
@@ -93,7 +100,7 @@ class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
         """The next signal, for supervisord's loop."""
         number: int | None = super().get_signal()
         if number in STOP_SIGNALS:
-            if not self._stopping:
+            if not self._stopping and not self._failure.exists():
                 again = "; Ctrl-C again ends them now" if number == signal.SIGINT else ""
                 sentence = f"stopping; running requests may finish within {self._grace_s} s{again}"
                 _write(_line(sentence, as_json=self._as_json, level=logging.INFO))
