@@ -43,7 +43,7 @@ class Retirements:
         retirement = None if replica is None else _Retirement(replica, identity, retire.tag_id)
         if replica is None or retirement is None:
             known = ", ".join(str(replica.number) for replica in self._replicas)
-            message = f"there is no replica {retire.replica}: there are {known}"
+            message = f"there is no replica {retire.replica}, only {known}"
             self._mail.to_identity(identity, Retired(retire.tag_id, "refused", message))
         elif replica.number in self._under_way:
             message = f"replica {replica.number} is being replaced already"

@@ -82,7 +82,7 @@ def test_emptied_then_swapped_then_ready(tmp_path: Path) -> None:
 
 def test_a_refusal_touches_nothing(tmp_path: Path) -> None:
     settings(tmp_path)
-    answers = Answers(tmp_path, Retired(0, "refused", "there is no replica 9: there are 0"))
+    answers = Answers(tmp_path, Retired(0, "refused", "there is no replica 9, only 0"))
     answers.may_go_on.set()
     answers.start()
     supervisor = Supervisor()

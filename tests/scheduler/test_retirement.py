@@ -79,7 +79,7 @@ def test_what_is_refused() -> None:
     house = started(replicas=2)
     retire(house, 7)
     (told,) = house.said(Retired, OPERATOR)
-    assert (told.stage, told.message) == ("refused", "there is no replica 7: there are 0, 1")
+    assert (told.stage, told.message) == ("refused", "there is no replica 7, only 0, 1")
     house.submit(1)
     house.submit(2)
     house.forget()
