@@ -7,10 +7,12 @@ the scheduler and only reads. Knows no metric by name.
 
 import math
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
@@ -20,6 +22,8 @@ from common.errors import StartupError
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _READ_TIMEOUT_S = 10
+MOST_CONNECTIONS = 32
+"""At once; more are closed unheard. Nobody with a key watches this port, and each is a thread."""
 
 
 def render(
@@ -103,6 +107,28 @@ class Listener:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             address_family = _family(hostname, port)
+            places = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+            def process_request(self, request: Any, client_address: Any) -> None:
+                if not self.places.acquire(blocking=False):
+                    self.shutdown_request(request)
+                    return
+                try:
+                    super().process_request(request, client_address)
+                except BaseException:  # no thread could be had
+                    self.places.release()
+                    raise
+
+            def process_request_thread(self, request: Any, client_address: Any) -> None:
+                try:
+                    super().process_request_thread(request, client_address)
+                finally:
+                    self.places.release()
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """Scrapers that hang up are not worth a line."""
+                if not isinstance(sys.exception(), OSError):
+                    super().handle_error(request, client_address)
 
         try:
             self._server = Server((hostname, port), Handler)

@@ -291,6 +291,13 @@ def test_texts_are_shown_as_they_are(page: Playground) -> None:
     assert not page.all("#log img, #log b")
 
 
+def test_answers_are_shown_as_they_are(page: Playground) -> None:
+    hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    page.fill("schema", json.dumps({"enum": [hostile]}))
+    assert page.ask("Attack!") == json.dumps(hostile)
+    assert not page.all("#log img, #log script")
+
+
 def test_an_answer_is_copied(page: Playground) -> None:
     allowed = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": page.url}
     page.driver.execute_cdp_cmd("Browser.grantPermissions", allowed)

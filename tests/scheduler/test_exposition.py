@@ -1,12 +1,14 @@
 """The listener of --prometheus-port, and the text format."""
 
 import http.client
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from common.errors import StartupError
-from scheduler.exposition import Listener, render
+from scheduler.exposition import MOST_CONNECTIONS, Listener, render
 
 
 def get(port: int, path: str) -> tuple[int, str, bytes]:
@@ -54,6 +56,29 @@ def test_listener() -> None:
         with pytest.raises(StartupError, match=r"--prometheus-port") as refused:
             Listener(lambda: b"", "127.0.0.1", listener.port)
         assert "\n" not in str(refused.value)
+    finally:
+        listener.close()
+
+
+def test_a_crowd_of_scrapers_is_bounded() -> None:
+    inside, go_on = threading.Semaphore(0), threading.Event()
+
+    def text() -> bytes:
+        inside.release()
+        assert go_on.wait(20)
+        return b"x 1.0\n"
+
+    listener = Listener(text, "127.0.0.1", 0)
+    try:
+        with ThreadPoolExecutor(MOST_CONNECTIONS) as pool:
+            waiting = [pool.submit(get, listener.port, "/metrics") for _ in range(MOST_CONNECTIONS)]
+            for _ in waiting:
+                assert inside.acquire(timeout=20)
+            with pytest.raises((http.client.HTTPException, ConnectionError)):
+                get(listener.port, "/metrics")
+            go_on.set()
+            assert {answer.result()[0] for answer in waiting} == {200}
+        assert get(listener.port, "/metrics")[0] == 200
     finally:
         listener.close()
 
