@@ -31,14 +31,26 @@ def seconds(text: str, pattern: str) -> list[int]:
         (HAPROXY, "timeout client"),
         (HAPROXY, "timeout server"),
         (NGINX, "proxy_read_timeout"),
-        (NGINX, "proxy_send_timeout"),
-        (NGINX, "send_timeout"),
     ],
 )
 def test_silence_is_borne(text: str, pattern: str) -> None:
     (limit_s,) = seconds(text, pattern)
     assert limit_s >= 3600
     assert limit_s > 10 * KEEP_ALIVE_S
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        (HAPROXY, "timeout http-request"),
+        (NGINX, "client_header_timeout"),
+        (NGINX, "client_body_timeout"),
+        (NGINX, "send_timeout"),
+    ],
+)
+def test_slow_clients_are_not(text: str, pattern: str) -> None:
+    (limit_s,) = seconds(text, pattern)
+    assert 10 <= limit_s <= 60
 
 
 def test_haproxy_asks_whether_a_server_is_ready() -> None:

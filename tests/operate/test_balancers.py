@@ -3,10 +3,13 @@
 Needs the Debian packages haproxy and nginx.
 """
 
+import json
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -77,6 +80,20 @@ def test_a_client_that_leaves_is_noticed_behind_the_balancer(house: House, strea
     house.until(lambda: sum(house.live().values()) == 1)
     call.leave()
     house.until(lambda: sum(house.live().values()) == 0, 10)
+
+
+def test_clients_that_dawdle_are_in_nobodys_way(house: House) -> None:
+    """Half a head, half a body, or an answer that nobody reads."""
+    body = json.dumps({"inputs": "Go on:", "parameters": {"max_new_tokens": 40}}).encode()
+    head = b"POST /generate_stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    whole = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with ExitStack() as stack:
+        for text in [head, whole[:-9]] * 100 + [whole] * 4:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", house.front), 10))
+            client.sendall(text)
+        calls = [Call(house.front, streams=i % 2 == 0, tokens=10).start() for i in range(8)]
+        assert [call.wait().error for call in calls] == [""] * 8
+    house.until(lambda: sum(house.live().values()) == 0)
 
 
 def test_metrics_of_one_server_are_not_shown_as_those_of_all(house: House) -> None:
