@@ -116,7 +116,7 @@ def check_combinations(resolution: Resolution) -> None:
     if resolution["otlp_endpoint"] is not None and not can_trace():
         raise StartupError(
             f"{resolution.named('otlp_endpoint')} needs packages that are not installed: "
-            "pip install 'millrace[tracing]', or leave it out"
+            "pip install '.[tracing]' where Millrace's sources are, or leave it out"
         )
     path = resolution["tokenizer_config_path"]
     if path is not None and not Path(path).is_file():
