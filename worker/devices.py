@@ -36,6 +36,16 @@ def choose(settings: Settings) -> tuple[torch.device, torch.dtype | None]:
     return torch.device(settings.device), dtype
 
 
+def idle_build(settings: Settings, device: torch.device) -> str:
+    """What to say where torch was built for GPUs and computes on the CPU unasked; else empty."""
+    if device.type != "cpu" or settings.device != "auto" or not torch.version.cuda:
+        return ""
+    return (
+        f"torch is built for CUDA {torch.version.cuda}, but finds no usable GPU: computing on the"
+        " CPU. A container needs --gpus all; --device cuda would refuse to start like this"
+    )
+
+
 def resolve_dtype(
     asked: torch.dtype | None, checkpoint: torch.dtype, device: torch.device
 ) -> torch.dtype:

@@ -14,7 +14,7 @@ from common.messages import BLOCK_TOKENS
 from common.settings import Settings
 from worker.cache import KVCache, part_of
 from worker.costs import MakeEngine, budget_bytes, measure
-from worker.devices import choose
+from worker.devices import choose, idle_build
 from worker.engine import Engine
 from worker.faults import read as read_faults
 from worker.guidance import load_guidance
@@ -41,6 +41,8 @@ def start(settings: Settings, team: Team | None = None) -> Engine:
     began = time.perf_counter()
     team = team or Alone()
     device, dtype = choose(settings)
+    if idle := idle_build(settings, device):
+        _log.warning("%s", idle)
     library = _library(settings, device)
     model = _load(settings, device, dtype, library, team.sharding)
     shape = part_of(model.configuration, team.sharding)

@@ -71,7 +71,13 @@ def compiler(machine: Machine, environ: Mapping[str, str]) -> Iterator[Finding]:
 def gpus(machine: Machine, found: Examination, environ: Mapping[str, str]) -> Iterator[Finding]:
     """What the driver shows against what torch can use."""
     driver = driver_version(environ)
-    if not machine.gpus:
+    if not machine.gpus and found.cuda:
+        yield warning(
+            "gpu",
+            f"No NVIDIA GPU is visible, and torch is built for CUDA {found.cuda}: models run on "
+            "the CPU. A container needs --gpus all.",
+        )
+    elif not machine.gpus:
         yield ok("gpu", "No NVIDIA GPU is visible: models run on the CPU.")
     elif found.gpus:
         yield ok("gpu", f"{', '.join(found.gpus)}; driver {driver or 'unknown'}.")

@@ -30,6 +30,22 @@ def test_auto_takes_the_gpu_if_there_is_one(cuda):
     assert devices.choose(settings(dtype="bfloat16")) == (CPU, torch.bfloat16)
 
 
+@pytest.mark.parametrize(
+    ("asked", "device", "build", "says"),
+    [
+        ("auto", CPU, "13.0", True),
+        ("cpu", CPU, "13.0", False),
+        ("auto", CUDA, "13.0", False),
+        ("auto", CPU, None, False),
+    ],
+)
+def test_a_build_for_gpus_without_one_is_told_of(monkeypatch, asked, device, build, says):
+    monkeypatch.setattr(torch.version, "cuda", build)
+    told = devices.idle_build(settings(device=asked), device)
+    assert ("CUDA 13.0" in told and "--gpus all" in told) is says
+    assert bool(told) is says
+
+
 def test_what_is_asked_for(cuda):
     cuda(True)
     assert devices.choose(settings(device="cpu", dtype="float16")) == (CPU, torch.float16)

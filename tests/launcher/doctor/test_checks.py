@@ -55,6 +55,8 @@ def test_gpus() -> None:
     assert "built for CPUs" in only(machine.gpus(shows, CPU, {}))[1]
     cuda = Examination(torch="2", cuda="13.0")
     assert "newer driver" in only(machine.gpus(shows, cuda, {}))[1]
+    level, text = only(machine.gpus(Machine(4), cuda, {}))
+    assert (level, "--gpus all" in text) == ("warning", True)
     usable = Examination(torch="2", cuda="13.0", gpus=["NVIDIA H200"])
     assert only(machine.gpus(shows, usable, {}))[0] == "ok"
 
