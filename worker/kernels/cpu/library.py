@@ -176,7 +176,7 @@ def compile_to(path: Path, variant: Variant) -> None:
     if compiler is None:
         raise FileNotFoundError("there is no C compiler (gcc): torch's operators are slower")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _log.info("compiling kernels in C into %s: once, and in seconds", path.parent)
+    _log.info("compiling kernels in C into %s: this takes some seconds", path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".building-") as scratch:
         made = Path(scratch) / path.name
         sources = [str(_SOURCES / source) for source in variant.sources]
