@@ -228,6 +228,6 @@ def test_context(tmp_path: Path, config, tokenizer, flags, tokens) -> None:
 def test_traces_need_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert derived("--otlp-endpoint http://c:4317")["otlp_endpoint"] == "http://c:4317"
     monkeypatch.setattr("launcher.limits.can_trace", lambda: False)
-    with pytest.raises(StartupError, match=r"pip install 'millrace\[tracing\]'"):
+    with pytest.raises(StartupError, match=r"pip install '\.\[tracing\]'"):
         derived("--otlp-endpoint http://c:4317")
     assert derived()["otlp_endpoint"] is None
