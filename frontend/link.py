@@ -242,6 +242,8 @@ class Link:
         if self._beat_at is None or now - self._beat_at > SILENT_S:
             # RACE: a process that was stopped for a while may have been forgotten by the scheduler.
             self._send(self._hello)
+            if self._beat_at is not None:  # the scheduler may have been stopped, too
+                self._standing.excuse(now)
         self._beat_at = now
         self._send(Alive(frontend=self.frontend))
         self.flush()

@@ -1,10 +1,12 @@
-"""gunicorn's worker and logger, made to fit: JSON errors, nothing quoted in logs, quick stops.
+"""gunicorn's processes, made to fit: JSON errors, nothing quoted in logs, quick stops.
 
 The only file that knows gunicorn's insides.
 """
 
 import errno
 import logging
+import math
+import time
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,11 +18,13 @@ from gevent import socket as sockets
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn import glogging
+from gunicorn.arbiter import Arbiter
 from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
 
 from frontend.head_wait import ARRIVING_S, Connection, HeadWait
 
+OVERSLEPT_S = 5.0
 MOST_WAITING = 5_000
 """More connections than wait to be accepted: at a stop there is an end to it."""
 LINGER_S = 5.0
@@ -51,6 +55,26 @@ class Logger(glogging.Logger):  # type: ignore[misc]
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         """Nothing: ``access.log`` does it."""
+
+
+class Parent(Arbiter):  # type: ignore[misc]
+    """gunicorn's parent process, which replaces workers that hang; not if it was halted itself."""
+
+    looked_s = math.inf
+    """When it last looked for workers that hang; it does about once a second."""
+
+    def murder_workers(self) -> None:
+        """End workers that have said nothing for ``timeout`` seconds.
+
+        RACE: when all of the server was halted, as a machine or a container is, the parent may be
+        awake before its workers are, and would find them silent: they get their time anew.
+        """
+        now = time.monotonic()
+        overslept_s, self.looked_s = now - self.looked_s, now
+        if overslept_s > OVERSLEPT_S:
+            for worker in self.WORKERS.values():
+                worker.tmp.notify()
+        super().murder_workers()
 
 
 class FrontendWorker(GeventWorker):  # type: ignore[misc]

@@ -33,6 +33,11 @@ class Standing:
             _log.error("the scheduler speaks protocol version %d, not ours", status.version)
         return before is not None and before.epoch != status.epoch
 
+    def excuse(self, now: float) -> None:
+        """Count the scheduler's silence from now on, if it was ever heard."""
+        if self._status is not None:
+            self._heard_at = now
+
     def silence_s(self, now: float) -> float:
         """Seconds since the scheduler was heard."""
         return now - self._heard_at

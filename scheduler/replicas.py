@@ -332,6 +332,11 @@ class Replicas:
             self._replicas[number] = replica
         return replica
 
+    def excuse(self, now: float) -> None:
+        """Count the silence of all of them from now on."""
+        for replica in self:
+            replica.heard_s = replica.progress_s = now
+
     @property
     def running(self) -> int:
         """Sequences dispatched to any replica."""

@@ -24,6 +24,8 @@ _SHORT_TOKENS = 16
 """The cost of shorter pieces says nothing about a token's."""
 _MARGIN = 0.8
 """Share of the bound that is aimed at: steps do not all take the same time."""
+_SHARE = 0.5
+"""Where decoding alone takes longer than the bound, prompts may take so much of that time."""
 _LEAST_SHARE = 0.05
 """A first token costs at least this share of a mean one, whatever the line says."""
 
@@ -93,6 +95,8 @@ class Pace:
         if not unit_s:
             return Allowance(_UNKNOWN_TOKENS, 0.0)
         left_s = max(_MARGIN * self._max_stall_s - self._decode_s, 0.0)
+        if self._decode_s > self._max_stall_s:
+            left_s = _SHARE * self._decode_s
         return Allowance(left_s / unit_s, self._line.slope)
 
     @property

@@ -150,8 +150,11 @@ def test_the_bound() -> None:
 def test_prompts_get_on_beside_slow_decoding() -> None:
     pace = Pace(2.0)
     pace.bound(0.2, STEP_TOKENS)
-    pace.observe(0.5, 64, [])
+    pace.observe(0.19, 64, [])
     assert pace.piece_tokens == FEWEST_TOKENS
+    for _ in range(30):  # the bound is lost
+        pace.observe(0.5, 64, [])
+    assert 500 <= pace.piece_tokens <= 512  # half of that at 2 s for 4096
     pace.bound(0.2, 8)
     assert pace.piece_tokens == 8
 
