@@ -242,12 +242,10 @@ class Link:
         if self._beat_at is None or now - self._beat_at > SILENT_S:
             # RACE: a process that was stopped for a while may have been forgotten by the scheduler.
             self._send(self._hello)
-            if self._beat_at is not None:  # the scheduler may have been stopped, too
-                self._standing.excuse(now)
         self._beat_at = now
         self._send(Alive(frontend=self.frontend))
         self.flush()
-        silence = self._standing.silence_s(now)
+        silence = self._standing.beat(now)
         if silence > GIVE_UP_S:
             self.fail_all(RequestError(ErrorKind.UNAVAILABLE, "The scheduler is not answering"))
         if silence > SILENT_S:
