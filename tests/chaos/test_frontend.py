@@ -62,7 +62,7 @@ def test_a_killed_front_end(house: Scene, survived: Survived) -> None:
         os.kill(victim, signal.SIGKILL)
         left = [talk for talk in talks if owners[talk.outcome.kind.name] != victim]
 
-        most = sum(_sequences(talk) for talk in left)
+        most = sum(talk.outcome.kind.sequences for talk in left)
         before = [talk.received for talk in left]
         house.server.until(lambda: house.scrape()["millrace_live_sequences"] <= most, PROMPTLY_S)
         steps = [talk.received - count for talk, count in zip(left, before, strict=True)]
@@ -76,12 +76,6 @@ def test_a_killed_front_end(house: Scene, survived: Survived) -> None:
     survived(f"kill -9 of the other front end ({len(own)} broken there)", theirs)
     assert not [o for o in own if not o.broken], own
     assert not [pid for pid in checkers if alive(pid)], "a grammar checker was left behind"
-
-
-def _sequences(talk: Talk) -> int:
-    body = talk.outcome.kind.body
-    given = body.get("parameters", {})
-    return int(max(body.get("n", 1), given.get("best_of", 1), len(body.get("prompt", [1]))))
 
 
 def test_a_stopped_front_end(house: Scene, survived: Survived) -> None:
