@@ -10,7 +10,6 @@ from tests.chaos.kinds import KINDS
 from tests.chaos.scene import scene
 from tests.chaos.talk import Talk, together
 
-
 MOST_CPU_S = 2.0
 """Of scheduler and front ends together, for all of it, what they do for the others included."""
 
