@@ -17,7 +17,8 @@ import math
 FEWEST_TOKENS = 32
 """Prompts get on, however little time is left beside decoding."""
 _UNKNOWN_TOKENS = 128
-"""Before anything was measured."""
+"""Before anything was measured; and at least so many where the bound is lost: short pieces would
+only make the wait for prompts long."""
 _KEPT, _KEPT_LONG = 0.8, 0.98
 """Weight of what was known against a new step: of what a unit takes, and of the slope."""
 _SHORT_TOKENS = 16
@@ -94,10 +95,11 @@ class Pace:
         unit_s = max(self._unit_s, self._latest_unit_s) or known_s
         if not unit_s:
             return Allowance(_UNKNOWN_TOKENS, 0.0)
-        left_s = max(_MARGIN * self._max_stall_s - self._decode_s, 0.0)
         if self._decode_s > self._max_stall_s:
-            left_s = _SHARE * self._decode_s
-        return Allowance(left_s / unit_s, self._line.slope)
+            units = max(_SHARE * self._decode_s / unit_s, _UNKNOWN_TOKENS)
+        else:
+            units = max(_MARGIN * self._max_stall_s - self._decode_s, 0.0) / unit_s
+        return Allowance(units, self._line.slope)
 
     @property
     def piece_tokens(self) -> int:

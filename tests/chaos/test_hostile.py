@@ -10,6 +10,7 @@ from tests.chaos.kinds import KINDS
 from tests.chaos.scene import scene
 from tests.chaos.talk import Talk, together
 
+SERVING = ("-m scheduler", "-m worker", "-m frontend.serve", "launcher.listener")
 MOST_CPU_S = 2.0
 """Of scheduler and front ends together, for all of it, what they do for the others included."""
 
@@ -26,7 +27,7 @@ def cpu_s(pids: list[int]) -> float:
 def test_garbage_everywhere(survived: Survived, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     with scene("--runtime-dir", str(directory), frontends=2, replicas=2) as house:
-        before = {pid for what in ("-m", "frontend.serve") for pid in house.server.pids(what)}
+        before = {pid for what in SERVING for pid in house.server.pids(what)}
 
         busy = [*house.server.pids("-m scheduler"), *house.frontends]
         spent_s = 0.0
@@ -42,7 +43,7 @@ def test_garbage_everywhere(survived: Survived, tmp_path: Path) -> None:
         outcomes = together(house.server, KINDS, strike)
         # The stranger that said Hello is a front end until its heartbeat lapses.
         house.settle()
-        after = {pid for what in ("-m", "frontend.serve") for pid in house.server.pids(what)}
+        after = {pid for what in SERVING for pid in house.server.pids(what)}
         bad = sum(
             value
             for name, value in house.server.metrics().items()

@@ -155,6 +155,8 @@ def test_prompts_get_on_beside_slow_decoding() -> None:
     for _ in range(30):  # the bound is lost
         pace.observe(0.5, 64, [])
     assert 500 <= pace.piece_tokens <= 512  # half of that at 2 s for 4096
+    pace.observe(99.0, 64, [(0, 64)])
+    assert pace.piece_tokens == 128
     pace.bound(0.2, 8)
     assert pace.piece_tokens == 8
 
