@@ -31,6 +31,8 @@ SETTLE_S = 12.0
 """Until the last front-end note and heartbeat have come after the load."""
 SHARE_WARM = 0.3
 """Of all requests: caches fill and heaps find their size until then."""
+SHARES = (0.1, 0.3, 0.6, 1.0)
+"""Of the load, after which memory is told at the end."""
 MOST_GROWTH = 0.05
 """Of memory after that."""
 
@@ -113,6 +115,16 @@ def load(pipeline: Pipeline, requests: int, seconds: float) -> list[tuple[int, d
     return looks
 
 
+def table(looks: list[tuple[int, dict[str, Any]]]) -> str:
+    """Resident memory after shares of the load, in MB."""
+    lines = []
+    for share in SHARES:
+        asked, held = looks[max(int(share * len(looks)) - 1, 0)]
+        memory = {name: found["rss_mb"] for name, found in held.items()}
+        lines.append(f"{share:>4.0%}: {asked:>9,} requests, RSS in MB: {memory}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Read the flags, run, print; exit status 1 if anything was left."""
     parser = argparse.ArgumentParser(description="memory over many requests")
@@ -135,6 +147,7 @@ def main() -> None:
         after = settled(pipeline)
         wrong = left_over(pipeline) + grown(before, after)
         warm = looks[int(len(looks) * SHARE_WARM)][1]
+        print(table(looks))
         for name, held in after.items():
             was, now = warm[name]["rss_mb"], held["rss_mb"]
             print(

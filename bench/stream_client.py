@@ -124,6 +124,8 @@ class Client:
         load.received_bytes += len(data)
         if stream.kept is not None and not stream.answered:
             stream.kept.append(data)
+        if not stream.tail and b"chunked" not in data:
+            raise BrokenAnswerError(data[-300:].decode(errors="replace"))
         data = stream.tail + data
         count = data.count(EVENT)
         if count and not stream.events:

@@ -33,7 +33,7 @@ import msgspec
 
 from common.sampling import SamplingParameters
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 BLOCK_TOKENS = 16
 """Tokens of keys and values in one KV block."""
 
@@ -166,6 +166,8 @@ class StepTiming(_Record, frozen=True):
     total_s: float
     gap_s: float = 0.0
     """Since the step before was published; 0 if the worker was idle in between."""
+    piece_tokens: int = 0
+    """So much of a new prompt would be read in a step beside others; 0: as much as fits."""
 
 
 class NewSequence(_Record, frozen=True):
@@ -408,8 +410,8 @@ class Dispatch(_Message, frozen=True):
     """Stop these and confirm in StepReport.released (unknown ids are confirmed too)."""
     add: list[NewSequence] = []
     grants: list[Grant] = []
-    chunk_tokens: int = 0
-    """Bound on the prompt tokens of a step in which sequences decode; 0 is no bound."""
+    max_stall_s: float = 0.0
+    """So long may a step be in which some sequences decode and prompts are read; 0 is no bound."""
 
 
 class Reset(_Message, frozen=True):

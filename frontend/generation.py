@@ -117,6 +117,7 @@ class Generation:
             self.submitted_at = self._clock()
             for run in self.runs:
                 self._begin(run)
+            self._put_in_order()
             while not all(sequence.is_taken() for sequence in self._sequences.values()):
                 self._bell.clear()
                 self._wait(None)
@@ -194,6 +195,12 @@ class Generation:
             past.settle(run)
         else:
             self._submit(run, keep, past.tokens)
+
+    def _put_in_order(self) -> None:
+        """What the client has read of one token goes first: an event's id tells it of one only."""
+        if self._keeping is not None:
+            within = self._keeping.seen.within
+            self._past.sort(key=lambda told: told[0].index != within)
 
     def _submit(
         self, run: Run, keep: Keep | None = None, past: SequenceTokens | None = None

@@ -1,7 +1,7 @@
 """gunicorn's settings for the front end, and what its parent process does for us.
 
 Imported by ``serve.py`` in the parent; workers inherit it. Slow clients: idle connections end after
-``keepalive`` seconds; request line and headers have to arrive within ``server.HEAD_LIMIT_S`` and
+``keepalive`` seconds; request line and headers have to arrive within ``head_wait.HEAD_LIMIT_S`` and
 within the size limits below; bodies are limited in ``body.py``, stalled reads and writes in
 ``middleware/tracking.py``.
 A slow client costs one waiting greenlet and nobody else anything.

@@ -245,7 +245,7 @@ class Link:
         self._beat_at = now
         self._send(Alive(frontend=self.frontend))
         self.flush()
-        silence = self._standing.silence_s(now)
+        silence = self._standing.beat(now)
         if silence > GIVE_UP_S:
             self.fail_all(RequestError(ErrorKind.UNAVAILABLE, "The scheduler is not answering"))
         if silence > SILENT_S:

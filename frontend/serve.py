@@ -7,6 +7,7 @@ the current directory.
 from gunicorn.app.base import BaseApplication
 
 from frontend import gunicorn_conf
+from frontend.server import Parent
 from frontend.wiring import FrontEnd, application
 
 
@@ -18,6 +19,10 @@ class GunicornApplication(BaseApplication):  # type: ignore[misc]
         for name, value in vars(gunicorn_conf).items():
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
+
+    def run(self) -> None:
+        """Be the parent. Does not return."""
+        Parent(self).run()
 
     def load(self) -> FrontEnd:
         """Called in each worker."""

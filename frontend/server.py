@@ -1,14 +1,14 @@
-"""gunicorn's worker and logger, made to fit: JSON errors, nothing quoted in logs, quick stops.
+"""gunicorn's processes, made to fit: JSON errors, nothing quoted in logs, quick stops.
 
 The only file that knows gunicorn's insides.
 """
 
 import errno
 import logging
+import math
+import time
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import gevent
@@ -17,13 +17,16 @@ from gevent import getcurrent
 from gevent import socket as sockets
 from gevent.pool import Pool
 from gevent.server import StreamServer
-from gevent.socket import wait_read
 from gunicorn import glogging
+from gunicorn.arbiter import Arbiter
 from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
 
-HEAD_LIMIT_S = 20.0
-"""From the first byte of a request's line and headers to the last, even if they never pause."""
+from frontend.head_wait import ARRIVING_S, Connection, HeadWait
+
+OVERSLEPT_S = 5.0
+MOST_WAITING = 5_000
+"""More connections than wait to be accepted: at a stop there is an end to it."""
 LINGER_S = 5.0
 LINGER_BYTES = 64 * 1024 * 1024
 """How much of a refused body is thrown away before the connection is closed.
@@ -54,16 +57,36 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         """Nothing: ``access.log`` does it."""
 
 
+class Parent(Arbiter):  # type: ignore[misc]
+    """gunicorn's parent process, which replaces workers that hang; not if it was halted itself."""
+
+    looked_s = math.inf
+    """When it last looked for workers that hang; it does about once a second."""
+
+    def murder_workers(self) -> None:
+        """End workers that have said nothing for ``timeout`` seconds.
+
+        RACE: when all of the server was halted, as a machine or a container is, the parent may be
+        awake before its workers are, and would find them silent: they get their time anew.
+        """
+        now = time.monotonic()
+        overslept_s, self.looked_s = now - self.looked_s, now
+        if overslept_s > OVERSLEPT_S:
+            for worker in self.WORKERS.values():
+                worker.tmp.notify()
+        super().murder_workers()
+
+
 class FrontendWorker(GeventWorker):  # type: ignore[misc]
     """A gevent worker that answers broken requests with JSON and stops without idle waiting."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.idle: dict[Any, gevent.Timeout] = {}
-        """Greenlets that wait for the head of a request."""
+        self.waits: dict[Any, HeadWait] = {}
+        """For the heads of requests, by the greenlets that wait."""
         self.connections: dict[Any, Connection] = {}
         """By the greenlet that serves it."""
-        self.servers: list[StreamServer] = []
+        self.servers: list[Server] = []
         """What accepts connections, one per listener."""
         self.wsgi: Any = None
         """RACE: a stop may come before it is loaded."""
@@ -89,13 +112,19 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         finally:
             del self.connections[greenlet]
 
-    def timeout_ctx(self) -> "HeadWait":
+    def timeout_ctx(self) -> HeadWait:
         """Limits how long the head of a request may take; cut short when the worker stops."""
         connection = self.connections[getcurrent()]
-        return HeadWait(self.idle, connection, self.cfg.keepalive if self.alive else 0)
+        silence_s = self.cfg.keepalive
+        if not self.alive:
+            silence_s = ARRIVING_S if connection.is_new else 0.0
+        return HeadWait(self.waits, connection, silence_s)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """SIGTERM: no new connections, unhealthy; what runs goes on until the grace is over."""
+        """SIGTERM: no new connections, unhealthy; what runs goes on until the grace is over.
+
+        Who has connected by now is served: the kernel has told the client that it is connected.
+        """
         super().handle_exit(sig, frame)
         if self.wsgi is not None:
             self.wsgi.stop_gracefully()
@@ -114,7 +143,8 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
                 _drain(sock)
             held = req.unreader.take_buffered()
             req.unreader.unread(held)
-            self.connections[getcurrent()].is_pipelined = bool(held)
+            connection = self.connections[getcurrent()]
+            connection.is_pipelined, connection.is_new = bool(held), False
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what could not be parsed as HTTP. Nothing of it goes to the log."""
@@ -136,15 +166,13 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
     def _wind_down(self) -> None:
         for server in self.servers:
             server.close()
-        loop = gevent.get_hub().loop
-        for greenlet in list(self.idle):
-            loop.run_callback(self._expire, greenlet)
+        self._end_waits(arriving=False)
+        gevent.sleep(ARRIVING_S)
+        self._end_waits(arriving=True)
 
-    def _expire(self, greenlet: Any) -> None:
-        """Runs in the hub, as timeouts do. RACE: the greenlet may have got its request by now."""
-        timeout = self.idle.get(greenlet)
-        if timeout is not None:
-            greenlet.throw(timeout)
+    def _end_waits(self, *, arriving: bool) -> None:
+        for wait in list(self.waits.values()):
+            gevent.get_hub().loop.run_callback(partial(wait.end, arriving=arriving))
 
 
 class ClientSocket(sockets.socket):  # type: ignore[misc]
@@ -176,6 +204,24 @@ class Server(StreamServer):  # type: ignore[misc]
         client = ClientSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
         return client, address
 
+    def close(self) -> None:
+        """Accept those who have connected already, then accept nobody any more.
+
+        Closing alone would reset their connections. RACE: it still does for one that is made
+        between the last look and the close.
+        """
+        if self.started:
+            self._accept_waiting()
+        super().close()
+
+    def _accept_waiting(self) -> None:
+        with suppress(OSError):
+            for _ in range(MOST_WAITING):
+                accepted = None if self.full() else self.do_read()
+                if accepted is None:
+                    return
+                self.do_handle(*accepted)
+
 
 class _Name(NamedTuple):
     """All that a connection asks its listener. RACE: the listener may be closed by then."""
@@ -185,69 +231,6 @@ class _Name(NamedTuple):
     def getsockname(self) -> Any:
         """As a socket's."""
         return self.address
-
-
-@dataclass
-class Connection:
-    """A client's connection, between two of its requests."""
-
-    socket: Any
-    is_pipelined: bool = False
-    """Whether bytes of the next request have been read already."""
-
-
-class HeadWait:
-    """A ``with`` block that ends silently when the head of a request takes too long.
-
-    There is a limit to the silence before it, and one to the head itself: a client that sends it
-    byte by byte is not idle, but may not hold on to its connection for that.
-    """
-
-    def __init__(
-        self,
-        idle: dict[Any, gevent.Timeout],
-        connection: Connection,
-        silence_s: float,
-        head_s: float = HEAD_LIMIT_S,
-    ) -> None:
-        """``idle`` tells which timeout to throw at a greenlet that should wait no longer."""
-        self._idle = idle
-        self._connection = connection
-        self._silence = gevent.Timeout(silence_s, False)
-        self._head = gevent.Timeout(head_s, False)
-        self._greenlet: Any = None
-
-    def __enter__(self) -> None:
-        self._greenlet = getcurrent()
-        if not self._connection.is_pipelined and not self._begins():
-            # Only the block itself can be ended silently: it is, once it waits for the first byte.
-            self._head = gevent.Timeout(0, False)
-        self._idle[self._greenlet] = self._head
-        self._head.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        self._idle.pop(self._greenlet, None)
-        self._head.close()
-        return error is self._head
-
-    def _begins(self) -> bool:
-        """Wait for the first byte; False if it does not come in time."""
-        self._idle[self._greenlet] = self._silence
-        self._silence.start()
-        try:
-            wait_read(self._connection.socket.fileno())
-        except gevent.Timeout as timeout:
-            if timeout is not self._silence:
-                raise
-            return False
-        finally:
-            self._silence.close()
-        return True
 
 
 def _drain(sock: Any) -> None:

@@ -10,6 +10,8 @@ from common.messages import PROTOCOL_VERSION, ReplicaStatus, Status
 
 SILENT_S = 5.0
 """The scheduler counts as gone when nothing was heard of it for so long."""
+OVERSLEPT_S = 2.5
+"""If our own heartbeat, once a second, is so late, we were halted."""
 STUCK_S = 60.0
 """A ready replica that runs sequences but made no progress for so long makes us unhealthy."""
 
@@ -22,6 +24,7 @@ class Standing:
     def __init__(self) -> None:
         self._status: Status | None = None
         self._heard_at = -math.inf
+        self._beat_at = math.inf
         self.stopping = False
         """Whether this very process has been told to end."""
 
@@ -33,8 +36,20 @@ class Standing:
             _log.error("the scheduler speaks protocol version %d, not ours", status.version)
         return before is not None and before.epoch != status.epoch
 
+    def beat(self, now: float) -> float:
+        """To be called once a second, if we are not halted; the scheduler's silence."""
+        silence_s = self.silence_s(now)
+        self._beat_at = now
+        return silence_s
+
     def silence_s(self, now: float) -> float:
-        """Seconds since the scheduler was heard."""
+        """Seconds since the scheduler was heard.
+
+        RACE: while we were halted, nobody was silent. What the scheduler has said meanwhile is
+        still to be read, or it was halted, too.
+        """
+        if now - self._beat_at > OVERSLEPT_S and self._status is not None:
+            self._heard_at = now
         return now - self._heard_at
 
     def replica(self) -> ReplicaStatus | None:

@@ -61,7 +61,7 @@ class Admission:
         running = len(replica.running)
         if not running:
             return "idle"
-        has_room = replica.backlog_tokens < replica.pace.chunk_tokens
+        has_room = replica.backlog_tokens < replica.piece_tokens
         if has_room or waiting >= int(running * self._ratio):
             return "backpressure"
         if replica.waited_steps >= self._patience_steps:

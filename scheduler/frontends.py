@@ -45,6 +45,11 @@ class Frontends:
         frontend.heard_s = now
         return True
 
+    def excuse(self, now: float) -> None:
+        """Count the silence of all of them from now on."""
+        for frontend in self._known.values():
+            frontend.heard_s = now
+
     def drop(self, number: int) -> None:
         """Forget a front end."""
         self._known.pop(number, None)

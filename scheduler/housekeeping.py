@@ -22,6 +22,9 @@ from scheduler.streams import Streams
 from scheduler.throughput import Throughput
 from scheduler.workers import Workers
 
+OVERSLEPT_S = 3.0
+"""If the rhythm has paused for so long, we were halted ourselves, and others perhaps with us."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -108,6 +111,12 @@ class Housekeeping:
         self._metrics.wasted_tokens.inc(wasted)
 
     def _beat(self, now: float) -> None:
+        if OVERSLEPT_S < now - self._beat_s < math.inf:
+            # RACE: the whole server may have been halted, as a machine or a container is. Who is
+            # awake again later than we are has not been silent: all get their time anew.
+            _log.warning("nothing was done for %.0f s: this process was halted", now - self._beat_s)
+            self._frontends.excuse(now)
+            self._replicas.excuse(now)
         self._beat_s = now
         self._throughput.sample(self._requests.completed, now)
         for number in self._frontends.lapsed(now):

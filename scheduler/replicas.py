@@ -24,7 +24,6 @@ from common.messages import (
 from common.sockets import worker_identity
 from scheduler.blocks import BlockPool
 from scheduler.leases import Fit, Lease, Leases
-from scheduler.pace import Pace
 from scheduler.requests import Record
 
 LONGEST_STEPS = 10.0
@@ -32,8 +31,6 @@ LONGEST_STEPS = 10.0
 included, if that is longer than ``--hang-timeout``."""
 SUSPECT_SHARE = 0.5
 """After this share of the silence of one that hangs, a replica is suspect."""
-CHUNK_TOLERANCE = 0.125
-"""A worker is told a new size of pieces when it differs by more than this share."""
 PROBE_S = 2.0
 """After so much silence a worker with work gets an empty Dispatch, which shows whether the
 connection to its process still exists."""
@@ -103,11 +100,11 @@ class Replica:
         self.longest_step_s = 0.0
         self.dispatched = 0
         """Number of the last Dispatch."""
-        self.pace = Pace(max_stall_s, step_tokens, 0.0)
+        self.piece_tokens = step_tokens
+        """Of prompts, in a step beside others; as the worker has said."""
         self._hang_s = hang_s
         self._step_tokens = step_tokens
         self._max_stall_s = max_stall_s
-        self._told_chunk_tokens = 0
         self._caching = caching
         self._release: list[int] = []
         self._add: list[NewSequence] = []
@@ -144,7 +141,7 @@ class Replica:
         )
         self.longest_step_s = max(self.longest_step_s, ready.longest_step_s)
         self.heard_s = self.progress_s = now
-        self.pace = Pace(self._max_stall_s, self._step_tokens, self.longest_step_s)
+        self.piece_tokens = self._step_tokens
         total = ready.blocks - 1
         total = total if most_blocks is None else min(total, most_blocks)
         caching = self._caching and ready.prefix_caching
@@ -171,7 +168,7 @@ class Replica:
         self.heard_s = self.progress_s = now
         if timing is not None:
             self.longest_step_s = max(self.longest_step_s, timing.total_s)
-            self.pace.observe(timing)
+            self.piece_tokens = timing.piece_tokens or self._step_tokens
             if timing.decode_tokens:
                 self.waited_steps += 1
 
@@ -269,15 +266,10 @@ class Replica:
     def take_dispatch(self, epoch: int, *, probe: bool = False) -> Dispatch | None:
         """What was written for the worker since the last call; None if nothing was.
 
-        With ``probe`` there is always one, and while prompts are read also if the pieces they are
-        read in should be of another size.
+        With ``probe`` there is always one.
         """
-        chunk_tokens = self.pace.chunk_tokens
-        change = abs(chunk_tokens - self._told_chunk_tokens)
-        resize = self.backlog_tokens and change > CHUNK_TOLERANCE * self._told_chunk_tokens
-        if not (self._release or self._add or self._grants or probe or resize):
+        if not (self._release or self._add or self._grants or probe):
             return None
-        self._told_chunk_tokens = chunk_tokens
         self.dispatched += 1
         dispatch = Dispatch(
             epoch=epoch,
@@ -286,7 +278,7 @@ class Replica:
             release=self._release,
             add=self._add,
             grants=self._grants,
-            chunk_tokens=chunk_tokens,
+            max_stall_s=self._max_stall_s,
         )
         self._release, self._add, self._grants = [], [], []
         return dispatch
@@ -339,6 +331,11 @@ class Replicas:
             )
             self._replicas[number] = replica
         return replica
+
+    def excuse(self, now: float) -> None:
+        """Count the silence of all of them from now on."""
+        for replica in self:
+            replica.heard_s = replica.progress_s = now
 
     @property
     def running(self) -> int:

@@ -22,6 +22,7 @@ from worker.guidance import Guidance
 from worker.interfaces import Model
 from worker.kernels.reference.sampling import Summary, summarize
 from worker.masks import Pending
+from worker.pace import Pace
 from worker.sampler import Sampled, Sampler
 from worker.sequences import Sequence, SequenceError, check, check_blocks, failure
 from worker.shortage import relieve
@@ -43,6 +44,7 @@ class StepResult:
     forward_s: float = 0.0
     sample_s: float = 0.0
     repeated: bool = False  # it failed as a whole
+    piece_tokens: int = 0
 
 
 class Engine:
@@ -76,9 +78,8 @@ class Engine:
         self._news: list[Progress] = []
         self._released: list[int] = []
         self._step_tokens = 1
-        self._chunk_tokens = 0
+        self._pace = Pace(longest_step_s)
         self._steps = 0
-        self._longest_step_s = longest_step_s
         self._turns = 0
 
     @property
@@ -119,7 +120,7 @@ class Engine:
     @property
     def longest_step_s(self) -> float:
         """What the longest step so far took, those of the warm-up included."""
-        return self._longest_step_s
+        return self._pace.longest_step_s
 
     @property
     def steps(self) -> int:
@@ -136,7 +137,7 @@ class Engine:
     def apply(self, dispatch: Dispatch) -> None:
         """Release, add, grant. Never fails; sequences that cannot run become news."""
         self._step_tokens = max(1, dispatch.step_tokens)
-        self._chunk_tokens = dispatch.chunk_tokens
+        self._pace.bound(dispatch.max_stall_s, self._step_tokens)
         for sequence_id in dispatch.release:
             self._drop(sequence_id)
             self._released.append(sequence_id)
@@ -163,14 +164,15 @@ class Engine:
     def step(self) -> StepResult | None:
         """Advance whoever can; None if nobody can."""
         self._meet_guides()
-        turn = take_turns(self._running.values(), self._step_tokens, self._chunk_tokens)
+        turn = take_turns(self._running.values(), self._step_tokens, self._pace.allowance())
         if not turn.parts:
             return None
         self._steps += 1
         result = StepResult(decode_tokens=turn.decoding)
         result.prefill_tokens = sum([part.tokens for part in turn.parts]) - turn.decoding
         self._attempt(turn.parts, turn.decoding, result)
-        self._longest_step_s = max(self._longest_step_s, result.forward_s + result.sample_s)
+        self._pace.observe(result.forward_s + result.sample_s, turn.decoding, turn.pieces)
+        result.piece_tokens = self._pace.piece_tokens
         return result
 
     # --- changes to what runs -----------------------------------------------------------------

@@ -140,6 +140,7 @@ class Loop:
                 publish_s=published - computed,
                 total_s=published - began,
                 gap_s=0.0 if before is None else published - before,
+                piece_tokens=result.piece_tokens,
             )
         self._report(
             StepReport(

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from common.messages import BLOCK_TOKENS
+from worker.pace import Allowance
 from worker.sequences import Sequence
 
 
@@ -34,11 +35,18 @@ class Turn:
     decoding: int
     """How many of the parts decode."""
 
+    @property
+    def pieces(self) -> list[tuple[int, int]]:
+        """Of prompts: the positions where they begin, and their tokens."""
+        return [(part.start, part.tokens) for part in self.parts[self.decoding :]]
 
-def take_turns(running: Iterable[Sequence], step_tokens: int, chunk_tokens: int = 0) -> Turn:
+
+def take_turns(
+    running: Iterable[Sequence], step_tokens: int, allowance: Allowance | None = None
+) -> Turn:
     """The next step over sequences in the order of their dispatch; empty if none can advance.
 
-    At most ``chunk_tokens`` of prompts are read while others decode; 0 is no bound.
+    While others decode, no more is read of prompts than the ``allowance``.
 
     If more sequences decode than the step may have tokens, those go that have waited longest. One
     that waits for its grammar is read up to its last token: that one would yield the next.
@@ -60,14 +68,16 @@ def take_turns(running: Iterable[Sequence], step_tokens: int, chunk_tokens: int 
         for sequence in decoding
     ]
     left = step_tokens - len(parts)
-    if parts and chunk_tokens:
-        left = min(left, chunk_tokens)
     for sequence in reading:
         if left <= 0:
             break
         start, known = sequence.computed, len(sequence.ids)
         readable = known - sequence.waiting
         tokens = min(readable - start, len(sequence.blocks) * BLOCK_TOKENS - start, left)
+        if decoding and allowance is not None:
+            tokens = allowance.take(start, tokens)
+            if tokens <= 0:
+                break
         end = start + tokens
         parts.append(Part(sequence, start, tokens, end, end == known))
         left -= tokens

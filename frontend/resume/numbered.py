@@ -22,6 +22,7 @@ class Numbered:
         self._ticket = ticket
         self._seen = seen
         self._runs = [Told() for _ in seen.runs]
+        """How far each run has been written, whoever reads it."""
         self._failed = False
 
     def tokens(self, run: Run, tokens: list[Token]) -> bytes:
@@ -38,17 +39,21 @@ class Numbered:
         events = self._dialect.end()
         if self._failed:
             return events
-        return self._numbered(events, END, tuple(self._runs))
+        return self._numbered(events, END, self._told())
 
     def _token(self, run: Run, token: Token) -> bytes:
         index = run.index
         events = self._dialect.tokens(run, [token])
         before, seen = self._runs[index], self._seen.runs[index]
+        told = self._told()
         self._runs[index] = Told(before.tokens + 1, bool(token.finish))
         if seen.over or before.tokens < seen.tokens:
             return b""
-        within = (*self._runs[:index], before, *self._runs[index + 1 :])
-        return self._numbered(events, index, within)
+        return self._numbered(events, index, told)
+
+    def _told(self) -> tuple[Told, ...]:
+        """How far the client has read: while one run is written anew, more of the others."""
+        return tuple(map(max, self._runs, self._seen.runs))
 
     def _numbered(self, events: bytes, unit: int, before: tuple[Told, ...]) -> bytes:
         """The events of a token, or of the end, without those that the client has read.
@@ -62,7 +67,7 @@ class Numbered:
         done = []
         for number, part in enumerate(parts[skipped:], skipped + 1):
             if number == len(parts) and unit != END:
-                position = Position(tuple(self._runs))
+                position = Position(self._told())
             else:
                 position = Position(before, unit, number)
             done.append(f"id: {render(self._ticket, position)}\n".encode() + part + _BREAK)

@@ -42,6 +42,13 @@ class Kind:
     """Each token that the client received, or how many."""
     streams: bool = False
 
+    @property
+    def sequences(self) -> int:
+        """What it makes of the scheduler's."""
+        given = self.body.get("parameters", {})
+        prompts = self.body.get("prompt", [1])
+        return int(max(self.body.get("n", 1), given.get("best_of", 1), len(prompts)))
+
     def marked(self, word: str) -> "Kind":
         """The same with one more word in the prompt."""
         return replace(self, name=f"{self.name}, {word}", body=_with(self.body, word))

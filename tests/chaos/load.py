@@ -24,13 +24,19 @@ class Report:
     tokens: int = 0
     waits_s: list[float] = field(default_factory=list)
     """What Retry-After said, in seconds."""
+    asked: int = 0
     served: Counter[int] = field(default_factory=Counter)
     """Whole answers by client."""
+    last: dict[int, int] = field(default_factory=dict)
+    """The status of each client's last answer."""
     wrong: list[str] = field(default_factory=list)
 
 
 class Load:
-    """So many clients from ``start`` to ``stop``; each makes one request at a time."""
+    """So many clients, each of which makes one request at a time.
+
+    When the time is over, those that have got no answer yet go on until they have.
+    """
 
     def __init__(self, server: Server, clients: int) -> None:
         self.report = Report()
@@ -59,7 +65,9 @@ class Load:
 
     def _run(self, number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=90)
-        while not self._over.is_set():
+        while not self._over.is_set() or not self.report.served[number]:
+            with self._lock:
+                self.report.asked += 1
             body = json.dumps(request(number))
             headers = {"content-type": "application/json"}
             try:
@@ -70,16 +78,15 @@ class Load:
                 with self._lock:
                     self.report.wrong.append(f"{type(error).__name__}: {error}")
                 connection.close()
-                continue
-            wait_s = self._note(number, answer, document)
-            if wait_s:
-                self._over.wait(min(wait_s, LONGEST_WAIT_S))
+                return
+            time.sleep(min(self._note(number, answer, document), LONGEST_WAIT_S))
         connection.close()
 
     def _note(self, number: int, answer: http.client.HTTPResponse, document: Any) -> float:
         report = self.report
         with self._lock:
             report.statuses[answer.status] += 1
+            report.last[number] = answer.status
             if answer.status == 200:
                 report.tokens += document["usage"]["completion_tokens"]
                 report.served[number] += 1

@@ -4,6 +4,7 @@ import signal
 
 from tests.chaos.conftest import Survived
 from tests.chaos.kinds import KINDS, generate_stream
+from tests.chaos.knocking import REFUSED, Knocker
 from tests.chaos.scene import scene
 from tests.chaos.talk import Talk, together
 
@@ -14,27 +15,27 @@ LASTING = [kind.lasting(tokens) for kind in STREAMS for tokens in (10, 40, 160)]
 
 
 def test_what_runs_is_finished(survived: Survived) -> None:
+    """And who has connected is served, also one who says nothing before the port is closed."""
+    knockers: list[Knocker] = []
     with scene("--graceful-termination-timeout", str(GRACE_S), frontends=2) as house:
         server = house.server
 
         def strike(talks: list[Talk]) -> None:
+            for hesitates_s in (0.0, 0.0, 0.2, 0.5):
+                knockers.append(Knocker(house, keeps=False, hesitates_s=hesitates_s))
+            server.until(lambda: all(knocker.answered for knocker in knockers), 60)
             server.process.send_signal(signal.SIGTERM)
-            late = [Talk(server, KINDS[0]) for _ in range(3)]
-            server.until(lambda: server.process.poll() is not None or _closed(late), STOP_LIMIT_S)
-            for talk in late:
-                talk.wait()
-            after = Talk(server, KINDS[0]).wait()
-            assert after.broken or after.status == 503, after
+            server.until(lambda: all(knocker.failed for knocker in knockers), STOP_LIMIT_S)
+            for knocker in knockers:
+                knocker.stop()
+            assert not all(talk.over for talk in talks), "the texts are too short for this test"
 
         outcomes = together(server, KINDS, strike)
-        lengths = {outcome.kind.name for outcome in outcomes}
-        assert len(lengths) == len(KINDS)
         assert server.process.wait(STOP_LIMIT_S) == 0
-    survived("SIGTERM, and time to finish", outcomes)
-
-
-def _closed(talks: list[Talk]) -> bool:
-    return all(talk.over for talk in talks)
+    answered = sum(knocker.answered for knocker in knockers)
+    survived(f"SIGTERM, and time to finish; {answered} short ones answered", outcomes)
+    for knocker in knockers:
+        assert set(knocker.failed) == REFUSED, knocker.failed
 
 
 def test_streams_of_different_lengths_end_with_their_last_token() -> None:

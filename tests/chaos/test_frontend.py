@@ -1,10 +1,7 @@
 """A front end dies: its clients' connections break, nobody else notices, its blocks come back."""
 
-import http.client
-import json
 import os
 import signal
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,17 +10,15 @@ import pytest
 
 from tests.chaos.conftest import Survived
 from tests.chaos.kinds import KINDS
-from tests.chaos.scene import Scene, scene
+from tests.chaos.knocking import CUT, REFUSED, Knocker
+from tests.chaos.scene import PACE_S, Scene, scene
 from tests.chaos.talk import Talk, together
 from tests.end_to_end.harness import alive, children_of
 
-SHORT = json.dumps({"inputs": "Hello", "parameters": {"max_new_tokens": 2}})
-JSON = {"content-type": "application/json"}
-REFUSED = {"ConnectionRefusedError"}
-CUT = {"RemoteDisconnected", "BrokenPipeError", "ConnectionResetError"}
-"""An idle connection was closed while the client wrote: nothing was begun, nothing answered."""
-PROMPTLY_S = 5.0
-"""Generous: a second or so, on a machine that is doing nothing else."""
+PROMPTLY_S = 20.0
+"""Generous: what counts is the number of steps."""
+MOST_STEPS = 1 + round(1.0 / PACE_S)
+"""A second's, on a machine that is doing nothing else."""
 ORPHANED_S = 8.0
 """Front ends look once a second whether their parent lives. No heartbeat has lapsed by then."""
 
@@ -67,8 +62,11 @@ def test_a_killed_front_end(house: Scene, survived: Survived) -> None:
         os.kill(victim, signal.SIGKILL)
         left = [talk for talk in talks if owners[talk.outcome.kind.name] != victim]
 
-        most = sum(_sequences(talk) for talk in left)
-        house.server.until(lambda: house.metric("millrace_live_sequences") <= most, PROMPTLY_S)
+        most = sum(talk.outcome.kind.sequences for talk in left)
+        before = [talk.received for talk in left]
+        house.server.until(lambda: house.scrape()["millrace_live_sequences"] <= most, PROMPTLY_S)
+        steps = [talk.received - count for talk, count in zip(left, before, strict=True)]
+        assert max(steps) <= MOST_STEPS
         assert not all(talk.over for talk in left), "the texts are too short for this test"
 
     outcomes = together(house.server, KINDS, strike)
@@ -78,12 +76,6 @@ def test_a_killed_front_end(house: Scene, survived: Survived) -> None:
     survived(f"kill -9 of the other front end ({len(own)} broken there)", theirs)
     assert not [o for o in own if not o.broken], own
     assert not [pid for pid in checkers if alive(pid)], "a grammar checker was left behind"
-
-
-def _sequences(talk: Talk) -> int:
-    body = talk.outcome.kind.body
-    given = body.get("parameters", {})
-    return int(max(body.get("n", 1), given.get("best_of", 1), len(body.get("prompt", [1]))))
 
 
 def test_a_stopped_front_end(house: Scene, survived: Survived) -> None:
@@ -115,45 +107,14 @@ def test_the_death_of_all_front_ends(house: Scene, survived: Survived) -> None:
     survived("(after the death of all front ends)", together(house.server, KINDS))
 
 
-class Knocker:
-    """Short requests one after the other, until told to stop; counts how they ended."""
-
-    def __init__(self, made: Scene, *, keeps: bool) -> None:
-        """``keeps`` its connection for the next request, as long as the server lets it."""
-        self.answered = 0
-        self.failed: Counter[str] = Counter()
-        self._connection = http.client.HTTPConnection("127.0.0.1", made.server.port, timeout=60)
-        self.keeps = keeps
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._over.set()
-        self._thread.join(90)
-
-    def _run(self) -> None:
-        while not self._over.is_set():
-            try:
-                self._connection.request("POST", "/generate", SHORT, JSON)
-                answer = self._connection.getresponse()
-                answer.read()
-                assert answer.status == 200, answer.status
-                self.answered += 1
-            except (OSError, http.client.HTTPException, AssertionError) as error:
-                self.failed[type(error).__name__] += 1
-                self._connection.close()
-            if not self.keeps:
-                self._connection.close()
-
-
 def test_a_rolling_restart(house: Scene, survived: Survived) -> None:
     """gunicorn's HUP: new processes, and the old ones finish what they have begun."""
     old = house.frontends
     knockers: list[Knocker] = []
 
     def strike(talks: list[Talk]) -> None:
-        knockers.extend(Knocker(house, keeps=keeps) for keeps in (False, False, True, True))
+        knockers.extend(Knocker(house, keeps=keeps) for keeps in (False, True, True))
+        knockers.append(Knocker(house, keeps=False, hesitates_s=0.1))
         os.kill(house.gunicorn, signal.SIGHUP)
         house.server.until(lambda: not set(old) & set(house.frontends), 90)
         for knocker in knockers:

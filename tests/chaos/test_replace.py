@@ -1,5 +1,7 @@
 """Workers replaced on purpose, under load: nobody notices more than a pause."""
 
+from pathlib import Path
+
 import pytest
 
 from launcher.commands.replace_worker import run
@@ -10,11 +12,17 @@ from tests.chaos.talk import Talk, together
 from tests.end_to_end.harness import command_line
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_a_rolling_restart_of_workers(replicas: int, survived: Survived, tmp_path) -> None:
+@pytest.mark.parametrize(("replicas", "shards"), [(1, 1), (2, 1), (1, 2)])
+def test_a_rolling_restart_of_workers(
+    replicas: int, shards: int, survived: Survived, tmp_path: Path
+) -> None:
     directory = tmp_path / "run"
-    with scene("--runtime-dir", str(directory), replicas=replicas) as house:
+    flags = ["--runtime-dir", str(directory)]
+    if shards > 1:
+        flags += ["--num-shard", str(shards)]
+    with scene(*flags, replicas=replicas) as house:
         old = house.server.pids("-m worker")
+        assert len(old) == replicas * shards
 
         def strike(talks: list[Talk]) -> None:
             for replica in range(replicas):
@@ -24,8 +32,9 @@ def test_a_rolling_restart_of_workers(replicas: int, survived: Survived, tmp_pat
         outcomes = together(house.server, KINDS, strike)
         house.settle()
         new = house.server.pids("-m worker")
-        assert len(new) == replicas
+        assert len(new) == len(old)
         assert not set(old) & set(new), [command_line(pid) for pid in new]
         assert house.metric("millrace_replicas_lost_total") == 0
         assert house.metric("millrace_recovered_sequences_total") == 0
-    survived(f"replace-worker, {replicas} of {replicas} replicas", outcomes)
+    group = f", {shards} shards" if shards > 1 else ""
+    survived(f"replace-worker, {replicas} of {replicas} replicas{group}", outcomes)

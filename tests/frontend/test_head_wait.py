@@ -1,13 +1,14 @@
 """How long a connection may be silent, and how long a request's head may take."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import gevent
 import pytest
 from gevent import socket
 
-from frontend.server import Connection, HeadWait
+from frontend.head_wait import Connection, HeadWait
 
 FOREVER_S = 1000.0
 BRIEF_S = 0.02
@@ -31,12 +32,12 @@ def head(wait: HeadWait, connection: Connection) -> bytes | None:
 
 
 def test_a_head_that_comes_is_read(ends: tuple[Any, Any]) -> None:
-    idle: dict[Any, gevent.Timeout] = {}
+    waits: dict[Any, HeadWait] = {}
     connection = Connection(ends[0])
-    reader = gevent.spawn(head, HeadWait(idle, connection, FOREVER_S, FOREVER_S), connection)
+    reader = gevent.spawn(head, HeadWait(waits, connection, FOREVER_S, FOREVER_S), connection)
     ends[1].sendall(b"GET / HTTP/1.1\r\n\r\n")
     assert reader.get(timeout=5) == b"GET / HTTP/1.1\r\n\r\n"
-    assert idle == {}
+    assert waits == {}
 
 
 def test_silence_ends_quietly(ends: tuple[Any, Any]) -> None:
@@ -60,16 +61,26 @@ def test_a_head_that_trickles_ends_quietly(ends: tuple[Any, Any], pipelined: boo
         sender.kill()
 
 
+@pytest.mark.parametrize("is_new", [True, False])
 @pytest.mark.parametrize("sent", [b"", b"GET"])
-def test_a_stopping_server_waits_no_longer(ends: tuple[Any, Any], sent: bytes) -> None:
-    idle: dict[Any, gevent.Timeout] = {}
-    connection = Connection(ends[0])
-    reader = gevent.spawn(head, HeadWait(idle, connection, FOREVER_S, FOREVER_S), connection)
+def test_a_wait_that_is_ended(ends: tuple[Any, Any], sent: bytes, is_new: bool) -> None:
+    waits: dict[Any, HeadWait] = {}
+    connection = Connection(ends[0], is_new=is_new)
+    reader = gevent.spawn(head, HeadWait(waits, connection, FOREVER_S, FOREVER_S), connection)
     ends[1].sendall(sent)
-    while not idle or not _has_read(ends[0]):
+    while not waits or not _has_read(ends[0]):
         gevent.sleep(0)
-    reader.kill(idle[reader], block=False)
+    wait = waits[reader]
+    is_arriving = is_new or bool(sent)
+    assert wait.is_arriving == is_arriving
+    loop = gevent.get_hub().loop
+    loop.run_callback(partial(wait.end, arriving=False))
+    reader.join(timeout=BRIEF_S)
+    assert reader.dead != is_arriving
+    loop.run_callback(partial(wait.end, arriving=True))
     assert reader.get(timeout=5) is None
+    assert waits == {}
+    wait.end(arriving=True)  # too late: no harm
 
 
 def _has_read(end: Any) -> bool:

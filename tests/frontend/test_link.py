@@ -236,6 +236,21 @@ def test_a_silent_scheduler_is_waited_for_but_not_for_ever() -> None:
     assert box.failure.kind is ErrorKind.UNAVAILABLE
 
 
+def test_who_was_halted_blames_nobody_for_silence() -> None:
+    """A machine that is suspended for longer than anybody would wait: all goes on."""
+    wire = Wire()
+    wire.pass_time(3)
+    box = wire.submit()
+    wire.clock.now += 10 * GIVE_UP_S
+    assert wire.link.unhealthy() == ""
+    assert wire.link.status() is not None
+    wire.submit()  # is not refused, though nothing was heard for so long
+    wire.link.beat()
+    assert not box.over
+    wire.pass_time(GIVE_UP_S + 1, heard=False)
+    assert box.failure is not None, "but from then on it counts"
+
+
 def test_health() -> None:
     wire = Wire(heard=False)
     assert wire.link.unhealthy()

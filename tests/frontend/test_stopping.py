@@ -13,9 +13,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from common.messages import Hello
 from common.settings import SETTINGS_VARIABLE
 from tests.frontend.fakes import events, settings
 from tests.frontend.front import LIMIT_S, NEVER_BODY, ROOT, Front, body, until
+
+ASKS_INFO = b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def test_stopping_lets_streams_finish(model_dir: Path, tmp_path: Path) -> None:
@@ -66,6 +69,53 @@ def test_stopping_closes_the_port_at_once(model_dir: Path, tmp_path: Path, front
     assert data.count(b"HTTP/1.1 200") == 1
     assert b"HTTP/1.1 503" in data.partition(b"\r\n0\r\n\r\n")[2]
     assert "Traceback" not in front.output()
+
+
+@pytest.mark.parametrize("front_ends", [1, 2])
+def test_who_is_just_arriving_is_served(model_dir: Path, tmp_path: Path, front_ends: int) -> None:
+    front = Front(model_dir, tmp_path / "run", num_frontends=front_ends)
+    front.backend.ready = True
+    front.wait()
+    until(lambda: len({hello.frontend for hello in front.backend.of(Hello)}) > front_ends)
+    family = front.children()
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)  # so that nobody accepts
+    until(lambda: all(state_of(pid) == "T" for pid in family))
+    try:
+        asked = [front.connect("/generate", body(3)) for _ in range(6)]
+        silent = [socket.create_connection(("127.0.0.1", front.port), LIMIT_S) for _ in range(4)]
+        silent[0].sendall(ASKS_INFO[:9])
+        front.process.send_signal(signal.SIGTERM)
+        until(lambda: all(is_pending(pid, signal.SIGTERM) for pid in family))
+    finally:
+        for pid in family:
+            os.kill(pid, signal.SIGCONT)
+    until(lambda: not front.listens())
+    silent[0].sendall(ASKS_INFO[9:])
+    for client in silent[1:-1]:
+        client.sendall(ASKS_INFO)
+    for client in asked + silent[:-1]:
+        assert read_all(client).startswith(b"HTTP/1.1 200"), front.output()
+    assert read_all(silent[-1]) == b""
+    assert front.stop() == 0, front.output()
+    assert "Traceback" not in front.output()
+
+
+def state_of(pid: int) -> str:
+    """A letter; T for stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def is_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has been sent a signal that it has not taken yet."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(status.split("ShdPnd:")[1].split()[0], 16) >> (number - 1) & 1)
+
+
+def read_all(client: socket.socket) -> bytes:
+    """Up to the end of the connection."""
+    with client:
+        return b"".join(iter(lambda: client.recv(65536), b""))
 
 
 def test_stopping_ends_streams_that_take_too_long(model_dir: Path, tmp_path: Path) -> None:

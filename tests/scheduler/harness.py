@@ -23,7 +23,14 @@ from common.messages import (
 )
 from common.sampling import SamplingParameters
 from common.settings import Settings
-from common.sockets import FROM_FRONTEND, FROM_WORKER, encode, frontend_identity, worker_identity
+from common.sockets import (
+    FROM_FRONTEND,
+    FROM_WORKER,
+    HEARTBEAT_S,
+    encode,
+    frontend_identity,
+    worker_identity,
+)
 from common.spans import Spans
 from scheduler.loop import Loop
 from scheduler.metrics import Metrics
@@ -166,7 +173,12 @@ class House:
 
     # --- in -----------------------------------------------------------------------------------
 
-    def turn(self, *, after_s: float = 0.0) -> None:
+    def turn(self, *, after_s: float = 0.0, halted: bool = False) -> None:
+        """After so much time, in which the loop has turned as it does, unless it was halted."""
+        while after_s > HEARTBEAT_S and not halted:
+            self.clock.now += HEARTBEAT_S
+            after_s -= HEARTBEAT_S
+            self.loop.turn()
         self.clock.now += after_s
         self.loop.turn()
 

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from common.messages import Cancel, Ended, Progress, SequenceTokens
-from tests.scheduler.harness import House, sequence_id, spec, started
+from tests.scheduler.harness import TIMING, House, sequence_id, spec, started
 
 LONG = 300
 """Prompt tokens that fill more than one step of the harness."""
@@ -269,3 +270,20 @@ def test_unconfirmed_blocks_are_not_shared() -> None:
     held = [set(new.blocks) for d in house.dispatches() for new in d.add]
     assert not held[0] & held[1]
     assert spec(1, ids).prompt_ids == ids
+
+
+def test_room_is_what_a_step_may_read_beside_others() -> None:
+    house = started(
+        blocks=1001, max_batch_prefill_tokens=4096, max_stall_ms=150,
+        waiting_served_ratio=5.0, max_waiting_tokens=1000,
+    )  # fmt: skip
+    house.submit(1)
+    assert house.dispatches()[-1].max_stall_s == 0.15
+    slow, quick = (msgspec.structs.replace(TIMING, piece_tokens=count) for count in (64, 0))
+    house.report(house.token(sequence_id(1), 7), timing=slow)
+    house.forget()
+    house.submit(2, 3000)
+    waiting = house.submit(3)
+    assert house.added() == [sequence_id(2)]
+    house.report(house.token(sequence_id(1), 7), timing=quick)
+    assert house.added() == [sequence_id(2), waiting]

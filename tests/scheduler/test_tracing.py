@@ -67,7 +67,7 @@ def test_a_whole_life() -> None:
 def test_what_never_ran_has_only_waited() -> None:
     made = house()
     submitted(made, timeout_s=5.0)
-    made.turn(after_s=6.0)
+    made.turn(after_s=6.0, halted=True)
     found = spans(made)
     assert list(found) == ["queue"]
     assert (found["queue"].error, seconds(made, found["queue"])) == ("expired", (1000.0, 1006.0))

@@ -246,6 +246,22 @@ def test_what_a_process_reported_before_its_end_counts() -> None:
     assert house.record(sequence).finish == "eos_token"
 
 
+@pytest.mark.parametrize("busy", [True, False])
+def test_when_the_whole_server_was_halted_nobody_has_been_silent(busy: bool) -> None:
+    house = started()
+    sequence = house.submit(1) if busy else 0
+    house.turn(after_s=1.0)
+    house.turn(after_s=10 * HANG_S, halted=True)
+    assert house.metric("millrace_replicas_hung_total") == 0
+    assert len(house.parts.frontends) == 1
+    assert house.parts.replicas.ready == 1
+    if busy:
+        house.report(house.token(sequence, 7))
+        assert house.record(sequence).generated == [7]
+    house.turn(after_s=HANG_S + 2)
+    assert house.metric("millrace_replicas_hung_total") == 1, "from then on it counts"
+
+
 def test_an_idle_worker_that_hangs_is_killed() -> None:
     house = started()
     seconds(house, HANG_S + 2)

@@ -118,7 +118,7 @@ class Driver:
         )
         self.free = list(range(1, blocks))
         self.step_tokens = step_tokens
-        self.chunk_tokens = 0
+        self.max_stall_s = 0.0
         self.number = 0
         self.leases: dict[int, list[int]] = {}
         self.records: dict[int, Record] = {}
@@ -131,7 +131,7 @@ class Driver:
                 epoch=1,
                 number=self.number,
                 step_tokens=self.step_tokens,
-                chunk_tokens=self.chunk_tokens,
+                max_stall_s=self.max_stall_s,
                 release=list(release),
                 add=list(add),
                 grants=list(grants),

@@ -230,6 +230,15 @@ def test_releases_without_a_step_are_confirmed_at_once():
     assert world.turn() == [Heartbeat(7, 99, 0)]
 
 
+def test_a_release_comes_before_the_next_step():
+    world = World()
+    leaver, stays = new(ALICE, 1, 10), new(ALICE, 2, 10)
+    world.turn(world.dispatch(leaver, stays))
+    (report,) = world.turn(world.dispatch(release=[leaver.spec.id]))
+    assert report.released == [leaver.spec.id]
+    assert [item.tokens.id for item in report.items] == [stays.spec.id]
+
+
 def test_several_messages_at_once_are_applied_in_order():
     world = World()
     (report,) = world.turn(

@@ -36,15 +36,15 @@ def test_budget(lengths, budget, expected):
 
 
 def test_prompts_are_read_in_small_pieces_beside_decoding():
-    driver = fake_driver(step_tokens=64)
-    driver.chunk_tokens = 4
-    driver.add(0, prompt(10), 3)
+    driver = fake_driver(step_tokens=256)
+    driver.max_stall_s = 1e-6  # no piece is small enough for that
+    driver.add(0, prompt(100), 4)
     driver.step()
-    driver.add(1, prompt(10, 5), 2)
+    driver.add(1, prompt(70, 5), 2)
     driver.run()
-    # all of the first at once, since nobody decodes; so also the rest of the second in the end
-    assert driver.model.steps == [(10,), (1, 4), (1, 4), (2,), (1,)]
-    assert driver.records[1].ids == driver.model.continuation(prompt(10, 5), 2)
+    # all of the first at once, since nobody decodes
+    assert driver.model.steps == [(100,), (1, 32), (1, 32), (1, 6), (1,)]
+    assert driver.records[1].ids == driver.model.continuation(prompt(70, 5), 2)
 
 
 def test_more_decoding_sequences_than_tokens_take_turns():

@@ -43,6 +43,7 @@ SURFACES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     }, {}),
     "invocations": ("/invocations", {"inputs": "hello", "stream": True}, {}),
 }  # fmt: skip
+TWO_CALLS = ("/v1/chat/completions", {**CHAT, "n": 2, "tools": [TOOL]}, {})
 CALL = '{"name": "look", "arguments": {"a": "b"}}'
 
 
@@ -87,6 +88,22 @@ def test_after_every_event(model: Path, name: str, known: int | None) -> None:
             assert rest == expected, event_id
         keeper.kept = before
     assert server.pipeline.link.live == 0
+
+
+@pytest.mark.parametrize("name", ["chat, 2 choices", "completions", "native", "chat, 2 calls"])
+def test_after_two_losses(model: Path, name: str) -> None:
+    """The second one while what was generated before is still told, run by run."""
+    path, body, changes = SURFACES.get(name, TWO_CALLS)
+    server, keeper = kept(model, CALL if body is TWO_CALLS[1] else REPLY, **changes)
+    whole = blocks(server.post(path, body).content)
+    all_of_it = sorted(text for _, text in whole)
+    for number, (event_id, _) in enumerate(whole):
+        middle = blocks(again(server, path, event_id).content)
+        for more, (next_id, _) in enumerate(middle):
+            last = blocks(again(server, path, next_id).content)
+            read = whole[: number + 1] + middle[: more + 1] + last
+            assert sorted(text for _, text in read) == all_of_it, (event_id, next_id)
+    assert keeper.kept
 
 
 @pytest.mark.parametrize(
