@@ -162,7 +162,7 @@ def _combine(
     log = tl.load(logs + row * SPLITS + splits, mask=splits < SPLITS, other=float("-inf"))
     used = log > float("-inf")
     most = tl.max(log, 0)
-    weights = tl.where(used, tl.exp2(log - most), 0.0)
+    weights = tl.exp2(log - tl.where(most == float("-inf"), 0.0, most))
     where = sums + (row * SPLITS + splits)[:, None] * HEAD_DIM + channels[None, :]
     # Splits without work have written nothing: what lies there is not read.
     parts = tl.load(where, mask=used[:, None] & (channels < HEAD_DIM)[None, :], other=0.0)
