@@ -26,7 +26,7 @@ class Paged:
     def __init__(self, model: Model, blocks: int = 64, seed: int = 0) -> None:
         self.model = model
         self.dtype = model.configuration.dtype
-        self.cache = KVCache(model.configuration, blocks, torch.device("cpu"), self.dtype)
+        self.cache = KVCache(model.configuration, blocks, torch.device("cpu"), model.cache_dtype)
         for layer in self.cache.layers:
             layer.fill_(float("nan"))
         self.free = list(range(1, blocks))

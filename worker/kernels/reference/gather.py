@@ -1,18 +1,33 @@
 """Reference kernel: the inputs of a decoding step, from state that stays on the device."""
 
+from dataclasses import dataclass
+
 import torch
+
+from common.messages import BLOCK_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeInputs:
+    """Of n rows, one token each; all int64."""
+
+    ids: torch.Tensor  # [n]
+    positions: torch.Tensor  # [n]
+    slots: torch.Tensor  # [n], where keys and values go: block · 16 + offset
+    lengths: torch.Tensor  # [n], this token included
 
 
 def gather_inputs(
-    slots: torch.Tensor, last_tokens: torch.Tensor, lengths: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The last token of each slot and its position: ids [n] int64, positions [n] int64.
+    rows: torch.Tensor, last_tokens: torch.Tensor, lengths: torch.Tensor, tables: torch.Tensor
+) -> DecodeInputs:
+    """The last token of each row's sequence, its position and its place in the cache.
 
-    slots [n] int32; last_tokens [S] int64; lengths [S] int32, tokens of each sequence, the last one
-    included. A negative slot is padding: token 0 at position 0.
+    rows [n], any integers, numbers of sequences; last_tokens [S] and lengths [S], any integers, the
+    last token included; tables [S, blocks], any integers.
     """
-    used = slots >= 0
-    chosen = slots.clamp(min=0).long()
-    ids = torch.where(used, last_tokens.index_select(0, chosen), 0)
-    positions = torch.where(used, lengths.index_select(0, chosen).long() - 1, 0)
-    return ids, positions
+    known = lengths.index_select(0, rows).long()
+    positions = known - 1
+    columns = positions.div(BLOCK_TOKENS, rounding_mode="floor")
+    blocks = tables[rows.long(), columns].long()
+    slots = blocks * BLOCK_TOKENS + positions % BLOCK_TOKENS
+    return DecodeInputs(last_tokens.index_select(0, rows).long(), positions, slots, known)

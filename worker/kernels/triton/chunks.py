@@ -189,7 +189,7 @@ def attend_chunks(
         HEAD_DIM=shape.head_dim,
         CHANNELS=channels,
         BLOCK=BLOCK_TOKENS,
-        KEYS=32 if wide else 64,
-        num_warps=8 if rows >= 128 else 4,
+        KEYS=16 if wide else 64 if channels <= 128 else 32,
+        num_warps=8 if rows >= 128 or wide else 4,
         num_stages=2 if wide else 3,
     )

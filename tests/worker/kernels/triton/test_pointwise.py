@@ -65,13 +65,16 @@ def test_gated_silu(dtype, width):
 @pytest.mark.parametrize("count", [0, 1, 130])
 def test_inputs_of_a_step(count):
     generator = torch.Generator().manual_seed(0)
-    slots = torch.randint(-1, 9, (count,), generator=generator).int()
+    rows = torch.randint(9, (count,), generator=generator)
     last_tokens = torch.randint(1 << 40, (9,), generator=generator)
-    lengths = torch.randint(1, 1 << 20, (9,), generator=generator).int()
-    ids, positions = gather_inputs(slots, last_tokens, lengths)
-    wanted_ids, wanted_positions = reference_gather.gather_inputs(slots, last_tokens, lengths)
-    assert torch.equal(ids, wanted_ids)
-    assert torch.equal(positions, wanted_positions)
-    for row, slot in enumerate(slots.tolist()):
-        right = (int(last_tokens[slot]), int(lengths[slot]) - 1) if slot >= 0 else (0, 0)
-        assert (int(ids[row]), int(positions[row])) == right
+    lengths = torch.randint(1, 600, (9,), generator=generator)
+    tables = torch.randint(1 << 31, (9, 40), generator=generator)
+    got = gather_inputs(rows.int(), last_tokens, lengths.int(), tables)
+    twin = reference_gather.gather_inputs(rows, last_tokens, lengths, tables)
+    for name in ("ids", "positions", "slots", "lengths"):
+        assert torch.equal(getattr(got, name), getattr(twin, name))
+    for row, sequence in enumerate(rows.tolist()):
+        position = int(lengths[sequence]) - 1
+        assert int(got.ids[row]) == int(last_tokens[sequence])
+        assert int(got.positions[row]) == position
+        assert int(got.slots[row]) == int(tables[sequence, position // 16]) * 16 + position % 16
