@@ -35,7 +35,6 @@ def theirs(directory, prompt):
 
 
 def test_greedy_text_is_that_of_generate(directory):
-    torch.backends.cuda.matmul.allow_tf32 = False
     ours = load_model(str(directory), device=GPU, dtype=torch.float32)
     for prompt in PROMPTS:
         wanted = theirs(directory, prompt)

@@ -50,11 +50,25 @@ def test_blocks_are_derived_from_memory_or_given(model_dir):
     assert engine.step().items[0].tokens.finish == "length"
 
 
+def test_a_cache_of_8_bits_holds_more(model_dir):
+    room = {"max_concurrent_requests": 2, "dtype": "float32"}
+    wide = start(settings(model_dir, **room))
+    narrow = start(settings(model_dir, kv_cache_dtype="fp8_e5m2", **room))
+    for ours, theirs in zip(narrow.cache.layers, wide.cache.layers, strict=True):
+        assert ours.dtype == torch.float8_e5m2
+        assert ours.shape == theirs.shape
+    spec = SequenceSpec(0, [1, 2, 3], 3, SamplingParameters())
+    narrow.apply(Dispatch(1, 1, 8, add=[NewSequence(spec, 0, [], [5])]))
+    taken = [narrow.step().items[0].tokens for _ in range(3)]
+    assert [tokens.finish for tokens in taken] == ["", "", "length"]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"max_batch_total_tokens": 100}, r"max_batch_total_tokens \(100\) is less"),
         ({"dtype": "int3"}, "int3"),
+        ({"kv_cache_dtype": "int3"}, "int3"),
         ({"max_total_tokens": 10**10}, "max_total_tokens"),
     ],
 )
