@@ -12,6 +12,7 @@ from tests.worker.kernels.attending import Attending
 from worker.kernels import attention, flashinfer, select
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
 from worker.kernels.select import Choices
+from worker.kernels.triton import activation
 from worker.kernels.triton.attention import TritonAttention
 from worker.kernels.triton.norm import TritonNorm
 from worker.kernels.varlen import VarlenAttention, refusal
@@ -37,8 +38,14 @@ def test_triton_where_it_is_installed(chosen):
     kernels = chosen()
     assert isinstance(kernels.attention(SHAPE), TritonAttention)
     assert isinstance(kernels.prepare_norm(torch.ones(8), 1e-5), TritonNorm)
-    assert kernels.gated_activations["silu"].__module__ == "worker.kernels.triton.activation"
-    assert kernels.gated_activations["gelu"].func.__module__.startswith("worker.kernels.reference")
+
+
+def test_the_gated_activation_is_tritons(chosen, monkeypatch):
+    monkeypatch.setattr(activation, "silu_and_multiply", lambda both: both[:, :1] + 5)
+    x, weight = torch.ones(2, 4), torch.zeros(6, 4)
+    kernels = chosen()
+    assert torch.equal(kernels.pack_gated["silu"](weight, None)(x), torch.full((2, 1), 5.0))
+    assert torch.equal(kernels.pack_gated["gelu"](weight, None)(x), torch.zeros(2, 3))
 
 
 def test_the_reference_for_what_does_not_fit(chosen):
