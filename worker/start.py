@@ -5,6 +5,7 @@ there are. The process is the caller's, torch's threads are set already. Knows n
 """
 
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -144,6 +145,7 @@ def _load(
     library: Library | None,
     sharding: Sharding,
 ) -> Model:
+    keep_compiled(settings, device)
     return load_model(
         settings.model_dir,
         device=device,
@@ -158,6 +160,15 @@ def _load(
             kv_dtype=choose_kv_dtype(settings.kv_cache_dtype),
         ),
     )
+
+
+def keep_compiled(settings: Settings, device: torch.device) -> None:
+    """Let Triton keep what it compiles where this worker may write, unless it is told already.
+
+    Triton looks at this name of the environment only when it compiles.
+    """
+    if device.type == "cuda" and settings.kernel_cache:
+        os.environ.setdefault("TRITON_CACHE_DIR", str(Path(settings.kernel_cache) / "triton"))
 
 
 def _library(settings: Settings, device: torch.device) -> Library | None:

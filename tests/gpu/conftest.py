@@ -1,4 +1,4 @@
-"""On a real GPU: ``make gpu-test``. Outputs are poisoned before their use."""
+"""On a real GPU: ``make gpu-test``."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ def pytest_sessionstart():
         pytest.exit("these tests need a CUDA GPU that torch can use, and there is none", 1)
 
 
-@pytest.fixture(autouse=True)
-def _poisoned_outputs():
+@pytest.fixture
+def poisoned_outputs():
     """Torch fills what is not initialised with NaN."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield

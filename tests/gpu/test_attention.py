@@ -8,6 +8,8 @@ import torch
 from tests.worker.kernels.attending import Attending, assert_near
 from worker.kernels.triton.attention import TritonAttention
 
+pytestmark = pytest.mark.usefixtures("poisoned_outputs")
+
 GPU = torch.device("cuda")
 LLAMA = {"heads": 32, "kv_heads": 8, "head_dim": 128, "dtype": torch.bfloat16}
 SHAPES = {

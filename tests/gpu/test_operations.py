@@ -19,6 +19,8 @@ from worker.kernels.triton.gather import gather_inputs
 from worker.kernels.triton.norm import prepare_norm
 from worker.kernels.triton.store import store
 
+pytestmark = pytest.mark.usefixtures("poisoned_outputs")
+
 NEAR = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 4e-3}
 VOCABULARY = 128_256
 

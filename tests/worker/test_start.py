@@ -1,5 +1,6 @@
 """From settings to a warm engine, in this process."""
 
+import os
 import select
 from time import perf_counter as time
 
@@ -14,7 +15,7 @@ from tests.worker.driver import CPU, HistoryModel
 from tests.worker.grammars import regex
 from tests.worker.tiny import write_tiny_llama
 from worker.engine import Engine
-from worker.start import start
+from worker.start import keep_compiled, start
 from worker.warmup import Worst, warm_up
 
 
@@ -75,6 +76,19 @@ def test_a_cache_of_8_bits_holds_more(model_dir):
 def test_what_is_impossible_is_one_sentence(model_dir, changes, sentence):
     with pytest.raises(StartupError, match=sentence):
         start(settings(model_dir, **changes))
+
+
+def test_where_compiled_kernels_are_kept(monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", "")  # put back at the end
+    del os.environ["TRITON_CACHE_DIR"]
+    known, gpu = settings("/m", kernel_cache="/kept"), torch.device("cuda")
+    keep_compiled(known, CPU)
+    keep_compiled(settings("/m"), gpu)
+    assert "TRITON_CACHE_DIR" not in os.environ
+    keep_compiled(known, gpu)
+    assert os.environ["TRITON_CACHE_DIR"] == "/kept/triton"
+    keep_compiled(settings("/m", kernel_cache="/other"), gpu)
+    assert os.environ["TRITON_CACHE_DIR"] == "/kept/triton"
 
 
 def test_faults_strike_where_the_setting_asks_for_them(model_dir):

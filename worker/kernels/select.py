@@ -27,11 +27,17 @@ from worker.kernels.cpu.linear import Kind
 from worker.kernels.reference import linear, norm, sampling
 from worker.kernels.reference.activation import ACTIVATIONS, GATED_ACTIVATIONS, Activation
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
+from worker.kernels.reference.draw import draw
 from worker.kernels.reference.linear import PackLinear
 from worker.kernels.reference.norm import NormOperations
 from worker.kernels.reference.sampling import Summary
 from worker.kernels.stack import LayerParts, StackOperation, keep_layers
 from worker.sharding import WHOLE, Sharding
+
+Draw = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
+]
+"""As ``reference.draw.draw``."""
 
 _log = logging.getLogger(__name__)
 
@@ -181,6 +187,15 @@ def _attention(
     if NativeAttention.fits(shape, dtype):
         return NativeAttention(library, shape, dtype)
     return otherwise(shape)
+
+
+def select_draw(device: torch.device, choices: Choices = DEFAULTS) -> Draw:
+    """Which token each row of logits gets: see ``reference.draw``."""
+    if device.type == "cuda" and choices.custom and has_triton():
+        from worker.kernels.triton.draw import draw as in_triton
+
+        return in_triton
+    return draw
 
 
 def select_summary(device: torch.device, library: Library | None = None) -> Summary:

@@ -10,9 +10,11 @@ import torch
 from common.errors import StartupError
 from tests.worker.kernels.attending import Attending
 from worker.kernels import attention, flashinfer, select
+from worker.kernels.reference import draw as reference_draw
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
 from worker.kernels.select import Choices
 from worker.kernels.triton import activation
+from worker.kernels.triton import draw as triton_draw
 from worker.kernels.triton.attention import TritonAttention
 from worker.kernels.triton.norm import TritonNorm
 from worker.kernels.varlen import VarlenAttention, refusal
@@ -139,3 +141,12 @@ def test_flashinfer_is_used_where_it_is(chosen, monkeypatch):
 
 def test_every_name_of_the_setting_is_known():
     assert set(attention.GPU_ATTENTION) == {"triton", "torch", "flashinfer"}
+
+
+def test_the_draw(monkeypatch):
+    device = SimpleNamespace(type="cuda")
+    assert select.select_draw(CPU) is reference_draw.draw
+    assert select.select_draw(device) is triton_draw.draw
+    assert select.select_draw(device, Choices(custom=False)) is reference_draw.draw
+    monkeypatch.setattr(select, "has_triton", lambda: False)
+    assert select.select_draw(device) is reference_draw.draw

@@ -1,4 +1,4 @@
-"""Penalties and the draw in Triton: against the reference, which is held to the sampler's own."""
+"""Penalties and the draw in Triton: against the reference, which is held to the formulas."""
 
 from collections import Counter
 
@@ -12,7 +12,6 @@ from worker.kernels.reference import draw as reference_draw
 from worker.kernels.reference import penalties as reference_penalties
 from worker.kernels.reference.penalties import Penalties
 from worker.kernels.triton import draw, penalties
-from worker.sampler import Sampler
 
 VOCABULARY = 3001
 SEEDS = [0, 7, -5, 2**62, -(2**63), 2**40 + 1]
@@ -45,25 +44,18 @@ def test_the_draw_is_the_references():
 
 
 @pytest.mark.parametrize("kernel", [draw, reference_draw])
-def test_the_draw_is_the_samplers(kernel):
-    """Token by token what the sampler draws with the same seeds, at several positions."""
-    sampler = Sampler(VOCABULARY, torch.device("cpu"))
-    temperatures = [1.0, 0.5, 1.5]
-    rows = [
-        sampler.admit(
-            SamplingParameters(do_sample=True, temperature=heat, seed=seed % 2**64), [], [1], []
-        )
-        for heat, seed in zip(temperatures, SEEDS, strict=False)
-    ]
+def test_the_draw_is_a_race(kernel):
+    """Each token's exponential noise over its probability: the smallest wins (Gumbel-max)."""
+    heat = torch.tensor([1.0, 0.5, 1.5])
+    keys = noise.split_seeds([seed % 2**64 for seed in SEEDS[:3]], torch.device("cpu"))
     for position in range(4):
-        logits = logits_of(3, seed=position)
-        places = torch.full((3,), position)
-        ids, logprobs = kernel.draw(
-            logits, torch.tensor(temperatures), torch.tensor(SEEDS[:3]), places
-        )
-        wanted = sampler.sample(logits.clone(), rows, [position] * 3, [1] * 3)
-        assert ids.tolist() == wanted.ids
-        torch.testing.assert_close(logprobs, torch.tensor(wanted.logprobs), atol=1e-5, rtol=1e-5)
+        logits, places = logits_of(3, seed=position), torch.full((3,), position)
+        ids, logprobs = kernel.draw(logits, heat, torch.tensor(SEEDS[:3]), places)
+        likely = (logits / heat[:, None]).double().log_softmax(-1)
+        times = noise.exponentials(keys, places, VOCABULARY)
+        assert torch.equal(ids, (times / likely.exp()).argmin(-1))
+        wanted = likely.gather(1, ids[:, None])[:, 0].float()
+        torch.testing.assert_close(logprobs, wanted, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of the interpreter
