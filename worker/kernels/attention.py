@@ -42,6 +42,8 @@ class AttentionKernel(Protocol):
         """Store, then attend."""
 
 
+_E4M3_SINCE = (8, 9)
+
 AttentionMaker = Callable[[AttentionShape], AttentionKernel]
 FittingMaker = Callable[[AttentionShape], AttentionKernel | None]
 """None for a shape that the kernel does not fit."""
@@ -64,6 +66,14 @@ def has_triton() -> bool:
 
 def _triton(device: torch.device, dtype: torch.dtype, kv_dtype: torch.dtype) -> FittingMaker:
     from worker.kernels.triton.attention import TritonAttention
+
+    if kv_dtype == torch.float8_e4m3fn and device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        if capability < _E4M3_SINCE:
+            raise StartupError(
+                "this GPU does not know fp8_e4m3, which came with compute capability 8.9: use"
+                " --kv-cache-dtype fp8_e5m2"
+            )
 
     def make(shape: AttentionShape) -> AttentionKernel | None:
         if not TritonAttention.fits(shape, dtype):

@@ -150,3 +150,16 @@ def test_the_draw(monkeypatch):
     assert select.select_draw(device, Choices(custom=False)) is reference_draw.draw
     monkeypatch.setattr(select, "has_triton", lambda: False)
     assert select.select_draw(device) is reference_draw.draw
+
+
+def test_older_gpus_know_one_kind_of_8_bits(monkeypatch):
+    def choose(kv_dtype):
+        return attention.choose_gpu_attention("auto", device, torch.bfloat16, kv_dtype)
+
+    device = SimpleNamespace(type="cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
+    with pytest.raises(StartupError, match=r"8\.9: use --kv-cache-dtype fp8_e5m2"):
+        choose(torch.float8_e4m3fn)
+    assert choose(torch.float8_e5m2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert choose(torch.float8_e4m3fn)

@@ -29,6 +29,7 @@ class Splitting:
     """How the keys of a sequence are divided; of the number of sequences alone."""
 
     splits: int
+    """A power of two."""
     least_tiles: int
     """Tiles of keys of a split, at least."""
 
@@ -42,9 +43,9 @@ class Parts:
 
 
 def choose_splitting(sequences: int, kv_heads: int, processors: int) -> Splitting:
-    """For a GPU with so many multiprocessors."""
+    """For a GPU with so many multiprocessors. Each other number of splits is compiled anew."""
     pairs = max(1, sequences * kv_heads)
-    splits = min(_MOST_SPLITS, max(1, _PROGRAMS // pairs))
+    splits = min(_MOST_SPLITS, 1 << max(0, (_PROGRAMS // pairs).bit_length() - 1))
     return Splitting(splits, min(_TILES_PER_SPLIT, max(1, 4 * pairs // processors)))
 
 
@@ -61,7 +62,7 @@ def make_parts(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_row", "least_tiles"])  # they change from step to step
 def _attend(
     queries,
     query_row,
@@ -74,6 +75,7 @@ def _attend(
     logs,
     scale,
     cap,
+    least_tiles,
     CAPPED: tl.constexpr,
     WINDOW: tl.constexpr,
     KV_HEADS: tl.constexpr,
@@ -84,7 +86,6 @@ def _attend(
     BLOCK: tl.constexpr,
     KEYS: tl.constexpr,
     SPLITS: tl.constexpr,
-    LEAST_TILES: tl.constexpr,
 ):
     """One sequence, one KV head, one split.
 
@@ -105,7 +106,7 @@ def _attend(
         oldest = tl.maximum(length - WINDOW, 0)
     first_tile = oldest // KEYS
     tiles = tl.cdiv(length, KEYS) - first_tile
-    share = tl.maximum(tl.cdiv(tiles, SPLITS), LEAST_TILES)
+    share = tl.maximum(tl.cdiv(tiles, SPLITS), least_tiles)
     begin = (first_tile + split * share) * KEYS
     end = tl.minimum(begin + share * KEYS, length)
 
@@ -153,13 +154,12 @@ def _combine(
     HEAD_DIM: tl.constexpr,
     CHANNELS: tl.constexpr,
     SPLITS: tl.constexpr,
-    PADDED_SPLITS: tl.constexpr,
 ):
     """One sequence's head: ``Parts`` to output [n · heads, head_dim]."""
     row = tl.program_id(0).to(tl.int64)
-    splits = tl.arange(0, PADDED_SPLITS)
+    splits = tl.arange(0, SPLITS)
     channels = tl.arange(0, CHANNELS)
-    log = tl.load(logs + row * SPLITS + splits, mask=splits < SPLITS, other=float("-inf"))
+    log = tl.load(logs + row * SPLITS + splits)
     used = log > float("-inf")
     most = tl.max(log, 0)
     weights = tl.exp2(log - tl.where(most == float("-inf"), 0.0, most))
@@ -207,6 +207,7 @@ def attend_decoding(
         parts.logs if parts is not None else output,
         scale,
         (shape.cap or 0.0) * _LOG2_E,
+        splitting.least_tiles,
         CAPPED=shape.cap is not None,
         WINDOW=window,
         KV_HEADS=shape.kv_heads,
@@ -217,7 +218,6 @@ def attend_decoding(
         BLOCK=BLOCK_TOKENS,
         KEYS=16 if wide else 64,
         SPLITS=splitting.splits,
-        LEAST_TILES=splitting.least_tiles,
         num_warps=4,
         num_stages=2 if wide else 3,
     )
@@ -230,6 +230,5 @@ def attend_decoding(
         HEAD_DIM=shape.head_dim,
         CHANNELS=channels,
         SPLITS=splitting.splits,
-        PADDED_SPLITS=triton.next_power_of_2(splitting.splits),
         num_warps=2 if channels <= 128 else 4,
     )

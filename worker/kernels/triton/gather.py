@@ -10,7 +10,7 @@ from worker.kernels.reference.gather import DecodeInputs
 _ROWS = 128
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_row", "count"])  # they change from step to step
 def _gather(
     rows,
     last_tokens,

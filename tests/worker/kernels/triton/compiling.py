@@ -49,6 +49,7 @@ _ALL = [
     ("llama", torch.float16, torch.float16),
     ("llama", torch.bfloat16, torch.float8_e4m3fn),
     ("llama", torch.bfloat16, torch.float8_e5m2),
+    ("llama", torch.float32, torch.float8_e4m3fn),
 ]
 """Shape, the model's dtype, the cache's."""
 

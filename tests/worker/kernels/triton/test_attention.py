@@ -23,7 +23,7 @@ SHAPES = {
 @pytest.fixture(autouse=True)
 def _few_splits(monkeypatch):
     """Each program takes the interpreter milliseconds."""
-    monkeypatch.setattr(decode, "_MOST_SPLITS", 3)
+    monkeypatch.setattr(decode, "_MOST_SPLITS", 4)
 
 
 def kernel(step):
@@ -56,11 +56,11 @@ def test_windows_and_caps(window, cap, dtype):
     step.check(kernel(step))
 
 
-@pytest.mark.parametrize(("length", "window"), [(1, 0), (48, 0), (49, 0), (97, 0), (97, 20)])
+@pytest.mark.parametrize(("length", "window"), [(1, 0), (64, 0), (65, 0), (97, 0), (97, 20)])
 def test_lengths_around_the_ends_of_splits(length, window):
-    """Three splits of at least one tile of 16 keys: 49 keys are 2 + 2 + 0 tiles."""
+    """Four splits of at least one tile of 16 keys: 97 keys are 2 + 2 + 2 + 1 tiles."""
     step = Attending([length - 1, 5], [1, 1], 2, kv_heads=1, window=window or None, head_dim=16)
-    plan = Splitting(3, 1)
+    plan = Splitting(4, 1)
     attention = kernel(step)
     (planned,) = attention.plans(step.inputs, step.blocks, (step.window,))
     parts = make_parts(2, step.shape, plan, CPU)
@@ -124,9 +124,10 @@ def test_a_cache_of_8_bits(dtype, kv_dtype):
 
 def test_splitting_depends_on_the_number_of_sequences():
     assert decode.choose_splitting(0, 8, 132) == choose_splitting(1, 1, 132)
-    assert choose_splitting(1, 8, 132) == Splitting(3, 1)
-    assert choose_splitting(64, 8, 132) == Splitting(3, 8)
-    assert choose_splitting(256, 8, 132) == Splitting(1, 8)
+    assert choose_splitting(1, 8, 132) == Splitting(4, 1)
+    assert choose_splitting(33, 8, 132) == Splitting(4, 8)
+    assert choose_splitting(100, 8, 132) == Splitting(2, 8)
+    assert choose_splitting(256, 8, 132) == choose_splitting(5000, 8, 132) == Splitting(1, 8)
 
 
 def test_what_it_fits():
