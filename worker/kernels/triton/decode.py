@@ -218,7 +218,7 @@ def attend_decoding(
         BLOCK=BLOCK_TOKENS,
         KEYS=16 if wide else 64,
         SPLITS=splitting.splits,
-        num_warps=4,
+        num_warps=8 if wide else 4,
         num_stages=2 if wide else 3,
     )
     if parts is None:

@@ -146,16 +146,12 @@ def inspected(compiled):
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
-
-        def ask(option):
-            command = [str(_TOOL), option, file.name]
-            return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-        usage, assembly = ask("--dump-resource-usage"), ask("--dump-sass")
-    registers, stack = (int(re.search(rf"{word}:(\d+)", usage)[1]) for word in ("REG", "STACK"))
+        command = [str(_TOOL), "--dump-resource-usage", "--dump-sass", file.name]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    registers, stack = (int(re.search(rf"{word}:(\d+)", told)[1]) for word in ("REG", "STACK"))
     names = ("HGMMA", "HMMA", "LDGSTS", "STL")
-    counts = {name: len(re.findall(rf"\b{name}\b", assembly)) for name in names}
-    wide = len(re.findall(r"\b(?:LDGSTS|LDG)[.\w]*\.128\b", assembly))
+    counts = {name: len(re.findall(rf"\b{name}\b", told)) for name in names}
+    wide = len(re.findall(r"\b(?:LDGSTS|LDG)[.\w]*\.128\b", told))
     return registers, stack, counts, wide
 
 
