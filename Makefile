@@ -11,6 +11,8 @@
 # make bench-peers                 the same beside every peer that is installed; a table and a plot
 # make peers                       installs the peers under bench/peers-env (5 GB, half an hour)
 # make pipeline                    what everything around the model costs, with a model of no cost
+# make gpu-test                    the worker's kernels and tiny models on the GPU of this machine
+# make gpu-compile                 every GPU kernel compiled for Hopper, without a GPU; a table
 # make soak                        a million requests (or 10 minutes): memory flat, nothing left
 # make docs                        docs/settings.md, docs/metrics.md from what is declared
 # make manifests                   deploy/kubernetes/manifests from the Helm chart
@@ -35,7 +37,7 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
 .PHONY: serve test test-clients operate-test image-test models-test chaos bench bench-peers peers
-.PHONY: overload pipeline soak docs manifests clean
+.PHONY: overload pipeline gpu-test gpu-compile soak docs manifests clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -76,6 +78,12 @@ peers: $(VENV)/.installed-for-bench
 
 pipeline: $(VENV)/.installed-for-tests
 	$(VENV)/bin/python -m bench.pipeline $(ARGS)
+
+gpu-test: $(VENV)/.installed-for-tests
+	TRITON_INTERPRET=0 $(VENV)/bin/python -m pytest tests/gpu $(ARGS)
+
+gpu-compile: $(VENV)/.installed-for-tests
+	TRITON_INTERPRET=0 PYTHONPATH=. $(VENV)/bin/python tests/worker/kernels/triton/compiling.py
 
 soak: $(VENV)/.installed-for-tests
 	timeout --signal=INT 900 $(VENV)/bin/python -m bench.soak $(ARGS)

@@ -12,6 +12,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     model_dir: str | None = None
     dtype: str = "auto"
+    kv_cache_dtype: str = "auto"
     device: str = "auto"
     rope_scaling: str | None = None
     rope_factor: float | None = None

@@ -63,6 +63,18 @@ MODEL = (
         "Run on torch's operators alone: no kernels are compiled or used.",
     ),
     Option(
+        "attention_kernel", choice("auto", "triton", "torch", "flashinfer"), AUTO,
+        "Which attention runs on GPUs: our own in Triton, torch's over pages (which asks for an "
+        "implementation that takes pages of 16 tokens), or FlashInfer's, where it is installed.",
+        bare=False, auto="triton",
+    ),
+    Option(
+        "kv_cache_dtype", choice("auto", "fp8_e4m3", "fp8_e4m3fn", "fp8_e5m2"), AUTO,
+        "Type of cached keys and values. In 8 bits (fp8_e4m3 and fp8_e4m3fn are the same) twice as "
+        "many tokens fit, of less exact keys and values; on a CPU such a cache is slower.",
+        auto="the type that the model is computed in",
+    ),
+    Option(
         "rope_scaling", choice("linear", "dynamic"), None,
         "Scaling of rotary positions, for contexts longer than the model was made for. A factor "
         "alone means linear; a scaling alone has factor 1.",
@@ -332,9 +344,6 @@ NOT_YET = (
            harmless=(None,), environment=("HF_MODEL_QUANTIZE",)),
     Option("speculate", WHOLE, None, "TGI: speculative tokens per step.", at_least(0),
            not_yet="speculation is not supported yet; leave it out", harmless=(None, 0)),
-    Option("kv_cache_dtype", TEXT, None, "TGI: type of cached keys and values.",
-           not_yet="keys and values are cached in the model's type; leave it out",
-           harmless=(None,)),
     Option("trust_remote_code", SWITCH, False, "TGI: run Python code from the repository.",
            not_yet="code from model repositories is never run; choose a model without it",
            harmless=(False,), environment=("HF_MODEL_TRUST_REMOTE_CODE",)),

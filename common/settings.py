@@ -29,7 +29,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """``auto``, ``float32``, ``bfloat16`` or ``float16``."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
+    kv_cache_dtype: str = "auto"
+    """``auto``, ``fp8_e4m3`` (or ``fp8_e4m3fn``) or ``fp8_e5m2``."""
     disable_custom_kernels: bool = False
+    attention_kernel: str = "auto"
+    """On GPUs: ``auto``, ``triton``, ``torch`` or ``flashinfer``."""
     kernel_cache: str | None = None
     """Directory where the workers keep the kernels that they have compiled for this machine."""
     rope_scaling: str | None = None

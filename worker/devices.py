@@ -12,6 +12,13 @@ DTYPES = {
 }
 """By their names in settings and in config.json."""
 
+KV_DTYPES = {
+    "fp8_e4m3": torch.float8_e4m3fn,
+    "fp8_e4m3fn": torch.float8_e4m3fn,
+    "fp8_e5m2": torch.float8_e5m2,
+}
+"""Of cached keys and values, by their names in settings; ``auto`` is the model's dtype."""
+
 _BFLOAT16_FEATURES = ("avx512_bf16", "amx_bf16", "sve_bf16", "bf16")
 _FLOAT16_FEATURES = ("avx512_fp16", "amx_fp16")
 
@@ -44,6 +51,15 @@ def idle_build(settings: Settings, device: torch.device) -> str:
         f"torch is built for CUDA {torch.version.cuda}, but finds no usable GPU: computing on the"
         " CPU. A container needs --gpus all; --device cuda would refuse to start like this"
     )
+
+
+def choose_kv_dtype(name: str) -> torch.dtype | None:
+    """What keys and values are cached in; None for the model's dtype. Raises StartupError."""
+    if name == "auto":
+        return None
+    if name not in KV_DTYPES:
+        raise StartupError(f"kv_cache_dtype {name!r} is not one of auto, {', '.join(KV_DTYPES)}")
+    return KV_DTYPES[name]
 
 
 def resolve_dtype(

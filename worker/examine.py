@@ -49,7 +49,8 @@ def examine(question: Question) -> Examination:
 
 def _model(question: Question, model_dir: str) -> ModelFacts:
     """Raises StartupError as a start would."""
-    from worker.devices import choose, computes_natively
+    from worker.devices import choose, choose_kv_dtype, computes_natively
+    from worker.kernels.select import Choices
     from worker.loading import load_model
     from worker.sharding import Sharding
 
@@ -65,6 +66,7 @@ def _model(question: Question, model_dir: str) -> ModelFacts:
         rope_factor=question.rope_factor,
         weights=False,
         sharding=Sharding(0, question.num_shard),
+        choices=Choices(kv_dtype=choose_kv_dtype(question.kv_cache_dtype)),
     )
     configuration = model.configuration
     numbers = sum(math.prod(slot.shape) for slot in model.slots())

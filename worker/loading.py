@@ -16,7 +16,7 @@ from common.errors import StartupError
 from worker.devices import resolve_dtype
 from worker.filling import Stored, fill, opened
 from worker.kernels.cpu.library import Library
-from worker.kernels.select import select
+from worker.kernels.select import DEFAULTS, Choices, select
 from worker.layers.layer import Slot
 from worker.models.configuration import (
     ModelConfiguration,
@@ -54,13 +54,14 @@ def load_model(
     library: Library | None = None,
     weights: bool = True,
     sharding: Sharding = WHOLE,
+    choices: Choices = DEFAULTS,
 ) -> Model:
     """A model, or a part of it, with its weights on ``device``.
 
     A dtype of None is resolved from the checkpoint. Torch's threads should be set before: kernels
-    are chosen here, from the C ``library`` too if there is one. Without ``weights`` everything is
-    checked and nothing is read: such a model has its configuration and its slots. (One without a
-    declaration is read: only running it tells how it runs.) Raises StartupError.
+    are chosen here, by ``choices``, from the C ``library`` too if there is one. Without ``weights``
+    everything is checked and nothing is read: such a model has its configuration and its slots.
+    (One without a declaration is read: only running it tells how it runs.) Raises StartupError.
     """
     directory = Path(model_dir)
     config = _read_json(directory / "config.json")
@@ -77,10 +78,18 @@ def load_model(
             )
         from worker.models.through_transformers.load import load  # transformers comes with it
 
-        return load(architecture, config, directory, select(device, dtype, library))
+        kernels = select(device, dtype, library, choices=choices)
+        model = load(architecture, config, directory, kernels)
+        if choices.kv_dtype is not None and not model.shares_prefixes:
+            raise StartupError(
+                f"{architecture} keeps its keys and values itself: leave out --kv-cache-dtype"
+            )
+        model.kv_dtype = choices.kv_dtype
+        return model
     configuration = parse(config, dtype=dtype, rope_scaling=rope_scaling, rope_factor=rope_factor)
     _check_sharding(configuration, sharding.size)
-    model = declaration(configuration, select(device, dtype, library, sharding))
+    model = declaration(configuration, select(device, dtype, library, sharding, choices))
+    model.kv_dtype = choices.kv_dtype
     stored = {model.declared(key): tensor for key, tensor in stored.items()}
     slots = {slot.key: slot for slot in _chosen(model.slots(), stored)}
     _check(slots, stored, model)

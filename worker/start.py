@@ -5,6 +5,7 @@ there are. The process is the caller's, torch's threads are set already. Knows n
 """
 
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from common.messages import BLOCK_TOKENS
 from common.settings import Settings
 from worker.cache import KVCache, part_of
 from worker.costs import MakeEngine, budget_bytes, measure
-from worker.devices import choose, idle_build
+from worker.devices import choose, choose_kv_dtype, idle_build
 from worker.engine import Engine
 from worker.faults import read as read_faults
 from worker.guidance import load_guidance
 from worker.kernels.cpu.library import Library, load
-from worker.kernels.select import select_summary
+from worker.kernels.select import Choices, select_summary
 from worker.loading import load_model
 from worker.memory import blocks_for, no_room
 from worker.models.model import Model
@@ -48,7 +49,7 @@ def start(settings: Settings, team: Team | None = None) -> Engine:
     shape = part_of(model.configuration, team.sharding)
     block_bytes = model.block_bytes
     if team.sharding.size > 1:
-        block_bytes = KVCache.bytes_per_block(shape, model.configuration.dtype)
+        block_bytes = KVCache.bytes_per_block(shape, model.cache_dtype)
     make = _maker(settings, team, device, model, library)
     loaded = time.perf_counter()
     together = settings.max_batch_size or settings.max_concurrent_requests
@@ -113,7 +114,7 @@ def _maker(
         team.make_cache(blocks)
         return Engine(
             led,
-            KVCache(shape, blocks, device, configuration.dtype),
+            KVCache(shape, blocks, device, model.cache_dtype),
             blocks=blocks,
             device=device,
             clock=time.perf_counter,
@@ -144,6 +145,7 @@ def _load(
     library: Library | None,
     sharding: Sharding,
 ) -> Model:
+    keep_compiled(settings, device)
     return load_model(
         settings.model_dir,
         device=device,
@@ -152,7 +154,21 @@ def _load(
         rope_factor=settings.rope_factor,
         library=library,
         sharding=sharding,
+        choices=Choices(
+            custom=not settings.disable_custom_kernels,
+            attention=settings.attention_kernel,
+            kv_dtype=choose_kv_dtype(settings.kv_cache_dtype),
+        ),
     )
+
+
+def keep_compiled(settings: Settings, device: torch.device) -> None:
+    """Let Triton keep what it compiles where this worker may write, unless it is told already.
+
+    Triton looks at this name of the environment only when it compiles.
+    """
+    if device.type == "cuda" and settings.kernel_cache:
+        os.environ.setdefault("TRITON_CACHE_DIR", str(Path(settings.kernel_cache) / "triton"))
 
 
 def _library(settings: Settings, device: torch.device) -> Library | None:

@@ -27,6 +27,7 @@ def ask_worker(
         question = Question(
             model_dir=str(model.directory) if model else None,
             dtype=resolution["dtype"],
+            kv_cache_dtype=resolution["kv_cache_dtype"],
             device=resolution["device"],
             rope_scaling=resolution["rope_scaling"],
             rope_factor=resolution["rope_factor"],

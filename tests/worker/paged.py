@@ -1,7 +1,7 @@
 """Drives a model as the engine does, in a plain loop: blocks, step inputs, greedy generation."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -9,6 +9,8 @@ from common.messages import BLOCK_TOKENS
 from worker.cache import KVCache
 from worker.inputs import StepInputs
 from worker.models.model import Model
+
+_CPU = torch.device("cpu")
 
 
 @dataclass
@@ -23,10 +25,13 @@ class Running:
 class Paged:
     """A model, a cache full of NaN, and blocks handed out in random order."""
 
-    def __init__(self, model: Model, blocks: int = 64, seed: int = 0) -> None:
+    def __init__(
+        self, model: Model, blocks: int = 64, seed: int = 0, device: torch.device = _CPU
+    ) -> None:
         self.model = model
+        self.device = device
         self.dtype = model.configuration.dtype
-        self.cache = KVCache(model.configuration, blocks, torch.device("cpu"), self.dtype)
+        self.cache = KVCache(model.configuration, blocks, device, model.cache_dtype)
         for layer in self.cache.layers:
             layer.fill_(float("nan"))
         self.free = list(range(1, blocks))
@@ -45,7 +50,7 @@ class Paged:
         Logits of the last token of each (in their order) or of all tokens. Sequences that decode
         come first, as in the engine: parts of one token, after the first.
         """
-        inputs = self.inputs(parts, rows)
+        inputs = moved(self.inputs(parts, rows), self.device)
         with torch.inference_mode():
             hidden = self.model.forward(inputs, self.cache)
             logits = self.model.logits(hidden)
@@ -107,3 +112,12 @@ class Paged:
             logits = self.step([(sequence, 1)])
         self.finish(sequence)
         return [*sequence.ids[len(ids) :], int(logits.argmax())]
+
+
+def moved(inputs: StepInputs, device: torch.device) -> StepInputs:
+    """The same, on a device."""
+    values = {name: getattr(inputs, name) for name in inputs.__dataclass_fields__}
+    tensors = {
+        name: value.to(device) for name, value in values.items() if isinstance(value, torch.Tensor)
+    }
+    return replace(inputs, **tensors)

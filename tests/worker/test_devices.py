@@ -77,3 +77,12 @@ def test_the_checkpoints_dtype_where_the_cpu_computes_it(monkeypatch, features, 
     assert devices.resolve_dtype(torch.float16, dtype, CPU) == torch.float16
     on_gpu = torch.float32 if dtype == torch.float64 else dtype
     assert devices.resolve_dtype(None, dtype, CUDA) == on_gpu
+
+
+def test_the_type_of_cached_keys_and_values():
+    assert devices.choose_kv_dtype("auto") is None
+    assert devices.choose_kv_dtype("fp8_e4m3") == torch.float8_e4m3fn
+    assert devices.choose_kv_dtype("fp8_e4m3fn") == torch.float8_e4m3fn
+    assert devices.choose_kv_dtype("fp8_e5m2") == torch.float8_e5m2
+    with pytest.raises(StartupError, match="kv_cache_dtype 'int4' is not one of auto, fp8_e4m3"):
+        devices.choose_kv_dtype("int4")

@@ -47,3 +47,12 @@ def test_a_model_that_cannot_be_run(tmp_path: Path) -> None:
     assert found.model is None
     assert "Nobody does not generate text" in found.problem
     assert found.torch
+
+
+def test_keys_and_values_of_8_bits_take_a_quarter_of_float32() -> None:
+    asked = Question(model_dir=str(builtin_directory()), device="cpu", dtype="float32")
+    wide = examine(asked).model
+    narrow = examine(msgspec.structs.replace(asked, kv_cache_dtype="fp8_e4m3")).model
+    assert wide is not None
+    assert narrow is not None
+    assert narrow.kv_bytes_per_token * 4 == wide.kv_bytes_per_token

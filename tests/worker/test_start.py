@@ -1,5 +1,6 @@
 """From settings to a warm engine, in this process."""
 
+import os
 import select
 from time import perf_counter as time
 
@@ -14,7 +15,7 @@ from tests.worker.driver import CPU, HistoryModel
 from tests.worker.grammars import regex
 from tests.worker.tiny import write_tiny_llama
 from worker.engine import Engine
-from worker.start import start
+from worker.start import keep_compiled, start
 from worker.warmup import Worst, warm_up
 
 
@@ -50,17 +51,44 @@ def test_blocks_are_derived_from_memory_or_given(model_dir):
     assert engine.step().items[0].tokens.finish == "length"
 
 
+def test_a_cache_of_8_bits_holds_more(model_dir):
+    room = {"max_concurrent_requests": 2, "dtype": "float32"}
+    wide = start(settings(model_dir, **room))
+    narrow = start(settings(model_dir, kv_cache_dtype="fp8_e5m2", **room))
+    for ours, theirs in zip(narrow.cache.layers, wide.cache.layers, strict=True):
+        assert ours.dtype == torch.float8_e5m2
+        assert ours.shape == theirs.shape
+    spec = SequenceSpec(0, [1, 2, 3], 3, SamplingParameters())
+    narrow.apply(Dispatch(1, 1, 8, add=[NewSequence(spec, 0, [], [5])]))
+    taken = [narrow.step().items[0].tokens for _ in range(3)]
+    assert [tokens.finish for tokens in taken] == ["", "", "length"]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"max_batch_total_tokens": 100}, r"max_batch_total_tokens \(100\) is less"),
         ({"dtype": "int3"}, "int3"),
+        ({"kv_cache_dtype": "int3"}, "int3"),
         ({"max_total_tokens": 10**10}, "max_total_tokens"),
     ],
 )
 def test_what_is_impossible_is_one_sentence(model_dir, changes, sentence):
     with pytest.raises(StartupError, match=sentence):
         start(settings(model_dir, **changes))
+
+
+def test_where_compiled_kernels_are_kept(monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", "")  # put back at the end
+    del os.environ["TRITON_CACHE_DIR"]
+    known, gpu = settings("/m", kernel_cache="/kept"), torch.device("cuda")
+    keep_compiled(known, CPU)
+    keep_compiled(settings("/m"), gpu)
+    assert "TRITON_CACHE_DIR" not in os.environ
+    keep_compiled(known, gpu)
+    assert os.environ["TRITON_CACHE_DIR"] == "/kept/triton"
+    keep_compiled(settings("/m", kernel_cache="/other"), gpu)
+    assert os.environ["TRITON_CACHE_DIR"] == "/kept/triton"
 
 
 def test_faults_strike_where_the_setting_asks_for_them(model_dir):

@@ -3,14 +3,20 @@
 The result is handed to every layer: no layer asks where it runs.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
 
 import torch
 
-from worker.inputs import StepInputs
+from common.errors import StartupError
+from worker.kernels.attention import (
+    AttentionKernel,
+    AttentionMaker,
+    choose_gpu_attention,
+    has_triton,
+)
 from worker.kernels.cpu import linear as cpu_linear
 from worker.kernels.cpu import norm as cpu_norm
 from worker.kernels.cpu import pointwise
@@ -20,26 +26,35 @@ from worker.kernels.cpu.library import Library
 from worker.kernels.cpu.linear import Kind
 from worker.kernels.reference import linear, norm, sampling
 from worker.kernels.reference.activation import ACTIVATIONS, GATED_ACTIVATIONS, Activation
-from worker.kernels.reference.attention import Angles, AttentionShape, PagedAttention
+from worker.kernels.reference.attention import AttentionShape, PagedAttention
+from worker.kernels.reference.draw import draw
 from worker.kernels.reference.linear import PackLinear
 from worker.kernels.reference.norm import NormOperations
 from worker.kernels.reference.sampling import Summary
 from worker.kernels.stack import LayerParts, StackOperation, keep_layers
 from worker.sharding import WHOLE, Sharding
 
+Draw = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
+]
+"""As ``reference.draw.draw``."""
 
-class AttentionKernel(Protocol):
-    """Attention of one shape; the reference documents both methods."""
+_log = logging.getLogger(__name__)
 
-    def plans(
-        self, inputs: StepInputs, blocks: int, windows: tuple[int | None, ...] = ...
-    ) -> Sequence[Any]:
-        """What a step reads and writes, for each of the windows."""
 
-    def attend(
-        self, qkv: torch.Tensor, cache: torch.Tensor, step: Any, angles: Angles | None = None
-    ) -> torch.Tensor:
-        """Store, then attend."""
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the settings say of kernels."""
+
+    custom: bool = True
+    """False: torch's operators alone."""
+    attention: str = "auto"
+    """On GPUs: ``auto``, or a name of ``GPU_ATTENTION``."""
+    kv_dtype: torch.dtype | None = None
+    """What keys and values are cached in; None: the model's dtype."""
+
+
+DEFAULTS = Choices()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +75,7 @@ class Kernels:
     prepare_wide_norm: Callable[[torch.Tensor, float], NormOperations]
     prepare_layer_norm: Callable[[torch.Tensor, torch.Tensor, float], NormOperations]
     activations: Mapping[str, Activation]
-    attention: Callable[[AttentionShape], AttentionKernel]
+    attention: AttentionMaker
     fuse_layers: Callable[[Sequence[LayerParts | None], NormOperations], StackOperation | None]
 
 
@@ -87,9 +102,15 @@ def select(
     dtype: torch.dtype,
     library: Library | None = None,
     sharding: Sharding = WHOLE,
+    choices: Choices = DEFAULTS,
 ) -> Kernels:
-    """The fastest implementations for this device and dtype; ``library``: those in C for CPUs."""
+    """The fastest implementations for this device and dtype; ``library``: those in C for CPUs.
+
+    Raises StartupError where what was chosen is not there.
+    """
     kernels = reference(device, dtype, sharding)
+    if device.type == "cuda" and choices.custom:
+        return _on_gpu(kernels, choices)
     if device.type != "cpu":
         return kernels
     pack = cpu_linear.choose_pack(dtype)
@@ -102,6 +123,7 @@ def select(
     )
     if library is None or ELEMENTS.get(dtype) not in library.variant.elements:
         return kernels
+    own_cache = choices.kv_dtype in (None, dtype)  # attention in C knows no other
     silu = pointwise.silu_and_multiply(library, dtype)
     activations = {**GATED_ACTIVATIONS, "silu": silu, "swish": silu}
     kernels = replace(
@@ -109,13 +131,14 @@ def select(
         pack_gated=_gating(pack, activations),
         prepare_norm=partial(pointwise.prepare_norm, library, dtype),
         prepare_wide_norm=partial(pointwise.prepare_norm, library, dtype),
-        attention=partial(_attention, kernels.attention, library, dtype),
     )
+    if own_cache:
+        kernels = replace(kernels, attention=partial(_attention, kernels.attention, library, dtype))
     if not cpu_linear.native_works(library, dtype):
         return kernels
     pack = partial(cpu_linear.pack_native, library)
     gated = partial(pack, kind=Kind.GATED)
-    alone = sharding.size == 1  # others have sums between their layers
+    alone = sharding.size == 1 and own_cache  # shards have sums between their layers
     return replace(
         kernels,
         pack_linear=pack,
@@ -125,12 +148,38 @@ def select(
     )
 
 
+def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
+    """With Triton's where it is installed, and the attention that was chosen."""
+    otherwise = kernels.attention
+    if not has_triton():
+        if choices.attention != "auto":
+            raise StartupError(
+                f"--attention-kernel {choices.attention} needs Triton: pip install triton"
+            )
+        _log.warning("Triton is not installed: this GPU runs torch's operators alone, slowly")
+        return kernels
+    from worker.kernels.triton.activation import silu_and_multiply
+    from worker.kernels.triton.norm import prepare_norm
+
+    fitting = choose_gpu_attention(
+        choices.attention, kernels.device, kernels.dtype, choices.kv_dtype or kernels.dtype
+    )
+    activations = {**GATED_ACTIVATIONS, "silu": silu_and_multiply, "swish": silu_and_multiply}
+    return replace(
+        kernels,
+        pack_gated=_gating(linear.pack, activations),
+        prepare_norm=prepare_norm,
+        prepare_wide_norm=prepare_norm,
+        attention=lambda shape: fitting(shape) or otherwise(shape),
+    )
+
+
 def _gating(pack: PackLinear, activations: Mapping[str, Activation]) -> dict[str, PackLinear]:
     return {name: linear.gated(pack, activation) for name, activation in activations.items()}
 
 
 def _attention(
-    otherwise: Callable[[AttentionShape], AttentionKernel],
+    otherwise: AttentionMaker,
     library: Library,
     dtype: torch.dtype,
     shape: AttentionShape,
@@ -138,6 +187,15 @@ def _attention(
     if NativeAttention.fits(shape, dtype):
         return NativeAttention(library, shape, dtype)
     return otherwise(shape)
+
+
+def select_draw(device: torch.device, choices: Choices = DEFAULTS) -> Draw:
+    """Which token each row of logits gets: see ``reference.draw``."""
+    if device.type == "cuda" and choices.custom and has_triton():
+        from worker.kernels.triton.draw import draw as in_triton
+
+        return in_triton
+    return draw
 
 
 def select_summary(device: torch.device, library: Library | None = None) -> Summary:

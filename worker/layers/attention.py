@@ -8,6 +8,7 @@ import torch
 from worker.cache import KVCache
 from worker.inputs import StepInputs
 from worker.kernels.reference.attention import Angles, AttentionShape
+from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.select import Kernels
 from worker.kernels.stack import StackStep
 from worker.layers.rotary import Rotary, RotaryParameters
@@ -88,8 +89,10 @@ class Attention:
         """Views of [T, (heads + 2 kv heads) · head_dim], for norms between projection and call."""
         return qkv[:, : self._queries], qkv[:, self._queries : self._keys]
 
-    def __call__(self, qkv: torch.Tensor, step: Step, layer: int) -> torch.Tensor:
+    def __call__(
+        self, qkv: torch.Tensor, step: Step, layer: int, norms: HeadNorms | None = None
+    ) -> torch.Tensor:
         """[T, (heads + 2 kv heads) · head_dim], overwritten, to [T, heads · head_dim]."""
         rows = qkv.view(self._row)
         kind = step.kinds[self._kind_of[layer]]
-        return self._kernel.attend(rows, step.cache.layers[layer], kind.plan, kind.angles)
+        return self._kernel.attend(rows, step.cache.layers[layer], kind.plan, kind.angles, norms)

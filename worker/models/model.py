@@ -41,11 +41,18 @@ class Model(Layer, ABC):
 
     def __init__(self, configuration: Served) -> None:
         self.configuration = configuration
+        self.kv_dtype: torch.dtype | None = None
+        """What keys and values are cached in where it is not the model's dtype: the loader's."""
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """What keys and values are cached in."""
+        return self.kv_dtype or self.configuration.dtype
 
     @property
     def block_bytes(self) -> int:
         """What a KV block takes."""
-        return KVCache.bytes_per_block(self.configuration, self.configuration.dtype)
+        return KVCache.bytes_per_block(self.configuration, self.cache_dtype)
 
     @property
     def sequence_bytes(self) -> int:

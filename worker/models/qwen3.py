@@ -5,6 +5,7 @@ The mixture is Llama's own, by configuration.
 
 import torch
 
+from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.select import Kernels
 from worker.layers.attention import Attention, Step
 from worker.layers.norm import RMSNorm
@@ -28,17 +29,11 @@ class Qwen3Attention(LlamaAttention):
         size, epsilon = configuration.head_dim, configuration.norm_epsilon
         self.q_norm = RMSNorm(kernels, size, epsilon, self.norm_offset)
         self.k_norm = RMSNorm(kernels, size, epsilon, self.norm_offset)
-        self._head_dim = size
 
     def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
         """As ``LlamaAttention.__call__``."""
-        qkv = self.qkv_proj(x)
-        queries, keys = self._attention.queries_and_keys(qkv)
-        shape = (len(x), -1, self._head_dim)
-        queries, keys = queries.view(shape), keys.view(shape)
-        queries.copy_(self.q_norm(queries))
-        keys.copy_(self.k_norm(keys))
-        return self._attention(qkv, step, self._number)
+        norms = HeadNorms(self.q_norm.operations, self.k_norm.operations)
+        return self._attention(self.qkv_proj(x), step, self._number, norms)
 
 
 class Qwen3Layer(LlamaLayer):

@@ -184,3 +184,21 @@ def test_groups_hold_every_sequence_once(lengths):
         widths = [-(-lengths[number] // 16) for number in group]
         waste = max(widths) * len(widths) - sum(widths)
         assert waste <= 8 + sum(widths) // 4
+
+
+@pytest.mark.parametrize("kv_dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("window", [None, 20])
+def test_a_cache_of_8_bits(kv_dtype, window):
+    history = History([20, 47, 0], [1, 1, 30], 2, dtype=torch.bfloat16, window=window)
+    exact = history.wanted
+    generator = torch.Generator().manual_seed(1)
+    bits = torch.randint(0, 256, history.cache.shape, generator=generator, dtype=torch.uint8)
+    narrow = history.cache.to(kv_dtype)
+    narrow.view(torch.uint8).copy_(
+        torch.where(history.cache.isnan(), bits, narrow.view(torch.uint8))
+    )
+    (plan,) = history.attention.plans(history.inputs, history.blocks, (window,))
+    got = history.attention.attend(history.qkv, narrow, plan)
+    near = 0.05 if kv_dtype == torch.float8_e4m3fn else 0.1
+    assert got.dtype == torch.bfloat16
+    assert (got.double() - exact).norm() / exact.norm() < near

@@ -8,6 +8,8 @@ import torch
 from tests.worker.kernels.test_attention import History
 from worker.kernels.cpu.attention import NativeAttention
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
+from worker.kernels.select import Choices, select
+from worker.kernels.stack import keep_layers
 
 SHAPES = {
     "one head": (1, 1, 16),
@@ -87,3 +89,17 @@ def test_other_shapes_stay_with_the_reference():
     assert not NativeAttention.fits(AttentionShape(2, 1, 64, 1.0), torch.float16)
     assert not NativeAttention.fits(AttentionShape(2, 1, 64, -1.0), torch.float32)
     assert NativeAttention.fits(AttentionShape(2, 1, 64, 1.0), torch.float32)
+
+
+def test_a_cache_of_8_bits_stays_with_the_reference(library):
+    shape = AttentionShape(2, 1, 64, 1.0)
+
+    def chosen(kv_dtype):
+        choices = Choices(kv_dtype=kv_dtype)
+        return select(torch.device("cpu"), torch.float32, library, choices=choices)
+
+    assert isinstance(chosen(None).attention(shape), NativeAttention)
+    assert isinstance(chosen(torch.float32).attention(shape), NativeAttention)
+    narrow = chosen(torch.float8_e4m3fn)
+    assert isinstance(narrow.attention(shape), PagedAttention)
+    assert narrow.fuse_layers is keep_layers

@@ -11,10 +11,9 @@ import torch
 
 from tests.worker.models.families import FAMILIES
 from tests.worker.models.variants import VARIANTS
-from tests.worker.paged import Paged
+from tests.worker.paged import Paged, moved
 from tests.worker.tiny import write_tiny, write_tiny_llama
 from worker.cache import KVCache
-from worker.inputs import StepInputs
 from worker.loading import load_model
 from worker.models.model import Model
 
@@ -32,15 +31,6 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def moved(inputs: StepInputs) -> StepInputs:
-    """The same shapes on the other device."""
-    values = {
-        name: value.to(ELSEWHERE) if isinstance(value, torch.Tensor) else value
-        for name, value in ((name, getattr(inputs, name)) for name in inputs.__dataclass_fields__)
-    }
-    return StepInputs(**values)
-
-
 def run(model: Model, cache: KVCache, parts: list[tuple[int, int]]) -> torch.Tensor:
     """Logits of one step over (computed, new) tokens of fresh sequences."""
     paged = Paged(model)
@@ -49,7 +39,7 @@ def run(model: Model, cache: KVCache, parts: list[tuple[int, int]]) -> torch.Ten
         sequence = paged.start([1] * (computed + count))
         sequence.computed = computed
         running.append((sequence, count))
-    inputs = moved(paged.inputs(running, "last"))
+    inputs = moved(paged.inputs(running, "last"), ELSEWHERE)
     return model.logits(model.forward(inputs, cache))
 
 

@@ -11,6 +11,7 @@ from common.errors import StartupError
 from tests.worker.driver import CPU
 from tests.worker.through_transformers.compare import generated, make_tiny, served
 from tests.worker.through_transformers.shrink import tiny_config
+from worker.kernels.select import Choices
 from worker.loading import load_model
 from worker.models.through_transformers.paged import PagedModel
 
@@ -158,3 +159,9 @@ def test_a_type_that_another_class_runs(tmp_path):
 def test_an_unknown_name_of_a_known_type(checkpoint):
     change_config(checkpoint, architectures=["NobodyKnowsForCausalLM"])
     refused(checkpoint, "NobodyKnowsForCausalLM", "ArceeForCausalLM")
+
+
+def test_a_class_with_its_own_cache_takes_no_other_type_of_it(tmp_path):
+    make_tiny(tiny_config("mamba")).save_pretrained(tmp_path)
+    choices = Choices(kv_dtype=torch.float8_e5m2)
+    refused(tmp_path, "keeps its keys and values itself", "--kv-cache-dtype", choices=choices)

@@ -13,6 +13,7 @@ import torch
 from worker.inputs import StepInputs
 from worker.kernels.cpu.library import Library
 from worker.kernels.reference.attention import Angles, AttentionShape
+from worker.kernels.reference.norm import HeadNorms
 
 ELEMENTS = {torch.bfloat16: "bf16", torch.float32: "f32"}
 _LANES = 16
@@ -54,6 +55,8 @@ class StepPlan:
 class NativeAttention:
     """Attention of one shape, as every layer of a model has it."""
 
+    capturable = False
+
     def __init__(self, library: Library, shape: AttentionShape, dtype: torch.dtype) -> None:
         self._shape = shape
         self._plan = library.attention_plan
@@ -78,10 +81,17 @@ class NativeAttention:
         return [made[window] for window in needed]
 
     def attend(
-        self, qkv: torch.Tensor, cache: torch.Tensor, step: StepPlan, angles: Angles | None = None
+        self,
+        qkv: torch.Tensor,
+        cache: torch.Tensor,
+        step: StepPlan,
+        angles: Angles | None = None,
+        norms: HeadNorms | None = None,
     ) -> torch.Tensor:
         """As the reference's; the inside of the cache's blocks is different."""
         shape = self._shape
+        if norms is not None:
+            norms.apply_(qkv, shape.heads, shape.kv_heads)
         output = qkv.new_empty((len(qkv), shape.heads * shape.head_dim))
         cosines = sines = stride = 0
         if angles is not None:

@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 
 from common.messages import BLOCK_TOKENS
 from worker.inputs import StepInputs
+from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.reference.planning import AttentionPlan, DecodeGroup, Planner, PromptChunk
 from worker.kernels.reference.rotary import rotate_
 
@@ -42,12 +43,15 @@ class AttentionShape:
 class PagedAttention:
     """Attention of one shape, as every layer of a model has it."""
 
+    capturable = False
+
     def __init__(self, shape: AttentionShape, *, device: torch.device, dtype: torch.dtype) -> None:
         self._heads = shape.heads
         self._kv_heads = shape.kv_heads
         self._head_dim = shape.head_dim
         self._scale = shape.scale
         self._cap = shape.cap
+        self._dtype = dtype
         token_bytes = 2 * shape.kv_heads * shape.head_dim * dtype.itemsize
         self._planner = Planner(shape.kv_heads, token_bytes, device, dtype)
 
@@ -66,20 +70,21 @@ class PagedAttention:
         cache: torch.Tensor,
         step: AttentionPlan,
         angles: Angles | None = None,
+        norms: HeadNorms | None = None,
     ) -> torch.Tensor:
         """Writes the step's keys and values, then attends: causal, each sequence to itself.
 
-        qkv [T, heads + 2 · kv heads, head_dim], of which queries and keys are first rotated in
-        place if there are ``angles``; cache [2, blocks, kv heads, 16, head_dim]. Returns
-        [T, heads · head_dim]. Softmax is in float32, whatever the dtype.
+        qkv [T, heads + 2 · kv heads, head_dim], of which queries and keys are first normalised and
+        rotated in place if there are ``norms`` and ``angles``; cache [2, blocks, kv heads, 16,
+        head_dim]. Returns [T, heads · head_dim]. Softmax is in float32, whatever the dtype.
+        The cache may be of 8 bits: values are then clamped to what it holds, and not scaled.
         """
         heads = self._heads
+        if norms is not None:
+            norms.apply_(qkv, heads, self._kv_heads)
         if angles is not None:
             rotate_(qkv[:, : heads + self._kv_heads, : angles[0].shape[-1]], *angles)
-        if step.cleared is not None:
-            cache.view(-1, BLOCK_TOKENS * self._head_dim).index_fill_(0, step.cleared, 0.0)
-        written = qkv[:, heads:].reshape(-1, self._head_dim)
-        cache.view(-1, self._head_dim).index_copy_(0, step.store, written)
+        self._store(qkv[:, heads:], cache, step)
         if not step.chunks and step.groups[0].sequences is None:
             return self._decode(qkv[:, :heads], cache, step.groups[0])
         output = qkv.new_empty((len(qkv), heads * self._head_dim))
@@ -94,6 +99,22 @@ class PagedAttention:
             rows = qkv[chunk.start : chunk.stop]
             output[chunk.start : chunk.stop] = self._prefill(rows, cache, chunk)
         return output
+
+    def _store(self, written: torch.Tensor, cache: torch.Tensor, step: AttentionPlan) -> None:
+        """Keys and values [T, 2 · kv heads, head_dim]; rounded in place where the cache rounds.
+
+        So a chunk that attends to itself sees what later ones will read.
+        """
+        rows = written.reshape(-1, self._head_dim)
+        if cache.dtype != self._dtype:
+            largest = torch.finfo(cache.dtype).max  # more would be infinite, or no number
+            narrow = rows.clamp(-largest, largest).to(cache.dtype)
+            written.copy_(narrow.to(self._dtype).view(written.shape))
+            # Torch moves 8-bit floats as bytes only.
+            rows, cache = narrow.view(torch.uint8), cache.view(torch.uint8)
+        if step.cleared is not None:
+            cache.view(-1, BLOCK_TOKENS * self._head_dim).index_fill_(0, step.cleared, 0)
+        cache.view(-1, self._head_dim).index_copy_(0, step.store, rows)
 
     # --- decoding -----------------------------------------------------------------------------
 
@@ -123,7 +144,13 @@ class PagedAttention:
 
     def _gather(self, cache: torch.Tensor, rows: torch.Tensor, pairs: int) -> torch.Tensor:
         """Whole blocks: [2, pairs of sequence and KV head, 16 · b, head_dim], a copy."""
-        gathered = cache.view(-1, BLOCK_TOKENS * self._head_dim).index_select(0, rows)
+        narrow = cache.dtype != self._dtype
+        blocks = (cache.view(torch.uint8) if narrow else cache).view(
+            -1, BLOCK_TOKENS * self._head_dim
+        )
+        gathered = blocks.index_select(0, rows)
+        if narrow:
+            gathered = gathered.view(cache.dtype).to(self._dtype)
         return gathered.view(2, pairs, -1, self._head_dim)
 
     # --- prompts ------------------------------------------------------------------------------

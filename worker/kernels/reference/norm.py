@@ -1,4 +1,4 @@
-"""Reference kernels: RMS norm and layer norm, alone and after a residual addition."""
+"""Reference kernels: RMS norm and layer norm, alone, after a residual addition, and of heads."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +15,20 @@ class NormOperations:
     """Of [..., size]; a new tensor."""
     add_norm: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     """(x, residual): adds x to ``residual`` in place, then ``norm(residual)``. All [T, size]."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadNorms:
+    """Norms of every head of queries and of keys, before they are rotated (Qwen3)."""
+
+    queries: NormOperations
+    keys: NormOperations
+
+    def apply_(self, qkv: torch.Tensor, heads: int, kv_heads: int) -> None:
+        """In place: qkv [T, heads + 2 · kv heads, head_dim]."""
+        queries, keys = qkv[:, :heads], qkv[:, heads : heads + kv_heads]
+        queries.copy_(self.queries.norm(queries))
+        keys.copy_(self.keys.norm(keys))
 
 
 def prepare(weight: torch.Tensor, epsilon: float) -> NormOperations:

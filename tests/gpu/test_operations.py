@@ -1,0 +1,136 @@
+"""The other Triton kernels on a GPU, at real sizes: against the reference in float64."""
+
+import pytest
+import torch
+
+from worker.kernels.reference import draw as reference_draw
+from worker.kernels.reference import gather as reference_gather
+from worker.kernels.reference import norm as reference_norm
+from worker.kernels.reference import penalties as reference_penalties
+from worker.kernels.reference.activation import silu_and_multiply as reference_silu
+from worker.kernels.reference.attention import AttentionShape
+from worker.kernels.reference.norm import HeadNorms
+from worker.kernels.reference.penalties import Penalties
+from worker.kernels.reference.rotary import rotate_
+from worker.kernels.triton import draw, penalties
+from worker.kernels.triton.activation import silu_and_multiply
+from worker.kernels.triton.attention import fuse_norms
+from worker.kernels.triton.gather import gather_inputs
+from worker.kernels.triton.norm import prepare_norm
+from worker.kernels.triton.store import store
+
+pytestmark = pytest.mark.usefixtures("poisoned_outputs")
+
+NEAR = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 4e-3}
+VOCABULARY = 128_256
+
+
+@pytest.fixture(autouse=True)
+def _on_gpu():
+    torch.manual_seed(0)
+    torch.set_default_device("cuda")
+    yield
+    torch.set_default_device(None)
+
+
+def assert_near(got, wanted):
+    assert got.shape == wanted.shape
+    assert (got.double() - wanted).norm() / wanted.norm() < NEAR[got.dtype]
+
+
+@pytest.mark.parametrize("dtype", list(NEAR))
+@pytest.mark.parametrize(("tokens", "size"), [(1, 4096), (8192, 576), (512, 16384), (300, 5120)])
+def test_norm(dtype, tokens, size):
+    x, residual = torch.randn(2, tokens, size).to(dtype)
+    weight = (torch.rand(size) + 0.5).to(dtype)
+    operations = prepare_norm(weight, 1e-5)
+    exact = reference_norm.prepare(weight.double(), 1e-5)
+    assert_near(operations.norm(x), exact.norm(x.double()))
+    total = residual + x
+    assert_near(operations.add_norm(x, residual), exact.norm(total.double()))
+    assert torch.equal(residual, total)
+
+
+@pytest.mark.parametrize("dtype", list(NEAR))
+@pytest.mark.parametrize(("tokens", "width"), [(1, 14336), (4096, 1536), (33, 1000)])
+def test_gated_silu(dtype, tokens, width):
+    both = (torch.randn(tokens, 2 * width) * 3).to(dtype)
+    assert_near(silu_and_multiply(both), reference_silu(both.double()))
+
+
+@pytest.mark.parametrize("dtype", list(NEAR))
+@pytest.mark.parametrize("normed", [False, True])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim"), [(32, 8, 128), (9, 3, 64), (32, 32, 96)]
+)
+def test_store(dtype, normed, heads, kv_heads, head_dim):
+    tokens, blocks = 1000, 80
+    shape = AttentionShape(heads, kv_heads, head_dim, 1.0)
+    qkv = torch.randn(tokens, heads + 2 * kv_heads, head_dim).to(dtype)
+    slots = torch.randperm(blocks * 16)[:tokens]
+    angle = torch.rand(tokens, 1, head_dim // 2) * 6
+    cosines = torch.cat((angle.cos(), angle.cos()), -1).to(dtype)
+    sines = torch.cat((-angle.sin(), angle.sin()), -1).to(dtype)
+    weights = [(torch.rand(head_dim) + 0.5).to(dtype) for _ in range(2)]
+    norms = HeadNorms(*[prepare_norm(weight, 1e-5) for weight in weights]) if normed else None
+    cache = torch.full((2, blocks, kv_heads, 16, head_dim), float("nan"), dtype=dtype)
+    wanted = qkv.double()
+    fused = fuse_norms(norms, qkv, shape)
+    queries = store(qkv, slots, cache, shape=shape, angles=(cosines, sines), norms=fused)
+    if normed:
+        exact = [reference_norm.prepare(weight.double(), 1e-5) for weight in weights]
+        HeadNorms(*exact).apply_(wanted, heads, kv_heads)
+    rotate_(wanted[:, : heads + kv_heads], cosines.double(), sines.double())
+    assert_near(queries, wanted[:, :heads])
+    written = cache[:, slots // 16, :, slots % 16].flatten(1, 2)
+    assert_near(written, wanted[:, heads:])
+    assert cache.isnan().sum() == cache.numel() - 2 * tokens * kv_heads * head_dim
+
+
+@pytest.mark.parametrize("rows", [1, 7, 256])
+def test_draw(rows):
+    logits = torch.randn(rows, VOCABULARY) * 4
+    temperature = torch.tensor([0.0, 1.0, 0.3, 2.0] * 64)[:rows]
+    seeds = torch.randint(-(2**62), 2**62, (rows,))
+    positions = torch.randint(0, 10_000, (rows,))
+    ids, logprobs = draw.draw(logits, temperature, seeds, positions)
+    wanted_ids, wanted = reference_draw.draw(logits, temperature, seeds, positions)
+    # Times that are equal but for rounding may be ordered otherwise: not in two rows of these.
+    assert (ids != wanted_ids).sum() <= 1
+    same = ids == wanted_ids
+    torch.testing.assert_close(logprobs[same], wanted[same], atol=1e-4, rtol=1e-5)
+    cpu_ids, _ = reference_draw.draw(*[t.cpu() for t in (logits, temperature, seeds, positions)])
+    assert (ids.cpu() != cpu_ids).sum() <= 1
+    greedy = temperature == 0
+    assert torch.equal(ids[greedy], logits[greedy].argmax(-1))
+
+
+@pytest.mark.parametrize("rows", [1, 64])
+def test_penalties(rows):
+    logits = torch.randn(rows, VOCABULARY) * 4
+    asked = Penalties(
+        repetition=torch.rand(rows) + 0.5,
+        frequency=torch.rand(rows),
+        output_frequency=torch.rand(rows),
+        output_presence=torch.rand(rows),
+        seen_rows=torch.randint(-1, 5, (rows,)),
+        output_rows=torch.randint(-1, 5, (rows,)),
+    )
+    seen, output = torch.randint(0, 3, (2, 5, VOCABULARY)).int()
+    lengths = torch.randint(1, 4000, (rows,))
+    # Without counts of its own, a row asks for nothing.
+    wanted = logits.clone()
+    penalties.penalize_(logits, asked, seen, output, lengths)
+    reference_penalties.penalize_(wanted, asked, seen, output, lengths)
+    torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 256, 300])
+def test_inputs_of_a_step(count):
+    rows = torch.randint(9, (count,))
+    last_tokens, lengths = torch.randint(1 << 40, (9,)), torch.randint(1, 131_072, (9,))
+    tables = torch.randint(1 << 31, (9, 8192))
+    got = gather_inputs(rows, last_tokens, lengths, tables)
+    twin = reference_gather.gather_inputs(rows, last_tokens, lengths, tables)
+    for name in ("ids", "positions", "slots", "lengths"):
+        assert torch.equal(getattr(got, name), getattr(twin, name))

@@ -1,0 +1,190 @@
+"""``make gpu-compile``, or this file as a program [few]: compiles every kernel for sm_90.
+
+No GPU is needed: kernels are called as ever, with tensors of the CPU, under a driver that names a
+Hopper GPU; nothing is launched. A table of what ptxas and the disassembler say goes to the output.
+Runs in a process of its own, in which Triton's interpreter is off. Fails where a kernel does not
+compile, does not fit into shared memory, or spills where that is not expected.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+from worker.kernels.reference.attention import AttentionShape
+from worker.kernels.reference.penalties import Penalties
+from worker.kernels.triton.activation import silu_and_multiply
+from worker.kernels.triton.chunks import attend_chunks
+from worker.kernels.triton.decode import attend_decoding, choose_splitting, make_parts
+from worker.kernels.triton.draw import draw
+from worker.kernels.triton.gather import gather_inputs
+from worker.kernels.triton.norm import TritonNorm, prepare_norm
+from worker.kernels.triton.penalties import penalize_
+from worker.kernels.triton.store import store
+
+_SHARED_BYTES = 227 << 10
+"""Of a block, on Hopper."""
+_TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+_LLAMA = AttentionShape(32, 8, 128, 0.1)
+_SHAPES = {
+    "llama": _LLAMA,
+    "capped": replace(_LLAMA, cap=30.0),
+    "smollm": AttentionShape(9, 3, 64, 0.1),
+    "phi": AttentionShape(32, 32, 96, 0.1),
+    "gemma": AttentionShape(8, 4, 256, 0.1),
+}
+_KINDS = (torch.bfloat16, torch.float16, torch.float32)
+_FEW = [("llama", torch.bfloat16, torch.float8_e4m3fn)]
+_ALL = [
+    *[(name, torch.bfloat16, torch.bfloat16) for name in _SHAPES],
+    *[(name, torch.float32, torch.float32) for name in ("llama", "smollm", "gemma")],
+    ("llama", torch.float16, torch.float16),
+    ("llama", torch.bfloat16, torch.float8_e4m3fn),
+    ("llama", torch.bfloat16, torch.float8_e5m2),
+    ("llama", torch.float32, torch.float8_e4m3fn),
+]
+"""Shape, the model's dtype, the cache's."""
+
+
+class Hopper:
+    """What the compiler asks of a driver."""
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+    def get_current_target(self):
+        return GPUTarget("cuda", 90, 32)
+
+
+class Compiled:
+    """Collects what is compiled while kernels are called."""
+
+    def __init__(self):
+        self.found = []
+        self.case = ""
+        driver.set_active(Hopper())
+        run = JITFunction.run
+        JITFunction.run = lambda kernel, *args, grid, warmup, **options: self._keep(
+            kernel, run(kernel, *args, grid=grid, warmup=True, **options)
+        )
+
+    def _keep(self, kernel, compiled):
+        self.found.append((self.case, kernel, compiled))
+
+
+def attention(kept, cases):
+    for name, dtype, kv_dtype in cases:
+        kept.case = f"{name} {short(dtype)} over {short(kv_dtype)}"
+        one(_SHAPES[name], dtype, kv_dtype, window=0, sequences=4)
+
+
+def unsplit(kept):
+    kept.case = "llama bfloat16, window, unsplit"
+    one(_LLAMA, torch.bfloat16, torch.bfloat16, window=4096, sequences=256)
+
+
+def one(shape, dtype, kv_dtype, *, window, sequences):
+    row = shape.heads + 2 * shape.kv_heads
+    qkv = torch.empty((sequences, row, shape.head_dim), dtype=dtype)
+    cache = torch.empty((2, 64, shape.kv_heads, 16, shape.head_dim), dtype=kv_dtype)
+    whole = torch.zeros((sequences, 32), dtype=torch.int64)
+    angles = torch.empty((sequences, 2, shape.head_dim), dtype=dtype)
+    norm = TritonNorm(torch.relu, torch.add, angles[0, 0], 1e-5)
+    turn = angles[:, :1], angles[:, 1:]
+    store(qkv, whole[:, 0], cache, shape=shape, angles=turn, norms=(norm, norm))
+    if kv_dtype == dtype:
+        store(qkv, whole[:, 0], cache, shape=shape, angles=turn, norms=None)
+        store(qkv, whole[:, 0], cache, shape=shape, angles=None, norms=None)
+    output = qkv.new_empty((sequences, shape.heads * shape.head_dim))
+    splitting = choose_splitting(sequences, shape.kv_heads, 132)
+    attend_decoding(
+        qkv[:, : shape.heads], cache, whole, whole[:, 0].contiguous(), output, shape=shape,
+        window=window, splitting=splitting,
+        parts=make_parts(sequences, shape, splitting, qkv.device),
+    )  # fmt: skip
+    tiles = torch.zeros((7, 4), dtype=torch.int32)
+    attend_chunks(qkv[:, : shape.heads], cache, whole, tiles, output, shape=shape, window=window)
+
+
+def pointwise(kept):
+    for dtype in _KINDS:
+        kept.case = f"4096 wide {short(dtype)}"
+        x = torch.empty((4, 4096), dtype=dtype)
+        operations = prepare_norm(x[0].clone(), 1e-5)
+        operations.norm(x)
+        operations.add_norm(x, x.clone())
+        silu_and_multiply(x)
+
+
+def sampling(kept):
+    kept.case = "128256 tokens"
+    logits = torch.empty((4, 128256))
+    row, whole = torch.empty(4), torch.zeros(4, dtype=torch.int64)
+    draw(logits, row, whole, whole)
+    counts = torch.zeros((4, 128256), dtype=torch.int32)
+    penalize_(logits, Penalties(row, row, row, row, whole, whole), counts, counts, whole)
+    gather_inputs(whole, whole, whole, torch.zeros((4, 32), dtype=torch.int64))
+
+
+def short(dtype):
+    return str(dtype).removeprefix("torch.")
+
+
+def inspected(compiled):
+    """Registers, bytes on the stack, and counts of instructions, from the binary."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        command = [str(_TOOL), "--dump-resource-usage", "--dump-sass", file.name]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    registers, stack = (int(re.search(rf"{word}:(\d+)", told)[1]) for word in ("REG", "STACK"))
+    names = ("HGMMA", "HMMA", "LDGSTS", "STL")
+    counts = {name: len(re.findall(rf"\b{name}\b", told)) for name in names}
+    wide = len(re.findall(r"\b(?:LDGSTS|LDG)[.\w]*\.128\b", told))
+    return registers, stack, counts, wide
+
+
+def main(arguments):
+    kept = Compiled()
+    few = "few" in arguments
+    attention(kept, _FEW if few else _ALL)
+    if not few:
+        unsplit(kept)
+        pointwise(kept)
+    sampling(kept)
+    wrong = []
+    print("| kernel | for | registers | stack | shared | HGMMA | HMMA | LDGSTS | 16-byte loads |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for case, kernel, compiled in kept.found:
+        name = f"{kernel.fn.__module__.rpartition('.')[2]}.{kernel.fn.__name__}"
+        registers, stack, counts, wide = inspected(compiled)
+        shared = compiled.metadata.shared
+        print(
+            f"| {name} | {case} | {registers} | {stack} | {shared} | {counts['HGMMA']}"
+            f" | {counts['HMMA']} | {counts['LDGSTS']} | {wide} |"
+        )
+        if shared > _SHARED_BYTES:
+            wrong.append(f"{name} for {case} wants {shared} bytes of shared memory")
+        if counts["STL"]:
+            wrong.append(f"{name} for {case} spills registers")
+        if name == "chunks._attend" and "float32" not in case and not counts["HGMMA"]:
+            wrong.append(f"{name} for {case} does not use Hopper's matrix instructions")
+    print(f"{len(kept.found)} kernels compiled for sm_90 with Triton {triton.__version__}")
+    for sentence in wrong:
+        print(f"WRONG: {sentence}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,140 @@
+"""Penalties and the draw in Triton: against the reference, which is held to the formulas."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from common.sampling import SamplingParameters
+from tests.worker.naive import processed
+from worker import noise
+from worker.kernels.reference import draw as reference_draw
+from worker.kernels.reference import penalties as reference_penalties
+from worker.kernels.reference.penalties import Penalties
+from worker.kernels.triton import draw, penalties
+
+VOCABULARY = 3001
+SEEDS = [0, 7, -5, 2**62, -(2**63), 2**40 + 1]
+POSITIONS = [0, 1, 2, 77, 4096, 2**31]
+
+
+def logits_of(rows, seed=0):
+    return torch.randn(rows, VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def arguments(temperatures):
+    return (
+        torch.tensor(temperatures),
+        torch.tensor(SEEDS[: len(temperatures)]),
+        torch.tensor(POSITIONS[: len(temperatures)]),
+    )
+
+
+def test_the_draw_is_the_references():
+    logits = logits_of(6)
+    logits[1, 100:] = -torch.inf
+    logits[2, :-1] = -torch.inf
+    temperatures = [0.0, 1.0, 0.7, 1e-30, 30.0, 0.0]
+    ids, logprobs = draw.draw(logits, *arguments(temperatures))
+    wanted_ids, wanted = reference_draw.draw(logits, *arguments(temperatures))
+    assert torch.equal(ids, wanted_ids)
+    torch.testing.assert_close(logprobs, wanted, atol=1e-5, rtol=1e-5)
+    assert ids[0] == logits[0].argmax()
+    assert ids[2] == VOCABULARY - 1
+
+
+@pytest.mark.parametrize("kernel", [draw, reference_draw])
+def test_the_draw_is_a_race(kernel):
+    """Each token's exponential noise over its probability: the smallest wins (Gumbel-max)."""
+    heat = torch.tensor([1.0, 0.5, 1.5])
+    keys = noise.split_seeds([seed % 2**64 for seed in SEEDS[:3]], torch.device("cpu"))
+    for position in range(4):
+        logits, places = logits_of(3, seed=position), torch.full((3,), position)
+        ids, logprobs = kernel.draw(logits, heat, torch.tensor(SEEDS[:3]), places)
+        likely = (logits / heat[:, None]).double().log_softmax(-1)
+        times = noise.exponentials(keys, places, VOCABULARY)
+        assert torch.equal(ids, (times / likely.exp()).argmin(-1))
+        wanted = likely.gather(1, ids[:, None])[:, 0].float()
+        torch.testing.assert_close(logprobs, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of the interpreter
+def test_rows_without_a_distribution():
+    logits = logits_of(3)
+    logits[0] = -torch.inf
+    logits[1, 5] = torch.nan
+    ids, logprobs = draw.draw(logits, *arguments([1.0, 1.0, 1.0]))
+    assert logprobs.isnan().tolist() == [True, True, False]
+    assert all(0 <= token < VOCABULARY for token in ids.tolist())
+
+
+def test_noise_is_that_of_the_generator():
+    """Where logits are equal, the smallest noise wins: in every row another token."""
+    count = 24
+    positions = torch.arange(count)
+    seeds = torch.full((count,), -123456789)
+    ids, _ = draw.draw(torch.zeros(count, 501), torch.ones(count), seeds, positions)
+    keys = noise.split_seeds([-123456789] * count, torch.device("cpu"))
+    assert torch.equal(ids, noise.exponentials(keys, positions, 501).argmin(-1))
+    assert len(set(ids.tolist())) > count // 2
+
+
+# --- penalties --------------------------------------------------------------------------------
+
+KNOWN = [([5, 6, 6, 7], [6, 9]), ([1], []), ([3] * 8, [3, 3, 4]), ([2, 2], [2])]
+ASKED = [
+    SamplingParameters(repetition_penalty=1.3, frequency_penalty=0.5),
+    SamplingParameters(),
+    SamplingParameters(output_frequency_penalty=0.7, output_presence_penalty=-0.2),
+    SamplingParameters(repetition_penalty=0.8, output_presence_penalty=1.5),
+]
+
+
+def penalties_of():
+    def column(name):
+        return torch.tensor([getattr(parameters, name) for parameters in ASKED])
+
+    def counts(lists):
+        table = torch.zeros(len(lists), VOCABULARY, dtype=torch.int32)
+        for row, ids in enumerate(lists):
+            for token, count in Counter(ids).items():
+                table[row, token] = count
+        return table
+
+    asked = Penalties(
+        repetition=column("repetition_penalty"),
+        frequency=column("frequency_penalty"),
+        output_frequency=column("output_frequency_penalty"),
+        output_presence=column("output_presence_penalty"),
+        seen_rows=torch.tensor([2, -1, -1, 0]),
+        output_rows=torch.tensor([-1, -1, 1, 0]),
+    )
+    seen = counts([KNOWN[3][0] + KNOWN[3][1], [], KNOWN[0][0] + KNOWN[0][1]])
+    output = counts([KNOWN[3][1], KNOWN[2][1]])
+    lengths = torch.tensor([len(prompt) + len(generated) for prompt, generated in KNOWN])
+    return asked, seen, output, lengths
+
+
+@pytest.mark.parametrize("kernel", [penalties, reference_penalties])
+def test_penalties_are_those_of_the_processors(kernel):
+    logits = logits_of(4)
+    wanted = torch.tensor(
+        [
+            processed(row.tolist(), parameters, prompt, generated, [])
+            for row, parameters, (prompt, generated) in zip(logits, ASKED, KNOWN, strict=True)
+        ]
+    )
+    kernel.penalize_(logits, *penalties_of())
+    torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_penalties_without_any_counts():
+    logits = logits_of(2)
+    before = logits.clone()
+    none = torch.zeros(2)
+    rows = torch.full((2,), -1)
+    asked = Penalties(torch.ones(2), none, none, none, rows, rows)
+    nothing = torch.zeros((0, VOCABULARY), dtype=torch.int32)
+    for kernel in (penalties, reference_penalties):
+        kernel.penalize_(logits, asked, nothing, nothing, torch.ones(2))
+        assert torch.equal(logits, before)

@@ -1,0 +1,127 @@
+"""Attention by FlashInfer over the paged cache, where that package is installed.
+
+Its plans are made on the host, from lengths that the host knows: steps are not captured in graphs.
+Blocks of 16 tokens with their heads outside are what it calls the layout HND.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.messages import BLOCK_TOKENS
+from worker.inputs import StepInputs
+from worker.kernels.reference.attention import Angles, AttentionShape
+from worker.kernels.reference.norm import HeadNorms
+from worker.kernels.triton.attention import fuse_norms
+from worker.kernels.triton.store import store
+
+_WORKSPACE_BYTES = 128 << 20
+"""What its documentation recommends."""
+_HEAD_DIMS = (64, 128, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """A planned wrapper, valid until the next step's plans are made."""
+
+    slots: torch.Tensor  # [T]
+    wrapper: Any
+
+
+class FlashInferAttention:
+    """Attention of one shape, as every layer of a model has it."""
+
+    capturable = False
+
+    def __init__(
+        self,
+        package: Any,
+        shape: AttentionShape,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        kv_dtype: torch.dtype,
+    ) -> None:
+        """``package`` is the imported module."""
+        self._package = package
+        self._shape = shape
+        self._dtypes = dtype, kv_dtype
+        self._workspace = torch.empty(_WORKSPACE_BYTES, dtype=torch.uint8, device=device)
+        self._wrappers: dict[int | None, Any] = {}
+
+    @staticmethod
+    def fits(shape: AttentionShape) -> bool:
+        """Whether it has a kernel for this shape."""
+        return shape.head_dim in _HEAD_DIMS
+
+    def plans(
+        self, inputs: StepInputs, blocks: int, windows: tuple[int | None, ...] = (None,)
+    ) -> list[StepPlan]:
+        """As the reference's."""
+        lengths = np.array(inputs.lengths_host, dtype=np.int32)
+        pages = -(-lengths // BLOCK_TOKENS)
+        starts = np.concatenate(([0], np.cumsum(pages)))
+        sequence = np.repeat(np.arange(len(lengths)), pages)
+        column = np.arange(len(sequence)) - starts[sequence]
+        where = torch.from_numpy(sequence * inputs.block_tables.shape[1] + column)
+        if inputs.slots.device.type == "cuda":
+            where = where.pin_memory()
+        where = where.to(inputs.slots.device, non_blocking=True)
+        indices = inputs.block_tables.reshape(-1).index_select(0, where).int()
+        queries = np.concatenate(([0], np.cumsum(inputs.query_lengths_host)))
+        last = lengths - (pages - 1) * BLOCK_TOKENS
+        made: dict[int | None, StepPlan] = {}
+        for window in windows:
+            if window not in made:
+                wrapper = self._plan(window, queries, starts, indices, last)
+                made[window] = StepPlan(inputs.slots, wrapper)
+        return [made[window] for window in windows]
+
+    def attend(
+        self,
+        qkv: torch.Tensor,
+        cache: torch.Tensor,
+        step: StepPlan,
+        angles: Angles | None = None,
+        norms: HeadNorms | None = None,
+    ) -> torch.Tensor:
+        """As the reference's."""
+        shape = self._shape
+        fused = fuse_norms(norms, qkv, shape)
+        queries = store(qkv, step.slots, cache, shape=shape, angles=angles, norms=fused)
+        attended: torch.Tensor = step.wrapper.run(queries.contiguous(), (cache[0], cache[1]))
+        return attended.view(len(qkv), -1)
+
+    def _plan(
+        self,
+        window: int | None,
+        queries: "np.ndarray[Any, Any]",
+        pages: "np.ndarray[Any, Any]",
+        indices: torch.Tensor,
+        last: "np.ndarray[Any, Any]",
+    ) -> Any:
+        """Queries and pages [S + 1], where sequences begin; last [S], tokens of the last page."""
+        shape = self._shape
+        wrapper = self._wrappers.get(window)
+        if wrapper is None:
+            wrapper = self._package.BatchPrefillWithPagedKVCacheWrapper(self._workspace, "HND")
+            self._wrappers[window] = wrapper
+        wrapper.plan(
+            torch.from_numpy(queries.astype(np.int32)),
+            torch.from_numpy(pages.astype(np.int32)),
+            indices,
+            torch.from_numpy(last.astype(np.int32)),
+            shape.heads,
+            shape.kv_heads,
+            shape.head_dim,
+            BLOCK_TOKENS,
+            causal=True,
+            sm_scale=shape.scale,
+            window_left=-1 if window is None else window - 1,
+            logits_soft_cap=shape.cap,
+            q_data_type=self._dtypes[0],
+            kv_data_type=self._dtypes[1],
+        )
+        return wrapper

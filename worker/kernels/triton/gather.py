@@ -1,0 +1,51 @@
+"""Triton kernel: the inputs of a decoding step, from state that stays on the device."""
+
+import torch
+import triton
+import triton.language as tl
+
+from common.messages import BLOCK_TOKENS
+from worker.kernels.reference.gather import DecodeInputs
+
+_ROWS = 128
+
+
+@triton.jit(do_not_specialize=["table_row", "count"])  # they change from step to step
+def _gather(
+    rows,
+    last_tokens,
+    lengths,
+    tables,
+    table_row,
+    found,
+    count,
+    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """ROWS rows of n: found [4, n] int64."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    inside = row < count
+    sequence = tl.load(rows + row, mask=inside, other=0).to(tl.int64)
+    token = tl.load(last_tokens + sequence, mask=inside, other=0).to(tl.int64)
+    length = tl.load(lengths + sequence, mask=inside, other=1).to(tl.int64)
+    position = length - 1
+    block = tl.load(tables + sequence * table_row + position // BLOCK, mask=inside, other=0)
+    slot = block.to(tl.int64) * BLOCK + position % BLOCK
+    tl.store(found + row, token, mask=inside)
+    tl.store(found + count + row, position, mask=inside)
+    tl.store(found + 2 * count + row, slot, mask=inside)
+    tl.store(found + 3 * count + row, length, mask=inside)
+
+
+def gather_inputs(
+    rows: torch.Tensor, last_tokens: torch.Tensor, lengths: torch.Tensor, tables: torch.Tensor
+) -> DecodeInputs:
+    """As the reference's; the blocks of a sequence side by side."""
+    count = len(rows)
+    found = torch.empty((4, count), dtype=torch.int64, device=rows.device)
+    if count:
+        _gather[(triton.cdiv(count, _ROWS),)](
+            rows, last_tokens, lengths, tables, tables.stride(0), found, count,
+            BLOCK=BLOCK_TOKENS, ROWS=_ROWS, num_warps=1,
+        )  # fmt: skip
+    return DecodeInputs(*found)
