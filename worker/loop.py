@@ -30,7 +30,8 @@ from common.messages import (
     frontend_of,
 )
 from common.sockets import HEARTBEAT_S
-from worker.engine import Engine, StepResult
+from worker.engine import Engine
+from worker.flight import StepResult
 
 _log = logging.getLogger(__name__)
 

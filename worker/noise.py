@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from worker.transfers import Transfers
+
 Words = TypeVar("Words", torch.Tensor, npt.NDArray[np.int64])
 
 _MASK = 0xFFFFFFFF
@@ -49,10 +51,10 @@ def philox(
     return word0, word1 & _MASK, word2, word3 & _MASK
 
 
-def split_seeds(seeds: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def split_seeds(seeds: list[int], transfers: Transfers) -> tuple[torch.Tensor, torch.Tensor]:
     """64-bit seeds as Philox keys: lower and upper words, each [n] int64."""
-    low = torch.tensor([seed & _MASK for seed in seeds], dtype=torch.int64, device=device)
-    high = torch.tensor([seed >> 32 & _MASK for seed in seeds], dtype=torch.int64, device=device)
+    low = transfers.integers([seed & _MASK for seed in seeds])
+    high = transfers.integers([seed >> 32 & _MASK for seed in seeds])
     return low, high
 
 

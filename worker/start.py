@@ -19,7 +19,7 @@ from worker.engine import Engine
 from worker.faults import read as read_faults
 from worker.guidance import load_guidance
 from worker.kernels.cpu.library import Library, load
-from worker.kernels.select import select_summary
+from worker.kernels.select import select_sampling
 from worker.loading import load_model
 from worker.memory import blocks_for, no_room
 from worker.models.model import Model
@@ -107,7 +107,7 @@ def _maker(
             threads=min(settings.worker_threads, _MOST_MASK_THREADS),
             device=device,
         )
-    summarize = select_summary(device, library)
+    sampling = select_sampling(device, library)
 
     def make(blocks: int, longest_step_s: float = 0.0) -> Engine:
         team.make_cache(blocks)
@@ -119,7 +119,7 @@ def _maker(
             clock=time.perf_counter,
             guidance=guidance,
             faults=faults,
-            summarize=summarize,
+            sampling=sampling,
             longest_step_s=longest_step_s,
         )
 
