@@ -97,7 +97,7 @@ class _OnItsWay:
     def __init__(self, tensor: torch.Tensor) -> None:
         self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         self._host.copy_(tensor, non_blocking=True)
-        self._done: Any = torch.cuda.Event(blocking=True)
+        self._done: Any = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self._done.record()
 
     def read(self) -> torch.Tensor:
@@ -149,7 +149,7 @@ class CudaTransfers:
         """A CUDA graph. Run before, on the side, so that kernels are compiled and tables made."""
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
-        aside: Any = torch.cuda.Stream(self.device)
+        aside: Any = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(aside):
             program(bounds)
