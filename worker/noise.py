@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from worker.transfers import Transfers
-
 Words = TypeVar("Words", torch.Tensor, npt.NDArray[np.int64])
 
 _MASK = 0xFFFFFFFF
@@ -51,11 +49,9 @@ def philox(
     return word0, word1 & _MASK, word2, word3 & _MASK
 
 
-def split_seeds(seeds: list[int], transfers: Transfers) -> tuple[torch.Tensor, torch.Tensor]:
-    """64-bit seeds as Philox keys: lower and upper words, each [n] int64."""
-    low = transfers.integers([seed & _MASK for seed in seeds])
-    high = transfers.integers([seed >> 32 & _MASK for seed in seeds])
-    return low, high
+def split_seeds(seeds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """64-bit seeds, [n] int64, as Philox keys: their lower and upper words, each [n] int64."""
+    return seeds & _MASK, seeds >> 32 & _MASK
 
 
 def _exponential(words: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,9 @@
-"""The draw: a race (Gumbel-max) that each token enters with its probability.
+"""The draw on a CPU: a race (Gumbel-max) that each token enters with its probability.
 
 Runs in the worker, inside the sampler. Each token's exponential noise is divided by its
-probability, the smallest wins. Twice: ``sparse`` makes noise only for tokens that the filters have
-left, but has to look which these are; ``dense`` makes it for all and looks at nothing. Both draw
-the same. Knows nothing of sequences.
+probability, the smallest wins. Noise is made only for tokens that the filters have left, and for
+rows that are drawn; whoever cannot look which these are without waiting takes the reference kernel,
+which draws the same. Knows nothing of sequences.
 """
 
 from collections.abc import Callable
@@ -11,30 +11,48 @@ from collections.abc import Callable
 import torch
 
 from worker import noise
+from worker.kernels.reference.sampling import Summary, summarize
 
-Race = Callable[[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor], torch.Tensor]
-"""From logits [n, vocabulary] float32, keys (as of ``noise.split_seeds``) and positions
-[n] int64 to the winners, [n] int64."""
+Draw = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
+]
+"""As ``worker.kernels.reference.draw`` has it: logits, temperatures (0: the most likely token),
+seeds, positions to ids and log-probabilities."""
 
 _SPARSE_FACTOR = 6
 """PERF: noise for one chosen token costs about what it costs for so many in a row."""
 
 
-def dense(
-    logits: torch.Tensor, keys: tuple[torch.Tensor, torch.Tensor], positions: torch.Tensor
-) -> torch.Tensor:
-    """As ``Race``."""
-    times = noise.exponentials(keys, positions, logits.shape[1])
-    return (logits - times.log_()).argmax(dim=-1)
+class SparseDraw:
+    """As ``Draw``, for temperatures 0 and 1."""
+
+    def __init__(self, summarize: Summary = summarize) -> None:
+        self._summarize = summarize
+
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        temperature: torch.Tensor,
+        seeds: torch.Tensor,
+        positions: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As ``Draw``."""
+        ids, log_sums = self._summarize(logits)
+        drawn = temperature.nonzero()[:, 0]
+        if len(drawn) == len(ids):
+            ids = _race(logits, seeds, positions)
+        elif len(drawn):
+            ids[drawn] = _race(logits[drawn], seeds[drawn], positions[drawn])
+        return ids, logits.gather(1, ids[:, None])[:, 0] - log_sums
 
 
-def sparse(
-    logits: torch.Tensor, keys: tuple[torch.Tensor, torch.Tensor], positions: torch.Tensor
-) -> torch.Tensor:
-    """As ``Race``."""
+def _race(logits: torch.Tensor, seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """The winners: [n] int64."""
+    keys = noise.split_seeds(seeds)
     where = torch.nonzero(logits > -torch.inf)
     if len(where) * _SPARSE_FACTOR >= logits.numel():
-        return dense(logits, keys, positions)
+        times = noise.exponentials(keys, positions, logits.shape[1])
+        return (logits - times.log_()).argmax(dim=-1)
     row, token = where[:, 0], where[:, 1]
     times = noise.exponentials_at((keys[0][row], keys[1][row]), positions[row], token)
     race = torch.full_like(logits, -torch.inf)

@@ -13,12 +13,12 @@ import msgspec
 import torch
 
 from common.sampling import SamplingParameters
-from worker import filters, noise, processors, race
+from worker import filters, processors
 from worker.counts import TokenCounts
 from worker.filters import TopP
-from worker.kernels.reference.sampling import Summary, summarize
+from worker.kernels.reference.draw import draw
 from worker.processors import NO_ROW, SamplingRow, Step
-from worker.race import Race
+from worker.race import Draw, SparseDraw
 from worker.transfers import Transfers
 
 
@@ -26,13 +26,14 @@ from worker.transfers import Transfers
 class SamplingKernels:
     """What the sampler runs on."""
 
-    summarize: Summary = summarize
-    top_p: TopP = filters.top_p
-    race: Race = race.sparse
+    draw: Draw
+    top_p: TopP
 
 
-UNSEEN = SamplingKernels(top_p=filters.top_p_unseen, race=race.dense)
-"""Those that look at nothing they compute: for devices that are ahead of the host."""
+SEEING = SamplingKernels(SparseDraw(), filters.top_p)
+"""Those that look at what they have computed, to do less: for CPUs."""
+UNSEEN = SamplingKernels(draw, filters.top_p_unseen)
+"""Those that look at nothing: for devices that are ahead of the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,9 @@ class _Batch:
         self.rows = rows
         self.processors = processors.build(rows, transfers)
         parameters = [row.parameters for row in rows]
-        drawn = [number for number, p in enumerate(parameters) if p.do_sample]
-        self.draws = bool(drawn)
-        self.drawn = None if len(drawn) == len(rows) else transfers.integers(drawn)
-        """Rows that are drawn; None: all."""
-        self.keys = noise.split_seeds([parameters[number].seed for number in drawn], transfers)
+        self.temperature = transfers.floats([float(p.do_sample) for p in parameters])
+        """Of the draw: processors have applied that of the parameters."""
+        self.seeds = transfers.integers([_signed(p.seed) for p in parameters])
         self.top_rows = [number for number, p in enumerate(parameters) if p.top_n_tokens > 0]
         wanted = [parameters[number].top_n_tokens for number in self.top_rows]
         self.top_index = transfers.integers(self.top_rows)
@@ -102,7 +101,7 @@ class Sampler:
         self, vocabulary: int, transfers: Transfers, kernels: SamplingKernels | None = None
     ) -> None:
         self._vocabulary = vocabulary
-        self._kernels = kernels or SamplingKernels()
+        self._kernels = kernels or SEEING
         self._transfers = transfers
         self._seen = TokenCounts(vocabulary, transfers)
         self._output = TokenCounts(vocabulary, transfers)
@@ -169,18 +168,11 @@ class Sampler:
             step = Step(positions, lengths, self._seen, self._output, self._kernels.top_p, masks)
             for processor in batch.processors:
                 processor(logits, step)
-        chosen, log_sums = self._kernels.summarize(logits)
-        if batch.draws and batch.drawn is None:
-            chosen = self._kernels.race(logits, batch.keys, positions)
-        elif batch.drawn is not None and batch.draws:
-            places = positions.index_select(0, batch.drawn)
-            racing = logits.index_select(0, batch.drawn)
-            chosen.index_copy_(0, batch.drawn, self._kernels.race(racing, batch.keys, places))
-        picked = logits.gather(1, chosen[:, None])[:, 0] - log_sums
+        ids, logprobs = self._kernels.draw(logits, batch.temperature, batch.seeds, positions)
         asked = None
         if batch.top_rows:
-            asked = logits[batch.top_index] - log_sums[batch.top_index, None]
-        return Choice(chosen, picked, asked, batch)
+            asked = torch.log_softmax(logits.index_select(0, batch.top_index), dim=-1)
+        return Choice(ids, logprobs, asked, batch)
 
     def accept(self, choice: Choice) -> None:
         """Count the tokens chosen: their sequences have taken them."""
@@ -198,6 +190,11 @@ class _Counted:
 
     numbers: torch.Tensor  # [n] int64
     table_rows: torch.Tensor  # [n] int64
+
+
+def _signed(seed: int) -> int:
+    """The lowest 64 bits as a signed number."""
+    return (seed + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _counted(transfers: Transfers, table_rows: Sequence[int]) -> _Counted | None:

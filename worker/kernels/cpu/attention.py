@@ -54,6 +54,8 @@ class StepPlan:
 class NativeAttention:
     """Attention of one shape, as every layer of a model has it."""
 
+    capturable = False
+
     def __init__(self, library: Library, shape: AttentionShape, dtype: torch.dtype) -> None:
         self._shape = shape
         self._plan = library.attention_plan

@@ -42,6 +42,8 @@ class AttentionShape:
 class PagedAttention:
     """Attention of one shape, as every layer of a model has it."""
 
+    capturable = False
+
     def __init__(self, shape: AttentionShape, *, device: torch.device, dtype: torch.dtype) -> None:
         self._heads = shape.heads
         self._kv_heads = shape.kv_heads
