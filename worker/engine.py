@@ -165,7 +165,7 @@ class Engine:
     def step(self) -> StepResult | None:
         """One step's end, with the next under way if the device can be ahead; None: nobody can."""
         self._meet_guides()
-        while len(self._flights) <= self._ahead and not self._held_back():
+        while len(self._flights) <= self._ahead and not any(f.holds_back for f in self._flights):
             turn = take_turns(self._running.values(), self._step_tokens, self._chunk_tokens)
             if not turn.parts:
                 break
@@ -175,9 +175,6 @@ class Engine:
         result = self._retire(self._flights.popleft())
         self._longest_step_s = max(self._longest_step_s, result.forward_s + result.sample_s)
         return result
-
-    def _held_back(self) -> bool:
-        return bool(self._flights) and self._flights[-1].holds_back
 
     # --- changes to what runs -----------------------------------------------------------------
 
