@@ -17,6 +17,7 @@ from worker import filters, processors
 from worker.counts import TokenCounts
 from worker.filters import TopP
 from worker.kernels.reference.draw import draw
+from worker.kernels.reference.sampling import Summary
 from worker.processors import NO_ROW, SamplingRow, Step
 from worker.race import Draw, SparseDraw
 from worker.transfers import Transfers
@@ -34,6 +35,13 @@ SEEING = SamplingKernels(SparseDraw(), filters.top_p)
 """Those that look at what they have computed, to do less: for CPUs."""
 UNSEEN = SamplingKernels(draw, filters.top_p_unseen)
 """Those that look at nothing: for devices that are ahead of the host."""
+
+
+def kernels_for(device: torch.device, summarize: Summary) -> SamplingKernels:
+    """What suits this device."""
+    if device.type != "cpu":
+        return UNSEEN
+    return SamplingKernels(SparseDraw(summarize), filters.top_p)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from worker.flight import StepResult
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("attention", ("attend", "attention", "flash", "fmha", "_decode", "_chunks", "_merge", "bmm")),
-    ("matrices", ("linear", "gemm", "nvjet", "cutlass", "cublas", "xmma", "splitk", "::mm", "::addmm")),
+    ("matrices", ("linear", "gemm", "nvjet", "cutlass", "cublas", "xmma", "splitk", "::mm")),
     ("sampling", ("_race", "_finish", "argmax", "logsumexp", "softmax", "sort", "topk", "penal")),
     ("copies", ("memcpy", "memset", "copy", "to_copy")),
 )

@@ -9,8 +9,8 @@ from common.sampling import SamplingParameters
 from tests.worker.tiny import write_tiny_llama
 from worker.cache import KVCache
 from worker.engine import Engine
-from worker.kernels.select import select_sampling
 from worker.loading import load_model
+from worker.sampler import UNSEEN
 
 BLOCKS = 400
 PROMPTS = [[(7 * row + place) % 250 for place in range(3 + 11 * row)] for row in range(7)]
@@ -34,7 +34,7 @@ def make_engine(model, make_runner, *, prepared: bool = True) -> Engine:
         blocks=BLOCKS,
         device=device,
         clock=time.perf_counter,
-        sampling=select_sampling(device),
+        sampling=UNSEEN,
         make_runner=make_runner,
     )
     if prepared:

@@ -31,6 +31,13 @@ from worker.sharding import WHOLE, Sharding
 class AttentionKernel(Protocol):
     """Attention of one shape; the reference documents both methods."""
 
+    @property
+    def capturable(self) -> bool:
+        """Whether plan and attention of decoding sequences can be captured in a CUDA graph.
+
+        They then read lengths and block tables from the device alone.
+        """
+
     def plans(
         self, inputs: StepInputs, blocks: int, windows: tuple[int | None, ...] = ...
     ) -> Sequence[Any]:
