@@ -24,10 +24,16 @@ _SPARSE_FACTOR = 6
 
 
 class SparseDraw:
-    """As ``Draw``, for temperatures 0 and 1."""
+    """As ``Draw``, for temperatures 0 and 1.
+
+    PERF: remembers which rows the latest temperatures draw; they are the same tensor as long as the
+    same rows step together.
+    """
 
     def __init__(self, summarize: Summary = summarize) -> None:
         self._summarize = summarize
+        self._temperature = torch.empty(0)
+        self._drawn: torch.Tensor | None = None
 
     def __call__(
         self,
@@ -38,11 +44,15 @@ class SparseDraw:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As ``Draw``."""
         ids, log_sums = self._summarize(logits)
-        drawn = temperature.nonzero()[:, 0]
-        if len(drawn) == len(ids):
-            ids = _race(logits, seeds, positions)
-        elif len(drawn):
-            ids[drawn] = _race(logits[drawn], seeds[drawn], positions[drawn])
+        if temperature is not self._temperature:
+            drawn = temperature.nonzero()[:, 0]
+            self._temperature, self._drawn = temperature, drawn if drawn.numel() else None
+        if self._drawn is not None:
+            drawn = self._drawn
+            if drawn.numel() == ids.numel():
+                ids = _race(logits, seeds, positions)
+            else:
+                ids[drawn] = _race(logits[drawn], seeds[drawn], positions[drawn])
         return ids, logits.gather(1, ids[:, None])[:, 0] - log_sums
 
 

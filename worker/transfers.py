@@ -72,7 +72,7 @@ class HostTransfers:
 
     def integers(self, values: Sequence[int]) -> torch.Tensor:
         """As ``Transfers.integers``."""
-        return torch.tensor(values, dtype=torch.int64)
+        return torch.from_numpy(np.array(values, dtype=np.int64))  # PERF: half of torch.tensor
 
     def floats(self, values: Sequence[float]) -> torch.Tensor:
         """As ``Transfers.floats``."""
