@@ -8,6 +8,7 @@
 # make chaos                       every process killed, stopped, starved; a table of what was noticed
 # make overload                    the part of it with ten times the load; prints the goodput
 # make bench                       tokens per second on a random 135 M model: bench/README.md
+# make gpu-bench                   on a machine with a GPU: over HTTP and bare, beside floors; in minutes
 # make bench-peers                 the same beside every peer that is installed; a table and a plot
 # make peers                       installs the peers under bench/peers-env (5 GB, half an hour)
 # make pipeline                    what everything around the model costs, with a model of no cost
@@ -37,7 +38,7 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
 .PHONY: serve test test-clients operate-test image-test models-test chaos bench bench-peers peers
-.PHONY: overload pipeline gpu-test gpu-compile soak docs manifests clean
+.PHONY: overload pipeline gpu-test gpu-bench gpu-compile soak docs manifests clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -69,6 +70,9 @@ overload: $(VENV)/.installed-for-tests
 
 bench: $(VENV)/.installed-for-bench
 	$(VENV)/bin/python -m bench.peers --only machine steps engine $(ARGS)
+
+gpu-bench: $(VENV)/.installed-for-bench
+	@$(VENV)/bin/python -m bench.gpu $(ARGS)
 
 bench-peers: $(VENV)/.installed-for-bench
 	$(VENV)/bin/python -m bench.peers $(ARGS)

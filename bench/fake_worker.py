@@ -21,7 +21,7 @@ from common import logs
 from common.messages import BLOCK_TOKENS, Dispatch, NewSequence, Progress, SequenceTokens, Started
 from common.settings import load
 from worker.__main__ import StopSignal
-from worker.engine import StepResult
+from worker.flight import StepResult
 from worker.link import SocketLink
 from worker.loop import Identity, Loop
 

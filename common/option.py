@@ -14,6 +14,8 @@ AUTO = "auto"
 """The value of an option that the launcher derives."""
 MOST_PROCESSES = 1024
 """Of a kind, and threads of one."""
+LARGEST_BATCH = 4096
+"""The largest of ``batch_sizes``."""
 FAULTS_PREFIX = "test-only:"
 """What a value of ``debug_faults`` begins with."""
 
@@ -120,6 +122,13 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(item) for item in text.split(",")]
+    except ValueError:
+        raise ValueError("must be whole numbers, separated by commas") from None
+
+
 def _log_level(text: str) -> str:
     """TGI's filters (``info,router=debug``) are reduced to their first plain level."""
     levels = {"warn": "WARNING", "trace": "DEBUG"}
@@ -136,6 +145,7 @@ NUMBER = Kind("X", _number)
 TRUTH = Kind("true|false", _truth)
 SWITCH = Kind("", _truth)
 LIST = Kind("TEXT", _items)
+SIZES = Kind("N,N,…", _sizes)
 LOG_LEVEL = Kind("LEVEL", _log_level)
 
 
@@ -168,6 +178,12 @@ def port(value: int) -> str:
 def port_or_none(value: int) -> str:
     """A check for TCP ports that may be switched off with 0."""
     return "" if value == 0 else port(value)
+
+
+def batch_sizes(value: list[int]) -> str:
+    """A check for numbers of sequences that steps are prepared for; 0 alone is none."""
+    fine = value == [0] or all(1 <= size <= LARGEST_BATCH for size in value)
+    return "" if fine else f"must be batch sizes between 1 and {LARGEST_BATCH}, or 0 for none"
 
 
 def absolute_path(value: str) -> str:

@@ -10,6 +10,7 @@ from common.option import (
     LOG_LEVEL,
     NUMBER,
     PATH,
+    SIZES,
     SWITCH,
     TEXT,
     TRUTH,
@@ -17,6 +18,7 @@ from common.option import (
     Option,
     absolute_path,
     at_least,
+    batch_sizes,
     choice,
     collector,
     for_tests,
@@ -202,6 +204,12 @@ SCHEDULING = (
     Option(
         "cuda_memory_fraction", NUMBER, 1.0, "Share of the GPU's memory that may be used.", fraction
     ),
+    Option(
+        "cuda_graphs", SIZES, None,
+        "On GPUs: for which numbers of decoding sequences a step is captured as one CUDA graph, "
+        "such as 1,2,4,8,16,32; a step is padded to the next of them. 0: none. Default: 1, 2, 4, "
+        "8, then in steps that grow, up to --max-batch-size or 256.", batch_sizes,
+    ),
 )  # fmt: skip
 
 PROCESSES = (
@@ -320,8 +328,6 @@ OBSERVING = (
 )  # fmt: skip
 
 NO_EFFECT = (
-    Option("cuda_graphs", TEXT, None, "TGI: batch sizes to capture.",
-           no_effect="the worker captures no CUDA graphs"),
     Option("usage_stats", choice("on", "off", "no-stack"), None, "TGI: telemetry.",
            no_effect="Millrace sends no usage statistics"),
     Option("shard_uds_path", TEXT, None, "TGI: sockets of its shards.",

@@ -101,6 +101,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     compute_type: str = "cpu"
     graceful_termination_timeout: int = 90
     cuda_memory_fraction: float = 1.0
+    cuda_graphs: list[int] | None = None
+    """Numbers of decoding sequences; [0] is none, None leaves them to the worker."""
     json_output: bool = False
     log_level: str = "INFO"
     otlp_endpoint: str | None = None

@@ -1,9 +1,8 @@
 """The step's inputs: from turns and block tables to the tensors that the model reads.
 
 Runs in the worker. Owns the block tables, on the host: a row per sequence, written when blocks are
-leased, never rebuilt. A device other than the CPU gets all of a step's numbers in one transfer.
-PERF: in numpy, whose operations on so few numbers cost a third of torch's. Knows nothing of
-sampling or messages.
+leased, never rebuilt. PERF: in numpy, whose operations on so few numbers cost a third of torch's.
+Knows nothing of sampling or messages.
 """
 
 from dataclasses import dataclass
@@ -17,9 +16,6 @@ from worker.inputs import StepInputs
 from worker.turns import Part
 
 Integers = npt.NDArray[np.int64]
-
-_ALIGNMENT = 16
-"""Numbers of a transfer start at multiples of so many, 128 bytes, as kernels like it."""
 
 
 class BlockTables:
@@ -104,70 +100,65 @@ def wanted_rows(parts: list[Part]) -> tuple[Wanted, list[int]]:
     return Wanted(next_tokens, prompts), rows + scored
 
 
+def tokens_of(parts: list[Part]) -> list[int]:
+    """The tokens of these, packed."""
+    tokens: list[int] = []
+    for part in parts:
+        tokens += part.sequence.ids[part.start : part.end]
+    return tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A step's inputs on the host."""
+
+    arrays: tuple[Integers, ...]
+    """What goes to the device: six, as ``inputs`` takes them back."""
+    lengths: tuple[int, ...]
+    counts: tuple[int, ...]
+    decoding: int
+    table_rows: tuple[int, ...]
+
+    def inputs(self, tensors: list[torch.Tensor]) -> StepInputs:
+        """The same on the device."""
+        return StepInputs(
+            token_ids=tensors[0],
+            positions=tensors[1],
+            slots=tensors[2],
+            block_tables=tensors[3],
+            lengths=tensors[4],
+            lengths_host=self.lengths,
+            query_lengths_host=self.counts,
+            decode_sequences=self.decoding,
+            logit_rows=tensors[5],
+            sequences_host=self.table_rows,
+        )
+
+
 def assemble(
-    parts: list[Part],
-    decoding: int,
-    logit_rows: list[int],
-    tables: BlockTables,
-    device: torch.device,
-) -> StepInputs:
-    """The tensors of one forward pass over ``parts``, of which the first ``decoding`` decode."""
+    parts: list[Part], decoding: int, tokens: list[int], logit_rows: list[int], tables: BlockTables
+) -> Assembly:
+    """One forward pass over the ``tokens`` of ``parts``, of which the first ``decoding`` decode."""
     counts = tuple([part.tokens for part in parts])
     lengths_host = tuple([part.end for part in parts])
     lengths = np.array(lengths_host, dtype=np.int64)
-    sequences_host = tuple([part.sequence.table_row for part in parts])
-    block_tables = tables.rows([*sequences_host], -(-max(lengths_host) // BLOCK_TOKENS))
+    table_rows = tuple([part.sequence.table_row for part in parts])
+    block_tables = tables.rows([*table_rows], -(-max(lengths_host) // BLOCK_TOKENS))
     if decoding == len(parts):
-        tokens = [part.sequence.ids[part.start] for part in parts]
         positions = lengths - 1
         number = np.arange(len(parts))
     else:
-        tokens = []
-        for part in parts:
-            tokens += part.sequence.ids[part.start : part.end]
         number = np.repeat(np.arange(len(parts)), counts)
         # The last token of a part is at its length - 1, and at the part's end among the rows.
         positions = np.arange(len(tokens)) + (lengths - np.cumsum(counts))[number]
     slots = block_tables[number, positions // BLOCK_TOKENS] * BLOCK_TOKENS
     slots += positions % BLOCK_TOKENS
-    tensors = _to_device(
-        (
-            np.array(tokens, dtype=np.int64),
-            positions,
-            slots,
-            block_tables,
-            lengths,
-            np.array(logit_rows, dtype=np.int64),
-        ),
-        device,
+    arrays = (
+        np.array(tokens, dtype=np.int64),
+        positions,
+        slots,
+        block_tables,
+        lengths,
+        np.array(logit_rows, dtype=np.int64),
     )
-    return StepInputs(
-        token_ids=tensors[0],
-        positions=tensors[1],
-        slots=tensors[2],
-        block_tables=tensors[3],
-        lengths=tensors[4],
-        lengths_host=lengths_host,
-        query_lengths_host=counts,
-        decode_sequences=decoding,
-        logit_rows=tensors[5],
-        sequences_host=sequences_host,
-    )
-
-
-def _to_device(arrays: tuple[Integers, ...], device: torch.device) -> list[torch.Tensor]:
-    """As int64 tensors: the same memory on a CPU, else one transfer from pinned memory."""
-    if device.type == "cpu":
-        return [torch.from_numpy(array) for array in arrays]
-    starts = [0]
-    for array in arrays:
-        starts.append(starts[-1] + -(-array.size // _ALIGNMENT) * _ALIGNMENT)
-    packed = torch.empty(starts[-1], dtype=torch.int64, pin_memory=True)
-    view = packed.numpy()
-    for start, array in zip(starts, arrays, strict=False):
-        view[start : start + array.size] = array.ravel()
-    moved = packed.to(device, non_blocking=True)
-    return [
-        moved[start : start + array.size].view(array.shape)
-        for start, array in zip(starts, arrays, strict=False)
-    ]
+    return Assembly(arrays, lengths_host, counts, decoding, table_rows)

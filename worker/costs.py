@@ -38,6 +38,8 @@ class Cost:
 
     seconds: float
     activation_bytes: int
+    kept_bytes: int = 0
+    """Taken for good by what is recorded of ordinary steps (``Engine.prepare``)."""
 
 
 def measure(make: MakeEngine, worst: Worst, device: torch.device) -> Cost:
@@ -55,7 +57,12 @@ def _on_gpu(make: MakeEngine, worst: Worst, device: torch.device) -> Cost:
     before = torch.cuda.memory_allocated(device)
     result = warm_up(engine, worst)
     seconds = result.forward_s + result.sample_s
-    return Cost(seconds, torch.cuda.max_memory_allocated(device) - before)
+    activation_bytes = torch.cuda.max_memory_allocated(device) - before
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(device)
+    engine.prepare()
+    left, _ = torch.cuda.mem_get_info(device)
+    return Cost(seconds, activation_bytes, max(0, free - left))
 
 
 def _on_cpu(make: MakeEngine, worst: Worst) -> Cost:

@@ -6,14 +6,17 @@ step, so no step costs time in proportion to a sequence's length. Knows nothing 
 
 import torch
 
+from worker.transfers import Transfers
+
 _FIRST_ROWS = 4
 
 
 class TokenCounts:
     """A table of counts, int32, that grows when rows run out; a row only for those that ask."""
 
-    def __init__(self, vocabulary: int, device: torch.device) -> None:
-        self._table = torch.zeros((0, vocabulary), dtype=torch.int32, device=device)
+    def __init__(self, vocabulary: int, transfers: Transfers) -> None:
+        self._transfers = transfers
+        self._table = torch.zeros((0, vocabulary), dtype=torch.int32, device=transfers.device)
         self._free: list[int] = []
 
     @property
@@ -25,21 +28,19 @@ class TokenCounts:
         """A row that holds the counts of ``ids``; its number until ``release``."""
         if not self._free:
             self._grow()
-        _, vocabulary = self._table.shape
-        known = torch.tensor(ids, dtype=torch.int64, device=self._table.device)
-        counts = torch.bincount(known, minlength=vocabulary)
+        known = self._transfers.integers(ids)
         row = self._free.pop()
-        self._table[row] = counts
+        counts = self._table[row].zero_()
+        counts.scatter_add_(0, known, torch.ones_like(known, dtype=counts.dtype))
         return row
 
     def release(self, row: int) -> None:
         """The row may be given to another sequence."""
         self._free.append(row)
 
-    def increment(self, rows: list[int], ids: list[int]) -> None:
-        """One more of ``ids[i]`` in ``rows[i]``; each row at most once."""
-        where = torch.tensor([rows, ids], dtype=torch.int64, device=self._table.device)
-        self._table[where[0], where[1]] += 1
+    def increment(self, rows: torch.Tensor, ids: torch.Tensor) -> None:
+        """One more of ``ids[i]`` in ``rows[i]``, both [n] int64; each row at most once."""
+        self._table[rows, ids] += 1
 
     def of(self, rows: torch.Tensor) -> torch.Tensor:
         """Counts of these rows ([n] int64): [n, vocabulary] int32, a copy."""

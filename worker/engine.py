@@ -1,50 +1,38 @@
-"""One step after another: whose turn, assemble, forward, sample, retire.
+"""One step after another: whose turn, launch, read back, retire.
 
-Runs in the worker. Owns the running sequences and all that is kept for them. Takes Dispatches,
-yields Progress; never waits for anybody. What goes wrong in one sequence ends that one: a step that
-fails as a whole is repeated sequence by sequence. Knows nothing of sockets or epochs.
+Runs in the worker. Owns the running sequences and the steps under way. Takes Dispatches, yields
+Progress; never waits for anybody. What goes wrong in one sequence ends that one: a step that fails
+as a whole is repeated sequence by sequence. Knows nothing of sockets or epochs, and of the device
+only that steps may be launched before the last one has been read (``worker.flight``).
 """
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from common.logs import about
 from common.messages import Dispatch, Grant, NewSequence, Progress, SequenceTokens
-from worker.batch import BlockTables, Wanted, assemble, wanted_rows
 from worker.errors import GroupLostError
 from worker.faults import Faults
+from worker.flight import Flight, StepResult
 from worker.guidance import Guidance
 from worker.interfaces import Model
-from worker.kernels.reference.sampling import Summary, summarize
 from worker.masks import Pending
 from worker.pace import Pace
-from worker.sampler import Sampled, Sampler
+from worker.runner import Device, HostRunner, Runner
+from worker.sampler import Sampler, SamplingKernels
 from worker.sequences import Sequence, SequenceError, check, check_blocks, failure
 from worker.shortage import relieve
-from worker.turns import Part, take_turns
+from worker.transfers import transfers_of
+from worker.turns import Turn, take_turns
 
-_PROMPT_ROWS = 256
-"""Prompt logits are computed for so many tokens at a time: [256, vocabulary], never [T, …]."""
+MakeRunner = Callable[[Device], Runner]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class StepResult:
-    """What a step did, and what it cost in seconds."""
-
-    items: list[Progress] = field(default_factory=list)
-    prefill_tokens: int = 0
-    decode_tokens: int = 0
-    forward_s: float = 0.0
-    sample_s: float = 0.0
-    repeated: bool = False  # it failed as a whole
-    piece_tokens: int = 0
 
 
 class Engine:
@@ -60,21 +48,24 @@ class Engine:
         clock: Callable[[], float],
         guidance: Guidance | None = None,
         faults: Faults | None = None,
-        summarize: Summary = summarize,
+        sampling: SamplingKernels | None = None,
+        make_runner: MakeRunner = HostRunner,
         longest_step_s: float = 0.0,  # what the largest possible step will take
     ) -> None:
         """Without ``guidance``, sequences with a grammar fail; ``faults`` are for tests only."""
-        self._model = model
         self._cache = cache
         self._blocks = blocks
         self._device = device
-        self._clock = clock
         self._guidance = guidance
         self._faults = faults
+        self._model = model
         self._vocabulary = model.configuration.vocab_size
-        self._sampler = Sampler(self._vocabulary, device, summarize)
-        self._tables = BlockTables()
+        transfers = transfers_of(device)
+        sampler = Sampler(self._vocabulary, transfers, sampling)
+        self._runner = make_runner(Device(model, cache, transfers, sampler, clock))
         self._running: dict[int, Sequence] = {}
+        self._flights: deque[Flight] = deque()
+        self._ahead = 0
         self._news: list[Progress] = []
         self._released: list[int] = []
         self._step_tokens = 1
@@ -129,9 +120,14 @@ class Engine:
 
     @property
     def held(self) -> int:
-        """Sequences, table rows and count rows in use: 0 when nothing runs."""
-        rows = self._tables.rows_in_use + self._sampler.count_rows_in_use
-        return len(self._running) + rows
+        """Sequences, their rows, and steps under way: 0 when nothing runs."""
+        return len(self._running) + len(self._flights) + self._runner.rows_in_use
+
+    @torch.inference_mode()
+    def prepare(self) -> None:
+        """After the warm-up: from now on steps are launched ahead, where that is possible."""
+        self._runner.prepare()
+        self._ahead = self._runner.ahead
 
     @torch.inference_mode()
     def apply(self, dispatch: Dispatch) -> None:
@@ -140,7 +136,8 @@ class Engine:
         self._pace.bound(dispatch.max_stall_s, self._step_tokens)
         for sequence_id in dispatch.release:
             self._drop(sequence_id)
-            self._released.append(sequence_id)
+            waiting = self._flights[-1].released if self._flights else self._released
+            waiting.append(sequence_id)
         for new in dispatch.add:
             self._add(new)
         for grant in dispatch.grants:
@@ -148,7 +145,11 @@ class Engine:
 
     @torch.inference_mode()
     def reset(self) -> None:
-        """Drop everything, news included."""
+        """Drop everything, news included; what is under way ends first."""
+        while self._flights:
+            flight = self._flights.popleft()
+            if flight.launched is not None:
+                flight.launched.read()
         for sequence_id in list(self._running):
             self._drop(sequence_id)
         self._news.clear()
@@ -162,16 +163,18 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> StepResult | None:
-        """Advance whoever can; None if nobody can."""
+        """One step's end, with the next under way if the device can be ahead; None: nobody can."""
         self._meet_guides()
-        turn = take_turns(self._running.values(), self._step_tokens, self._pace.allowance())
-        if not turn.parts:
+        while len(self._flights) <= self._ahead and not any(f.holds_back for f in self._flights):
+            turn = take_turns(self._running.values(), self._step_tokens, self._pace.allowance())
+            if not turn.parts:
+                break
+            self._flights.append(self._launch(turn))
+        if not self._flights:
             return None
-        self._steps += 1
-        result = StepResult(decode_tokens=turn.decoding)
-        result.prefill_tokens = sum([part.tokens for part in turn.parts]) - turn.decoding
-        self._attempt(turn.parts, turn.decoding, result)
-        self._pace.observe(result.forward_s + result.sample_s, turn.decoding, turn.pieces)
+        flight = self._flights.popleft()
+        result = self._retire(flight)
+        self._pace.observe(result.forward_s + result.sample_s, flight.decoding, flight.pieces)
         result.piece_tokens = self._pace.piece_tokens
         return result
 
@@ -184,13 +187,7 @@ class Engine:
             check(new, vocabulary=self._vocabulary, blocks=self._blocks)
             if spec.grammar and self._guidance is None:
                 raise SequenceError("this server cannot follow grammars with this model")
-            row = self._sampler.admit(
-                spec.sampling,
-                spec.stop_token_ids,
-                spec.prompt_ids,
-                new.generated_ids,
-                guided=bool(spec.grammar),
-            )
+            row, table_row = self._runner.admit(new)
         except SequenceError as error:
             self._news.append(failure(new, str(error)))
             return
@@ -206,12 +203,15 @@ class Engine:
             computed=new.cached_tokens,
             blocks=list(new.blocks),
             row=row,
-            table_row=self._tables.add(new.blocks),
+            table_row=table_row,
             cached_tokens=new.cached_tokens,
             queue_s=new.queue_s,
             stop_ids=frozenset(spec.stop_token_ids),
             prompt_length=len(spec.prompt_ids),
             announce=not new.generated_ids,
+            limit=len(spec.prompt_ids) + spec.max_new_tokens,
+            known=len(spec.prompt_ids) + len(new.generated_ids),
+            launched=new.cached_tokens,
         )
         self._running[spec.id] = sequence
         over = self._end(sequence)
@@ -243,7 +243,7 @@ class Engine:
             sequence.waiting = False
             over = self._fail(sequence, guide.error) if guide.error else self._end(sequence)
             if over is not None:
-                self._news.append(over)
+                self._tell(sequence, over)
 
     def _extend(self, grant: Grant) -> None:
         sequence = self._running.get(grant.id)
@@ -252,124 +252,127 @@ class Engine:
         try:
             check_blocks(grant.blocks, blocks=self._blocks)
         except SequenceError as error:
-            self._news.append(self._fail(sequence, str(error)))
+            self._tell(sequence, self._fail(sequence, str(error)))
             return
         sequence.blocks += grant.blocks
-        self._tables.append(sequence.table_row, grant.blocks)
+        self._runner.extend(sequence.table_row, grant.blocks)
 
     def _drop(self, sequence_id: int) -> None:
-        """The one place where a sequence's rows are given back."""
+        """The one place where a sequence's rows are given back.
+
+        RACE: a step under way may still use them. Whoever gets them next is computed after it.
+        """
         sequence = self._running.pop(sequence_id, None)
         if sequence is not None:
-            self._tables.release(sequence.table_row)
-            self._model.release(sequence.table_row)
-            self._sampler.release(sequence.row)
+            self._runner.release(sequence.row, sequence.table_row)
 
     def _fail(self, sequence: Sequence, sentence: str) -> Progress:
         self._drop(sequence.id)
         tokens = SequenceTokens(sequence.id, sequence.attempt, sequence.index)
         return Progress(tokens, sequence.computed, sentence)
 
+    def _tell(self, sequence: Sequence, over: Progress) -> None:
+        """An end found outside of steps: with the last step that may write to its blocks."""
+        if sequence.in_flight:
+            self._flights[-1].items.append(over)
+        else:
+            self._news.append(over)
+
     # --- a step -------------------------------------------------------------------------------
 
-    def _attempt(self, parts: list[Part], decoding: int, result: StepResult) -> None:
-        """Compute and retire these parts; if that fails, each of them alone."""
-        wanted, logit_rows = wanted_rows(parts)
+    def _launch(self, turn: Turn) -> Flight:
+        """Have these parts computed. Those of a launch that failed are as they were before it."""
+        flight = Flight(turn)
+        parts = flight.parts
         try:
-            scores, sampled = self._compute(parts, decoding, wanted, logit_rows, result)
+            if self._faults is not None:
+                self._faults.strike([part.sequence for part in parts])
+            flight.launched = self._runner.launch(flight, self._begin_masks(flight))
         except (torch.AcceleratorError, GroupLostError):
             raise  # the device's context or another shard is lost, and this process with it
         except Exception as error:
             whom = about(parts[0].sequence.spec) if len(parts) == 1 else {}
             _log.exception("a step of %d sequences failed", len(parts), extra=whom)
             short = relieve(error, self._device)
-            if len(parts) == 1:
-                failed = f"the forward pass failed ({type(error).__name__})"
-                sentence = "no memory was left for a step of this request" if short else failed
-                result.items.append(self._fail(parts[0].sequence, sentence))
-                return
-        else:
-            self._retire(parts, wanted, scores, sampled, result)
-            return
-        result.repeated = True
-        for number, part in enumerate(parts):
-            self._attempt([part], int(number < decoding), result)
+            failed = f"the forward pass failed ({type(error).__name__})"
+            flight.failure = "no memory was left for a step of this request" if short else failed
+            return flight
+        for part in parts:
+            sequence = part.sequence
+            sequence.launched = part.end
+            sequence.known += part.yields
+            self._turns += 1
+            sequence.last_turn = self._turns
+        return flight
 
-    def _compute(
-        self,
-        parts: list[Part],
-        decoding: int,
-        wanted: Wanted,
-        logit_rows: list[int],
-        result: StepResult,
-    ) -> tuple[list[list[float]], Sampled]:
-        """Log-probabilities of prompts, and next tokens. Changes no sequence: can be repeated."""
-        began = self._clock()
-        if self._faults is not None:
-            self._faults.strike([part.sequence for part in parts])
-        sequences = [part.sequence for part in wanted.next_tokens]
-        masks = self._begin_masks(sequences)
-        inputs = assemble(parts, decoding, logit_rows, self._tables, self._device)
-        hidden = self._model.forward(inputs, self._cache)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        forwarded = self._clock()
-        result.forward_s += forwarded - began
-        count = len(wanted.next_tokens)
-        scores = self._score(hidden[count:], [following for _, following in wanted.prompts])
-        sampled = Sampled([], [], [])
-        if count:
-            sampled = self._sampler.sample(
-                self._model.logits(hidden[:count]),
-                [sequence.row for sequence in sequences],
-                [sequence.index for sequence in sequences],
-                [len(sequence.ids) for sequence in sequences],
-                masks.wait() if masks is not None else None,
-            )
-        result.sample_s += self._clock() - forwarded
-        return scores, sampled
-
-    def _begin_masks(self, sequences: list[Sequence]) -> Pending | None:
+    def _begin_masks(self, flight: Flight) -> Pending | None:
+        sequences = [part.sequence for part in flight.wanted.next_tokens]
         guides = [sequence.guide for sequence in sequences if sequence.guide is not None]
         return self._guidance.begin(guides) if self._guidance is not None and guides else None
 
-    def _score(self, hidden: torch.Tensor, following: list[list[int]]) -> list[list[float]]:
-        """Log-probability of each given token after its hidden row."""
-        if not following:
-            return []
-        flat = torch.tensor([token for ids in following for token in ids], device=self._device)
-        scores: list[float] = []
-        for start in range(0, len(flat), _PROMPT_ROWS):
-            rows = slice(start, start + _PROMPT_ROWS)
-            logprobs = torch.log_softmax(self._model.logits(hidden[rows]), dim=-1)
-            scores += logprobs.gather(1, flat[rows, None])[:, 0].tolist()
-        ends = iter(scores)
-        return [[next(ends) for _ in ids] for ids in following]
+    def _retire(self, flight: Flight) -> StepResult:
+        """A step's end; or that of its parts, one by one, if its launch failed."""
+        self._steps += 1
+        result = StepResult(items=flight.items, behind=flight.behind, decode_tokens=flight.decoding)
+        result.prefill_tokens = sum([part.tokens for part in flight.parts]) - flight.decoding
+        if flight.launched is not None:
+            self._enter(flight, result)
+        elif len(flight.parts) == 1:
+            self._give_up(flight, result)
+        else:
+            result.repeated = True
+            for number, part in enumerate(flight.parts):
+                if not self._runs(part.sequence):
+                    continue
+                alone = self._launch(Turn([part], int(number < flight.decoding)))
+                if alone.launched is not None:
+                    self._enter(alone, result)
+                else:
+                    self._give_up(alone, result)
+        self._released += flight.released
+        return result
 
-    def _retire(
-        self,
-        parts: list[Part],
-        wanted: Wanted,
-        scores: list[list[float]],
-        sampled: Sampled,
-        result: StepResult,
-    ) -> None:
-        """Enter a step's outcome into its sequences."""
-        rows = [part.sequence.row for part in wanted.next_tokens]
-        self._sampler.accept(rows, sampled.ids)
-        for (part, _), logprobs in zip(wanted.prompts, scores, strict=True):
+    def _give_up(self, flight: Flight, result: StepResult) -> None:
+        (part,) = flight.parts
+        if self._runs(part.sequence):
+            result.items.append(self._fail(part.sequence, flight.failure))
+
+    def _runs(self, sequence: Sequence) -> bool:
+        """RACE: it may have ended, or been released, since the step was launched."""
+        return self._running.get(sequence.id) is sequence
+
+    def _enter(self, flight: Flight, result: StepResult) -> None:
+        """A step's outcome, brought into its sequences."""
+        assert flight.launched is not None
+        outcome = flight.launched.read()
+        result.forward_s += outcome.forward_s
+        result.sample_s += outcome.sample_s
+        for (part, _), logprobs in zip(flight.wanted.prompts, outcome.scores, strict=True):
             part.sequence.prompt_logprobs += logprobs
+        sampled = outcome.sampled
         following = iter(zip(sampled.ids, sampled.logprobs, sampled.tops, strict=True))
-        for part in parts:
+        for part in flight.parts:
             sequence = part.sequence
+            chosen = next(following) if part.yields else None
+            if not self._runs(sequence):
+                continue
             sequence.computed = part.end
-            self._turns += 1
-            sequence.last_turn = self._turns
-            if part.yields:
-                result.items.append(self._take(sequence, *next(following)))
+            if chosen is not None:
+                self._report(sequence, self._take(sequence, *chosen), result)
             else:
                 tokens = SequenceTokens(sequence.id, sequence.attempt, sequence.index)
                 result.items.append(Progress(tokens, sequence.computed))
+
+    def _report(self, sequence: Sequence, progress: Progress, result: StepResult) -> None:
+        """A token; if it was the last and the sequence has been launched again, in two parts."""
+        over = bool(progress.tokens.finish or progress.error)
+        if not (over and sequence.in_flight):
+            result.items.append(progress)
+        elif progress.error:
+            self._flights[-1].items.append(progress)
+        else:
+            result.ahead.append(progress.tokens)
+            self._flights[-1].behind.append(progress)
 
     def _take(
         self, sequence: Sequence, token: int, logprob: float, top: list[tuple[int, float]]

@@ -1,11 +1,17 @@
 """Which tokens a filter leaves: top-k, top-p and typical-p over rows of logits.
 
-Runs in the worker, inside the sampler. Each function turns logits into the same logits with the
-others at -inf; what it does to a row depends on that row alone, bit for bit. Knows nothing of
-sequences or batches.
+Runs in the worker, inside the sampler. Top-p is there twice: ``top_p`` looks at what it has found
+to do less, for which one has to wait on a GPU; ``top_p_unseen`` sorts everything. Each function
+turns logits into the same logits with the others at -inf; what it does to a row depends on that row
+alone, bit for bit. Knows nothing of sequences or batches.
 """
 
+from collections.abc import Callable
+
 import torch
+
+TopP = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From logits [n, vocabulary] and p [n] float32 to the logits that are kept."""
 
 _HEADS = (256, 4096)
 _HEAD_SHARE = 4
@@ -47,6 +53,14 @@ def top_p(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
         kept = _reaching(probabilities[open_rows].gather(1, ids), p[open_rows])
         _keep(result, open_rows, ids, values, kept)
     return result
+
+
+def top_p_unseen(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """The same as ``top_p``, in shapes that depend on nothing but those of ``logits``."""
+    probabilities = torch.softmax(logits, dim=-1)
+    values, ids = logits.sort(dim=-1, descending=True, stable=True)
+    kept = _reaching(probabilities.gather(1, ids), p)
+    return torch.empty_like(logits).scatter_(1, ids, values.masked_fill_(~kept, -torch.inf))
 
 
 def typical_p(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ class StepInputs:
     slots: torch.Tensor  # [T] int64, where its key and value go: block * 16 + offset
     block_tables: torch.Tensor  # [S, max blocks] int64, padded with block 0
     lengths: torch.Tensor  # [S] int64, tokens of the sequence after this step
-    lengths_host: tuple[int, ...]  # the same on the host
+    lengths_host: tuple[int, ...]  # the same on the host; where a step is recorded, at most these
     query_lengths_host: tuple[int, ...]  # [S], tokens of the sequence in this step
     decode_sequences: int  # D: the first D sequences, one token each
     logit_rows: torch.Tensor  # [R] int64, rows of the packed tokens whose logits are wanted

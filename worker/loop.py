@@ -30,7 +30,8 @@ from common.messages import (
     frontend_of,
 )
 from common.sockets import HEARTBEAT_S
-from worker.engine import Engine, StepResult
+from worker.engine import Engine
+from worker.flight import StepResult
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +81,8 @@ class Loop:
         self._published_s: float | None = None
         """When the last step was published; None while there is nothing to do."""
         self._heartbeat_due = 0.0
+        self._undelivered: list[int] = []
+        """Front ends that did not get last tokens whose Progress is in a later report."""
         self.stale_dispatches = 0
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -118,49 +121,57 @@ class Loop:
     def _publish(self, result: StepResult | None, began: float) -> None:
         """Tokens to the front ends, then the report to the scheduler; or a sign of life."""
         items, released = self._engine.take_news()
+        ahead: list[SequenceTokens] = []
+        behind: list[Progress] = []
         if result is not None:
             items += result.items
-        if result is None:
+            ahead, behind = result.ahead, result.behind
+        else:
             self._published_s = None
-        if result is None and not items and not released:
-            if self._clock() >= self._heartbeat_due:
-                self._report(Heartbeat(self._epoch, self._identity.incarnation, self._engine.steps))
-            return
+            if not items and not released:
+                self._give_a_sign()
+                return
         computed = self._clock()
-        undelivered = self._publish_tokens(items)
-        timing = None
-        if result is not None:
-            published = self._clock()
-            before, self._published_s = self._published_s, published
-            timing = StepTiming(
-                prefill_tokens=result.prefill_tokens,
-                decode_tokens=result.decode_tokens,
-                forward_s=result.forward_s,
-                sample_s=result.sample_s,
-                publish_s=published - computed,
-                total_s=published - began,
-                gap_s=0.0 if before is None else published - before,
-                piece_tokens=result.piece_tokens,
-            )
+        undelivered = self._publish_tokens([item.tokens for item in items if not item.error])
+        undelivered += self._undelivered
+        self._undelivered = self._publish_tokens(ahead)
+        timing = None if result is None else self._timing(result, began, computed)
         self._report(
             StepReport(
                 epoch=self._epoch,
                 incarnation=self._identity.incarnation,
                 dispatch=self._dispatch,
                 step=self._engine.steps,
-                items=items,
+                items=items + behind,
                 released=released,
                 undelivered=undelivered,
                 timing=timing,
             )
         )
 
-    def _publish_tokens(self, items: list[Progress]) -> list[int]:
+    def _give_a_sign(self) -> None:
+        if self._clock() >= self._heartbeat_due:
+            self._report(Heartbeat(self._epoch, self._identity.incarnation, self._engine.steps))
+
+    def _timing(self, result: StepResult, began: float, computed: float) -> StepTiming:
+        published = self._clock()
+        before, self._published_s = self._published_s, published
+        return StepTiming(
+            prefill_tokens=result.prefill_tokens,
+            decode_tokens=result.decode_tokens,
+            forward_s=result.forward_s,
+            sample_s=result.sample_s,
+            publish_s=published - computed,
+            total_s=published - began,
+            gap_s=0.0 if before is None else published - before,
+            piece_tokens=result.piece_tokens,
+        )
+
+    def _publish_tokens(self, items: list[SequenceTokens]) -> list[int]:
         """One message per front end; returns those that would not get theirs."""
         groups: dict[int, list[SequenceTokens]] = {}
-        for item in items:
-            tokens = item.tokens
-            if (tokens.ids or tokens.finish) and not item.error:
+        for tokens in items:
+            if tokens.ids or tokens.finish:
                 groups.setdefault(frontend_of(tokens.id), []).append(tokens)
         undelivered = []
         for frontend, group in groups.items():

@@ -49,11 +49,9 @@ def philox(
     return word0, word1 & _MASK, word2, word3 & _MASK
 
 
-def split_seeds(seeds: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """64-bit seeds as Philox keys: lower and upper words, each [n] int64."""
-    low = torch.tensor([seed & _MASK for seed in seeds], dtype=torch.int64, device=device)
-    high = torch.tensor([seed >> 32 & _MASK for seed in seeds], dtype=torch.int64, device=device)
-    return low, high
+def split_seeds(seeds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """64-bit seeds, [n] int64, as Philox keys: their lower and upper words, each [n] int64."""
+    return seeds & _MASK, seeds >> 32 & _MASK
 
 
 def _exponential(words: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,9 @@ import torch
 from common.sampling import SamplingParameters
 from worker import filters
 from worker.counts import TokenCounts
+from worker.filters import TopP
 from worker.masks import Forbid
+from worker.transfers import Transfers
 
 NO_ROW = -1
 
@@ -39,12 +41,13 @@ class SamplingRow:
 class Step:
     """What differs from step to step."""
 
-    positions: list[int]
-    """[R] index of each row's next token among the generated ones."""
-    lengths: list[int]
-    """[R] known tokens of each row's sequence, prompt and output."""
+    positions: torch.Tensor
+    """[R] int64, index of each row's next token among the generated ones."""
+    lengths: torch.Tensor
+    """[R] int64, known tokens of each row's sequence, prompt and output."""
     seen: TokenCounts
     output: TokenCounts
+    top_p: TopP
     masks: torch.Tensor | None = None
     """[guided rows, words] int32, the tokens that each one's grammar allows; None without any."""
 
@@ -55,12 +58,12 @@ class Processor(ABC):
     wanted: "ClassVar[staticmethod[[SamplingParameters], bool]]"
     """Tells whether a sequence with these parameters asks for it."""
 
-    def __init__(self, rows: Sequence[SamplingRow], device: torch.device) -> None:
-        self._numbers = [number for number, row in enumerate(rows) if self.asked(row)]
-        self._rows = [rows[number] for number in self._numbers]
-        self._device = device
+    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
+        numbers = [number for number, row in enumerate(rows) if self.asked(row)]
+        self._rows = [rows[number] for number in numbers]
+        self._transfers = transfers
         everywhere = len(self._rows) == len(rows)
-        self._index = None if everywhere else self._integers(self._numbers)
+        self._index = None if everywhere else transfers.integers(numbers)
 
     @classmethod
     def asked(cls, row: SamplingRow) -> bool:
@@ -68,11 +71,11 @@ class Processor(ABC):
         return cls.wanted(row.parameters)
 
     @classmethod
-    def of(cls, rows: Sequence[SamplingRow], device: torch.device) -> Self | None:
+    def of(cls, rows: Sequence[SamplingRow], transfers: Transfers) -> Self | None:
         """The processor for these rows, or None if none of them asks."""
         if not any(cls.asked(row) for row in rows):
             return None
-        return cls(rows, device)
+        return cls(rows, transfers)
 
     def __call__(self, logits: torch.Tensor, step: Step) -> None:
         """Change ``logits`` ([R, vocabulary] float32) in place."""
@@ -87,15 +90,13 @@ class Processor(ABC):
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
         """The chosen rows' new logits, [n, vocabulary], for their old ones, which it may reuse."""
 
-    def _floats(self, values: list[float]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=self._device)
-
-    def _integers(self, values: list[int]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=self._device)
+    def _chosen(self, values: torch.Tensor) -> torch.Tensor:
+        """Of one value for each row, those of the chosen rows."""
+        return values if self._index is None else values.index_select(0, self._index)
 
     def _column(self, get: Callable[[SamplingParameters], float]) -> torch.Tensor:
         """One parameter of each chosen row: [n, 1] float32."""
-        return self._floats([get(row.parameters) for row in self._rows])[:, None]
+        return self._transfers.floats([get(row.parameters) for row in self._rows])[:, None]
 
 
 class Bias(Processor):
@@ -103,12 +104,12 @@ class Bias(Processor):
 
     wanted = staticmethod(lambda p: bool(p.logit_bias))
 
-    def __init__(self, rows: Sequence[SamplingRow], device: torch.device) -> None:
-        super().__init__(rows, device)
+    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
+        super().__init__(rows, transfers)
         biases = [row.parameters.logit_bias for row in self._rows]
-        self._row = self._integers([row for row, bias in enumerate(biases) for _ in bias])
-        self._token = self._integers([token for bias in biases for token in bias])
-        self._value = self._floats([value for bias in biases for value in bias.values()])
+        self._row = self._transfers.integers([row for row, bias in enumerate(biases) for _ in bias])
+        self._token = self._transfers.integers([token for bias in biases for token in bias])
+        self._value = self._transfers.floats([value for bias in biases for value in bias.values()])
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
         logits[self._row, self._token] += self._value
@@ -120,10 +121,10 @@ class Repetition(Processor):
 
     wanted = staticmethod(lambda p: p.repetition_penalty != 1.0)
 
-    def __init__(self, rows: Sequence[SamplingRow], device: torch.device) -> None:
-        super().__init__(rows, device)
+    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
+        super().__init__(rows, transfers)
         self._penalty = self._column(lambda p: p.repetition_penalty)
-        self._seen = self._integers([row.seen for row in self._rows])
+        self._seen = self._transfers.integers([row.seen for row in self._rows])
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
         punished = torch.where(logits > 0, logits / self._penalty, logits * self._penalty)
@@ -135,13 +136,13 @@ class Frequency(Processor):
 
     wanted = staticmethod(lambda p: p.frequency_penalty != 0.0)
 
-    def __init__(self, rows: Sequence[SamplingRow], device: torch.device) -> None:
-        super().__init__(rows, device)
+    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
+        super().__init__(rows, transfers)
         self._penalty = self._column(lambda p: p.frequency_penalty)
-        self._seen = self._integers([row.seen for row in self._rows])
+        self._seen = self._transfers.integers([row.seen for row in self._rows])
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
-        lengths = self._integers([step.lengths[number] for number in self._numbers])
+        lengths = self._chosen(step.lengths)
         return logits - step.seen.of(self._seen) / lengths[:, None] * self._penalty
 
 
@@ -152,11 +153,11 @@ class OutputPenalties(Processor):
         lambda p: p.output_frequency_penalty != 0.0 or p.output_presence_penalty != 0.0
     )
 
-    def __init__(self, rows: Sequence[SamplingRow], device: torch.device) -> None:
-        super().__init__(rows, device)
+    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
+        super().__init__(rows, transfers)
         self._frequency = self._column(lambda p: p.output_frequency_penalty)
         self._presence = self._column(lambda p: p.output_presence_penalty)
-        self._output = self._integers([row.output for row in self._rows])
+        self._output = self._transfers.integers([row.output for row in self._rows])
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
         counts = step.output.of(self._output)
@@ -168,25 +169,28 @@ class MinimumLength(Processor):
 
     wanted = staticmethod(lambda p: p.min_new_tokens > 0)
 
+    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
+        super().__init__(rows, transfers)
+        stops = [(n, token) for n, row in enumerate(self._rows) for token in row.stop_token_ids]
+        self._row = transfers.integers([row for row, _ in stops])
+        self._token = transfers.integers([token for _, token in stops])
+        shortest = [self._rows[row].parameters.min_new_tokens for row, _ in stops]
+        self._shortest = transfers.integers(shortest)
+
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
-        early = [
-            (row, asking.stop_token_ids)
-            for row, (number, asking) in enumerate(zip(self._numbers, self._rows, strict=True))
-            if step.positions[number] < asking.parameters.min_new_tokens
-        ]
-        forbidden = [(row, token) for row, tokens in early for token in tokens]
-        if forbidden:
-            where = torch.tensor(forbidden, dtype=torch.int64, device=self._device)
-            logits[where[:, 0], where[:, 1]] = -torch.inf
+        early = self._chosen(step.positions)[self._row] < self._shortest
+        logits[self._row, self._token] = torch.where(
+            early, -torch.inf, logits[self._row, self._token]
+        )
         return logits
 
 
 class Grammar(Processor):
     """Forbids what the grammar does not allow."""
 
-    def __init__(self, rows: Sequence[SamplingRow], device: torch.device) -> None:
-        super().__init__(rows, device)
-        self._forbid = Forbid(device)
+    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
+        super().__init__(rows, transfers)
+        self._forbid = Forbid(transfers.device)
 
     @classmethod
     def asked(cls, row: SamplingRow) -> bool:
@@ -203,8 +207,8 @@ class Temperature(Processor):
 
     wanted = staticmethod(lambda p: p.temperature != 1.0)
 
-    def __init__(self, rows: Sequence[SamplingRow], device: torch.device) -> None:
-        super().__init__(rows, device)
+    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
+        super().__init__(rows, transfers)
         self._temperature = self._column(lambda p: p.temperature)
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
@@ -217,11 +221,11 @@ class TopK(Processor):
 
     wanted = staticmethod(lambda p: p.top_k > 0)
 
-    def __init__(self, rows: Sequence[SamplingRow], device: torch.device) -> None:
-        super().__init__(rows, device)
+    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
+        super().__init__(rows, transfers)
         wanted = [row.parameters.top_k for row in self._rows]
         self._largest = max(wanted)
-        self._k = self._integers(wanted)
+        self._k = self._transfers.integers(wanted)
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
         vocabulary = logits.shape[1]
@@ -229,17 +233,17 @@ class TopK(Processor):
         return filters.top_k(logits, self._k.clamp(max=vocabulary), largest)
 
 
-class TopP(Processor):
+class Nucleus(Processor):
     """Keeps the nucleus."""
 
     wanted = staticmethod(lambda p: p.top_p < 1.0)
 
-    def __init__(self, rows: Sequence[SamplingRow], device: torch.device) -> None:
-        super().__init__(rows, device)
-        self._p = self._floats([row.parameters.top_p for row in self._rows])
+    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
+        super().__init__(rows, transfers)
+        self._p = self._transfers.floats([row.parameters.top_p for row in self._rows])
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
-        return filters.top_p(logits, self._p)
+        return step.top_p(logits, self._p)
 
 
 class TypicalP(Processor):
@@ -247,9 +251,9 @@ class TypicalP(Processor):
 
     wanted = staticmethod(lambda p: p.typical_p < 1.0)
 
-    def __init__(self, rows: Sequence[SamplingRow], device: torch.device) -> None:
-        super().__init__(rows, device)
-        self._p = self._floats([row.parameters.typical_p for row in self._rows])
+    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
+        super().__init__(rows, transfers)
+        self._p = self._transfers.floats([row.parameters.typical_p for row in self._rows])
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
         return filters.typical_p(logits, self._p)
@@ -264,13 +268,13 @@ ORDER: tuple[type[Processor], ...] = (
     Grammar,
     Temperature,
     TopK,
-    TopP,
+    Nucleus,
     TypicalP,
 )
 """That of ``SamplingParameters``."""
 
 
-def build(rows: Sequence[SamplingRow], device: torch.device) -> list[Processor]:
+def build(rows: Sequence[SamplingRow], transfers: Transfers) -> list[Processor]:
     """The processors that these rows ask for, in order."""
-    found = (kind.of(rows, device) for kind in ORDER)
+    found = (kind.of(rows, transfers) for kind in ORDER)
     return [processor for processor in found if processor is not None]

@@ -2,10 +2,8 @@
 
 Runs in the worker. Pure in (logits, parameters, seed, position, token ids): what a row yields
 depends on nothing else in the batch, so a sequence can be continued anywhere. Owns the token counts
-of the sequences that need them. Knows nothing of blocks, steps or messages.
-
-The draw is a race (Gumbel-max): each token's exponential noise is divided by its probability, the
-smallest wins. Noise is needed only for tokens that the filters have left.
+of the sequences that need them. What it chooses stays on the device until it is read, and nothing
+before that waits for the device, if the kernels do not. Knows nothing of blocks, steps or messages.
 """
 
 from collections.abc import Sequence
@@ -15,13 +13,35 @@ import msgspec
 import torch
 
 from common.sampling import SamplingParameters
-from worker import noise, processors
+from worker import filters, processors
 from worker.counts import TokenCounts
-from worker.kernels.reference.sampling import Summary, summarize
+from worker.filters import TopP
+from worker.kernels.reference.draw import draw
+from worker.kernels.reference.sampling import Summary
 from worker.processors import NO_ROW, SamplingRow, Step
+from worker.race import Draw, SparseDraw
+from worker.transfers import Transfers
 
-_SPARSE_FACTOR = 6
-"""PERF: noise for one chosen token costs about what it costs for so many in a row."""
+
+@dataclass(frozen=True, slots=True)
+class SamplingKernels:
+    """What the sampler runs on."""
+
+    draw: Draw
+    top_p: TopP
+
+
+SEEING = SamplingKernels(SparseDraw(), filters.top_p)
+"""Those that look at what they have computed, to do less: for CPUs."""
+UNSEEN = SamplingKernels(draw, filters.top_p_unseen)
+"""Those that look at nothing: for devices that are ahead of the host."""
+
+
+def kernels_for(device: torch.device, summarize: Summary, draw: Draw) -> SamplingKernels:
+    """What suits this device: ``summarize`` is for CPUs, ``draw`` for others."""
+    if device.type != "cpu":
+        return SamplingKernels(draw, filters.top_p_unseen)
+    return SamplingKernels(SparseDraw(summarize), filters.top_p)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,32 +58,62 @@ class Sampled:
 class _Batch:
     """The constants of one composition of rows: kept while the same sequences step together."""
 
-    def __init__(self, rows: list[SamplingRow], device: torch.device) -> None:
+    def __init__(self, rows: list[SamplingRow], transfers: Transfers) -> None:
         self.rows = rows
-        self.processors = processors.build(rows, device)
+        self.processors = processors.build(rows, transfers)
         parameters = [row.parameters for row in rows]
-        self.drawn = [number for number, p in enumerate(parameters) if p.do_sample]
-        self.drawn_index = torch.tensor(self.drawn, dtype=torch.int64, device=device)
-        self.keys = noise.split_seeds([parameters[number].seed for number in self.drawn], device)
+        self.temperature = transfers.floats([float(p.do_sample) for p in parameters])
+        """Of the draw: processors have applied that of the parameters."""
+        self.seeds = transfers.integers([_signed(p.seed) for p in parameters])
         self.top_rows = [number for number, p in enumerate(parameters) if p.top_n_tokens > 0]
-        self.top_index = torch.tensor(self.top_rows, dtype=torch.int64, device=device)
         wanted = [parameters[number].top_n_tokens for number in self.top_rows]
-        self.top_counts = torch.tensor(wanted, dtype=torch.int64, device=device)
+        self.top_index = transfers.integers(self.top_rows)
+        self.top_counts = transfers.integers(wanted)
         self.top_most = max(wanted, default=0)
+        self.seen = _counted(transfers, [row.seen for row in rows])
+        self.output = _counted(transfers, [row.output for row in rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What has been chosen, on the device."""
+
+    ids: torch.Tensor  # [R] int64
+    logprobs: torch.Tensor  # [R] float32
+    asked: torch.Tensor | None  # [n, vocabulary] float32, log-probabilities of rows that ask
+    batch: _Batch
+
+    @property
+    def packed(self) -> torch.Tensor:
+        """Ids and log-probabilities, [2, R] float64, in which ids are exact: one copy to the host.
+
+        Tops are read from the device.
+        """
+        return torch.stack((self.ids.double(), self.logprobs.double()))
+
+    def read(self, packed: torch.Tensor | None = None) -> Sampled:
+        """On the host; ``packed`` may have been copied there before."""
+        ids, values = (self.packed if packed is None else packed).tolist()
+        tops: list[list[tuple[int, float]]] = [[] for _ in self.batch.rows]
+        if self.asked is not None:
+            found = _tops(self.asked, self.batch)
+            for number, top in zip(self.batch.top_rows, found, strict=True):
+                tops[number] = top
+        return Sampled([int(token) for token in ids], values, tops)
 
 
 class Sampler:
     """Chooses tokens for rows of logits."""
 
     def __init__(
-        self, vocabulary: int, device: torch.device, summarize: Summary = summarize
+        self, vocabulary: int, transfers: Transfers, kernels: SamplingKernels | None = None
     ) -> None:
         self._vocabulary = vocabulary
-        self._summarize = summarize
-        self._device = device
-        self._seen = TokenCounts(vocabulary, device)
-        self._output = TokenCounts(vocabulary, device)
-        self._batch = _Batch([], device)
+        self._kernels = kernels or SEEING
+        self._transfers = transfers
+        self._seen = TokenCounts(vocabulary, transfers)
+        self._output = TokenCounts(vocabulary, transfers)
+        self._batch = _Batch([], transfers)
 
     @property
     def count_rows_in_use(self) -> int:
@@ -105,67 +155,62 @@ class Sampler:
             self._output.release(row.output)
         row.seen = row.output = NO_ROW
 
-    def sample(
+    def choose(
         self,
         logits: torch.Tensor,
         rows: list[SamplingRow],
-        positions: list[int],
-        lengths: list[int],
+        positions: torch.Tensor,
+        lengths: torch.Tensor,
         masks: torch.Tensor | None = None,
-    ) -> Sampled:
+    ) -> Choice:
         """Choose a token for each row. ``logits`` ([R, vocabulary] float32) is overwritten.
 
         ``positions`` are the indices of these tokens among the generated ones, ``lengths`` the
-        numbers of known tokens, ``masks`` ([n, words] int32) what the n guided rows among them may
-        choose. Counts do not change: see ``accept``.
+        numbers of known tokens, both [R] int64; ``masks`` ([n, words] int32) is what the n guided
+        rows among them may choose. Counts do not change: see ``accept``.
         """
         if rows != self._batch.rows:
-            self._batch = _Batch(list(rows), self._device)
+            self._batch = _Batch(list(rows), self._transfers)
         batch = self._batch
         if batch.processors:
-            step = Step(positions, lengths, self._seen, self._output, masks)
+            step = Step(positions, lengths, self._seen, self._output, self._kernels.top_p, masks)
             for processor in batch.processors:
                 processor(logits, step)
-        chosen, log_sums = self._summarize(logits)
-        if batch.drawn:
-            chosen[batch.drawn_index] = self._draw(logits, batch, positions)
-        picked = logits.gather(1, chosen[:, None])[:, 0] - log_sums
-        # One copy to the host: ids are exact in float64.
-        ids, values = torch.stack((chosen.double(), picked.double())).tolist()
-        tops: list[list[tuple[int, float]]] = [[] for _ in rows]
+        ids, logprobs = self._kernels.draw(logits, batch.temperature, batch.seeds, positions)
+        asked = None
         if batch.top_rows:
-            asked = logits[batch.top_index] - log_sums[batch.top_index, None]
-            for number, top in zip(batch.top_rows, _tops(asked, batch), strict=True):
-                tops[number] = top
-        return Sampled([int(token) for token in ids], values, tops)
+            asked = torch.log_softmax(logits.index_select(0, batch.top_index), dim=-1)
+        return Choice(ids, logprobs, asked, batch)
 
-    def accept(self, rows: list[SamplingRow], ids: list[int]) -> None:
-        """Count the tokens that these rows' sequences have taken."""
-        if self._seen.rows_in_use:
-            _count(self._seen, [(row.seen, token) for row, token in zip(rows, ids, strict=True)])
-        if self._output.rows_in_use:
-            _count(
-                self._output, [(row.output, token) for row, token in zip(rows, ids, strict=True)]
-            )
+    def accept(self, choice: Choice) -> None:
+        """Count the tokens chosen: their sequences have taken them."""
+        for counts, counted in (
+            (self._seen, choice.batch.seen),
+            (self._output, choice.batch.output),
+        ):
+            if counted is not None:
+                counts.increment(counted.table_rows, choice.ids.index_select(0, counted.numbers))
 
-    def _draw(self, logits: torch.Tensor, batch: _Batch, positions: list[int]) -> torch.Tensor:
-        """Winners of the race in the rows that sample: [n] int64."""
-        everywhere = len(batch.drawn) == len(batch.rows)
-        racing = logits if everywhere else logits[batch.drawn_index]
-        steps = torch.tensor(
-            [positions[number] for number in batch.drawn], dtype=torch.int64, device=self._device
-        )
-        if self._device.type == "cpu":
-            where = torch.nonzero(racing > -torch.inf)
-            if len(where) * _SPARSE_FACTOR < racing.numel():
-                row, token = where[:, 0], where[:, 1]
-                keys = (batch.keys[0][row], batch.keys[1][row])
-                times = noise.exponentials_at(keys, steps[row], token)
-                race = torch.full_like(racing, -torch.inf)
-                race[row, token] = racing[row, token] - times.log_()
-                return race.argmax(dim=-1)
-        times = noise.exponentials(batch.keys, steps, racing.shape[1])
-        return (racing - times.log_()).argmax(dim=-1)
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """Rows of a batch whose tokens are counted, and where."""
+
+    numbers: torch.Tensor  # [n] int64
+    table_rows: torch.Tensor  # [n] int64
+
+
+def _signed(seed: int) -> int:
+    """The lowest 64 bits as a signed number."""
+    return (seed + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _counted(transfers: Transfers, table_rows: Sequence[int]) -> _Counted | None:
+    numbers = [number for number, row in enumerate(table_rows) if row != NO_ROW]
+    if not numbers:
+        return None
+    where = transfers.integers([table_rows[number] for number in numbers])
+    return _Counted(transfers.integers(numbers), where)
 
 
 def _tops(asked: torch.Tensor, batch: _Batch) -> list[list[tuple[int, float]]]:
@@ -181,9 +226,3 @@ def _tops(asked: torch.Tensor, batch: _Batch) -> list[list[tuple[int, float]]]:
     for top in found:
         top.sort(key=lambda pair: (-pair[1], pair[0]))
     return found
-
-
-def _count(counts: TokenCounts, tokens: Sequence[tuple[int, int]]) -> None:
-    kept = [(row, token) for row, token in tokens if row != NO_ROW]
-    if kept:
-        counts.increment([row for row, _ in kept], [token for _, token in kept])

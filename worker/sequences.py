@@ -47,6 +47,12 @@ class Sequence:
     prompt_length: int
     announce: bool
     """The client has had no token yet: Started goes with the first."""
+    limit: int
+    """So many tokens are known when it ends by its count."""
+    known: int
+    """Tokens that exist: ``ids``, and those that launched steps will yield."""
+    launched: int
+    """Tokens whose keys and values are written once the launched steps have ended."""
     guide: Guide | None = None
     """Its place in its grammar, if it has one."""
     waiting: bool = False
@@ -64,6 +70,11 @@ class Sequence:
     def index(self) -> int:
         """Index of the next token among the generated ones."""
         return len(self.ids) - self.prompt_length
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a step that has been launched and not read computes it."""
+        return self.launched > self.computed
 
     @property
     def wants_prompt_logprobs(self) -> bool:

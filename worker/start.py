@@ -7,26 +7,31 @@ there are. The process is the caller's, torch's threads are set already. Knows n
 import logging
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from common.messages import BLOCK_TOKENS
 from common.settings import Settings
+from worker.ahead.ladder import sizes_for
+from worker.ahead.runner import AheadRunner
 from worker.cache import KVCache, part_of
 from worker.costs import MakeEngine, budget_bytes, measure
 from worker.devices import choose, choose_kv_dtype, idle_build
-from worker.engine import Engine
+from worker.engine import Engine, MakeRunner
 from worker.faults import read as read_faults
 from worker.guidance import load_guidance
 from worker.kernels.cpu.library import Library, load
-from worker.kernels.select import Choices, select_summary
+from worker.kernels.select import Choices, select_draw, select_summary
 from worker.loading import load_model
 from worker.memory import blocks_for, no_room
 from worker.models.model import Model
 from worker.parallel.follower import Follower
 from worker.parallel.group import Group
 from worker.parallel.team import Alone, Team
+from worker.runner import HostRunner
+from worker.sampler import kernels_for
 from worker.sharding import Sharding
 from worker.shortage import is_shortage
 from worker.warmup import Worst, warm_up
@@ -52,8 +57,7 @@ def start(settings: Settings, team: Team | None = None) -> Engine:
         block_bytes = KVCache.bytes_per_block(shape, model.cache_dtype)
     make = _maker(settings, team, device, model, library)
     loaded = time.perf_counter()
-    together = settings.max_batch_size or settings.max_concurrent_requests
-    longest = min(settings.max_total_tokens, model.configuration.max_position_embeddings)
+    together, longest = _together(settings), _longest(settings, model)
     worst = Worst(
         tokens=longest if model.reads_whole else settings.max_batch_prefill_tokens,
         rows=together,
@@ -62,12 +66,13 @@ def start(settings: Settings, team: Team | None = None) -> Engine:
     blocks = 0
     try:
         cost = measure(make, worst, device)
-        own = budget_bytes(settings, cost.activation_bytes, device)
+        own = budget_bytes(settings, cost.activation_bytes, device) - cost.kept_bytes
         budget = team.least(own, cost.activation_bytes) - together * model.sequence_bytes
         blocks = blocks_for(settings, block_bytes, budget)
         engine = make(blocks, cost.seconds)
         if device.type == "cuda":  # whether it all fits together
             warm_up(engine, worst)
+        engine.prepare()
     except (MemoryError, RuntimeError) as error:
         if not is_shortage(error):
             raise
@@ -108,7 +113,9 @@ def _maker(
             threads=min(settings.worker_threads, _MOST_MASK_THREADS),
             device=device,
         )
-    summarize = select_summary(device, library)
+    draw = select_draw(device, _choices(settings))
+    sampling = kernels_for(device, select_summary(device, library), draw)
+    make_runner = _runner(settings, team, device, model)
 
     def make(blocks: int, longest_step_s: float = 0.0) -> Engine:
         team.make_cache(blocks)
@@ -120,11 +127,39 @@ def _maker(
             clock=time.perf_counter,
             guidance=guidance,
             faults=faults,
-            summarize=summarize,
+            sampling=sampling,
+            make_runner=make_runner,
             longest_step_s=longest_step_s,
         )
 
     return make
+
+
+def _runner(settings: Settings, team: Team, device: torch.device, model: Model) -> MakeRunner:
+    """Who computes the steps: on a GPU ahead of the host, where nothing else depends on it.
+
+    Followers get a step's tokens from the leader's host (``parallel.steps``), so a group is not
+    ahead.
+    """
+    if device.type == "cpu" or not model.runs_ahead or team.sharding.size > 1:
+        return HostRunner
+    together = _together(settings)
+    return partial(
+        AheadRunner,
+        sequences=together,
+        longest=_longest(settings, model),
+        sizes=sizes_for(settings, together) if model.capturable else (),
+    )
+
+
+def _together(settings: Settings) -> int:
+    """The most sequences that may run at once."""
+    return settings.max_batch_size or settings.max_concurrent_requests
+
+
+def _longest(settings: Settings, model: Model) -> int:
+    """The most tokens that one of them may have."""
+    return min(settings.max_total_tokens, model.configuration.max_position_embeddings)
 
 
 def start_follower(settings: Settings, group: Group) -> Follower:
@@ -154,11 +189,7 @@ def _load(
         rope_factor=settings.rope_factor,
         library=library,
         sharding=sharding,
-        choices=Choices(
-            custom=not settings.disable_custom_kernels,
-            attention=settings.attention_kernel,
-            kv_dtype=choose_kv_dtype(settings.kv_cache_dtype),
-        ),
+        choices=_choices(settings),
     )
 
 
@@ -169,6 +200,14 @@ def keep_compiled(settings: Settings, device: torch.device) -> None:
     """
     if device.type == "cuda" and settings.kernel_cache:
         os.environ.setdefault("TRITON_CACHE_DIR", str(Path(settings.kernel_cache) / "triton"))
+
+
+def _choices(settings: Settings) -> Choices:
+    return Choices(
+        custom=not settings.disable_custom_kernels,
+        attention=settings.attention_kernel,
+        kv_dtype=choose_kv_dtype(settings.kv_cache_dtype),
+    )
 
 
 def _library(settings: Settings, device: torch.device) -> Library | None:

@@ -18,7 +18,7 @@ class Part:
 
     sequence: Sequence
     start: int
-    """Computed tokens before the step."""
+    """Its computed tokens before the step."""
     tokens: int
     """How many more it computes."""
     end: int
@@ -48,30 +48,33 @@ def take_turns(
 
     While others decode, no more is read of prompts than the ``allowance``.
 
+    Steps that have been launched count as done: their tokens exist, though nobody knows them yet. A
+    sequence that they bring to its last token by its count does not advance.
+
     If more sequences decode than the step may have tokens, those go that have waited longest. One
     that waits for its grammar is read up to its last token: that one would yield the next.
     """
     decoding: list[Sequence] = []
     reading: list[Sequence] = []
     for sequence in running:
-        computed = sequence.computed
-        if len(sequence.blocks) * BLOCK_TOKENS > computed:
-            if len(sequence.ids) != computed + 1:
+        launched = sequence.launched
+        if len(sequence.blocks) * BLOCK_TOKENS > launched:
+            if sequence.known != launched + 1:
                 reading.append(sequence)
-            elif not sequence.waiting:
+            elif not sequence.waiting and sequence.known < sequence.limit:
                 decoding.append(sequence)
     if len(decoding) > step_tokens:
         decoding.sort(key=_last_turn)
         del decoding[step_tokens:]
     parts = [
-        Part(sequence, computed := sequence.computed, 1, computed + 1, True)
+        Part(sequence, launched := sequence.launched, 1, launched + 1, True)
         for sequence in decoding
     ]
     left = step_tokens - len(parts)
     for sequence in reading:
         if left <= 0:
             break
-        start, known = sequence.computed, len(sequence.ids)
+        start, known = sequence.launched, sequence.known
         readable = known - sequence.waiting
         tokens = min(readable - start, len(sequence.blocks) * BLOCK_TOKENS - start, left)
         if decoding and allowance is not None:

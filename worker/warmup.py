@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from common.errors import StartupError
 from common.messages import BLOCK_TOKENS, Dispatch, NewSequence, SequenceSpec
 from common.sampling import SamplingParameters
-from worker.engine import Engine, StepResult
+from worker.engine import Engine
+from worker.flight import StepResult
 
 _SAMPLING = SamplingParameters(
     do_sample=True, seed=1, temperature=0.9, top_p=0.9, repetition_penalty=1.1

@@ -5,8 +5,17 @@ import os
 import pytest
 import torch
 
+from tests.worker import driver
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     """Tests run beside each other: no thread pool of their own."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+@pytest.fixture(params=driver.RUNNERS)
+def runner(request, monkeypatch):
+    """Every driver of the test computes its steps so."""
+    monkeypatch.setattr(driver, "default_runner", request.param)
+    return request.param

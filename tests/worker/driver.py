@@ -1,6 +1,7 @@
 """A small scheduler and a model that cannot be fooled, to drive the engine in tests."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -15,10 +16,29 @@ from common.messages import (
     Started,
 )
 from common.sampling import SamplingParameters
+from worker.ahead.runner import AheadRunner
 from worker.engine import Engine
+from worker.sampler import UNSEEN
 
 CPU = torch.device("cpu")
 GREEDY = SamplingParameters()
+
+
+RUNNERS = {
+    "host": {},
+    "ahead": {
+        "make_runner": partial(AheadRunner, sequences=2, longest=32, sizes=()),
+        "sampling": UNSEEN,
+    },
+    "recorded": {
+        "make_runner": partial(AheadRunner, sequences=40, longest=1000, sizes=(1, 2, 4, 8)),
+        "sampling": UNSEEN,
+    },
+}
+"""How steps are computed. The second has to grow; the third pads to what has been recorded."""
+
+default_runner = "host"
+"""Set by the fixture ``runner``, for tests that are to pass whatever computes the steps."""
 
 
 class HistoryModel:
@@ -104,7 +124,15 @@ class Driver:
     """Hands sequences and blocks to an engine and checks what comes back."""
 
     def __init__(
-        self, model, cache, *, blocks: int = 64, step_tokens: int = 64, guidance=None
+        self,
+        model,
+        cache,
+        *,
+        blocks: int = 64,
+        step_tokens: int = 64,
+        guidance=None,
+        runner: str | None = None,
+        faults=None,
     ) -> None:
         ticks = iter(range(10**9))
         self.model = model
@@ -115,7 +143,10 @@ class Driver:
             device=CPU,
             clock=lambda: float(next(ticks)),
             guidance=guidance,
+            faults=faults,
+            **RUNNERS[runner or default_runner],
         )
+        self.engine.prepare()
         self.free = list(range(1, blocks))
         self.step_tokens = step_tokens
         self.max_stall_s = 0.0
@@ -193,7 +224,16 @@ class Driver:
         items = news + (result.items if result is not None else [])
         for item in items:
             self._enter(item)
-        return items if result is not None else None
+        if result is None:
+            return None
+        for tokens in result.ahead:
+            assert tokens.finish
+            self._enter(Progress(tokens, 0))
+        for item in result.behind:
+            record = self.records[item.tokens.id]
+            assert (record.finish, record.computed) == (item.tokens.finish, 0)
+            record.computed = item.computed_tokens
+        return items
 
     def run(self, steps: int = 10_000) -> int:
         """Until nobody can advance; returns how many steps that took."""

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.worker.driver import CPU
-from worker.batch import BlockTables, assemble, wanted_rows
+from worker.batch import BlockTables, assemble, tokens_of, wanted_rows
+from worker.transfers import HostTransfers
 from worker.turns import Part
 
 
@@ -19,6 +19,11 @@ def part(tables: BlockTables, ids: list[int], start: int, tokens: int, blocks, *
         prompt_length=prompt,
     )
     return Part(sequence, start, tokens, start + tokens, start + tokens == len(ids))
+
+
+def assembled(parts, decoding, rows, tables):
+    assembly = assemble(parts, decoding, tokens_of(parts), rows, tables)
+    return assembly.inputs(HostTransfers().upload(assembly.arrays))
 
 
 def test_tables_grow_and_are_clean_after_release():
@@ -43,7 +48,7 @@ def test_decoding_sequences():
         part(tables, [40], 0, 1, [3]),
     ]
     wanted, rows = wanted_rows(parts)
-    inputs = assemble(parts, 2, rows, tables, CPU)
+    inputs = assembled(parts, 2, rows, tables)
     assert inputs.token_ids.tolist() == [17, 40]
     assert inputs.positions.tolist() == [17, 0]
     assert inputs.slots.tolist() == [7 * 16 + 1, 3 * 16]
@@ -67,7 +72,7 @@ def test_a_mixed_step(scored):
         part(tables, prompt, 0, 3, [2], prompt=20 if scored else None),
     ]
     wanted, rows = wanted_rows(parts)
-    inputs = assemble(parts, 1, rows, tables, CPU)
+    inputs = assembled(parts, 1, rows, tables)
     assert inputs.token_ids.tolist() == [3, *range(114, 120), 100, 101, 102]
     assert inputs.positions.tolist() == [2, *range(14, 20), 0, 1, 2]
     assert inputs.slots.tolist() == [66, 142, 143, 96, 97, 98, 99, 32, 33, 34]

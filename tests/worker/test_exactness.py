@@ -26,6 +26,9 @@ SAMPLED = [
 ]
 
 
+whoever_computes = pytest.mark.parametrize("runner", ["host", "recorded"], indirect=True)
+
+
 @pytest.fixture(scope="module", params=["grouped", "tied"])
 def models(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp(request.param)
@@ -118,13 +121,19 @@ def test_every_family_alone(family, budget):
     assert len(set(driver.records[0].ids)) > 3  # else the comparison would say little
 
 
+@whoever_computes
 @pytest.mark.parametrize("seed", range(4))
-def test_in_a_busy_batch(models, seed):
+def test_in_a_busy_batch(runner, models, seed):
     busy_batch(*models, seed, 14)
 
 
 def test_every_family_in_a_busy_batch(family):
     busy_batch(*family, 0, 8)
+
+
+@pytest.mark.parametrize("runner", ["recorded"], indirect=True)
+def test_every_family_ahead_of_the_host(family, runner):
+    busy_batch(*family, 1, 4)
 
 
 def busy_batch(ours, theirs, seed, sequences):
@@ -158,7 +167,8 @@ def busy_batch(ours, theirs, seed, sequences):
         assert driver.records[number].ids == undisturbed(ours, prompt, count, sampling)
 
 
-def test_from_the_blocks_of_another(models):
+@whoever_computes
+def test_from_the_blocks_of_another(runner, models):
     cached_prefixes(*models)
 
 
@@ -189,8 +199,9 @@ def cached_prefixes(ours, theirs):
     check(driver, theirs, 5, shared[:33], 15)
 
 
+@whoever_computes
 @pytest.mark.parametrize("sampling", [GREEDY, *SAMPLED])
-def test_preempted_and_continued(models, sampling):
+def test_preempted_and_continued(runner, models, sampling):
     ours, _ = models
     prompt, other = text(random.Random(6), 37), text(random.Random(7), 50)
     expected = undisturbed(ours, prompt, 40, sampling)
@@ -210,7 +221,8 @@ def test_preempted_and_continued(models, sampling):
         assert driver.records[1].ids == expected
 
 
-def test_preempted_onto_its_own_blocks(models):
+@whoever_computes
+def test_preempted_onto_its_own_blocks(runner, models):
     """A continuation that finds its tokens, output included, in the prefix cache."""
     ours, theirs = models
     prompt = text(random.Random(8), 20)
@@ -226,8 +238,9 @@ def test_preempted_onto_its_own_blocks(models):
     check(driver, theirs, 0, prompt, 40)
 
 
+@whoever_computes
 @pytest.mark.parametrize("budget", [7, 16, 300])
-def test_prompt_logprobs(models, budget):
+def test_prompt_logprobs(runner, models, budget):
     ours, theirs = models
     prompt = text(random.Random(9), 290)
     with torch.inference_mode():
@@ -241,7 +254,8 @@ def test_prompt_logprobs(models, budget):
     assert started.prefill_logprobs == pytest.approx(expected, abs=1e-4)
 
 
-def test_stop_token(models):
+@whoever_computes
+def test_stop_token(runner, models):
     ours, theirs = models
     prompt = text(random.Random(11), 12)
     tokens, _ = generate(theirs, prompt, 10)

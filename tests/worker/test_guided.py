@@ -101,8 +101,9 @@ def test_the_grammar_wins_over_minimum_length_and_filters_look_only_at_what_it_a
     assert [len(top) for top in record.tops] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("runner", ["host", "recorded"], indirect=True)
 @pytest.mark.parametrize("sampling", [GREEDY, SEEDED, PENALISED], ids=["greedy", "seeded", "more"])
-def test_free_rows_beside_them_do_not_change_by_a_bit(guidance, sampling):
+def test_free_rows_beside_them_do_not_change_by_a_bit(runner, guidance, sampling):
     def run(grammars):
         driver = history_driver(guidance, blocks=128)
         driver.dispatch(
@@ -247,7 +248,8 @@ def test_who_was_dropped_while_its_grammar_was_compiled_is_not_met_again(tmp_pat
     guidance.close()
 
 
-def test_a_grammar_that_cannot_be_followed_fails_alone(guidance):
+@pytest.mark.parametrize("runner", ["host", "recorded"], indirect=True)
+def test_a_grammar_that_cannot_be_followed_fails_alone(runner, guidance):
     driver = history_driver(guidance)
     refused = driver.new(3, PROMPT, 5, generated=[ord("x")], grammar=regex("[ab]{4}"))
     driver.records[3].ids = [ord("x")]
@@ -284,7 +286,8 @@ def test_a_grammar_that_becomes_too_complex_fails_alone(tmp_path, monkeypatch):
     guidance.close()
 
 
-def test_masks_that_cannot_be_computed_fail_their_sequence_alone(guidance, monkeypatch):
+@pytest.mark.parametrize("runner", ["host", "recorded"], indirect=True)
+def test_masks_that_cannot_be_computed_fail_their_sequence_alone(runner, guidance, monkeypatch):
     fill = MaskMaker._fill
 
     def broken(self, followers, words):

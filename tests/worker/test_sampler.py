@@ -10,9 +10,8 @@ import torch
 from common.sampling import SamplingParameters
 from tests.worker import naive
 from tests.worker.test_masks import bits
-from worker.sampler import Sampled, Sampler
-
-CPU = torch.device("cpu")
+from worker.sampler import UNSEEN, Choice, Sampled, Sampler, SamplingKernels
+from worker.transfers import HostTransfers
 
 
 class Case:
@@ -26,8 +25,13 @@ class Case:
         """What its grammar allows, if it follows one."""
 
 
-def sample(cases: list[Case]) -> Sampled:
-    sampler = Sampler(len(cases[0].logits), CPU)
+def choose(sampler: Sampler, logits, rows, positions, lengths, masks=None) -> Choice:
+    where = torch.tensor([positions, lengths])
+    return sampler.choose(logits, rows, where[0], where[1], masks)
+
+
+def sample(cases: list[Case], kernels: SamplingKernels | None = None) -> Sampled:
+    sampler = Sampler(len(cases[0].logits), HostTransfers(), kernels)
     rows = [
         sampler.admit(c.parameters, c.stops, c.prompt, c.output, guided=c.allowed is not None)
         for c in cases
@@ -37,7 +41,7 @@ def sample(cases: list[Case]) -> Sampled:
     logits = torch.stack([c.logits for c in cases])
     positions = [len(c.output) for c in cases]
     lengths = [len(c.prompt + c.output) for c in cases]
-    return sampler.sample(logits, rows, positions, lengths, masks)
+    return choose(sampler, logits, rows, positions, lengths, masks).read()
 
 
 def random_parameters(choice: random.Random, vocabulary: int) -> SamplingParameters:
@@ -115,8 +119,19 @@ def test_sparse_noise_draws_what_dense_noise_draws(monkeypatch):
         for n, c in enumerate(random_cases(3, 30, 2000))
     ]
     sparse = sample(cases)
-    monkeypatch.setattr("worker.sampler._SPARSE_FACTOR", 1_000_000)
+    monkeypatch.setattr("worker.race._SPARSE_FACTOR", 1_000_000)
     assert sample(cases).ids == sparse.ids
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_looks_at_nothing_chooses_the_same(seed):
+    cases = random_cases(40 + seed, 12, 3000)
+    seen, unseen = sample(cases), sample(cases, UNSEEN)
+    assert unseen.ids == seen.ids
+    assert unseen.logprobs == pytest.approx(seen.logprobs, abs=1e-5)
+    assert [[token for token, _ in top] for top in unseen.tops] == [
+        [token for token, _ in top] for top in seen.tops
+    ]
 
 
 def test_the_draw_follows_the_distribution():
@@ -125,15 +140,15 @@ def test_the_draw_follows_the_distribution():
     probabilities = torch.softmax(logits, -1)
     draws = 4000
     for fixed in ("seed", "position"):
-        sampler = Sampler(10, CPU)
+        sampler = Sampler(10, HostTransfers())
         seeds = [77] * draws if fixed == "seed" else range(draws)
         positions = list(range(draws)) if fixed == "seed" else [5] * draws
         rows = [
             sampler.admit(SamplingParameters(do_sample=True, seed=seed), [], [0], [])
             for seed in seeds
         ]
-        ids = sampler.sample(logits.repeat(draws, 1), rows, positions, [1] * draws).ids
-        counts = torch.bincount(torch.tensor(ids), minlength=10)
+        chosen = choose(sampler, logits.repeat(draws, 1), rows, positions, [1] * draws)
+        counts = torch.bincount(chosen.ids, minlength=10)
         expected = probabilities * draws
         assert ((counts - expected) ** 2 / expected).sum() < 27.9
 
@@ -167,7 +182,7 @@ def test_counts_advance_with_accepted_tokens():
     parameters = SamplingParameters(
         repetition_penalty=1.3, frequency_penalty=0.7, output_frequency_penalty=0.5
     )
-    sampler = Sampler(20, CPU)
+    sampler = Sampler(20, HostTransfers())
     prompts = [[1, 2, 2], [3]]
     rows = [sampler.admit(parameters, [], prompt, []) for prompt in prompts]
     outputs: list[list[int]] = [[], []]
@@ -178,14 +193,15 @@ def test_counts_advance_with_accepted_tokens():
             naive.processed(logits[n], parameters, prompts[n], outputs[n], []) for n in range(2)
         ]
         lengths = [len(prompts[n]) + step for n in range(2)]
-        sampled = sampler.sample(logits, rows, [step] * 2, lengths)
+        choice = choose(sampler, logits, rows, [step] * 2, lengths)
+        sampled = choice.read()
         assert sampled.ids == [max(range(20), key=row.__getitem__) for row in expected]
-        sampler.accept(rows, sampled.ids)
+        sampler.accept(choice)
         for output, token in zip(outputs, sampled.ids, strict=True):
             output.append(token)
     continued = sampler.admit(parameters, [], prompts[0], outputs[0])
     logits = torch.randn((1, 20), generator=generator).repeat(2, 1)
-    again = sampler.sample(logits, [rows[0], continued], [12, 12], [15, 15])
+    again = choose(sampler, logits, [rows[0], continued], [12, 12], [15, 15]).read()
     assert again.ids[0] == again.ids[1]
     assert again.logprobs[0] == again.logprobs[1]
     for row in (*rows, continued):
@@ -217,6 +233,6 @@ def test_a_tiny_temperature_is_arg_max():
 
 
 def test_no_row_needs_no_table():
-    sampler = Sampler(1000, CPU)
+    sampler = Sampler(1000, HostTransfers())
     sampler.admit(SamplingParameters(do_sample=True, top_p=0.5), [], [1], [])
     assert sampler.count_rows_in_use == 0

@@ -32,12 +32,8 @@ from worker.kernels.reference.linear import PackLinear
 from worker.kernels.reference.norm import NormOperations
 from worker.kernels.reference.sampling import Summary
 from worker.kernels.stack import LayerParts, StackOperation, keep_layers
+from worker.race import Draw
 from worker.sharding import WHOLE, Sharding
-
-Draw = Callable[
-    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
-]
-"""As ``reference.draw.draw``."""
 
 _log = logging.getLogger(__name__)
 

@@ -69,6 +69,11 @@ class Attention:
             None if kind.rotary is None else list(tables).index(kind.rotary) for kind in kinds
         ]
 
+    @property
+    def capturable(self) -> bool:
+        """Whether plan and attention of decoding sequences can be recorded and replayed."""
+        return self._kernel.capturable
+
     def begin(self, inputs: StepInputs, cache: KVCache) -> Step:
         """Work out, once, what every layer needs."""
         longest = max(inputs.lengths_host)

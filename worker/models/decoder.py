@@ -55,6 +55,11 @@ class DecoderStack(Layer, ABC):
         self._fuse_layers = kernels.fuse_layers
         self._fused: StackOperation | None = None
 
+    @property
+    def capturable(self) -> bool:
+        """As ``Model.capturable``."""
+        return self._attention.capturable
+
     def finish(self) -> None:
         """Once the weights are there: run as one operation if there is one."""
 
@@ -132,6 +137,7 @@ class Decoder(DecoderStack):
 class CausalLM(Model):
     """A decoder and its output layer, which may be the embedding of tokens."""
 
+    runs_ahead = True
     configuration: ModelConfiguration
 
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
@@ -143,6 +149,11 @@ class CausalLM(Model):
     @abstractmethod
     def decoder(self) -> DecoderStack:
         """Under whatever name the checkpoint has it."""
+
+    @property
+    def capturable(self) -> bool:  # type: ignore[override]
+        """As ``Model.capturable``. A mixture asks the device how many tokens each expert has."""
+        return self.configuration.mixture is None and self.decoder.capturable
 
     def forward(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
         """As ``Model.forward``."""

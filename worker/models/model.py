@@ -39,6 +39,14 @@ class Model(Layer, ABC):
     reads_whole = False
     """Whether a step may read more tokens of a prompt than its inputs say, up to all of them."""
 
+    runs_ahead = False
+    """Whether ``forward`` needs nothing of a step's tokens on the host, and may be launched before
+    they are known there."""
+
+    capturable = False
+    """Whether ``forward`` can be recorded once, of decoding sequences alone, and replayed: its
+    shapes, and what it does, then depend on the number of sequences and on nothing else."""
+
     def __init__(self, configuration: Served) -> None:
         self.configuration = configuration
         self.kv_dtype: torch.dtype | None = None

@@ -1,0 +1,140 @@
+"""``make gpu-bench``: what a GPU gives over HTTP, what its engine gives alone, what it could give.
+
+usage: python -m bench.gpu [--shape 8b] [--streams 1 32 64 256] [--device cuda] [--keep DIR]
+
+Random weights of Llama 3.1 8B's shape, bfloat16, prompts of 512 tokens, 256 new ones, greedy,
+streamed. First the engine in a process of its own, with ceilings and profiles, then the server.
+Writes bench/results/<device>-<date>.json and prints it as tables. ``--device cpu`` is a trial of
+all of it with a tiny model: its figures mean nothing.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.gpu import checkpoint, load
+from bench.gpu.report import text_of
+from bench.gpu.shapes import SHAPES
+from bench.peers.contenders import ContenderError, Server, Start
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "bench" / "results"
+NO_GPU = (
+    "no GPU that torch can use was found, so nothing is measured: run this on a machine with one;"
+    " --device cpu tries all of it with a tiny model"
+)
+ROUNDS = 2
+TRIES = 7
+MOST_FRONTENDS = 8
+
+
+def server_of(model_dir: Path, device: str, streams: int, log: Path) -> Server:
+    """The whole server, as users start it."""
+    frontends = max(1, min(MOST_FRONTENDS, len(os.sched_getaffinity(0)) // 2))
+    flags = {
+        "--model-id": str(model_dir),
+        "--device": device,
+        "--dtype": "bfloat16" if device == "cuda" else "auto",
+        "--max-input-tokens": "2048",
+        "--max-total-tokens": "4096",
+        "--max-batch-size": str(streams),
+        "--max-concurrent-requests": str(2 * streams),
+        "--num-frontends": str(frontends),
+        "--hostname": "127.0.0.1",
+        "--prometheus-port": "0",
+    }
+    command = [sys.executable, "-m", "launcher", "--port", "{port}"]
+    command += [word for pair in flags.items() for word in pair]
+    return Server("the server", Start(tuple(command)), log)
+
+
+def over_http(server: Server, streams: list[int]) -> dict[str, Any]:
+    """All loads, and the first token of an idle server."""
+    url = server.target.url
+    load.run(url, 1, checkpoint.prompts_of(2, load.PROMPT_TOKENS, seed=1), load.NEW_TOKENS)
+    found: dict[str, Any] = {}
+    for count in streams:
+        prompts = checkpoint.prompts_of(ROUNDS * count, load.PROMPT_TOKENS, seed=100 + count)
+        found[str(count)] = load.run(url, count, prompts, load.NEW_TOKENS)
+    return {"streams": found, "first_token_ms": load.first_token_ms(url, TRIES)}
+
+
+def bare_engine(model_dir: Path, shape: str, device: str, streams: list[int]) -> dict[str, Any]:
+    """``bench.gpu.engine``, in a process of its own. Raises CalledProcessError."""
+    command = [sys.executable, "-m", "bench.gpu.engine", str(model_dir), shape]
+    command += ["--device", device, "--streams", *map(str, streams)]
+    run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    found: dict[str, Any] = json.loads(run.stdout)
+    return found
+
+
+def measured(options: argparse.Namespace, model_dir: Path, log: Path) -> dict[str, Any]:
+    """Everything."""
+    began = time.monotonic()
+    if not (model_dir / "tokenizer_config.json").exists():
+        checkpoint.write(model_dir, options.shape)
+    written_s = time.monotonic() - began
+    engine = bare_engine(model_dir, options.shape, options.device, options.streams)
+    with server_of(model_dir, options.device, max(options.streams), log) as server:
+        http = over_http(server, options.streams)
+        start_s = server.start_s
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "shape": options.shape,
+        "prompt_tokens": load.PROMPT_TOKENS,
+        "new_tokens": load.NEW_TOKENS,
+        "checkpoint_s": round(written_s, 1),
+        "server_start_s": start_s,
+        "engine": engine,
+        "http": http,
+    }
+
+
+def file_of(found: dict[str, Any]) -> str:
+    """``nvidia-h200-2026-11-28.json``."""
+    device = re.sub(r"[^a-z0-9]+", "-", found["engine"]["device"].lower()).strip("-")
+    return f"{device}-{found['date']}.json"
+
+
+def main() -> int:
+    """Read the flags, measure, write, print."""
+    parser = argparse.ArgumentParser(prog="bench.gpu", description="speed on a GPU")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--shape", choices=list(SHAPES))
+    parser.add_argument("--streams", type=int, nargs="+")
+    parser.add_argument("--keep", type=Path, help="where the checkpoint is kept, or is already")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the figures go")
+    options = parser.parse_args()
+    on_gpu = options.device == "cuda"
+    if on_gpu and not torch.cuda.is_available():
+        print(NO_GPU, file=sys.stderr)
+        return 1
+    options.shape = options.shape or ("8b" if on_gpu else "tiny")
+    options.streams = options.streams or ([1, 32, 64, 256] if on_gpu else [1, 4])
+    with tempfile.TemporaryDirectory(prefix="bench-gpu-") as place:
+        log = Path(place) / "server.log"
+        try:
+            found = measured(options, options.keep or Path(place) / "model", log)
+        except (ContenderError, RuntimeError, subprocess.CalledProcessError) as error:
+            print(log.read_text()[-4000:] if log.exists() else "", file=sys.stderr)
+            print(f"the measurement ended early: {error}", file=sys.stderr)
+            return 1
+    options.results.mkdir(parents=True, exist_ok=True)
+    path = options.results / file_of(found)
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    print(text_of(found))
+    print(f"written to {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

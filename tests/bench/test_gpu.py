@@ -1,0 +1,122 @@
+"""``bench.gpu`` without a GPU: its arithmetic, its checkpoint, its tables, its one sentence."""
+
+import json
+
+import pytest
+import torch
+
+from bench.gpu import checkpoint
+from bench.gpu.__main__ import NO_GPU, file_of, main
+from bench.gpu.engine import Measuring, ready_engine
+from bench.gpu.profile import Event, by_group, group_of, idle_share, table
+from bench.gpu.report import text_of
+from bench.gpu.shapes import SHAPES
+from tests.worker.driver import CPU
+from worker.loading import load_model
+
+
+def test_without_a_gpu_there_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["bench.gpu"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main() == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", NO_GPU + "\n")
+
+
+def test_the_arithmetic_of_the_eight_billion():
+    shape = SHAPES["8b"]
+    assert shape.kv_bytes == 131_072
+    assert shape.matrix_weights == 7_504_658_432
+    floor_s = shape.decode_floor_s(32, 512, 4.8e12)
+    assert floor_s == pytest.approx((2 * 7_504_658_432 + 32 * 512 * 131_072) / 4.8e12)
+    matrices, attention = shape.prefill_operations(512, 2)
+    assert matrices == pytest.approx(2 * 2 * (512 * 32 * 218_103_808 + 4096 * 128_256))
+    # two products of [512, 128] with [128, 512], half of them masked, per head and layer
+    assert attention == pytest.approx(2 * 2 * 2 * 32 * 32 * 128 * 512 * 513 / 2)
+
+
+def test_idle_is_when_nothing_runs_and_overlap_counts_once():
+    events = [Event("a", 0, 4), Event("b", 2, 6), Event("c", 8, 9), Event("d", 9, 10)]
+    assert idle_share(events) == pytest.approx(0.2)
+    assert idle_share(reversed(events)) == pytest.approx(0.2)
+    assert idle_share([]) == 0.0
+
+
+def test_kernels_are_added_up_by_name_and_group():
+    events = [Event("nvjet_tst_64x8", 0, 2000), Event("_attend_decoding", 2000, 3000)]
+    events += [Event("nvjet_tst_64x8", 3000, 5000)]
+    rows = table(events, 2)
+    assert [(row["name"], row["launches"], row["ms"]) for row in rows] == [
+        ("nvjet_tst_64x8", 1.0, 2.0),
+        ("_attend_decoding", 0.5, 0.5),
+    ]
+    assert by_group(rows) == {"matrices": 2.0, "attention": 0.5}
+    assert group_of("triton_red_fused") == "other"
+
+
+def test_a_device_has_a_file_of_its_own_each_day():
+    found = {"engine": {"device": "NVIDIA H200 (141 GB)"}, "date": "2026-11-28"}
+    assert file_of(found) == "nvidia-h200-141-gb-2026-11-28.json"
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    place = tmp_path_factory.mktemp("random")
+    checkpoint.write(place, "tiny")
+    return place
+
+
+def test_the_checkpoint_is_one_that_loads(directory):
+    model = load_model(str(directory), device=CPU, dtype=torch.float32)
+    weight = model.decoder.tokens.weight
+    assert weight.shape == (512, 64)
+    assert 0.01 < weight.float().std() < 0.03
+    assert len(set(weight.flatten().tolist())) > 1000
+
+
+class FakeWindow:
+    """The profiler itself takes ten seconds to start; ``--device cpu`` runs it."""
+
+    def __init__(self, engine, first, last):
+        self._engine = engine
+        self._steps = 0
+        self.window = first, last
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def step(self):
+        self._steps += 1
+        return self._engine.step()
+
+    def events(self):
+        assert self._steps >= self.window[1]
+        return [Event("nvjet", 0, 10), Event("_attend", 20, 30)]
+
+
+def test_everything_about_the_engine_is_measured_and_shown(directory, monkeypatch):
+    monkeypatch.setattr("bench.gpu.engine.Window", FakeWindow)
+    for name, value in {"PROMPT_TOKENS": 20, "NEW_TOKENS": 6, "READ_TOKENS": 30}.items():
+        monkeypatch.setattr(f"bench.gpu.engine.{name}", value)
+    measuring = Measuring(ready_engine(str(directory), "cpu", 2), SHAPES["tiny"], 1e10, 1e11)
+    engine = {
+        "device": "cpu", "torch": "2", "dtype": "float32", "copy_gb_s": 10.0,
+        "matrix_tflop_s": 0.1,
+        "streams": {"2": measuring.streams(2)},
+        "first_token_ms": measuring.first_token_ms(),
+        "reading": measuring.reading(),
+        "decode_profiles": [measuring.decode_profile(2)],
+        "reading_profile": measuring.reading_profile(),
+    }  # fmt: skip
+    assert engine["streams"]["2"]["step_over_floor"] > 0
+    assert engine["decode_profiles"][0]["ms_by_group"]["matrices"] > 0
+    assert engine["reading_profile"]["idle_share"] == pytest.approx(1 / 3, abs=1e-4)
+    assert engine["reading_profile"]["kernels"]
+    served = {"tok_s": 1.0, "ttft_ms_p50": 2.0, "itl_ms_p50": 3.0}
+    found = {
+        "shape": "tiny", "prompt_tokens": 20, "new_tokens": 6, "engine": engine,
+        "http": {"streams": {"2": served}, "first_token_ms": 4.0},
+    }  # fmt: skip
+    shown = text_of(json.loads(json.dumps(found)))
+    assert "| 2 | 1.0 |" in shown
+    assert "one decode step of 2 streams" in shown

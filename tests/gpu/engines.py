@@ -1,0 +1,67 @@
+"""Engines over a tiny model on a GPU, and what they generate."""
+
+import time
+
+import torch
+
+from common.messages import BLOCK_TOKENS, Dispatch, NewSequence, SequenceSpec
+from common.sampling import SamplingParameters
+from tests.worker.tiny import write_tiny_llama
+from worker.cache import KVCache
+from worker.engine import Engine
+from worker.loading import load_model
+from worker.sampler import UNSEEN
+
+BLOCKS = 400
+PROMPTS = [[(7 * row + place) % 250 for place in range(3 + 11 * row)] for row in range(7)]
+
+
+def tiny_model(directory, device: str = "cuda"):
+    """A Llama of two layers in float32."""
+    write_tiny_llama(directory, seed=3)
+    return load_model(str(directory), device=torch.device(device), dtype=torch.float32)
+
+
+def make_engine(model, make_runner, *, prepared: bool = True) -> Engine:
+    """On the model's device; nothing has been written to its cache that is a number."""
+    device = model.decoder.tokens.weight.device
+    cache = KVCache(model.configuration, BLOCKS, device, torch.float32)
+    for layer in cache.layers:
+        layer.fill_(torch.nan)
+    engine = Engine(
+        model,
+        cache,
+        blocks=BLOCKS,
+        device=device,
+        clock=time.perf_counter,
+        sampling=UNSEEN,
+        make_runner=make_runner,
+    )
+    if prepared:
+        engine.prepare()
+    return engine
+
+
+def generated(
+    engine: Engine, prompts, count: int, sampling: SamplingParameters | None = None
+) -> dict[int, list[int]]:
+    """What follows each prompt; they come one after another, while others decode."""
+    sampling = sampling or SamplingParameters()
+    ids: dict[int, list[int]] = {}
+    block, number = 1, 0
+    waiting = list(enumerate(prompts))
+    while waiting or engine.held:
+        add = []
+        if waiting:
+            row, prompt = waiting.pop(0)
+            blocks = -(-(len(prompt) + count) // BLOCK_TOKENS)
+            spec = SequenceSpec(row, prompt, count, sampling)
+            add.append(NewSequence(spec, 0, [], list(range(block, block + blocks))))
+            block += blocks
+        number += 1
+        engine.apply(Dispatch(1, number, 32, add=add))
+        result = engine.step()
+        for item in [] if result is None else result.items:
+            assert not item.error
+            ids.setdefault(item.tokens.id, []).extend(item.tokens.ids)
+    return ids

@@ -1,0 +1,87 @@
+"""The forward pass of a step in which all sequences decode, from the device's state alone.
+
+Runs in the worker. Its tensors have shapes that depend on the number of rows and nothing else, so
+it can be recorded once for each size of a ladder and replayed with a single launch (CUDA graphs).
+A step takes the smallest size that holds it; what is beyond its rows computes slot 0.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from common.messages import BLOCK_TOKENS
+from worker.ahead.state import SlotState
+from worker.inputs import StepInputs
+from worker.interfaces import Model
+from worker.transfers import Program, Transfers
+
+
+class DecodeStep:
+    """Runs it, recorded or not."""
+
+    def __init__(
+        self, model: Model, cache: Any, state: SlotState, transfers: Transfers, longest: int
+    ) -> None:
+        """``longest``: no sequence has more tokens."""
+        self._model = model
+        self._cache = cache
+        self._state = state
+        self._transfers = transfers
+        self._longest = longest
+        self._recorded: dict[int, Program] = {}
+        self._sizes: list[int] = []
+        self._generation = state.generation
+
+    def record(self, sizes: Sequence[int]) -> None:
+        """For each of these numbers of rows, the largest first: the others fit into its memory."""
+        for size in sorted(sizes, reverse=True):
+            self._state.set_rows([], size)
+            self._state.flush()
+            self._recorded[size] = self._transfers.record(
+                partial(self._forward, size), (self._longest,) * size
+            )
+        self._sizes = sorted(self._recorded)
+
+    def size_for(self, rows: int) -> int:
+        """How many rows are computed for so many."""
+        if self._generation != self._state.generation:  # what was recorded reads other tensors
+            self._sizes, self._recorded = [], {}
+            self._generation = self._state.generation
+        place = bisect_left(self._sizes, rows)
+        return self._sizes[place] if place < len(self._sizes) else rows
+
+    def __call__(self, size: int, lengths: tuple[int, ...]) -> torch.Tensor:
+        """Hidden rows [size, hidden] for ``state.rows``; overwritten by the next call.
+
+        ``lengths`` are those of the sequences, this step's token included, as the host knows them.
+        """
+        lengths += (1,) * (size - len(lengths))
+        recorded = self._recorded.get(size)
+        return self._forward(size, lengths) if recorded is None else recorded(lengths)
+
+    def _forward(self, size: int, lengths_host: tuple[int, ...]) -> torch.Tensor:
+        state = self._state
+        slots = state.rows[:size]
+        token_ids = state.last_tokens.index_select(0, slots)
+        lengths = state.known.index_select(0, slots)
+        width = min(-(-max(lengths_host) // BLOCK_TOKENS), state.width)
+        tables = state.tables[:, :width].index_select(0, slots)
+        positions = lengths - 1
+        offsets = positions % BLOCK_TOKENS
+        columns = positions.div(BLOCK_TOKENS, rounding_mode="floor")
+        blocks = tables.gather(1, columns[:, None])[:, 0]
+        inputs = StepInputs(
+            token_ids=token_ids,
+            positions=positions,
+            slots=blocks * BLOCK_TOKENS + offsets,
+            block_tables=tables,
+            lengths=lengths,
+            lengths_host=lengths_host,
+            query_lengths_host=(1,) * size,
+            decode_sequences=size,
+            logit_rows=torch.arange(size, device=slots.device),
+        )
+        return self._model.forward(inputs, self._cache)

@@ -1,0 +1,124 @@
+"""What the device keeps of the sequences, so that a step needs nothing from the host to go on.
+
+Runs in the worker. One tensor of int64, cut into columns: the slots of the rows that decode; for
+each slot its last token, how many tokens are known, how many of them were its prompt; and its row
+of the block table. The host notes changes and sends them together, one transfer and one scatter;
+when nothing has changed, nothing is sent. Tokens and lengths advance on the device alone.
+
+Slot 0 is nobody's: its one token is of block 0, where padding writes. Sequences that have been
+given row r of the host's block tables have slot r + 1.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from worker.batch import BlockTables
+from worker.transfers import Integers, Transfers
+
+_NUMBERS = 3
+"""Kept of a slot, beside its blocks."""
+
+
+class SlotState:
+    """The tensor, and the changes that have not been sent yet."""
+
+    def __init__(self, slots: int, width: int, rows: int, transfers: Transfers) -> None:
+        """For so many sequences of ``width`` blocks, ``rows`` of which may decode in one step."""
+        self._transfers = transfers
+        self._rows = rows
+        self._changes: dict[int, int] = {}
+        self.generation = 0
+        """Another one: the tensors are others, too."""
+        self._lay_out(slots + 1, width)
+
+    def _lay_out(self, slots: int, width: int) -> None:
+        self.slots, self.width = slots, width
+        self._rows = max(self._rows, slots)
+        ends = np.cumsum([self._rows] + [slots] * _NUMBERS).tolist()
+        self._last, self._known, self._prompt, self._tables = ends
+        numbers = self._tables + slots * width
+        self._all = torch.zeros(numbers, dtype=torch.int64, device=self._transfers.device)
+        self.rows = self._all[: self._rows]  # [rows] slots of the decoding sequences, then zeros
+        self.last_tokens = self._all[self._last : self._known]  # [slots]
+        self.known = self._all[self._known : self._prompt]  # [slots] tokens, the last one included
+        self.prompts = self._all[self._prompt : self._tables]  # [slots] tokens of the prompt
+        self.tables = self._all[self._tables :].view(slots, width)  # blocks, padded with 0
+        self.known[:1].fill_(1)
+
+    def enter(self, slot: int, last_token: int, known: int, prompt: int) -> None:
+        """A sequence begins, or goes on, here."""
+        self._changes[self._last + slot] = last_token
+        self._changes[self._known + slot] = known
+        self._changes[self._prompt + slot] = prompt
+
+    def set_blocks(self, slot: int, first: int, blocks: Sequence[int]) -> None:
+        """Of a slot, from column ``first`` on."""
+        start = self._tables + slot * self.width + first
+        self._changes.update(zip(range(start, start + len(blocks)), blocks, strict=True))
+
+    def set_rows(self, slots: Sequence[int], size: int) -> None:
+        """The first ``size`` rows decode, those beyond ``slots`` for nobody."""
+        self._changes.update(enumerate(slots))
+        self._changes.update(dict.fromkeys(range(len(slots), size), 0))
+
+    def changes(self) -> Integers:
+        """What is to be sent: [2, n], places and numbers. To be given to ``apply`` at once."""
+        return np.array([list(self._changes), list(self._changes.values())], dtype=np.int64)
+
+    def apply(self, changes: torch.Tensor) -> None:
+        """Changes that have been sent."""
+        self._all.index_copy_(0, changes[0], changes[1])
+        self._changes.clear()
+
+    def flush(self) -> None:
+        """Send and apply, if there is anything."""
+        if self._changes:
+            (changes,) = self._transfers.upload([self.changes()])
+            self.apply(changes)
+
+    def advance(self, slots: torch.Tensor, ids: torch.Tensor) -> None:
+        """These sequences ([n] slots) have got these tokens, [n] int64."""
+        self.last_tokens.index_copy_(0, slots, ids)
+        self.known.index_add_(0, slots, torch.ones_like(slots))
+
+    def resize(self, slots: int, width: int) -> None:
+        """More sequences, or longer ones, than were foreseen. What is known stays."""
+        self.flush()
+        old, count = (self.rows, self.last_tokens, self.known, self.prompts), self.slots
+        tables = self.tables
+        self._lay_out(slots, width)
+        for new, kept in zip(
+            (self.rows, self.last_tokens, self.known, self.prompts), old, strict=True
+        ):
+            new[: len(kept)].copy_(kept)
+        self.tables[:count, : tables.shape[1]].copy_(tables)
+        self.generation += 1
+
+
+class SlotTables(BlockTables):
+    """The host's block tables, which a mixed step is assembled from, and the device's beside."""
+
+    def __init__(self, state: SlotState) -> None:
+        super().__init__()
+        self._state = state
+
+    def append(self, row: int, blocks: list[int]) -> None:
+        """As ``BlockTables.append``."""
+        before = self._used[row]
+        super().append(row, blocks)
+        slot, after = row + 1, before + len(blocks)
+        if slot >= self._state.slots or after > self._state.width:
+            slots, width = self._state.slots, self._state.width
+            self._state.resize(
+                slots if slot < slots else max(2 * slots, slot + 1),
+                width if after <= width else max(2 * width, after),
+            )
+        self._state.set_blocks(slot, before, blocks)
+
+    def release(self, row: int) -> None:
+        """As ``BlockTables.release``: who gets the slot next reads nothing of this one's."""
+        used = self._used[row]
+        super().release(row)
+        self._state.set_blocks(row + 1, 0, [0] * used)

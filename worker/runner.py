@@ -1,0 +1,169 @@
+"""Computes steps: from whose turn it is to what they yield. Here: with the host in the loop.
+
+Runs in the worker, below the engine. A runner owns what it keeps of sequences beside their ids:
+rows of the block tables, rows of the sampler. This one assembles each step from the ids that the
+host knows and reads its outcome at once; the other one (``worker.ahead``) leaves the ids on the
+device. Knows nothing of messages, or of when a sequence ends.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from common.messages import NewSequence
+from worker.batch import BlockTables, assemble, tokens_of
+from worker.flight import Flight, Launched, Outcome
+from worker.interfaces import Model
+from worker.masks import Pending
+from worker.processors import SamplingRow
+from worker.sampler import Sampled, Sampler
+from worker.transfers import Transfers
+
+_PROMPT_ROWS = 256
+"""Prompt logits are computed for so many tokens at a time: [256, vocabulary], never [T, …]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What runners compute with."""
+
+    model: Model
+    cache: Any
+    """The keys and values, as the model takes them."""
+    transfers: Transfers
+    sampler: Sampler
+    clock: Callable[[], float]
+
+
+class Runner(ABC):
+    """What the engine asks of whoever computes its steps."""
+
+    ahead = 0
+    """So many steps may be launched before the oldest one is read."""
+
+    def __init__(self, device: Device, tables: BlockTables | None = None) -> None:
+        self._model = device.model
+        self._cache = device.cache
+        self._transfers = device.transfers
+        self._sampler = device.sampler
+        self._clock = device.clock
+        self._tables = tables or BlockTables()
+
+    @property
+    def rows_in_use(self) -> int:
+        """Of all tables: 0 when nothing runs."""
+        return self._tables.rows_in_use + self._sampler.count_rows_in_use
+
+    def admit(self, new: NewSequence) -> tuple[SamplingRow, int]:
+        """Its rows, of the sampler and of the block tables, until ``release``. All ids are valid.
+
+        Raises what torch raises if there is no memory for its token counts.
+        """
+        spec = new.spec
+        row = self._sampler.admit(
+            spec.sampling,
+            spec.stop_token_ids,
+            spec.prompt_ids,
+            new.generated_ids,
+            guided=bool(spec.grammar),
+        )
+        return row, self._tables.add(new.blocks)
+
+    def extend(self, table_row: int, blocks: list[int]) -> None:
+        """More blocks for a sequence."""
+        self._tables.append(table_row, blocks)
+
+    def release(self, row: SamplingRow, table_row: int) -> None:
+        """Its rows may be given to others."""
+        self._tables.release(table_row)
+        self._model.release(table_row)
+        self._sampler.release(row)
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """The warm-up is over: make what ordinary steps need. Once, before any step is ahead."""
+
+    @abstractmethod
+    def launch(self, flight: Flight, masks: Pending | None) -> Launched:
+        """Compute a step. Raises whatever went wrong, and then has changed nothing."""
+
+    def _scores(self, hidden: torch.Tensor, following: Sequence[int]) -> Iterator[torch.Tensor]:
+        """Log-probability of the token that follows each hidden row, in pieces on the device."""
+        if not following:
+            return
+        tokens = self._transfers.integers(following)
+        for start in range(0, len(following), _PROMPT_ROWS):
+            rows = slice(start, start + _PROMPT_ROWS)
+            logprobs = torch.log_softmax(self._model.logits(hidden[rows]), dim=-1)
+            yield logprobs.gather(1, tokens[rows, None])[:, 0]
+
+
+def following_of(flight: Flight) -> list[int]:
+    """The tokens after all scored rows of the prompts."""
+    return [token for _, ids in flight.wanted.prompts for token in ids]
+
+
+def by_prompt(flight: Flight, scores: Sequence[float]) -> list[list[float]]:
+    """The same numbers, cut into those of each prompt."""
+    ends = iter(scores)
+    return [[next(ends) for _ in ids] for _, ids in flight.wanted.prompts]
+
+
+class _Read:
+    """A step that has been read."""
+
+    needs_host = False
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+
+    def read(self) -> Outcome:
+        """As ``Launched.read``."""
+        return self._outcome
+
+
+class HostRunner(Runner):
+    """One step at a time."""
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def launch(self, flight: Flight, masks: Pending | None) -> Launched:
+        """As ``Runner.launch``; has ended when it returns."""
+        began = self._clock()
+        assembly = assemble(
+            flight.parts,
+            flight.decoding,
+            tokens_of(flight.parts),
+            flight.logit_rows,
+            self._tables,
+        )
+        inputs = assembly.inputs(self._transfers.upload(assembly.arrays))
+        hidden = self._model.forward(inputs, self._cache)
+        if self._transfers.device.type == "cuda":
+            torch.cuda.synchronize(self._transfers.device)
+        forwarded = self._clock()
+        sequences = [part.sequence for part in flight.wanted.next_tokens]
+        count = len(sequences)
+        scores = [
+            score
+            for piece in self._scores(hidden[count:], following_of(flight))
+            for score in piece.tolist()
+        ]
+        sampled = Sampled([], [], [])
+        if count:
+            rows = [sequence.row for sequence in sequences]
+            choice = self._sampler.choose(
+                self._model.logits(hidden[:count]),
+                rows,
+                self._transfers.integers([sequence.index for sequence in sequences]),
+                self._transfers.integers([len(sequence.ids) for sequence in sequences]),
+                masks.wait() if masks is not None else None,
+            )
+            sampled = choice.read()
+            self._sampler.accept(choice)
+        sample_s = self._clock() - forwarded
+        return _Read(Outcome(by_prompt(flight, scores), sampled, forwarded - began, sample_s))
