@@ -112,16 +112,20 @@ def follower_identity(shard: int, pid: int) -> bytes:
     return b"S%d.%d" % (shard, pid)
 
 
+_LONGEST_SOCKET = "supervisor.sock.4194304"
+"""supervisord's, as it is called until it listens: with the largest process id."""
+
+
 def check_runtime_dir(path: str) -> None:
     """Refuse a runtime directory that somebody else could enter.
 
     Raises PermissionError unless ``path`` is a directory of ours with mode 0700, and ValueError if
-    an ``ipc://`` path inside it would be longer than a UNIX socket address (107 bytes).
+    a socket's path inside it would be longer than a UNIX socket address (107 bytes).
     """
     info = os.lstat(path)
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o077:
         raise PermissionError(f"{path} must be a directory of this user with mode 0700")
-    if len(str(Path(path) / "tokens-9999").encode()) > 107:
+    if len(str(Path(path) / _LONGEST_SOCKET).encode()) > 107:
         raise ValueError(f"the runtime directory path is too long for a UNIX socket: {path}")
 
 

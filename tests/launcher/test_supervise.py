@@ -7,6 +7,8 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,11 @@ from tests.launcher.standins import ROOT, Run, gone, make_standins, running
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    make_standins(tmp_path / "standins")
-    return tmp_path
+def home() -> Iterator[Path]:
+    """Not pytest's directory, whose path may be too long for a UNIX socket."""
+    with tempfile.TemporaryDirectory() as short:
+        make_standins(Path(short) / "standins")
+        yield Path(short)
 
 
 def command_line(pid: int) -> bytes:

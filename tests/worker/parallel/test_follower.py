@@ -29,10 +29,9 @@ class Berth:
 
 @pytest.mark.parametrize("blocks", [10**10, 10**15])
 def test_a_cache_that_does_not_fit(blocks: int) -> None:
-    shape = SimpleNamespace(kv_layers=(LayerShape(2, 64),), dtype=torch.float32)
+    shape = SimpleNamespace(kv_layers=(LayerShape(2, 64),))
     device = torch.device("cpu")
-    follower = Follower(
-        SimpleNamespace(configuration=shape), Group(0, 1, device), device, lambda _: 0
-    )
+    model = SimpleNamespace(configuration=shape, cache_dtype=torch.float32)
+    follower = Follower(model, Group(0, 1, device), device, lambda _: 0)
     with pytest.raises(StartupError, match=rf"no memory for {(blocks - 1) * 16} tokens"):
         follower.follow(Berth(MakeCache(blocks)))
