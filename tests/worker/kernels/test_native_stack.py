@@ -56,3 +56,23 @@ def test_equals_the_layers_one_by_one(bfloat16, changes):
 
 def test_in_float32_layers_run_one_by_one(library):
     assert model_of(library, dtype=torch.float32).decoder._fused is None
+
+
+def test_threads_that_work_apart(bfloat16):
+    """From 512 rows a thread on; the last token's logits alone, and those of all tokens."""
+    model = model_of(bfloat16, max_position_embeddings=2048)
+    prompt = [(7 * i) % 80 for i in range(1100)]
+
+    def logits():
+        paged = Paged(model, blocks=160)
+        one, two = paged.start(prompt), paged.start(prompt)
+        return torch.cat([paged.step([(one, 1100)]), paged.step([(two, 1100)], rows="all")])
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        together = logits()
+        model.decoder._fused = None
+        assert torch.equal(logits(), together)
+    finally:
+        torch.set_num_threads(threads)

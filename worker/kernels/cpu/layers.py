@@ -21,7 +21,7 @@ from worker.kernels.reference.norm import NormOperations
 from worker.kernels.stack import LayerParts, StackOperation, StackStep
 
 _CHUNK = 512
-"""Rows at a time, as layers.c has it."""
+"""Rows at a time and thread, as layers.c has it."""
 _TILE = 16
 
 
@@ -47,7 +47,7 @@ _BUFFERS = ("hidden", "qkv", "attended", "gated", "output", "added")
 class _Workspace(ctypes.Structure):
     """``Workspace`` of layers.c."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in _BUFFERS]
+    _fields_ = [*[(name, ctypes.c_void_p) for name in _BUFFERS], ("threads", ctypes.c_int64)]
 
 
 class _NativeParts(NamedTuple):
@@ -114,7 +114,8 @@ class NativeStack:
         if tokens <= self._capacity:
             return
         rows = -(-tokens // _TILE) * _TILE
-        part, chunk = self._parts[0], min(rows, _CHUNK)
+        threads = torch.get_num_threads()
+        part, chunk = self._parts[0], min(rows, threads * _CHUNK)
         queries, width = part.output.inputs, part.down.inputs
         elements = (
             chunk * size,
@@ -127,6 +128,7 @@ class NativeStack:
         self._buffers = [torch.empty(count, dtype=torch.bfloat16) for count in elements]
         for name, buffer in zip(_BUFFERS, self._buffers, strict=True):
             setattr(self._space, name, buffer.data_ptr())
+        self._space.threads = threads
         self._capacity = rows
 
 

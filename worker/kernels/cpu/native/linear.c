@@ -11,7 +11,6 @@
 #include "tiles.h"
 #include "vectors.h"
 
-#include <omp.h>
 #include <stddef.h>
 
 #define PANEL 32
@@ -294,13 +293,13 @@ int linear_takes_tiles(int64_t rows) {
 #endif
 }
 
-/* As linear_bf16, by all threads of a parallel region; x and a gated y may be in tiles. */
+/* As linear_bf16; x and a gated y may be in tiles. */
 void linear_region(const Linear *layer, const bf16 *x, int x_tiled, void *y, int y_tiled,
-                   int64_t rows) {
+                   int64_t rows, Share share) {
     const int64_t inputs = layer->inputs, panels = (layer->outputs + PANEL - 1) / PANEL;
     const Output to = output_of(layer, y, y_tiled);
-    int64_t threads = omp_get_num_threads(), own = omp_get_thread_num();
-    int64_t from = panels * own / threads, beyond = panels * (own + 1) / threads;
+    int64_t from = share_of(panels, share.own, share);
+    const int64_t beyond = share_of(panels, share.own + 1, share);
 #if defined(__AMX_BF16__)
     if (x_tiled || rows >= AMX_ROWS) {
         panels_many(rows, x, x_tiled, layer->weights, &to, inputs, from, beyond);
@@ -310,7 +309,7 @@ void linear_region(const Linear *layer, const bf16 *x, int x_tiled, void *y, int
 #endif
     for (int64_t p = from; p < beyond; p++)
         panel_few(rows, x, layer->weights + p * PANEL * inputs, &to, inputs, p * PANEL);
-#pragma omp barrier
+    meet(share);
 }
 
 /* Elements of scratch that so many rows need. */
@@ -332,11 +331,11 @@ EXPORT void linear_bf16(const Linear *layer, const bf16 *x, void *y, bf16 *scrat
 #pragma omp for
             for (int64_t s = 0; s < n; s += TILE)
                 pack_rows(n - s < TILE ? n - s : TILE, some + s * inputs, scratch + s * inputs, inputs);
-            linear_region(layer, scratch, 1, to, 0, n);
+            linear_region(layer, scratch, 1, to, 0, n, team_share());
             continue;
         }
 #endif
         (void)scratch; /* not without tiles */
-        linear_region(layer, some, 0, to, 0, n);
+        linear_region(layer, some, 0, to, 0, n, team_share());
     }
 }

@@ -7,9 +7,10 @@
 #define SMALL 16384 /* elements: PERF: fewer are done before another thread has begun */
 
 void NAME(rms_norm_region)(const ELEMENT *x, ELEMENT *residual, const float *weight, ELEMENT *y,
-                           int tiled, int64_t rows, int64_t size, int64_t stride, float epsilon) {
-#pragma omp for schedule(static)
-    for (int64_t r = 0; r < rows; r++) {
+                           int tiled, int64_t rows, int64_t size, int64_t stride, float epsilon,
+                           Share share) {
+    const int64_t beyond = share_of(rows, share.own + 1, share);
+    for (int64_t r = share_of(rows, share.own, share); r < beyond; r++) {
         const ELEMENT *from = x + r * stride;
         ELEMENT *sum = residual ? residual + r * size : 0;
         f32x16 squares = splat(0);
@@ -26,6 +27,7 @@ void NAME(rms_norm_region)(const ELEMENT *x, ELEMENT *residual, const float *wei
         for (int64_t i = 0; i < size; i += LANES)
             store16(y + place(tiled, r, i, size), load16(from + i) * scale * load_f32(weight + i));
     }
+    meet(share);
 }
 
 /* y[rows][size] = x / sqrt(mean(x^2) + epsilon) * weight (Zhang and Sennrich 2019). With a residual,
@@ -33,7 +35,7 @@ void NAME(rms_norm_region)(const ELEMENT *x, ELEMENT *residual, const float *wei
 EXPORT void NAME(rms_norm)(const ELEMENT *x, ELEMENT *residual, const float *weight, ELEMENT *y,
                            int64_t rows, int64_t size, int64_t stride, float epsilon) {
 #pragma omp parallel if (rows * size > SMALL)
-    NAME(rms_norm_region)(x, residual, weight, y, 0, rows, size, stride, epsilon);
+    NAME(rms_norm_region)(x, residual, weight, y, 0, rows, size, stride, epsilon, team_share());
 }
 
 void NAME(silu_and_multiply_region)(const ELEMENT *x, ELEMENT *y, int64_t rows, int64_t width) {

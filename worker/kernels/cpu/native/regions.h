@@ -1,11 +1,13 @@
-/* The kernels as parts of a larger computation: called by all threads of one parallel region, each
- * ends with all of them having arrived. What each computes stands beside its exported twin.
+/* The kernels as parts of a larger computation inside one parallel region. Those that take a Share are
+ * called by all threads of a team, and end with all of them having arrived, or by one thread alone.
+ * The others are called by all threads. What each computes stands beside its exported twin.
  */
 #ifndef MILLRACE_REGIONS_H
 #define MILLRACE_REGIONS_H
 
 #include "attention_step.h"
 
+#include <omp.h>
 #include <stdint.h>
 
 /* What becomes of a linear layer's sums: bfloat16, float32 as they are, or silu(gate) * up. */
@@ -24,10 +26,30 @@ static inline int64_t place(int tiled, int64_t row, int64_t column, int64_t widt
     return row / 16 * 16 * width + column / 32 * 512 + row % 16 * 32 + column % 32;
 }
 
+/* Which part of the work is this thread's: number `own` of so many. Alone: {1, 0}. */
+typedef struct {
+    int64_t threads, own;
+} Share;
+
+static inline Share team_share(void) {
+    return (Share){omp_get_num_threads(), omp_get_thread_num()};
+}
+
+/* Where this thread's part begins; that of the next is where it ends. */
+static inline int64_t share_of(int64_t all, int64_t own, Share share) {
+    return all * own / share.threads;
+}
+
+static inline void meet(Share share) {
+    if (share.threads > 1) {
+#pragma omp barrier
+    }
+}
+
 int linear_takes_tiles(int64_t rows);
 
 void linear_region(const Linear *layer, const uint16_t *x, int x_tiled, void *y, int y_tiled,
-                   int64_t rows);
+                   int64_t rows, Share share);
 
 #define DECLARE(ELEMENT, type)                                                                     \
     void attend_region_##type(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,              \
@@ -35,7 +57,7 @@ void linear_region(const Linear *layer, const uint16_t *x, int x_tiled, void *y,
                               int64_t angle_stride, ELEMENT *output, int tiled);                   \
     void rms_norm_region_##type(const ELEMENT *x, ELEMENT *residual, const float *weight,          \
                                 ELEMENT *y, int tiled, int64_t rows, int64_t size, int64_t stride, \
-                                float epsilon);                                                    \
+                                float epsilon, Share share);                                       \
     void silu_and_multiply_region_##type(const ELEMENT *x, ELEMENT *y, int64_t rows, int64_t width);
 
 DECLARE(uint16_t, bf16)
