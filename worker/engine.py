@@ -23,14 +23,12 @@ from worker.guidance import Guidance
 from worker.interfaces import Model
 from worker.masks import Pending
 from worker.pace import Pace
-from worker.runner import Device, HostRunner, Runner
+from worker.runner import Device, HostRunner, MakeRunner
 from worker.sampler import Sampler, SamplingKernels
 from worker.sequences import Sequence, SequenceError, check, check_blocks, failure
 from worker.shortage import relieve
 from worker.transfers import transfers_of
 from worker.turns import Turn, take_turns
-
-MakeRunner = Callable[[Device], Runner]
 
 _log = logging.getLogger(__name__)
 

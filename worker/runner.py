@@ -101,6 +101,9 @@ class Runner(ABC):
             yield logprobs.gather(1, tokens[rows, None])[:, 0]
 
 
+MakeRunner = Callable[[Device], Runner]
+
+
 def following_of(flight: Flight) -> list[int]:
     """The tokens after all scored rows of the prompts."""
     return [token for _, ids in flight.wanted.prompts for token in ids]

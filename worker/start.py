@@ -19,7 +19,7 @@ from worker.ahead.runner import AheadRunner
 from worker.cache import KVCache, part_of
 from worker.costs import MakeEngine, budget_bytes, measure
 from worker.devices import choose, choose_kv_dtype, idle_build
-from worker.engine import Engine, MakeRunner
+from worker.engine import Engine
 from worker.faults import read as read_faults
 from worker.guidance import load_guidance
 from worker.kernels.cpu.library import Library, load
@@ -30,7 +30,7 @@ from worker.models.model import Model
 from worker.parallel.follower import Follower
 from worker.parallel.group import Group
 from worker.parallel.team import Alone, Team
-from worker.runner import HostRunner
+from worker.runner import HostRunner, MakeRunner
 from worker.sampler import kernels_for
 from worker.sharding import Sharding
 from worker.shortage import is_shortage
