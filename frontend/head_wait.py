@@ -13,6 +13,10 @@ from gevent.socket import wait_read
 
 HEAD_LIMIT_S = 20.0
 """From the first byte of a request's line and headers to the last, even if they never pause."""
+KEPT_S = 0.5
+"""So long after a stop a connection that was kept for its next request stays open: a client that
+asks all the time is about to write it, and would find the connection closed with nothing answered.
+"""
 ARRIVING_S = 2.0
 """So long after a stop a request may still come in that was on its way by then: the rest of a head,
 or the first one of a connection that was made before."""

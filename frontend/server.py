@@ -22,7 +22,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
 
-from frontend.head_wait import ARRIVING_S, Connection, HeadWait
+from frontend.head_wait import ARRIVING_S, KEPT_S, Connection, HeadWait
 
 OVERSLEPT_S = 5.0
 MOST_WAITING = 5_000
@@ -117,7 +117,7 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         connection = self.connections[getcurrent()]
         silence_s = self.cfg.keepalive
         if not self.alive:
-            silence_s = ARRIVING_S if connection.is_new else 0.0
+            silence_s = ARRIVING_S if connection.is_new else KEPT_S
         return HeadWait(self.waits, connection, silence_s)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -166,8 +166,9 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
     def _wind_down(self) -> None:
         for server in self.servers:
             server.close()
+        gevent.sleep(KEPT_S)
         self._end_waits(arriving=False)
-        gevent.sleep(ARRIVING_S)
+        gevent.sleep(ARRIVING_S - KEPT_S)
         self._end_waits(arriving=True)
 
     def _end_waits(self, *, arriving: bool) -> None:

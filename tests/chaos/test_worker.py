@@ -27,17 +27,20 @@ def pair() -> Iterator[Scene]:
         yield made
 
 
-def test_a_killed_worker(alone: Scene, survived: Survived) -> None:
+@pytest.mark.parametrize("each", [1, 4])
+def test_a_killed_worker(alone: Scene, survived: Survived, each: int) -> None:
+    before = alone.metric("millrace_replicas_lost_total")
+
     def strike(talks: list[Talk]) -> None:
         os.kill(alone.pid("-m worker"), signal.SIGKILL)
 
     with Watch(alone.server) as health:
-        outcomes = together(alone.server, KINDS, strike)
+        outcomes = together(alone.server, KINDS * each, strike)
         alone.settle()
     survived("kill -9 of the worker", outcomes)
     assert health.seen[LIVE] == health.seen[PROGRESS] == {200}
     assert health.seen[READY] == {200, 503}
-    assert alone.metric("millrace_replicas_lost_total") == 1
+    assert alone.metric("millrace_replicas_lost_total") == before + 1
     assert alone.metric("millrace_recovered_sequences_total") > len(KINDS) // 2
 
 
@@ -71,14 +74,15 @@ def test_a_worker_that_is_killed_again_and_again(alone: Scene, survived: Survive
     assert alone.metric("millrace_poisonous_sequences_total") == 0
 
 
-def test_a_stopped_worker(alone: Scene, survived: Survived) -> None:
+@pytest.mark.parametrize("each", [1, 4])
+def test_a_stopped_worker(alone: Scene, survived: Survived, each: int) -> None:
     before = alone.metric("millrace_replicas_hung_total")
 
     def strike(talks: list[Talk]) -> None:
         os.kill(alone.pid("-m worker"), signal.SIGSTOP)
 
     with Watch(alone.server) as health:
-        outcomes = together(alone.server, KINDS, strike)
+        outcomes = together(alone.server, KINDS * each, strike)
         alone.settle()
     survived("kill -STOP of the worker", outcomes)
     assert health.seen[LIVE] == {200}

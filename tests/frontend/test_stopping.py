@@ -78,6 +78,9 @@ def test_who_is_just_arriving_is_served(model_dir: Path, tmp_path: Path, front_e
     front.wait()
     until(lambda: len({hello.frontend for hello in front.backend.of(Hello)}) > front_ends)
     family = front.children()
+    kept = socket.create_connection(("127.0.0.1", front.port), LIMIT_S)
+    kept.sendall(ASKS_INFO)
+    assert kept.recv(65536).startswith(b"HTTP/1.1 200")
     for pid in family:
         os.kill(pid, signal.SIGSTOP)  # so that nobody accepts
     until(lambda: all(state_of(pid) == "T" for pid in family))
@@ -87,6 +90,7 @@ def test_who_is_just_arriving_is_served(model_dir: Path, tmp_path: Path, front_e
         silent[0].sendall(ASKS_INFO[:9])
         front.process.send_signal(signal.SIGTERM)
         until(lambda: all(is_pending(pid, signal.SIGTERM) for pid in family))
+        kept.sendall(ASKS_INFO)
     finally:
         for pid in family:
             os.kill(pid, signal.SIGCONT)
@@ -94,7 +98,7 @@ def test_who_is_just_arriving_is_served(model_dir: Path, tmp_path: Path, front_e
     silent[0].sendall(ASKS_INFO[9:])
     for client in silent[1:-1]:
         client.sendall(ASKS_INFO)
-    for client in asked + silent[:-1]:
+    for client in [kept, *asked, *silent[:-1]]:
         assert read_all(client).startswith(b"HTTP/1.1 200"), front.output()
     assert read_all(silent[-1]) == b""
     assert front.stop() == 0, front.output()

@@ -7,8 +7,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,11 +16,9 @@ from tests.launcher.standins import ROOT, Run, gone, make_standins, running
 
 
 @pytest.fixture
-def home() -> Iterator[Path]:
-    """Not pytest's directory, whose path may be too long for a UNIX socket."""
-    with tempfile.TemporaryDirectory() as short:
-        make_standins(Path(short) / "standins")
-        yield Path(short)
+def home(tmp_path: Path) -> Path:
+    make_standins(tmp_path / "standins")
+    return tmp_path
 
 
 def command_line(pid: int) -> bytes:
