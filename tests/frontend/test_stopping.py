@@ -78,9 +78,10 @@ def test_who_is_just_arriving_is_served(model_dir: Path, tmp_path: Path, front_e
     front.wait()
     until(lambda: len({hello.frontend for hello in front.backend.of(Hello)}) > front_ends)
     family = front.children()
-    kept = socket.create_connection(("127.0.0.1", front.port), LIMIT_S)
-    kept.sendall(ASKS_INFO)
-    assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+    asker = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
+    asker.request("GET", "/info")
+    assert asker.getresponse().read()
+    kept = asker.sock
     for pid in family:
         os.kill(pid, signal.SIGSTOP)  # so that nobody accepts
     until(lambda: all(state_of(pid) == "T" for pid in family))
