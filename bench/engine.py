@@ -124,22 +124,31 @@ def ready_engine(model_dir: str, threads: int) -> Engine:
     """As the worker starts it, with a cache whose every page has been written."""
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
+    return started(
+        model_dir,
+        kernel_cache=kernel_cache(os.environ),
+        worker_threads=threads,
+        max_batch_total_tokens=KV_TOKENS,
+    )
+
+
+def started(model_dir: str, **settings: Any) -> Engine:
+    """An engine with these settings; every page of its cache has been written."""
     with tempfile.TemporaryDirectory(prefix="bench-") as runtime_dir:
         engine = start(
             Settings(
                 model_id=model_dir,
                 model_dir=model_dir,
                 runtime_dir=runtime_dir,
-                kernel_cache=kernel_cache(os.environ),
-                worker_threads=threads,
                 max_total_tokens=STEP_TOKENS,
                 max_batch_prefill_tokens=STEP_TOKENS,
-                max_batch_total_tokens=KV_TOKENS,
                 disable_grammar_support=True,  # nothing asks for one
+                **settings,
             )
         )
     for layer in engine.cache.layers:
-        layer.normal_()
+        if layer.dtype.itemsize > 1:
+            layer.normal_()
     return engine
 
 

@@ -8,14 +8,12 @@ Knows nothing of sampling or messages.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from common.messages import BLOCK_TOKENS
 from worker.inputs import StepInputs
+from worker.transfers import Integers
 from worker.turns import Part
-
-Integers = npt.NDArray[np.int64]
 
 
 class BlockTables:

@@ -23,7 +23,7 @@ from worker.engine import Engine
 from worker.faults import read as read_faults
 from worker.guidance import load_guidance
 from worker.kernels.cpu.library import Library, load
-from worker.kernels.select import Choices, select_draw, select_summary
+from worker.kernels.select import Choices, select_draw, select_gather, select_summary
 from worker.loading import load_model
 from worker.memory import blocks_for, no_room
 from worker.models.model import Model
@@ -149,6 +149,7 @@ def _runner(settings: Settings, team: Team, device: torch.device, model: Model) 
         sequences=together,
         longest=_longest(settings, model),
         sizes=sizes_for(settings, together) if model.capturable else (),
+        gather=select_gather(device, _choices(settings)),
     )
 
 

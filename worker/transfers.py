@@ -120,11 +120,11 @@ class CudaTransfers:
 
     def integers(self, values: Sequence[int]) -> torch.Tensor:
         """As ``Transfers.integers``."""
-        return self._move(torch.tensor(values, dtype=torch.int64))
+        return send(torch.tensor(values, dtype=torch.int64), self.device)
 
     def floats(self, values: Sequence[float]) -> torch.Tensor:
         """As ``Transfers.floats``."""
-        return self._move(torch.tensor(values, dtype=torch.float32))
+        return send(torch.tensor(values, dtype=torch.float32), self.device)
 
     def upload(self, arrays: Sequence[Integers]) -> list[torch.Tensor]:
         """As ``Transfers.upload``."""
@@ -165,8 +165,10 @@ class CudaTransfers:
 
         return replay
 
-    def _move(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host on the device, without waiting; the same one if that is the CPU."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def transfers_of(device: torch.device) -> Transfers:

@@ -13,24 +13,20 @@ import logging
 import random
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.engine import InstantScheduler
+from bench.engine import STEP_TOKENS, InstantScheduler, started
 from bench.gpu.ceilings import copy_bytes_s, matrix_operations_s
 from bench.gpu.load import NEW_TOKENS, PROMPT_TOKENS
 from bench.gpu.profile import Window, by_group, idle_share, table
 from bench.gpu.shapes import SHAPES, Shape
 from common.messages import BLOCK_TOKENS
-from common.settings import Settings
 from worker.engine import Engine
-from worker.start import start
 
-STEP_TOKENS = 4096
 ROUNDS = 2
 """Each stream has so many answers."""
 FIRST_TOKENS = 5
@@ -44,26 +40,14 @@ def ready_engine(model_dir: str, device: str, streams: int) -> Engine:
     """As the worker starts it, with room for so many."""
     room = streams * (PROMPT_TOKENS + NEW_TOKENS + BLOCK_TOKENS)
     room = max(room, READ_PROMPTS * (READ_TOKENS + BLOCK_TOKENS), STEP_TOKENS)
-    with tempfile.TemporaryDirectory(prefix="bench-") as runtime_dir:
-        engine = start(
-            Settings(
-                model_id=model_dir,
-                model_dir=model_dir,
-                runtime_dir=runtime_dir,
-                device=device,
-                dtype="bfloat16" if device == "cuda" else "auto",
-                max_total_tokens=STEP_TOKENS,
-                max_batch_prefill_tokens=STEP_TOKENS,
-                max_batch_size=streams,
-                max_batch_total_tokens=room,
-                disable_grammar_support=True,  # nothing asks for one
-                disable_custom_kernels=device == "cpu",  # a trial is to see what a step is made of
-            )
-        )
-    for layer in engine.cache.layers:
-        if layer.dtype.itemsize > 1:
-            layer.normal_()
-    return engine
+    return started(
+        model_dir,
+        device=device,
+        dtype="bfloat16" if device == "cuda" else "auto",
+        max_batch_size=streams,
+        max_batch_total_tokens=room,
+        disable_custom_kernels=device == "cpu",  # a trial is to see what a step is made of
+    )
 
 
 def prompts_of(number: int, tokens: int, vocabulary: int, *, seed: int) -> list[list[int]]:

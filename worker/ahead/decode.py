@@ -16,6 +16,7 @@ from common.messages import BLOCK_TOKENS
 from worker.ahead.state import SlotState
 from worker.inputs import StepInputs
 from worker.interfaces import Model
+from worker.kernels.reference.gather import Gather
 from worker.transfers import Program, Transfers
 
 
@@ -23,7 +24,13 @@ class DecodeStep:
     """Runs it, recorded or not."""
 
     def __init__(
-        self, model: Model, cache: Any, state: SlotState, transfers: Transfers, longest: int
+        self,
+        model: Model,
+        cache: Any,
+        state: SlotState,
+        transfers: Transfers,
+        longest: int,
+        gather: Gather,
     ) -> None:
         """``longest``: no sequence has more tokens."""
         self._model = model
@@ -31,6 +38,7 @@ class DecodeStep:
         self._state = state
         self._transfers = transfers
         self._longest = longest
+        self._gather = gather
         self._recorded: dict[int, Program] = {}
         self._sizes: list[int] = []
         self._generation = state.generation
@@ -65,20 +73,14 @@ class DecodeStep:
     def _forward(self, size: int, lengths_host: tuple[int, ...]) -> torch.Tensor:
         state = self._state
         slots = state.rows[:size]
-        token_ids = state.last_tokens.index_select(0, slots)
-        lengths = state.known.index_select(0, slots)
+        found = self._gather(slots, state.last_tokens, state.known, state.tables)
         width = min(-(-max(lengths_host) // BLOCK_TOKENS), state.width)
-        tables = state.tables[:, :width].index_select(0, slots)
-        positions = lengths - 1
-        offsets = positions % BLOCK_TOKENS
-        columns = positions.div(BLOCK_TOKENS, rounding_mode="floor")
-        blocks = tables.gather(1, columns[:, None])[:, 0]
         inputs = StepInputs(
-            token_ids=token_ids,
-            positions=positions,
-            slots=blocks * BLOCK_TOKENS + offsets,
-            block_tables=tables,
-            lengths=lengths,
+            token_ids=found.ids,
+            positions=found.positions,
+            slots=found.slots,
+            block_tables=state.tables[:, :width].index_select(0, slots),
+            lengths=found.lengths,
             lengths_host=lengths_host,
             query_lengths_host=(1,) * size,
             decode_sequences=size,

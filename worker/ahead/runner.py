@@ -19,6 +19,7 @@ from worker.ahead.decode import DecodeStep
 from worker.ahead.state import SlotState, SlotTables
 from worker.batch import assemble, tokens_of
 from worker.flight import Flight, Launched, Outcome
+from worker.kernels.reference.gather import Gather, gather_inputs
 from worker.masks import Pending
 from worker.processors import SamplingRow
 from worker.runner import Device, Runner, by_prompt, following_of
@@ -60,13 +61,21 @@ class AheadRunner(Runner):
     ahead = 1
 
     def __init__(
-        self, device: Device, *, sequences: int, longest: int, sizes: Sequence[int] = ()
+        self,
+        device: Device,
+        *,
+        sequences: int,
+        longest: int,
+        sizes: Sequence[int] = (),
+        gather: Gather = gather_inputs,
     ) -> None:
         """At most ``sequences`` of at most ``longest`` tokens; ``sizes`` are to be recorded."""
         blocks, transfers = -(-longest // BLOCK_TOKENS), device.transfers
         self._state = SlotState(sequences, blocks, max([0, *sizes]), transfers)
         super().__init__(device, SlotTables(self._state))
-        self._decode = DecodeStep(device.model, device.cache, self._state, transfers, longest)
+        self._decode = DecodeStep(
+            device.model, device.cache, self._state, transfers, longest, gather
+        )
         self._sizes = sizes
         self._rows: list[int] = []
         self._size = 0

@@ -14,8 +14,8 @@ from common.messages import BLOCK_TOKENS
 from worker.inputs import StepInputs
 from worker.kernels.reference.attention import Angles, AttentionShape
 from worker.kernels.reference.norm import HeadNorms
-from worker.kernels.triton.attention import fuse_norms
-from worker.kernels.triton.store import store
+from worker.kernels.triton.attention import store_normed
+from worker.transfers import send
 
 _WORKSPACE_BYTES = 128 << 20
 """What its documentation recommends."""
@@ -66,9 +66,7 @@ class FlashInferAttention:
         sequence = np.repeat(np.arange(len(lengths)), pages)
         column = np.arange(len(sequence)) - starts[sequence]
         where = torch.from_numpy(sequence * inputs.block_tables.shape[1] + column)
-        if inputs.slots.device.type == "cuda":
-            where = where.pin_memory()
-        where = where.to(inputs.slots.device, non_blocking=True)
+        where = send(where, inputs.slots.device)
         indices = inputs.block_tables.reshape(-1).index_select(0, where).int()
         queries = np.concatenate(([0], np.cumsum(inputs.query_lengths_host)))
         last = lengths - (pages - 1) * BLOCK_TOKENS
@@ -88,9 +86,7 @@ class FlashInferAttention:
         norms: HeadNorms | None = None,
     ) -> torch.Tensor:
         """As the reference's."""
-        shape = self._shape
-        fused = fuse_norms(norms, qkv, shape)
-        queries = store(qkv, step.slots, cache, shape=shape, angles=angles, norms=fused)
+        queries = store_normed(qkv, step.slots, cache, self._shape, angles, norms)
         attended: torch.Tensor = step.wrapper.run(queries.contiguous(), (cache[0], cache[1]))
         return attended.view(len(qkv), -1)
 

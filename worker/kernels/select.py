@@ -28,6 +28,7 @@ from worker.kernels.reference import linear, norm, sampling
 from worker.kernels.reference.activation import ACTIVATIONS, GATED_ACTIVATIONS, Activation
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
 from worker.kernels.reference.draw import draw
+from worker.kernels.reference.gather import Gather, gather_inputs
 from worker.kernels.reference.linear import PackLinear
 from worker.kernels.reference.norm import NormOperations
 from worker.kernels.reference.sampling import Summary
@@ -187,11 +188,24 @@ def _attention(
 
 def select_draw(device: torch.device, choices: Choices = DEFAULTS) -> Draw:
     """Which token each row of logits gets: see ``reference.draw``."""
-    if device.type == "cuda" and choices.custom and has_triton():
+    if _takes_triton(device, choices):
         from worker.kernels.triton.draw import draw as in_triton
 
         return in_triton
     return draw
+
+
+def select_gather(device: torch.device, choices: Choices = DEFAULTS) -> Gather:
+    """The inputs of a step in which all decode: see ``reference.gather``."""
+    if _takes_triton(device, choices):
+        from worker.kernels.triton.gather import gather_inputs as in_triton
+
+        return in_triton
+    return gather_inputs
+
+
+def _takes_triton(device: torch.device, choices: Choices) -> bool:
+    return device.type == "cuda" and choices.custom and has_triton()
 
 
 def select_summary(device: torch.device, library: Library | None = None) -> Summary:

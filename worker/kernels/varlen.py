@@ -14,8 +14,8 @@ from common.messages import BLOCK_TOKENS
 from worker.inputs import StepInputs
 from worker.kernels.reference.attention import Angles, AttentionShape
 from worker.kernels.reference.norm import HeadNorms
-from worker.kernels.triton.attention import fuse_norms
-from worker.kernels.triton.store import store
+from worker.kernels.triton.attention import store_normed
+from worker.transfers import send
 
 _MOST_DIM = 256
 
@@ -50,15 +50,12 @@ class VarlenAttention:
         self, inputs: StepInputs, blocks: int, windows: tuple[int | None, ...] = (None,)
     ) -> list[StepPlan]:
         """As the reference's."""
-        device = inputs.slots.device
         starts = torch.tensor([0, *accumulate(inputs.query_lengths_host)], dtype=torch.int32)
-        if device.type == "cuda":
-            starts = starts.pin_memory()
         first = StepPlan(
             slots=inputs.slots,
             tables=inputs.block_tables.int(),
             lengths=inputs.lengths.int(),
-            starts=starts.to(device, non_blocking=True),
+            starts=send(starts, inputs.slots.device),
             most_queries=max(inputs.query_lengths_host),
             most_keys=max(inputs.lengths_host),
             window=(-1, 0),
@@ -77,10 +74,8 @@ class VarlenAttention:
         norms: HeadNorms | None = None,
     ) -> torch.Tensor:
         """As the reference's."""
-        shape = self._shape
-        fused = fuse_norms(norms, qkv, shape)
-        queries = store(qkv, step.slots, cache, shape=shape, angles=angles, norms=fused)
-        return _attend(queries, cache, step, shape.scale).view(len(qkv), -1)
+        queries = store_normed(qkv, step.slots, cache, self._shape, angles, norms)
+        return _attend(queries, cache, step, self._shape.scale).view(len(qkv), -1)
 
 
 def refusal(device: torch.device, dtype: torch.dtype) -> str:

@@ -11,10 +11,12 @@ from common.errors import StartupError
 from tests.worker.kernels.attending import Attending
 from worker.kernels import attention, flashinfer, select
 from worker.kernels.reference import draw as reference_draw
+from worker.kernels.reference import gather as reference_gather
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
 from worker.kernels.select import Choices
 from worker.kernels.triton import activation
 from worker.kernels.triton import draw as triton_draw
+from worker.kernels.triton import gather as triton_gather
 from worker.kernels.triton.attention import TritonAttention
 from worker.kernels.triton.norm import TritonNorm
 from worker.kernels.varlen import VarlenAttention, refusal
@@ -150,6 +152,13 @@ def test_the_draw(monkeypatch):
     assert select.select_draw(device, Choices(custom=False)) is reference_draw.draw
     monkeypatch.setattr(select, "has_triton", lambda: False)
     assert select.select_draw(device) is reference_draw.draw
+
+
+def test_the_gathering_of_inputs():
+    device = SimpleNamespace(type="cuda")
+    assert select.select_gather(CPU) is reference_gather.gather_inputs
+    assert select.select_gather(device) is triton_gather.gather_inputs
+    assert select.select_gather(device, Choices(custom=False)) is reference_gather.gather_inputs
 
 
 def test_older_gpus_know_one_kind_of_8_bits(monkeypatch):

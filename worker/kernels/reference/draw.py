@@ -16,8 +16,7 @@ def draw(
     distribution. The race of the sampler (Gumbel-max), multiplied by the temperature: so nothing
     overflows, however small that is, and 0 leaves no noise.
     """
-    keys = (seeds & 0xFFFFFFFF, seeds >> 32 & 0xFFFFFFFF)
-    times = noise.exponentials(keys, positions, logits.shape[1])
+    times = noise.exponentials(noise.split_seeds(seeds), positions, logits.shape[1])
     ids = (logits - temperature[:, None] * times.log_()).argmax(dim=-1)
     divisor = torch.where(temperature == 0, 1.0, temperature)[:, None]
     heated = (logits - logits.amax(dim=-1, keepdim=True)) / divisor

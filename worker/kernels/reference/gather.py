@@ -1,5 +1,6 @@
 """Reference kernel: the inputs of a decoding step, from state that stays on the device."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,10 @@ class DecodeInputs:
     positions: torch.Tensor  # [n]
     slots: torch.Tensor  # [n], where keys and values go: block · 16 + offset
     lengths: torch.Tensor  # [n], this token included
+
+
+Gather = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], DecodeInputs]
+"""As ``gather_inputs``."""
 
 
 def gather_inputs(

@@ -23,6 +23,7 @@ from worker.kernels.triton.decode import (
 )
 from worker.kernels.triton.norm import TritonNorm
 from worker.kernels.triton.store import store
+from worker.transfers import send
 
 _MOST_DIM = 256
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -93,8 +94,7 @@ class TritonAttention:
     ) -> torch.Tensor:
         """As the reference's; qkv stays as it is."""
         shape = self._shape
-        fused = fuse_norms(norms, qkv, shape)
-        queries = store(qkv, step.slots, cache, shape=shape, angles=angles, norms=fused)
+        queries = store_normed(qkv, step.slots, cache, shape, angles, norms)
         output = qkv.new_empty((len(qkv), shape.heads * shape.head_dim))
         if step.decoding:
             attend_decoding(
@@ -132,10 +132,20 @@ class TritonAttention:
         tiles[:, 2] = np.minimum(counts[chunk] - within, size)
         tiles[:, 3] = (lengths - counts)[chunk] + within
         tiles = tiles[np.argsort(-tiles[:, 3], kind="stable")]
-        device = inputs.slots.device
-        if device.type == "cpu":
-            return torch.from_numpy(tiles)
-        return torch.from_numpy(tiles).pin_memory().to(device, non_blocking=True)
+        return send(torch.from_numpy(tiles), inputs.slots.device)
+
+
+def store_normed(
+    qkv: torch.Tensor,
+    slots: torch.Tensor,
+    cache: torch.Tensor,
+    shape: AttentionShape,
+    angles: Angles | None,
+    norms: HeadNorms | None,
+) -> torch.Tensor:
+    """``store`` with any norms: what every attention over a cache of these pages begins with."""
+    fused = fuse_norms(norms, qkv, shape)
+    return store(qkv, slots, cache, shape=shape, angles=angles, norms=fused)
 
 
 def fuse_norms(

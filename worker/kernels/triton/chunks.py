@@ -10,9 +10,8 @@ import triton.language as tl
 
 from common.messages import BLOCK_TOKENS
 from worker.kernels.reference.attention import AttentionShape
-from worker.kernels.triton.online import absorb, score
+from worker.kernels.triton.online import absorb, in_powers_of_two, score
 
-_LOG2_E = 1.4426950408889634
 TILE_NUMBERS = 4
 """Of a tile: sequence, first row of the packed tokens, tokens, position of the first one."""
 
@@ -169,7 +168,7 @@ def attend_chunks(
     rows = tile_rows(shape, queries.dtype)
     channels = triton.next_power_of_2(max(16, shape.head_dim))
     wide = queries.dtype == torch.float32
-    scale = shape.scale / shape.cap if shape.cap is not None else shape.scale * _LOG2_E
+    scale, cap = in_powers_of_two(shape)
     _attend[(len(tiles), shape.kv_heads)](
         queries,
         queries.stride(0),
@@ -180,7 +179,7 @@ def attend_chunks(
         tiles,
         output,
         scale,
-        (shape.cap or 0.0) * _LOG2_E,
+        cap,
         CAPPED=shape.cap is not None,
         WINDOW=window,
         KV_HEADS=shape.kv_heads,

@@ -14,9 +14,8 @@ import triton.language as tl
 
 from common.messages import BLOCK_TOKENS
 from worker.kernels.reference.attention import AttentionShape
-from worker.kernels.triton.online import absorb, score
+from worker.kernels.triton.online import absorb, in_powers_of_two, score
 
-_LOG2_E = 1.4426950408889634
 _PROGRAMS = 2048
 """Most programs that splitting makes: those without work cost their start."""
 _MOST_SPLITS = 32
@@ -194,7 +193,7 @@ def attend_decoding(
     group = shape.heads // shape.kv_heads
     channels = triton.next_power_of_2(max(16, shape.head_dim))
     wide = queries.dtype == torch.float32
-    scale = shape.scale / shape.cap if shape.cap is not None else shape.scale * _LOG2_E
+    scale, cap = in_powers_of_two(shape)
     _attend[(count, shape.kv_heads, splitting.splits)](
         queries,
         queries.stride(0),
@@ -206,7 +205,7 @@ def attend_decoding(
         parts.sums if parts is not None else output,
         parts.logs if parts is not None else output,
         scale,
-        (shape.cap or 0.0) * _LOG2_E,
+        cap,
         splitting.least_tiles,
         CAPPED=shape.cap is not None,
         WINDOW=window,

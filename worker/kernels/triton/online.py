@@ -1,11 +1,22 @@
 """Softmax over one tile of keys after another: the step that attention kernels repeat.
 
 A part of kernels, on the device. Works in powers of two: whoever calls it has multiplied scores by
-log2(e).
+log2(e), as ``in_powers_of_two`` does.
 """
 
 import triton
 import triton.language as tl
+
+from worker.kernels.reference.attention import AttentionShape
+
+_LOG2_E = 1.4426950408889634
+
+
+def in_powers_of_two(shape: AttentionShape) -> tuple[float, float]:
+    """``scale`` and ``cap`` as ``score`` takes them."""
+    if shape.cap is None:
+        return shape.scale * _LOG2_E, 0.0
+    return shape.scale / shape.cap, shape.cap * _LOG2_E
 
 
 @triton.jit

@@ -4,8 +4,6 @@
 
 #include <stddef.h>
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* The first block with a token that the token at `position` sees. */
 static int64_t first_seen(const AttentionStep *step, int64_t position) {
     int64_t hidden = step->window ? position + 1 - step->window : 0;

@@ -37,8 +37,6 @@ typedef struct {
     bf16 *hidden, *gated, *output;
 } Range;
 
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 static void gather(const int64_t *wanted, int64_t rows, const bf16 *from, int from_tiled, bf16 *to,
                    int to_tiled, int64_t size) {
 #pragma omp for schedule(static)

@@ -315,7 +315,7 @@ void linear_region(const Linear *layer, const bf16 *x, int x_tiled, void *y, int
 /* Elements of scratch that so many rows need. */
 EXPORT int64_t linear_scratch_elements(int64_t rows, int64_t inputs) {
     if (rows <= 32 || !linear_takes_tiles(rows)) return 0;
-    return (rows < MOST_ROWS ? (rows + 15) / 16 * 16 : MOST_ROWS) * inputs;
+    return least((rows + 15) / 16 * 16, MOST_ROWS) * inputs;
 }
 
 EXPORT void linear_bf16(const Linear *layer, const bf16 *x, void *y, bf16 *scratch, int64_t rows) {
@@ -323,14 +323,14 @@ EXPORT void linear_bf16(const Linear *layer, const bf16 *x, void *y, bf16 *scrat
     const int64_t row_bytes = output_of(layer, y, 0).width * (layer->kind == WIDE ? 4 : 2);
 #pragma omp parallel
     for (int64_t r = 0; r < rows; r += MOST_ROWS) {
-        int64_t n = rows - r < MOST_ROWS ? rows - r : MOST_ROWS;
+        int64_t n = least(rows - r, MOST_ROWS);
         const bf16 *some = x + r * inputs;
         void *to = (char *)y + r * row_bytes;
 #if defined(__AMX_BF16__)
         if (n > 2 * TILE) {
 #pragma omp for
             for (int64_t s = 0; s < n; s += TILE)
-                pack_rows(n - s < TILE ? n - s : TILE, some + s * inputs, scratch + s * inputs, inputs);
+                pack_rows(least(n - s, TILE), some + s * inputs, scratch + s * inputs, inputs);
             linear_region(layer, scratch, 1, to, 0, n, team_share());
             continue;
         }

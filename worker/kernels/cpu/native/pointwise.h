@@ -38,17 +38,12 @@ EXPORT void NAME(rms_norm)(const ELEMENT *x, ELEMENT *residual, const float *wei
     NAME(rms_norm_region)(x, residual, weight, y, 0, rows, size, stride, epsilon, team_share());
 }
 
-void NAME(silu_and_multiply_region)(const ELEMENT *x, ELEMENT *y, int64_t rows, int64_t width) {
-#pragma omp for schedule(static)
+/* y[rows][width] = silu(x[rows][0 .. width]) * x[rows][width .. 2 width] (Shazeer 2020). */
+EXPORT void NAME(silu_and_multiply)(const ELEMENT *x, ELEMENT *y, int64_t rows, int64_t width) {
+#pragma omp parallel for schedule(static) if (rows * width > SMALL)
     for (int64_t r = 0; r < rows; r++) {
         const ELEMENT *gate = x + r * 2 * width, *up = gate + width;
         for (int64_t i = 0; i < width; i += LANES)
             store16(y + r * width + i, silu16(load16(gate + i)) * load16(up + i));
     }
-}
-
-/* y[rows][width] = silu(x[rows][0 .. width]) * x[rows][width .. 2 width] (Shazeer 2020). */
-EXPORT void NAME(silu_and_multiply)(const ELEMENT *x, ELEMENT *y, int64_t rows, int64_t width) {
-#pragma omp parallel if (rows * width > SMALL)
-    NAME(silu_and_multiply_region)(x, y, rows, width);
 }

@@ -57,8 +57,7 @@ void linear_region(const Linear *layer, const uint16_t *x, int x_tiled, void *y,
                               int64_t angle_stride, ELEMENT *output, int tiled);                   \
     void rms_norm_region_##type(const ELEMENT *x, ELEMENT *residual, const float *weight,          \
                                 ELEMENT *y, int tiled, int64_t rows, int64_t size, int64_t stride, \
-                                float epsilon, Share share);                                       \
-    void silu_and_multiply_region_##type(const ELEMENT *x, ELEMENT *y, int64_t rows, int64_t width);
+                                float epsilon, Share share);
 
 DECLARE(uint16_t, bf16)
 DECLARE(float, f32)

@@ -24,6 +24,8 @@ typedef uint32_t u32x16 __attribute__((vector_size(64), aligned(4)));
 typedef uint16_t u16x16 __attribute__((vector_size(32), aligned(2)));
 typedef uint16_t bf16;
 
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
 INLINE f32x16 splat(float x) { return x - (f32x16){0}; }
 
 INLINE f32x16 load_f32(const float *from) { return *(const f32x16 *)from; }
