@@ -100,8 +100,7 @@ class Endings:
         if record.is_orphan and not success:
             return  # it says so after every Cancel
         if record.state in (State.DISPATCHED, State.PREEMPTING) and success:
-            # RACE: worker to front end to us may be faster than the worker's own report.
-            record.delivered = True
+            self._requests.deliver(record)
         elif record.state is not State.CANCELLING:
             self._stop(record, "delivered" if success else "given_up")
 

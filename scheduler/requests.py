@@ -312,7 +312,7 @@ class Requests:
         self._records: dict[int, Record] = {}
         self._order = 0
         self.live = 0
-        """Records in a LIVE state."""
+        """Records in a LIVE state whose end has not reached the front end."""
         self.completed = 0
         """How often a record stopped being live."""
 
@@ -343,16 +343,30 @@ class Requests:
         """Change a record's state. Raises BadTransitionError where the old one does not lead."""
         if state not in TRANSITIONS[record.state]:
             raise BadTransitionError(f"{record.id}: {record.state.value} to {state.value}")
-        was_live, is_live = record.state in LIVE, state in LIVE
-        if was_live and not is_live:
-            self.live -= 1
-            self.completed += 1
-        elif is_live and not was_live:
-            self.live += 1
+        if not record.delivered:
+            was_live, is_live = record.state in LIVE, state in LIVE
+            if was_live and not is_live:
+                self._leave()
+            elif is_live and not was_live:
+                self.live += 1
         record.state = state
+
+    def deliver(self, record: Record) -> None:
+        """The front end has the end of a LIVE record: its worker's own report is still to come.
+
+        RACE: worker to front end to us may be faster than that report, and a client that asks again
+        at once must find its seat free.
+        """
+        if not record.delivered:
+            record.delivered = True
+            self._leave()
 
     def end(self, record: Record, reason: str = "") -> None:
         """Forget a record. ``reason`` is why, unless it is known already (FINISHED, CANCELLING)."""
         self.move(record, State.ENDED)
         record.reason = record.reason or reason
         del self._records[record.id]
+
+    def _leave(self) -> None:
+        self.live -= 1
+        self.completed += 1

@@ -119,6 +119,21 @@ def test_max_concurrent_requests_is_global_over_live_sequences() -> None:
     assert len(house.said(Rejected, other)) == 1
 
 
+def test_a_client_that_has_its_end_may_ask_again_before_the_worker_reports() -> None:
+    house = started(max_concurrent_requests=1)
+    first = house.submit(1)
+    house.run_to(first, 2)
+    house.from_frontend(Delivered(first, success=True))
+    second = house.submit(2)
+    assert not house.said(Rejected)
+    assert house.parts.requests.live == 1
+    house.submit(3)
+    assert [rejected.id for rejected in house.said(Rejected)] == [sequence_id(3)]
+    house.report(house.token(first, 7, finish="eos_token"))
+    assert house.record(second).state is State.DISPATCHED
+    assert (house.parts.requests.live, house.parts.requests.completed) == (1, 1)
+
+
 def test_retry_after_grows_with_the_queue() -> None:
     house = started(max_concurrent_requests=40, max_batch_size=1)
     house.turn(after_s=10.0)
