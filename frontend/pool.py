@@ -15,17 +15,16 @@ INLINE_CHARACTERS = 4096
 
 PERF: 4,096 characters are about 2 ms of tokenization; a thread and back costs about 0.1 ms. The
 tokenizer lets go of the interpreter lock, so streams go on meanwhile."""
-MAX_WAITING = 64
-"""Large pieces of work that may be under way or wait for a thread."""
-
 T = TypeVar("T")
 
 
 class Offload:
     """Runs small pieces of work at once and large ones on ``workers`` threads."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, most_waiting: int) -> None:
+        """``most_waiting``: large pieces that may be under way or wait for a thread."""
         self._pool = ThreadPool(max(1, workers))
+        self._most_waiting = most_waiting
         self._under_way = 0
 
     def run(self, characters: int, work: Callable[[], T]) -> T:
@@ -35,7 +34,7 @@ class Offload:
         """
         if characters <= INLINE_CHARACTERS:
             return work()
-        if self._under_way >= MAX_WAITING:
+        if self._under_way >= self._most_waiting:
             raise RequestError(ErrorKind.OVERLOADED, "Model is overloaded", retry_after_s=1.0)
         self._under_way += 1
         try:

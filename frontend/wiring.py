@@ -32,6 +32,9 @@ FIRST_WORD_S = 10.0
 LAST_WORDS_S = 2.0
 """So long before the grace ends, streams that still run are ended with an error event."""
 
+LEAST_WAITING = 64
+"""Large prompts that may wait to be tokenized; not fewer than there are seats for, or a burst of
+them would be refused while seats are free."""
 YOUNG_OBJECTS = 50_000
 """So many new objects are looked through at once for unreachable cycles, not Python's 700.
 
@@ -49,7 +52,9 @@ class FrontEnd:
         self._wires = Wires(
             settings.runtime_dir, settings.num_replicas, settings.queue_timeout or 0.0
         )
-        self._offload = Offload(settings.validation_workers)
+        self._offload = Offload(
+            settings.validation_workers, max(LEAST_WAITING, settings.max_concurrent_requests)
+        )
         self._watcher = Watcher()
         self._grammars = grammars_of(settings, tokenizer.stop_token_ids)
         self._app = create_app(

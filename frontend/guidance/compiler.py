@@ -27,8 +27,8 @@ from frontend.guidance.process import (
 from frontend.guidance.source import GrammarSource
 from frontend.limits import invalid
 
-MAX_WAITING = 32
-"""Different grammars that may wait to be checked."""
+LEAST_WAITING = 32
+"""Different grammars that may wait to be checked; not fewer than there are seats for requests."""
 PATIENCE = 3.0
 """So many times the limit of one check, a request waits for its turn and its check."""
 RETRY_S = 1.0
@@ -54,10 +54,15 @@ class Checker:
         self,
         start: Callable[[], Process],
         check_limit_s: float,
+        most_waiting: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``start`` gives a running checker, and raises as ``CheckerProcess`` does."""
+        """``start`` gives a running checker, and raises as ``CheckerProcess`` does.
+
+        ``most_waiting``: different grammars that may be under check or wait for it.
+        """
         self._start = start
+        self._most_waiting = most_waiting
         self._patience_s = PATIENCE * check_limit_s
         self._clock = clock
         self._verdicts = Verdicts()
@@ -90,7 +95,7 @@ class Checker:
     def _wait(self, source: GrammarSource) -> Verdict:
         result = self._waiting.get(source)
         if result is None:
-            if len(self._waiting) >= MAX_WAITING:
+            if len(self._waiting) >= self._most_waiting:
                 raise _overloaded()
             result = self._waiting[source] = AsyncResult()
             if self._greenlet is None:
@@ -146,7 +151,11 @@ def grammars_of(settings: Settings, end_ids: list[int]) -> Checker | NoGrammars:
         time_s=settings.grammar_compile_timeout,
         memory_bytes=settings.grammar_memory_limit * 1024 * 1024,
     )
-    return Checker(lambda: CheckerProcess(setup), settings.grammar_compile_timeout)
+    return Checker(
+        lambda: CheckerProcess(setup),
+        settings.grammar_compile_timeout,
+        max(LEAST_WAITING, settings.max_concurrent_requests),
+    )
 
 
 def _unusable() -> RequestError:

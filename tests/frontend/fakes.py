@@ -238,7 +238,7 @@ def serve(
         tokenizer=tokenizer,
         template=(found := ChatTemplate.load(str(model_dir)) if template else None),
         style=OutputStyle.of(found, tokenizer),
-        offload=Offload(1),
+        offload=Offload(1, 64),
         watcher=Watcher(),
         grammars=Grammars(),
         version="1.2.3",

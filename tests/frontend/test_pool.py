@@ -5,11 +5,11 @@ import pytest
 from gevent.event import Event
 
 from common.errors import ErrorKind, RequestError
-from frontend.pool import INLINE_CHARACTERS, MAX_WAITING, Offload
+from frontend.pool import INLINE_CHARACTERS, Offload
 
 
 def test_small_work_is_done_on_the_spot() -> None:
-    offload = Offload(1)
+    offload = Offload(1, 3)
     here = gevent.getcurrent()
     assert offload.run(INLINE_CHARACTERS, gevent.getcurrent) is here
     assert offload.run(INLINE_CHARACTERS + 1, gevent.getcurrent) is not here
@@ -17,9 +17,9 @@ def test_small_work_is_done_on_the_spot() -> None:
 
 
 def test_more_than_may_wait_is_refused_and_forgotten() -> None:
-    offload = Offload(1)
+    offload = Offload(1, 3)
     offload._pool = _Stuck()  # type: ignore[assignment]
-    waiting = [gevent.spawn(offload.run, 10_000, int) for _ in range(MAX_WAITING)]
+    waiting = [gevent.spawn(offload.run, 10_000, int) for _ in range(3)]
     gevent.idle()
     with pytest.raises(RequestError) as refused:
         offload.run(10_000, int)

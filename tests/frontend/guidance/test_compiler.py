@@ -11,11 +11,13 @@ import pytest
 from gevent.event import Event
 
 from common.errors import ErrorKind, RequestError
-from frontend.guidance.compiler import MAX_WAITING, Checker, NoGrammars, grammars_of
+from frontend.guidance.compiler import Checker, NoGrammars, grammars_of
 from frontend.guidance.frames import Setup, Verdict
 from frontend.guidance.process import CheckerLostError, CheckerProcess, UnusableTokenizerError
 from frontend.guidance.source import GrammarSource
 from tests.frontend.fakes import Clock, settings
+
+MOST_WAITING = 5
 
 
 @dataclass
@@ -67,7 +69,7 @@ class Made:
 @pytest.fixture
 def made() -> Made:
     script, clock = Script(), Clock()
-    return Made(script, Checker(script.start, 5.0, clock), clock)
+    return Made(script, Checker(script.start, 5.0, MOST_WAITING, clock), clock)
 
 
 def test_the_first_grammar_starts_it(made: Made) -> None:
@@ -106,20 +108,20 @@ def test_a_client_that_leaves_takes_nothing_along(made: Made) -> None:
 
 
 def test_the_queue_is_bounded(made: Made) -> None:
-    waiting = [made.ask(str(number)) for number in range(MAX_WAITING)]
+    waiting = [made.ask(str(number)) for number in range(MOST_WAITING)]
     error = made.error("one more")
     assert error.kind is ErrorKind.OVERLOADED
     assert error.retry_after_s
     again = made.ask("0")
     made.script.go.set()
     assert again.get(timeout=1) == "0"
-    assert [one.get(timeout=1) for one in waiting] == [str(n) for n in range(MAX_WAITING)]
+    assert [one.get(timeout=1) for one in waiting] == [str(n) for n in range(MOST_WAITING)]
     assert made.ask("one more").get(timeout=1) == "ONE MORE"
 
 
 def test_patience_ends() -> None:
     script = Script()
-    checker = Checker(script.start, 0.001)
+    checker = Checker(script.start, 0.001, MOST_WAITING)
     source = GrammarSource("regex", "a")
     with pytest.raises(RequestError) as caught:
         checker.checked(source)
