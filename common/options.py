@@ -238,8 +238,9 @@ PROCESSES = (
     ),
     Option(
         "hang_timeout", NUMBER, 20.0,
-        "Seconds of silence after which a worker is killed and replaced; 10 times its longest step "
-        "if that is more. Its requests go on.", at_least(2), bare=False,
+        "Seconds of silence after which a worker or the scheduler is killed and replaced; of a "
+        "worker, 10 times its longest step if that is more. Requests go on.",
+        at_least(2), bare=False,
     ),
     Option(
         "runtime_dir", PATH, None, "Directory for sockets and settings, mode 0700. Default: a new "

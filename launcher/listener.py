@@ -2,7 +2,8 @@
 
 Runs as a child of supervisord and speaks its event protocol on standard input and output; log lines
 go to standard error, which supervisord hands on. Ends everything (SIGTERM to supervisord) when a
-process has said in ``<runtime directory>/failure`` that it cannot start.
+process has said in ``<runtime directory>/failure`` that it cannot start. Hands what it hears also
+to who counts restarts, and to who watches the scheduler.
 """
 
 import io
@@ -13,13 +14,16 @@ import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from common import logs
 from common.failure import FAILURE_FILE
+from common.pulse import last_beat
 from common.settings import load
 from launcher.restarts import Restarts, to_scheduler
+from launcher.watchdog import Watchdog
 
 MOST_CRASHES = 3
 """Deaths of one program before the server was ever ready, after which nobody waits any longer."""
@@ -106,9 +110,11 @@ def main() -> None:
     logs.set_up("launcher", json_output=settings.json_output, level=settings.log_level)
     watcher = Watcher(Path(settings.runtime_dir) / FAILURE_FILE)
     restarts = Restarts(to_scheduler(settings.runtime_dir))
+    watchdog = Watchdog(partial(last_beat, settings.runtime_dir), settings.hang_timeout)
     stopping = False
     for event, fields in events(sys.stdin.buffer, outgoing):
         restarts.see(event, fields)
+        watchdog.see(event, fields)
         if not stopping and watcher.see(event, fields):
             stopping = True
             os.kill(os.getppid(), signal.SIGTERM)

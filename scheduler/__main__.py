@@ -12,6 +12,7 @@ import zmq
 from common import logs, settings
 from common.errors import StartupError
 from common.failure import EXIT_CONFIGURATION, record_failure
+from common.pulse import Pulse
 from common.settings import Settings
 from common.sockets import SpanSender, check_runtime_dir
 from scheduler.exposition import Listener
@@ -41,6 +42,7 @@ def serve(resolved: Settings) -> int:
     logs.set_up("scheduler", json_output=resolved.json_output, level=resolved.log_level)
     try:
         check_runtime_dir(resolved.runtime_dir)
+        pulse = Pulse(resolved.runtime_dir)
     except (OSError, ValueError) as error:
         raise StartupError(f"the runtime directory cannot be used: {error}") from None
     metrics = Metrics(resolved)
@@ -60,7 +62,9 @@ def serve(resolved: Settings) -> int:
     if resolved.otlp_endpoint is not None:
         spans = SpanSender(context, resolved.runtime_dir)
         tracer = SequenceTracer(spans, time.monotonic, time.time_ns)
-    parts = Parts(resolved, epoch, metrics, processes, frontends, time.monotonic, tracer)
+    parts = Parts(
+        resolved, epoch, metrics, processes, frontends, time.monotonic, tracer, pulse.beat
+    )
     loop = Loop(parts, link, time.monotonic)
     grace_s = float(resolved.graceful_termination_timeout)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -71,6 +75,7 @@ def serve(resolved: Settings) -> int:
     _log.info("the scheduler is ready")
     loop.run()
     link.close()
+    pulse.close()
     processes.close()
     frontends.close()
     if spans is not None:

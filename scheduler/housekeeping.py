@@ -5,6 +5,7 @@ Owns the rhythm. Knows no sockets.
 
 import logging
 import math
+from collections.abc import Callable
 
 from common.sockets import HEARTBEAT_S
 from scheduler.endings import Endings
@@ -47,7 +48,9 @@ class Housekeeping:
         throughput: Throughput,
         mail: Mail,
         metrics: Metrics,
+        pulse: Callable[[], None],
     ) -> None:
+        """``pulse`` is a sign of life, given at every beat."""
         self._requests = requests
         self._queue = queue
         self._replicas = replicas
@@ -62,6 +65,7 @@ class Housekeeping:
         self._throughput = throughput
         self._mail = mail
         self._metrics = metrics
+        self._pulse = pulse
         self._beat_s = -math.inf
         self._checked: dict[int, bool] = {}
         """Replicas that were found idle and checked since they last ran something."""
@@ -118,6 +122,7 @@ class Housekeeping:
             self._frontends.excuse(now)
             self._replicas.excuse(now)
         self._beat_s = now
+        self._pulse()
         self._throughput.sample(self._requests.completed, now)
         for number in self._frontends.lapsed(now):
             self._intake.lose(number, "its heartbeat has lapsed", now)

@@ -41,8 +41,12 @@ class Parts:
         frontend_processes: Processes,
         clock: Callable[[], float],
         tracer: SequenceTracer | None = None,
+        pulse: Callable[[], None] = lambda: None,
     ) -> None:
-        """``processes`` are those of workers; ``tracer`` sends spans, if they are wanted."""
+        """``processes`` are those of workers; ``tracer`` sends spans, if they are wanted.
+
+        ``pulse`` is called once a second, as a sign of life.
+        """
         now = clock()
         self.epoch = epoch
         self.metrics = metrics
@@ -129,6 +133,7 @@ class Parts:
             throughput,
             self.frontend_mail,
             metrics,
+            pulse,
         )
         Gauges(
             admission,

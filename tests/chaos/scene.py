@@ -133,12 +133,16 @@ class Scene:
 
 @contextmanager
 def scene(
-    *arguments: str, frontends: int = 1, replicas: int = 1, kv_tokens: int = KV_TOKENS
+    *arguments: str,
+    frontends: int = 1,
+    replicas: int = 1,
+    kv_tokens: int = KV_TOKENS,
+    hang_s: float = HANG_S,
 ) -> Iterator[Scene]:
     """Start, use, stop; the exit status must be 0 and nothing may be left."""
     server = start(
         "--num-frontends", str(frontends), "--num-replicas", str(replicas),
-        "--worker-threads", "1", "--hang-timeout", str(HANG_S),
+        "--worker-threads", "1", "--hang-timeout", str(hang_s),
         "--max-batch-total-tokens", str(kv_tokens), "--max-batch-prefill-tokens", "256",
         *arguments,
         env={"MILLRACE_DEBUG_FAULTS": faults()},

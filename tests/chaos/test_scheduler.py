@@ -8,11 +8,12 @@ import pytest
 
 from tests.chaos.conftest import Survived
 from tests.chaos.kinds import KINDS
-from tests.chaos.scene import Scene, Watch, scene
+from tests.chaos.scene import HANG_S, Scene, Watch, scene
 from tests.chaos.talk import Talk, together
 
 DEATHS = 3
 FEW_EVENTS = 6
+LONG_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +55,38 @@ def test_a_scheduler_that_is_killed_again_and_again(house: Scene, survived: Surv
 
 
 def test_a_stopped_scheduler(house: Scene, survived: Survived) -> None:
-    """Nobody replaces it, but nothing is lost if it comes back: health says so meanwhile."""
+    """It is taken for hung, killed and replaced."""
+    stopped = house.pid("-m scheduler")
 
     def strike(talks: list[Talk]) -> None:
-        pid = house.pid("-m scheduler")
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            house.server.until(lambda: house.server.get("/health/ready").status == 503, 30)
-            assert house.server.get("/health/progress").status == 503
-            assert house.server.get("/health/live").status == 200
-            refused = house.server.post("/generate", {"inputs": "a"})
-            assert refused.status == 503
-            assert "retry-after" in refused.headers
-        finally:
-            os.kill(pid, signal.SIGCONT)
+        os.kill(stopped, signal.SIGSTOP)
+        house.server.until(lambda: stopped not in house.server.pids("-m scheduler"), 30)
 
-    outcomes = together(house.server, KINDS, strike)
-    house.settle()
-    survived("kill -STOP of the scheduler, later -CONT", outcomes)
+    with Watch(house.server) as health:
+        outcomes = together(house.server, KINDS, strike)
+        house.settle()
+    survived(f"kill -STOP of the scheduler, --hang-timeout {HANG_S}", outcomes)
+    assert health.seen["/health/live"] == {200}
+
+
+def test_a_scheduler_that_is_stopped_for_a_while(survived: Survived) -> None:
+    """It is not replaced before its time, nothing is lost, and health says so meanwhile."""
+    with scene(hang_s=LONG_S) as house:
+        pid = house.pid("-m scheduler")
+
+        def strike(talks: list[Talk]) -> None:
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                house.server.until(lambda: house.server.get("/health/ready").status == 503, 30)
+                assert house.server.get("/health/progress").status == 503
+                assert house.server.get("/health/live").status == 200
+                refused = house.server.post("/generate", {"inputs": "a"})
+                assert refused.status == 503
+                assert "retry-after" in refused.headers
+            finally:
+                os.kill(pid, signal.SIGCONT)
+
+        outcomes = together(house.server, KINDS, strike)
+        house.settle()
+        survived("kill -STOP of the scheduler, later -CONT", outcomes)
+        assert house.pid("-m scheduler") == pid
