@@ -46,8 +46,9 @@ class History:
 
     def __init__(
         self, prefixes, counts, decoding, *, seed=0, window=None, cap=None, make=plain,
-        heads=HEADS, kv_heads=KV_HEADS, head_dim=16, dtype=torch.float32,
+        heads=HEADS, kv_heads=KV_HEADS, head_dim=16, dtype=torch.float32, rising=0.0,
     ):  # fmt: skip
+        """``rising``: by so much of itself each key is longer than the one before."""
         generator = torch.Generator().manual_seed(seed)
         lengths = [prefix + count for prefix, count in zip(prefixes, counts, strict=True)]
         widths = [-(-length // 16) for length in lengths]
@@ -65,6 +66,7 @@ class History:
         for prefix, count in zip(prefixes, counts, strict=True):
             whole = torch.randn(prefix + count, 2, kv_heads, head_dim, generator=generator)
             queries = torch.randn(prefix + count, heads, head_dim, generator=generator)
+            whole[:, 0] *= 1 + rising * torch.arange(prefix + count)[:, None, None]
             whole, queries = whole.to(dtype), queries.to(dtype)
             both = torch.cat((queries, whole.flatten(1, 2)), 1)
             past.append(both[:prefix])

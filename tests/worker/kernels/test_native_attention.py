@@ -19,6 +19,8 @@ SHAPES = {
     "eight to one": (8, 1, 128),
     "more than a tile to one": (21, 1, 80),
     "wide": (2, 1, 256),
+    "small heads": (12, 4, 32),
+    "three tiles deep": (3, 1, 96),
 }
 
 
@@ -46,6 +48,31 @@ def test_around_block_boundaries(history, prefix):
 def test_long_sequences_are_cut_and_merged(history, prefix, dtype):
     plan = history([prefix, 5, prefix // 2], [1, 1, 1], 3, dtype=dtype).check()
     assert plan.step.num_merges == (1 if prefix >= 1024 else 0) + (1 if prefix >= 2048 else 0)
+
+
+@pytest.mark.parametrize("prefix", [0, 5, 300])
+def test_long_prompts(history, prefix, dtype):
+    """Several tiles and groups of keys."""
+    history([prefix, 3], [300, 40], 0, heads=6, head_dim=64, dtype=dtype).check()
+
+
+@pytest.mark.parametrize("rising", [0.01, 0.05])
+def test_maxima_that_are_raised_again_and_again(bfloat16, rising):
+    make = partial(NativeAttention, bfloat16)
+    shape = {"heads": 6, "head_dim": 64, "dtype": torch.bfloat16, "make": make}
+    History([0, 120], [300, 200], 0, rising=rising, **shape).check()
+
+
+@pytest.mark.parametrize("window", [100, 140])
+def test_windows_over_several_tiles(history, window, dtype):
+    history([0, 217], [300, 130], 0, window=window, head_dim=32, dtype=dtype).check()
+
+
+@pytest.mark.parametrize("prefix", [1023, 1500])
+def test_many_heads_to_one_decode_in_parts(history, prefix, dtype):
+    """By tiles, where there are such."""
+    shape = {"heads": 18, "kv_heads": 1, "head_dim": 64, "dtype": dtype}
+    history([prefix, 40], [1, 1], 2, **shape).check()
 
 
 @pytest.mark.parametrize("window", [1, 2, 15, 16, 17, 31, 40, 1000])

@@ -1,6 +1,7 @@
 /* Attention over the paged KV cache, for the element type that the including file defines:
- * ELEMENT, STEP (elements that one lane of a vector takes: 2 of bfloat16, 1 of float32),
- * load16, store16, weight16 (e to a power of at most 0), multiply_add (acc[i] += sum over STEP of a[STEP i + s] * b[s]) and NAME(name).
+ * ELEMENT, STEP (elements that one lane of a vector takes: 2 of bfloat16, 1 of float32), load16,
+ * store16, put_value (see attention_store.h), weight16 (e to a power of at most 0), multiply_add
+ * (acc[i] += sum over STEP of a[STEP i + s] * b[s]) and NAME(name).
  *
  * Blocks of 16 tokens, one token a lane. So that neither products nor sums cross lanes, the cache has
  *   keys   [blocks, kv heads, head_dim / STEP, 16, STEP]   (transposed),
@@ -9,61 +10,14 @@
  * in float32, eight blocks at a time. Long sequences that decode are cut at fixed positions and
  * merged, so a result depends neither on the batch nor on the number of threads.
  */
+#include "attention_store.h"
 #include "regions.h"
 #include "vectors.h"
 
 #define ROWS ATTENTION_ROWS
 #define GROUP 8          /* blocks at a time */
 #define KEYS (GROUP * BLOCK)
-#define MOST_DIM 512
 #define FLOOR (-1e30f)   /* a running maximum before there is one */
-
-/* --- rotate and store ------------------------------------------------------------------------ */
-
-/* Halves of a head's first `channels`, as Su et al. 2021; sines of the second half. */
-INLINE void NAME(rotate)(ELEMENT *head, const ELEMENT *cosines, const ELEMENT *sines,
-                         int64_t channels) {
-    int64_t half = channels / 2, i = 0;
-    ELEMENT *low = head, *high = head + half;
-    sines += half;
-    for (; i + LANES <= half; i += LANES) {
-        f32x16 a = load16(low + i), b = load16(high + i);
-        f32x16 c = load16(cosines + i), s = load16(sines + i);
-        store16(low + i, a * c - b * s);
-        store16(high + i, b * c + a * s);
-    }
-    for (; i < half; i++) {
-        float a = load1(low + i), b = load1(high + i), c = load1(cosines + i), s = load1(sines + i);
-        low[i] = narrow1(a * c - b * s);
-        high[i] = narrow1(b * c + a * s);
-    }
-}
-
-static void NAME(enter)(const AttentionStep *step, const StoreUnit *unit, ELEMENT *qkv,
-                        ELEMENT *keys, ELEMENT *values, const ELEMENT *cosines,
-                        const ELEMENT *sines, int64_t angle_stride) {
-    const int64_t dim = step->head_dim, heads = step->heads, kv_heads = step->kv_heads;
-    const int64_t block_elements = BLOCK * dim;
-    for (int64_t t = 0; t < unit->tokens; t++) {
-        ELEMENT *row = qkv + (unit->row + t) * (heads + 2 * kv_heads) * dim;
-        if (cosines)
-            for (int64_t h = 0; h < heads + kv_heads; h++)
-                NAME(rotate)(row + h * dim, cosines + (unit->row + t) * angle_stride,
-                             sines + (unit->row + t) * angle_stride, step->channels);
-        int64_t offset = unit->offset + t;
-        for (int64_t h = 0; h < kv_heads; h++) {
-            const ELEMENT *key = row + (heads + h) * dim, *value = key + kv_heads * dim;
-            ELEMENT *k = keys + (unit->block * kv_heads + h) * block_elements + offset * STEP;
-            ELEMENT *v = values + (unit->block * kv_heads + h) * block_elements;
-            /* What is after the last token may be multiplied by 0: it must not be a NaN. */
-            if (offset == 0) memset(v, 0, block_elements * sizeof(ELEMENT));
-            for (int64_t i = 0; i < dim; i += STEP)
-                memcpy(k + i * BLOCK, key + i, STEP * sizeof(ELEMENT));
-            v += offset / STEP * STEP * dim + offset % STEP;
-            for (int64_t i = 0; i < dim; i++) v[i * STEP] = value[i];
-        }
-    }
-}
 
 /* --- products -------------------------------------------------------------------------------- */
 
@@ -150,9 +104,18 @@ typedef struct {
     f32x16 totals[ROWS];
 } NAME(Running);
 
-/* Scaled, capped and masked scores of a row, in place where needed; the highest of them all. */
-INLINE float NAME(highest)(const AttentionStep *step, float *scores, int64_t first, int64_t beyond) {
+/* Scores of 16 keys, of which the first is number `key`: capped, and masked but for some. */
+INLINE f32x16 NAME(seen_score)(const AttentionStep *step, f32x16 score, int64_t key, int64_t first,
+                               int64_t beyond) {
     static const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    if (step->cap > 0) score = step->cap / step->scale * tanh16(score * (step->scale / step->cap));
+    i32x16 keys = lane + (int32_t)key;
+    i32x16 seen = (keys >= (int32_t)first) & (keys < (int32_t)beyond);
+    return select16(seen, score, splat(-INFINITY));
+}
+
+/* Capped and masked scores of a row, in place where needed; the highest of them all, scaled. */
+INLINE float NAME(highest)(const AttentionStep *step, float *scores, int64_t first, int64_t beyond) {
     f32x16 most = splat(-INFINITY);
     if (first <= 0 && beyond == KEYS && step->cap <= 0) {
 #pragma GCC unroll 8
@@ -161,10 +124,7 @@ INLINE float NAME(highest)(const AttentionStep *step, float *scores, int64_t fir
     }
     for (int b = 0; b < GROUP; b++) {
         f32x16 score = load_f32(scores + b * BLOCK);
-        if (step->cap > 0) score = step->cap / step->scale * tanh16(score * (step->scale / step->cap));
-        i32x16 key = lane + b * BLOCK;
-        i32x16 seen = (key >= (int32_t)first) & (key < (int32_t)beyond);
-        score = select16(seen, score, splat(-INFINITY));
+        score = NAME(seen_score)(step, score, b * BLOCK, first, beyond);
         store_f32(scores + b * BLOCK, score);
         most = max16(score, most);
     }
@@ -223,9 +183,28 @@ INLINE void NAME(prefetch)(const ELEMENT *from, int64_t elements) {
         __builtin_prefetch(from + i, 0, 2);
 }
 
-static void NAME(attend_item)(const AttentionStep *step, const Item *item, int64_t kv_head,
+/* What row r of an item has found: the sums, their maximum and total. */
+static void NAME(put_row)(const AttentionStep *step, const Item *item, int64_t r, int64_t head,
+                          const float *sums, float most, float total, NAME(Result) to) {
+    const int64_t dim = step->head_dim, at = head + r % item->heads;
+    if (item->part < 0) {
+        NAME(finish)(step, sums, total, to, item->row + r / item->heads, at);
+        return;
+    }
+    float *part = step->parts + (item->part * step->heads + at) * (dim + LANES);
+    memcpy(part, sums, dim * sizeof(float));
+    part[dim] = most;
+    part[dim + 1] = total;
+}
+
+#if defined(TILE_ROWS)
+#include "attention_many.h"
+#endif
+
+/* Up to 32 queries, by the vector units alone. */
+static void NAME(attend_rows)(const AttentionStep *step, const Item *item, int64_t kv_head,
                               const ELEMENT *qkv, const ELEMENT *keys, const ELEMENT *values,
-                              NAME(Result) output) {
+                              NAME(Result) to) {
     const int64_t dim = step->head_dim, group = step->heads / step->kv_heads;
     const int64_t width = (step->heads + 2 * step->kv_heads) * dim;
     const int64_t rows = item->tokens * item->heads;
@@ -242,12 +221,6 @@ static void NAME(attend_item)(const AttentionStep *step, const Item *item, int64
     for (int64_t r = 0; r < ROWS; r += LANES) store_f32(running.most + r, splat(FLOOR));
     for (int64_t r = 0; r < rows; r++) running.totals[r] = splat(0);
     const int64_t *table = step->tables + item->sequence * step->table_width;
-#if defined(TILE_ROWS)
-    const int by_tiles = rows >= TILE_ROWS && dim % (2 * LANES) == 0;
-    const AttentionTiles tiles = attention_tiles(rows);
-#else
-    const int by_tiles = 0;
-#endif
     for (int64_t b = item->first_block; b < item->last_block; b += GROUP) {
         int64_t blocks = item->last_block - b < GROUP ? item->last_block - b : GROUP;
         const ELEMENT *block_keys[GROUP], *block_values[GROUP];
@@ -255,38 +228,34 @@ static void NAME(attend_item)(const AttentionStep *step, const Item *item, int64
             int64_t place = (table[b + i] * step->kv_heads + kv_head) * BLOCK * dim;
             block_keys[i] = keys + place;
             block_values[i] = values + place;
-            if (!by_tiles && b + i + GROUP < item->last_block) {
+            if (b + i + GROUP < item->last_block) {
                 int64_t next = (table[b + i + GROUP] * step->kv_heads + kv_head) * BLOCK * dim;
                 NAME(prefetch)(keys + next, BLOCK * dim);
                 NAME(prefetch)(values + next, BLOCK * dim);
             }
-            if (!by_tiles) NAME(scores)(rows, queries, block_keys[i], scores + i * BLOCK, dim);
+            NAME(scores)(rows, queries, block_keys[i], scores + i * BLOCK, dim);
         }
-#if defined(TILE_ROWS)
-        if (by_tiles) tile_scores(&tiles, rows, queries, block_keys, blocks, scores, KEYS, dim);
-#endif
         NAME(weigh)(step, item, rows, b, blocks, scores, weights, &running, sums);
-#if defined(TILE_ROWS)
-        if (by_tiles) {
-            tile_mix(&tiles, rows, weights, block_values, blocks, sums, KEYS, dim);
-            continue;
-        }
-#endif
         NAME(mix)(rows, weights, block_values, blocks, sums, dim);
     }
+    for (int64_t r = 0; r < rows; r++)
+        NAME(put_row)(step, item, r, head, sums + r * dim, running.most[r],
+                      sum_of(running.totals[r]), to);
+}
+
+static void NAME(attend_item)(const AttentionStep *step, const Item *item, int64_t kv_head,
+                              const ELEMENT *qkv, const ELEMENT *keys, const ELEMENT *values,
+                              NAME(Result) to) {
 #if defined(TILE_ROWS)
-    if (by_tiles) _tile_release();
+    if (item->tokens * item->heads >= TILE_ROWS && step->head_dim % (2 * LANES) == 0) {
+        attend_tiles(step, item, kv_head, qkv, keys, values, to);
+        return;
+    }
 #endif
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t row = item->row + r / item->heads, at = head + r % item->heads;
-        if (item->part < 0) {
-            NAME(finish)(step, sums + r * dim, sum_of(running.totals[r]), output, row, at);
-        } else {
-            float *part = step->parts + (item->part * step->heads + at) * (dim + LANES);
-            memcpy(part, sums + r * dim, dim * sizeof(float));
-            part[dim] = running.most[r];
-            part[dim + 1] = sum_of(running.totals[r]);
-        }
+    for (int64_t t = 0; t < item->tokens;) {
+        const Item tile = tile_of(step, item, t);
+        NAME(attend_rows)(step, &tile, kv_head, qkv, keys, values, to);
+        t += tile.tokens;
     }
 }
 
@@ -317,9 +286,11 @@ void NAME(attend_region)(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,
     for (int64_t u = 0; u < step->num_units; u++)
         NAME(enter)(step, step->units + u, qkv, keys, values, cosines, sines, angle_stride);
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t i = 0; i < step->num_items * step->kv_heads; i++)
-        NAME(attend_item)(step, step->items + i / step->kv_heads, i % step->kv_heads, qkv, keys,
-                          values, to);
+    for (int64_t i = 0; i < step->num_items * step->kv_heads; i++) {
+        /* The last items of a prompt are the longest: they go first. */
+        const Item *item = step->items + step->num_items - 1 - i / step->kv_heads;
+        NAME(attend_item)(step, item, i % step->kv_heads, qkv, keys, values, to);
+    }
     if (step->num_merges)
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < step->num_merges * step->heads; i++)

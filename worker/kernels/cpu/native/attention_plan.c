@@ -4,12 +4,6 @@
 
 #include <stddef.h>
 
-/* The first block with a token that the token at `position` sees. */
-static int64_t first_seen(const AttentionStep *step, int64_t position) {
-    int64_t hidden = step->window ? position + 1 - step->window : 0;
-    return hidden > 0 ? hidden / BLOCK : 0;
-}
-
 static void add_units(AttentionStep *step, const int64_t *slots, int64_t row, int64_t tokens) {
     while (tokens) {
         int64_t offset = slots[row] % BLOCK, some = least(tokens, BLOCK - offset);
@@ -49,14 +43,15 @@ EXPORT int64_t attention_plan(AttentionStep *step, int64_t sequences, const int6
                               const int64_t *lengths, const int64_t *slots) {
     const int64_t group = step->heads / step->kv_heads;
     const int64_t pieces = (group + ATTENTION_ROWS - 1) / ATTENTION_ROWS;
-    const int64_t heads = (group + pieces - 1) / pieces, tile = ATTENTION_ROWS / heads;
+    const int64_t heads = (group + pieces - 1) / pieces;
+    const int64_t most = ATTENTION_ROWS / heads * (MOST_DIM / step->head_dim);
     int64_t row = 0, parts = 0;
     step->num_units = step->num_items = step->num_merges = 0;
     for (int64_t s = 0; s < sequences; row += counts[s], s++) {
         add_units(step, slots, row, counts[s]);
-        for (int64_t t = 0; t < counts[s]; t += tile)
+        for (int64_t t = 0; t < counts[s]; t += most)
             for (int64_t head = 0; head < group; head += heads) {
-                int64_t tokens = least(tile, counts[s] - t);
+                int64_t tokens = least(most, counts[s] - t);
                 int64_t position = lengths[s] - counts[s] + t;
                 Item item = {.sequence = s,
                              .row = row + t,

@@ -6,7 +6,8 @@
 #include <stdint.h>
 
 #define BLOCK 16           /* tokens */
-#define ATTENTION_ROWS 32  /* queries at a time */
+#define ATTENTION_ROWS 32  /* queries at a time: a tile */
+#define MOST_DIM 512
 #define CUT_BLOCKS 64      /* a sequence that decodes is cut at multiples of so many */
 
 /* Consecutive tokens of a sequence in one block: rotated and stored by one thread. */
@@ -14,7 +15,8 @@ typedef struct {
     int64_t row, tokens, block, offset;
 } StoreUnit;
 
-/* Queries of some consecutive tokens, and of some heads of each KV head, against some blocks. */
+/* Queries of some consecutive tokens, and of some heads of each KV head, against some blocks: as many
+ * tiles of queries as sums of one with the largest heads would take. */
 typedef struct {
     int64_t sequence, row, tokens, position; /* position: of the first token in its sequence */
     int64_t head, heads;                     /* of those that share a KV head */
@@ -41,5 +43,25 @@ typedef struct {
     float *parts; /* [parts, heads, head_dim + 16]: sums, then their maximum and total */
     float scale, cap; /* cap: 0 without one */
 } AttentionStep;
+
+/* The first block with a token that the token at `position` sees. */
+static inline int64_t first_seen(const AttentionStep *step, int64_t position) {
+    int64_t hidden = step->window ? position + 1 - step->window : 0;
+    return hidden > 0 ? hidden / BLOCK : 0;
+}
+
+/* The tile of an item that begins with its token number `first`. */
+static inline Item tile_of(const AttentionStep *step, const Item *item, int64_t first) {
+    const int64_t most = ATTENTION_ROWS / item->heads, left = item->tokens - first;
+    Item tile = *item;
+    tile.row += first;
+    tile.position += first;
+    tile.tokens = left < most ? left : most;
+    const int64_t seen = first_seen(step, tile.position);
+    const int64_t beyond = (tile.position + tile.tokens - 1) / BLOCK + 1;
+    if (seen > tile.first_block) tile.first_block = seen;
+    if (beyond < tile.last_block) tile.last_block = beyond;
+    return tile;
+}
 
 #endif

@@ -1,105 +1,102 @@
-/* The products of attention for up to 32 queries, in bfloat16 by AMX: two tiles of rows, high and low,
- * against the same keys and values. Scores take whole tiles; mixing takes half a tile's depth, because
- * a block has 16 tokens, and so another configuration of the registers.
+/* The products of attention by AMX in bfloat16, for up to 32 queries, two tiles of rows, high and low,
+ * against the same keys and values. All registers are whole tiles, so that one configuration serves
+ * both products: sums in 0-3, left operands in 4 and 5, right ones in 6 and 7.
  */
+#include "attention_step.h"
 #include "tiles.h"
 
+#define TILE_KEYS (4 * BLOCK) /* keys at a time */
+#define SQUARE (TILE * TILE)  /* scores of 16 queries and a block */
+
+/* A tile of queries against some keys. Scores are squares, those of the high rows first, of block
+ * after block; weights, 16 rows of 32 keys, lie in the place of the first of two. */
 typedef struct {
-    TileConfig scores, mix;
-} AttentionTiles;
+    const bf16 *queries; /* [32][dim]; dim is a multiple of 32 */
+    float *sums;         /* [32][dim] */
+    float *scores;       /* [2][TILE_KEYS / 16][16][16] */
+    int64_t dim;
+    int two; /* whether there are low rows */
+} TileProduct;
 
-/* For `rows` queries at a time. Scores: sums 0 and 1, queries 2-5 (high and low, two steps of depth),
- * keys 6 and 7. Mixing: sums 0-3 (high and low, two tiles of columns), weights 4 and 5, values 6 and
- * 7. */
-static AttentionTiles attention_tiles(int64_t rows) {
-    AttentionTiles tiles = {{.palette = 1}, {.palette = 1}};
-    const uint8_t high = (uint8_t)(rows < TILE ? rows : TILE), low = (uint8_t)(rows - high);
+#define HALF_SCORES (TILE * TILE_KEYS)
+
+static void tiles_begin(void) {
+    TileConfig config = {.palette = 1};
     for (int t = 0; t < 8; t++) {
-        int is_low = t == 1 || t == 4 || t == 5;
-        tiles.scores.bytes[t] = 64;
-        tiles.scores.rows[t] = t >= 6 ? TILE : !is_low ? high : low ? low : 1;
-        is_low = t == 2 || t == 3 || t == 5;
-        tiles.mix.bytes[t] = t == 4 || t == 5 ? 32 : 64;
-        tiles.mix.rows[t] = t >= 6 ? TILE / 2 : !is_low ? high : low ? low : 1;
+        config.bytes[t] = 64;
+        config.rows[t] = TILE;
     }
-    return tiles;
+    tiles_configure(&config);
 }
 
-/* scores [rows, `width` apart]: 16 for each of the blocks of keys; dim is a multiple of 32. */
-INLINE void tile_scores_of(const int two, const int deep, const bf16 *queries,
-                           const bf16 *const *keys, int64_t blocks, float *scores, int64_t width,
-                           int64_t dim) {
-    const int64_t far = dim * sizeof(bf16), wide = width * sizeof(float);
-    const bf16 *low = queries + TILE * dim;
-    if (!deep) { /* PERF: queries of up to 64 channels stay in the registers */
-        _tile_loadd(2, queries, far);
-        if (two) _tile_loadd(4, low, far);
-        if (dim > 2 * TILE) {
-            _tile_loadd(3, queries + 2 * TILE, far);
-            if (two) _tile_loadd(5, low + 2 * TILE, far);
+/* Scores of two blocks of keys [dim / 2][16][2], of which the second may be missing. */
+INLINE void score_two(const TileProduct *of, const int both, const bf16 *first, const bf16 *second,
+                      float *to) {
+    const int64_t far = of->dim * sizeof(bf16);
+    const bf16 *high = of->queries, *low = high + TILE * of->dim;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t i = 0; i < of->dim; i += 2 * TILE) {
+        _tile_loadd(4, high + i, far);
+        _tile_loadd(6, first + i * TILE, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        if (both) {
+            _tile_loadd(7, second + i * TILE, 64);
+            _tile_dpbf16ps(1, 4, 7);
+        }
+        if (of->two) {
+            _tile_loadd(5, low + i, far);
+            _tile_dpbf16ps(2, 5, 6);
+            if (both) _tile_dpbf16ps(3, 5, 7);
         }
     }
-    for (int64_t b = 0; b < blocks; b++) {
-        _tile_zero(0);
-        _tile_zero(1);
-        for (int64_t i = 0; i < dim; i += 4 * TILE) {
-            const int whole = i + 2 * TILE < dim;
-            if (deep) {
-                _tile_loadd(2, queries + i, far);
-                if (two) _tile_loadd(4, low + i, far);
+    _tile_stored(0, to, 64);
+    if (both) _tile_stored(1, to + SQUARE, 64);
+    if (of->two) {
+        _tile_stored(2, to + HALF_SCORES, 64);
+        if (both) _tile_stored(3, to + HALF_SCORES + SQUARE, 64);
+    }
+}
+
+static void tile_scores(const TileProduct *of, const bf16 *const *keys, int64_t blocks) {
+    tiles_will_read(of->scores);
+    for (int64_t b = 0; b + 1 < blocks; b += 2)
+        score_two(of, 1, keys[b], keys[b + 1], of->scores + b * SQUARE);
+    if (blocks % 2) score_two(of, 0, keys[blocks - 1], NULL, of->scores + (blocks - 1) * SQUARE);
+}
+
+/* Adds weights times values [pairs][32 / 2][dim][2] to the sums, or begins those. */
+static void tile_mix(const TileProduct *of, const bf16 *values, int64_t pairs, int begins) {
+    const int64_t wide = of->dim * sizeof(float);
+    const int two = of->two;
+    tiles_will_read(of->scores);
+    for (int64_t d = 0; d < of->dim; d += 2 * TILE) {
+        float *high = of->sums + d, *low = high + TILE * of->dim;
+        const bf16 *from = values + 2 * d;
+        const float *weights = of->scores;
+        if (begins) {
+            _tile_zero(0);
+            _tile_zero(1);
+            _tile_zero(2);
+            _tile_zero(3);
+        } else {
+            _tile_loadd(0, high, wide);
+            _tile_loadd(1, high + TILE, wide);
+            if (two) {
+                _tile_loadd(2, low, wide);
+                _tile_loadd(3, low + TILE, wide);
             }
-            _tile_stream_loadd(6, keys[b] + i * TILE, 64);
-            _tile_dpbf16ps(0, 2, 6);
-            if (two) _tile_dpbf16ps(1, 4, 6);
-            if (!whole) break;
-            if (deep) {
-                _tile_loadd(3, queries + i + 2 * TILE, far);
-                if (two) _tile_loadd(5, low + i + 2 * TILE, far);
-            }
-            _tile_stream_loadd(7, keys[b] + (i + 2 * TILE) * TILE, 64);
-            _tile_dpbf16ps(0, 3, 7);
-            if (two) _tile_dpbf16ps(1, 5, 7);
         }
-        _tile_stored(0, scores + b * TILE, wide);
-        if (two) _tile_stored(1, scores + TILE * width + b * TILE, wide);
-    }
-}
-
-static void tile_scores(const AttentionTiles *tiles, int64_t rows, const bf16 *queries,
-                        const bf16 *const *keys, int64_t blocks, float *scores, int64_t width,
-                        int64_t dim) {
-    _tile_loadconfig(&tiles->scores);
-    if (rows <= TILE && dim <= 4 * TILE)
-        tile_scores_of(0, 0, queries, keys, blocks, scores, width, dim);
-    else if (rows <= TILE)
-        tile_scores_of(0, 1, queries, keys, blocks, scores, width, dim);
-    else if (dim <= 4 * TILE)
-        tile_scores_of(1, 0, queries, keys, blocks, scores, width, dim);
-    else
-        tile_scores_of(1, 1, queries, keys, blocks, scores, width, dim);
-}
-
-/* sums [rows, dim] += weights [rows, `width` apart] times the blocks' values. */
-INLINE void tile_mix_of(const int two, const bf16 *weights, const bf16 *const *values,
-                        int64_t blocks, float *sums, int64_t width, int64_t dim) {
-    const int64_t wide = dim * sizeof(float), far = width * sizeof(bf16);
-    const bf16 *low_weights = weights + TILE * width;
-    for (int64_t d = 0; d < dim; d += 2 * TILE) {
-        float *high = sums + d, *low = high + TILE * dim;
-        _tile_loadd(0, high, wide);
-        _tile_loadd(1, high + TILE, wide);
-        if (two) {
-            _tile_loadd(2, low, wide);
-            _tile_loadd(3, low + TILE, wide);
-        }
-        for (int64_t b = 0; b < blocks; b++) {
-            _tile_loadd(4, weights + b * TILE, far);
-            _tile_stream_loadd(6, values[b] + 2 * d, wide);
+        for (int64_t p = 0; p < pairs; p++, weights += 2 * SQUARE, from += 2 * BLOCK * of->dim) {
+            _tile_loadd(4, weights, 64);
+            _tile_loadd(6, from, wide);
             _tile_dpbf16ps(0, 4, 6);
-            _tile_stream_loadd(7, values[b] + 2 * (d + TILE), wide);
+            _tile_loadd(7, from + 2 * TILE, wide);
             _tile_dpbf16ps(1, 4, 7);
             if (two) {
-                _tile_loadd(5, low_weights + b * TILE, far);
+                _tile_loadd(5, weights + HALF_SCORES, 64);
                 _tile_dpbf16ps(2, 5, 6);
                 _tile_dpbf16ps(3, 5, 7);
             }
@@ -111,12 +108,4 @@ INLINE void tile_mix_of(const int two, const bf16 *weights, const bf16 *const *v
             _tile_stored(3, low + TILE, wide);
         }
     }
-}
-
-static void tile_mix(const AttentionTiles *tiles, int64_t rows, const bf16 *weights,
-                     const bf16 *const *values, int64_t blocks, float *sums, int64_t width,
-                     int64_t dim) {
-    _tile_loadconfig(&tiles->mix);
-    if (rows <= TILE) tile_mix_of(0, weights, values, blocks, sums, width, dim);
-    else tile_mix_of(1, weights, values, blocks, sums, width, dim);
 }

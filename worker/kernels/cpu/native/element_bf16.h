@@ -11,6 +11,17 @@
 #define multiply_add dot_pairs
 #define weight16 short_exp16
 
+/* dim values of a token, at its place in its block: [8][dim][2]. */
+INLINE void put_value(bf16 *block, const bf16 *value, int64_t offset, int64_t dim) {
+    uint32_t *to = (uint32_t *)(block + offset / 2 * 2 * dim);
+    const uint32_t shift = offset % 2 * 16;
+    for (int64_t i = 0; i < dim; i += LANES) {
+        u32x16 pairs = *(u32x16 *)(to + i) & (0xffff0000u >> shift);
+        *(u32x16 *)(to + i) =
+            pairs | __builtin_convertvector(*(const u16x16 *)(value + i), u32x16) << shift;
+    }
+}
+
 #if defined(__AMX_BF16__)
 #include "attention_tiles.h"
 #define TILE_ROWS 9 /* PERF: from here on tiles are faster than dot products */

@@ -13,3 +13,8 @@
 INLINE f32x16 multiply_add(f32x16 acc, const float *a, const float *b) {
     return acc + load_f32(a) * *b;
 }
+
+/* dim values of a token, at its place in its block: [16][dim]. */
+INLINE void put_value(float *block, const float *value, int64_t offset, int64_t dim) {
+    memcpy(block + offset * dim, value, dim * sizeof(float));
+}

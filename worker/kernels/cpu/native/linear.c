@@ -147,6 +147,12 @@ static void panel_few(int64_t rows, const bf16 *x, const bf16 *panel, const Outp
 #define AMX_ROWS 3            /* PERF: from here on tiles are faster than dot products */
 #define GROUP_BYTES (1 << 19) /* of panels that stay in the L2 cache while rows pass */
 #define AHEAD 64              /* pairs of inputs */
+#ifndef SLICE
+#define SLICE 512             /* inputs, of many, at a time; SLICE_ROWS rows and SLICE_PANELS panels */
+#define SLICE_ROWS 256
+#define SLICE_PANELS 8
+#endif
+#define MOST_INPUTS 2048      /* at a time */
 
 /* Asks the system for the tiles' registers: 0, or AMX is not to be had. */
 EXPORT int linear_prepare(void) { return (int)syscall(SYS_arch_prctl, 0x1023, 18); }
@@ -176,19 +182,19 @@ static void configure(const Rows *x) {
         config.bytes[t] = 64;
         config.rows[t] = (uint8_t)(t >= 6 ? TILE : !low ? x->high_rows : x->low_rows ? x->low_rows : 1);
     }
-    _tile_loadconfig(&config);
+    tiles_configure(&config);
 }
 
 /* Sums of up to 32 rows and one panel, its left and its right half, that have yet to be put where
  * they belong: that is done while the next are computed, by other parts of the processor. */
 typedef struct {
-    float sums[2][2 * TILE * TILE] __attribute__((aligned(64)));
+    const float *sums; /* [2][32][16] */
     int64_t row, first;
     int next, rows;
 } Pending;
 
 INLINE void put_next(Pending *from, const Output *y) {
-    const float *left = from->sums[0] + from->next * TILE, *right = from->sums[1] + from->next * TILE;
+    const float *left = from->sums + from->next * TILE, *right = left + 2 * TILE * TILE;
     put(y, from->row + from->next, from->first, load_f32(left), load_f32(right));
     from->next++;
 }
@@ -197,15 +203,27 @@ static void put_rest(Pending *from, const Output *y) {
     while (from->next < from->rows) put_next(from, y);
 }
 
-/* One panel; `ahead` where it comes from memory. PERF: what comes from the L2 cache is read past L1,
- * where x stays: a fifth faster. */
+/* Adds to the sums of one panel, or begins them, what `inputs` inputs contribute; `ahead` where the
+ * panel comes from memory. PERF: what comes from the L2 cache is read past L1, where x stays: a fifth
+ * faster. */
 INLINE void panel_tiles(const int two, const int ahead, const Rows *x, const bf16 *panel,
-                        int64_t inputs, Pending *to, Pending *before, const Output *y) {
+                        int64_t inputs, int begins, float *sums, Pending *before, const Output *y) {
+    const int64_t stride = TILE * sizeof(float);
     const bf16 *high = x->high, *low = x->low;
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    float *right = sums + 2 * TILE * TILE;
+    if (begins) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(0, sums, stride);
+        _tile_loadd(1, right, stride);
+        if (two) {
+            _tile_loadd(2, sums + TILE * TILE, stride);
+            _tile_loadd(3, right + TILE * TILE, stride);
+        }
+    }
     for (int64_t k = 0; k < inputs; k += DEPTH, high += x->step, low += x->step) {
         const bf16 *w = panel + k * PANEL;
         _tile_loadd(4, high, x->stride_bytes);
@@ -228,44 +246,68 @@ INLINE void panel_tiles(const int two, const int ahead, const Rows *x, const bf1
         if (before->next < before->rows) put_next(before, y);
     }
     put_rest(before, y);
-    _tile_stored(0, to->sums[0], TILE * sizeof(float));
-    _tile_stored(1, to->sums[1], TILE * sizeof(float));
+    _tile_stored(0, sums, stride);
+    _tile_stored(1, right, stride);
     if (two) { /* the rows of high are all there */
-        _tile_stored(2, to->sums[0] + TILE * TILE, TILE * sizeof(float));
-        _tile_stored(3, to->sums[1] + TILE * TILE, TILE * sizeof(float));
+        _tile_stored(2, sums + TILE * TILE, stride);
+        _tile_stored(3, right + TILE * TILE, stride);
     }
-    to->next = 0;
-    to->rows = x->high_rows + x->low_rows;
 }
 
-/* Panels `from` to `to`, for rows that are there already: 32 of them after another. */
+/* Some inputs of some panels, for some rows: 32 of them after another. */
+typedef struct {
+    int64_t row, beyond_row, panel, beyond_panel, input, beyond_input;
+} Piece;
+
+/* `sums`: [2][32][16] for each 32 rows and panel of a piece, if it has not all inputs; one otherwise. */
+static void panels_piece(const Piece *piece, int64_t rows, const bf16 *x, int tiled,
+                         const bf16 *packed, const Output *y, int64_t inputs, float *sums,
+                         Pending *pending, int *configured) {
+    const int whole = piece->beyond_input == inputs, begins = piece->input == 0;
+    const int64_t some = piece->beyond_input - piece->input;
+    const int64_t panels = piece->beyond_panel - piece->panel;
+    for (int64_t r = piece->row; r < piece->beyond_row; r += 2 * TILE) {
+        Rows at = rows_of(x, tiled, r, rows, inputs);
+        int shape = at.high_rows * 64 + at.low_rows, count = at.high_rows + at.low_rows;
+        if (shape != *configured) configure(&at);
+        *configured = shape;
+        at.high += piece->input / DEPTH * at.step;
+        at.low += piece->input / DEPTH * at.step;
+        for (int64_t p = piece->panel; p < piece->beyond_panel; p++) {
+            const bf16 *panel = packed + p * PANEL * inputs + piece->input * PANEL;
+            int64_t number = (r - piece->row) / (2 * TILE) * panels + p - piece->panel;
+            float *to = sums + (whole && begins ? 0 : number) * PANEL * 2 * TILE;
+            if (!at.low_rows)
+                panel_tiles(0, 1, &at, panel, some, begins, to, pending, y);
+            else if (r == 0)
+                panel_tiles(1, 1, &at, panel, some, begins, to, pending, y);
+            else
+                panel_tiles(1, 0, &at, panel, some, begins, to, pending, y);
+            if (whole) *pending = (Pending){to, r, p * PANEL, 0, count};
+        }
+    }
+}
+
+/* Panels `from` to `to`, for rows that are there already. PERF: many rows of many inputs in slices, so
+ * that a slice of x stays in L1 while a group of panels passes, and all of a group in L2. */
 static void panels_many(int64_t rows, const bf16 *x, int tiled, const bf16 *packed, const Output *y,
                         int64_t inputs, int64_t from, int64_t to) {
-    int64_t group = GROUP_BYTES / (PANEL * inputs * (int64_t)sizeof(bf16));
+    static const int64_t tile_sums = PANEL * 2 * TILE;
+    const int sliced = rows > 2 * TILE && inputs > MOST_INPUTS;
+    const int64_t slice = sliced ? SLICE : inputs, some_rows = sliced ? SLICE_ROWS : rows;
+    int64_t group = sliced ? SLICE_PANELS : GROUP_BYTES / (PANEL * inputs * (int64_t)sizeof(bf16));
+    float sums[SLICE_ROWS / (2 * TILE) * SLICE_PANELS * tile_sums] __attribute__((aligned(64)));
+    Pending pending = {.next = 0, .rows = 0};
+    int configured = 0;
     if (group < 1) group = 1;
-    int configured = 0, turn = 0;
-    Pending pending[2];
-    pending[1].next = pending[1].rows = 0;
     for (int64_t g = from; g < to; g += group)
-        for (int64_t r = 0; r < rows; r += 2 * TILE) {
-            Rows some = rows_of(x, tiled, r, rows, inputs);
-            int shape = some.high_rows * 64 + some.low_rows;
-            if (shape != configured) configure(&some);
-            configured = shape;
-            for (int64_t p = g; p < to && p < g + group; p++, turn ^= 1) {
-                const bf16 *panel = packed + p * PANEL * inputs;
-                Pending *now = pending + turn, *before = pending + (turn ^ 1);
-                now->row = r;
-                now->first = p * PANEL;
-                if (!some.low_rows)
-                    panel_tiles(0, 1, &some, panel, inputs, now, before, y);
-                else if (r == 0)
-                    panel_tiles(1, 1, &some, panel, inputs, now, before, y);
-                else
-                    panel_tiles(1, 0, &some, panel, inputs, now, before, y);
+        for (int64_t r = 0; r < rows; r += some_rows)
+            for (int64_t k = 0; k < inputs; k += slice) {
+                Piece piece = {r, least(r + some_rows, rows), g, least(g + group, to),
+                               k, least(k + slice, inputs)};
+                panels_piece(&piece, rows, x, tiled, packed, y, inputs, sums, &pending, &configured);
             }
-        }
-    put_rest(pending + (turn ^ 1), y);
+    put_rest(&pending, y);
 }
 
 /* 16 rows to tiles. */

@@ -75,6 +75,23 @@ INLINE f32x16 max16(f32x16 a, f32x16 b) {
 #endif
 }
 
+/* 16 by 16, by halves: what is s beside the diagonal of a square of 2 s changes its side (Eklundh 1972). */
+INLINE void transpose16(u32x16 *rows) {
+    static const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#pragma GCC unroll 4
+    for (int s = 1; s < LANES; s *= 2) {
+        const i32x16 far = (lane & s) != 0; /* -1 where so */
+        const i32x16 left = lane + (far & (LANES - s)), right = lane + (far & LANES) + (~far & s);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) {
+            if (i & s) continue;
+            const u32x16 a = rows[i], b = rows[i + s];
+            rows[i] = __builtin_shuffle(a, b, left);
+            rows[i + s] = __builtin_shuffle(a, b, right);
+        }
+    }
+}
+
 INLINE float sum_of(f32x16 x) {
 #if defined(__AVX512F__)
     return _mm512_reduce_add_ps((__m512)x);
@@ -119,23 +136,29 @@ INLINE f32x16 exp16(f32x16 x) {
 #endif
 }
 
-/* e to the power of x <= 0, to 4e-6: enough for what is rounded to bfloat16. Below -87 and for -inf 0,
- * of a NaN a NaN. Two to the power of a whole number and of a rest in [-0.5, 0.5], whose polynomial
- * interpolates at Chebyshev's points. */
-INLINE f32x16 short_exp16(f32x16 x) {
-    f32x16 shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the whole number is its last bits */
-    f32x16 rest = x * 1.44269504f - (shifted - 12582912.0f);
-    f32x16 y = rest * 9.66636837e-3f + 5.59219755e-2f;
-    y = y * rest + 0.240223497f;
-    y = y * rest + 0.693121016f;
-    y = y * rest + 1.0f;
-    i32x16 scaled = (i32x16)y + ((i32x16)shifted << 23);
+/* 2 to the power of x <= 126, to 1.1e-4 (enough for what is rounded to bfloat16), from (x + 127) 2^23: its
+ * whole part is the exponent's bits as they are, the rest the mantissa's, after a polynomial from
+ * [1, 2) to [1, 2) that maps 1 to 1 (checked for every float32 there). Below -127, for -inf and for
+ * a NaN, 0. */
+INLINE f32x16 power16(f32x16 scaled) {
+    const i32x16 mantissa = (i32x16){0} + 0x7fffff;
+    i32x16 bits = __builtin_convertvector(max16(scaled, splat(0.0f)), i32x16);
+    f32x16 rest = (f32x16)((bits & mantissa) | 0x3f800000);
+    f32x16 y = rest * 0.0782128349f - 0.00825383049f;
+    y = y * rest + 0.477271527f;
+    y = y * rest + 0.452769428f;
 #if defined(__AVX512F__)
-    __mmask16 seen = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87.0f), _CMP_NLT_UQ);
-    return (f32x16)_mm512_maskz_mov_epi32(seen, (__m512i)scaled);
+    return (f32x16)_mm512_ternarylogic_epi32((__m512i)mantissa, (__m512i)y, (__m512i)bits, 0xca);
 #else
-    return select16(x < -87.0f, splat(0.0f), (f32x16)scaled);
+    return (f32x16)((bits & ~mantissa) | ((i32x16)y & mantissa));
 #endif
+}
+
+#define POWER_UNIT 8388608.0f /* 2^23 */
+
+/* e to the power of x <= 87, as power16. */
+INLINE f32x16 short_exp16(f32x16 x) {
+    return power16(x * (1.44269504f * POWER_UNIT) + 127 * POWER_UNIT);
 }
 
 INLINE f32x16 silu16(f32x16 x) { return x / (1.0f + exp16(-max16(x, splat(-88.0f)))); }
