@@ -101,6 +101,19 @@ def test_linear_layers_of_every_number_of_rows(bfloat16, rows, outputs):
         assert relative_error(got, wanted + values) < 1e-6
 
 
+@pytest.mark.parametrize("rows", [1, 32, 100, 128, 530])
+def test_many_inputs(bfloat16, rows):
+    """Cut into slices where there are many rows; which changes nothing."""
+    weight = numbers(300, 2592, dtype=torch.bfloat16)
+    bias = numbers(300, dtype=torch.bfloat16, seed=1)
+    x = numbers(rows, 2592, dtype=torch.bfloat16, seed=2)
+    wanted = x.double() @ weight.double().T + bias.double()
+    apply = linear.pack_native(bfloat16, weight, bias, linear.Kind.WIDE)
+    got = apply(x)
+    assert relative_error(got, wanted) < 1e-6
+    assert torch.equal(got[:20], apply(x[:20]))
+
+
 @pytest.mark.parametrize("rows", [1, 3, 16, 33, 1100])
 @pytest.mark.parametrize("width", [16, 48, 24])
 def test_gated_layers(bfloat16, rows, width):

@@ -1,7 +1,7 @@
-/* Attention over the paged KV cache, for the element type that the including file defines:
- * ELEMENT, STEP (elements that one lane of a vector takes: 2 of bfloat16, 1 of float32), load16,
- * store16, put_value (see attention_store.h), weight16 (e to a power of at most 0), multiply_add
- * (acc[i] += sum over STEP of a[STEP i + s] * b[s]) and NAME(name).
+/* Attention over the paged KV cache, for the element type that the including file defines: ELEMENT,
+ * STEP (elements that one lane of a vector takes: 2 of bfloat16, 1 of float32), load16, store16,
+ * put_value (see attention_store.h), weight16 (e to a power of at most 0), multiply_add (acc[i] +=
+ * sum over STEP of a[STEP i + s] * b[s]) and NAME(name).
  *
  * Blocks of 16 tokens, one token a lane. So that neither products nor sums cross lanes, the cache has
  *   keys   [blocks, kv heads, head_dim / STEP, 16, STEP]   (transposed),
@@ -98,7 +98,7 @@ static void NAME(mix)(int64_t rows, const ELEMENT *weights, const ELEMENT *const
 
 /* --- one item -------------------------------------------------------------------------------- */
 
-/* What a tile of queries has seen: their highest scores, and the totals of their weights by lane. */
+/* What some queries have seen: their highest scores, and the totals of their weights by lane. */
 typedef struct {
     float most[ROWS] __attribute__((aligned(64)));
     f32x16 totals[ROWS];
@@ -115,7 +115,8 @@ INLINE f32x16 NAME(seen_score)(const AttentionStep *step, f32x16 score, int64_t 
 }
 
 /* Capped and masked scores of a row, in place where needed; the highest of them all, scaled. */
-INLINE float NAME(highest)(const AttentionStep *step, float *scores, int64_t first, int64_t beyond) {
+INLINE float NAME(highest)(const AttentionStep *step, float *scores, int64_t first,
+                           int64_t beyond) {
     f32x16 most = splat(-INFINITY);
     if (first <= 0 && beyond == KEYS && step->cap <= 0) {
 #pragma GCC unroll 8

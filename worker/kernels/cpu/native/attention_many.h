@@ -1,8 +1,8 @@
-/* Attention of many queries in bfloat16, where there is AMX: an item's tiles of queries take turns at
- * the same keys and values. Products by AMX, weights by the vector units.
+/* Attention of many queries in bfloat16, where there is AMX: an item's tiles of queries take turns
+ * at the same keys and values. Products by AMX, weights by the vector units.
  *
- * The maximum of a row is raised only where a score is far above it: weights may then be above 1, and
- * what has been summed is seldom scaled anew (as FlashAttention-4 has it).
+ * The maximum of a row is raised only where a score is far above it: weights may then be above 1,
+ * and what has been summed is seldom scaled anew (as FlashAttention-4 has it).
  *
  * PERF: products and weights one after the other, not interleaved: near instructions of AMX this
  * processor adds and multiplies floats at half its rate.
@@ -11,8 +11,9 @@
 #define LEEWAY 8.0f /* powers of two that a weight may reach */
 #define MOST_TILES (MOST_DIM / (2 * LANES))
 
-/* Queries of an item, and what they have seen. By row: the highest score, in powers of two, as far as
- * it has been raised; the score from which on it is; what power16 wants added; totals of weights. */
+/* Queries of an item, and what they have seen. By row: the highest score, in powers of two, as far
+ * as it has been raised; the score from which on it is; what power16 wants added; totals of
+ * weights. */
 typedef struct {
     Item item;
     TileProduct product;
@@ -28,7 +29,7 @@ typedef struct {
     float power, factor; /* powers of two in a score of 1; what power16 makes of that */
 } Softmax;
 
-/* --- weights ------------------------------------------------------------------------------------ */
+/* --- weights ---------------------------------------------------------------------------------- */
 
 /* A row's new maximum; its sums and total are made worth what they are under it. */
 static void raise_row(const Softmax *softmax, QueryTile *tile, int64_t r, float highest) {
@@ -96,9 +97,10 @@ static void weigh_tile(const Softmax *softmax, QueryTile *tile, int64_t block, i
     }
 }
 
-/* --- an item ------------------------------------------------------------------------------------ */
+/* --- an item ---------------------------------------------------------------------------------- */
 
-/* The keys and values of a group of blocks: where they are, and copied, so that a tile spans two. */
+/* The keys and values of a group of blocks: where they are, and copied, so that a tile spans two.
+ */
 typedef struct {
     const bf16 *keys[TILE_KEYS / BLOCK];
     bf16 values[TILE_KEYS * MOST_DIM] __attribute__((aligned(64)));
@@ -139,8 +141,8 @@ static void mix_tile(QueryTile *tile, const Seen *seen, int64_t block) {
     tile->begun = 1;
 }
 
-/* All tiles against the blocks from `block` on. PERF: a tile's values are mixed when the next one has
- * its scores: what has just been stored cannot be loaded by AMX at once. */
+/* All tiles against the blocks from `block` on. PERF: a tile's values are mixed when the next one
+ * has its scores: what has just been stored cannot be loaded by AMX at once. */
 static void see(const Softmax *softmax, QueryTile *tiles, int64_t count, const Seen *seen,
                 int64_t block) {
     QueryTile *weighed = NULL;
@@ -155,7 +157,8 @@ static void see(const Softmax *softmax, QueryTile *tiles, int64_t count, const S
     if (weighed) mix_tile(weighed, seen, block);
 }
 
-static void end_tile(const QueryTile *tile, const AttentionStep *step, int64_t head, Result_bf16 to) {
+static void end_tile(const QueryTile *tile, const AttentionStep *step, int64_t head,
+                     Result_bf16 to) {
     for (int64_t r = 0; r < tile->rows; r++)
         put_row_bf16(step, &tile->item, r, head, tile->product.sums + r * step->head_dim,
                      tile->most[r] * 0.693147181f, sum_of(tile->totals[r]), to);

@@ -15,8 +15,8 @@ typedef struct {
     int64_t row, tokens, block, offset;
 } StoreUnit;
 
-/* Queries of some consecutive tokens, and of some heads of each KV head, against some blocks: as many
- * tiles of queries as sums of one with the largest heads would take. */
+/* Queries of some consecutive tokens, and of some heads of each KV head, against some blocks: as
+ * many tiles of queries as sums of one with the largest heads would take. */
 typedef struct {
     int64_t sequence, row, tokens, position; /* position: of the first token in its sequence */
     int64_t head, heads;                     /* of those that share a KV head */

@@ -23,8 +23,8 @@ INLINE void NAME(rotate)(ELEMENT *head, const ELEMENT *cosines, const ELEMENT *s
     }
 }
 
-/* Some tokens' keys of one head, `width` elements apart, into a block from `offset` on: a token a lane,
- * each of them STEP elements. */
+/* Some tokens' keys of one head, `width` elements apart, into a block from `offset` on: a token a
+ * lane, each of them STEP elements. */
 static void NAME(put_keys)(ELEMENT *block, const ELEMENT *keys, int64_t width, int64_t offset,
                            int64_t tokens, int64_t dim) {
     if (tokens == BLOCK && dim % (STEP * LANES) == 0) { /* PERF: 16 by 16 at a time */

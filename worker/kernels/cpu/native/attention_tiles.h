@@ -1,6 +1,6 @@
-/* The products of attention by AMX in bfloat16, for up to 32 queries, two tiles of rows, high and low,
- * against the same keys and values. All registers are whole tiles, so that one configuration serves
- * both products: sums in 0-3, left operands in 4 and 5, right ones in 6 and 7.
+/* The products of attention by AMX in bfloat16, for up to 32 queries, two tiles of rows, high and
+ * low, against the same keys and values. All registers are whole tiles, so that one configuration
+ * serves both products: sums in 0-3, left operands in 4 and 5, right ones in 6 and 7.
  */
 #include "attention_step.h"
 #include "tiles.h"

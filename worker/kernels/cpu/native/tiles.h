@@ -16,7 +16,8 @@ typedef struct __attribute__((packed, aligned(64))) {
     uint8_t rows[16];
 } TileConfig;
 
-/* GCC's intrinsics do not say that they read memory: what has been written there has to be there. */
+/* GCC's intrinsics do not say that they read memory: what has been written there has to be there.
+ */
 static inline __attribute__((always_inline)) void tiles_will_read(const void *from) {
     __asm__ volatile("" ::"r"(from) : "memory");
 }

@@ -1,8 +1,8 @@
 /* Sixteen lanes at a time: the vector types of all kernels, and what one element is.
  *
  * Written with the vector extensions of GCC and Clang, so that one source serves every instruction
- * set; what only some processors have (dot products of bfloat16) stands behind the compiler's macros.
- * bfloat16 is the upper half of a float32.
+ * set; what only some processors have (dot products of bfloat16) stands behind the compiler's
+ * macros. bfloat16 is the upper half of a float32.
  */
 #ifndef MILLRACE_VECTORS_H
 #define MILLRACE_VECTORS_H
@@ -75,7 +75,8 @@ INLINE f32x16 max16(f32x16 a, f32x16 b) {
 #endif
 }
 
-/* 16 by 16, by halves: what is s beside the diagonal of a square of 2 s changes its side (Eklundh 1972). */
+/* 16 by 16, by halves: what is s beside the diagonal of a square of 2 s changes its side (Eklundh
+ * 1972). */
 INLINE void transpose16(u32x16 *rows) {
     static const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 #pragma GCC unroll 4
@@ -136,10 +137,10 @@ INLINE f32x16 exp16(f32x16 x) {
 #endif
 }
 
-/* 2 to the power of x <= 126, to 1.1e-4 (enough for what is rounded to bfloat16), from (x + 127) 2^23: its
- * whole part is the exponent's bits as they are, the rest the mantissa's, after a polynomial from
- * [1, 2) to [1, 2) that maps 1 to 1 (checked for every float32 there). Below -127, for -inf and for
- * a NaN, 0. */
+/* 2 to the power of x <= 126, to 1.1e-4 (enough for what is rounded to bfloat16), from (x + 127)
+ * 2^23: its whole part is the exponent's bits as they are, the rest the mantissa's, after a
+ * polynomial from [1, 2) to [1, 2) that maps 1 to 1 (checked for every float32 there). Below -127,
+ * for -inf and for a NaN, 0. */
 INLINE f32x16 power16(f32x16 scaled) {
     const i32x16 mantissa = (i32x16){0} + 0x7fffff;
     i32x16 bits = __builtin_convertvector(max16(scaled, splat(0.0f)), i32x16);
