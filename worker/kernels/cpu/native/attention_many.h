@@ -106,10 +106,17 @@ typedef struct {
     bf16 values[TILE_KEYS * MOST_DIM] __attribute__((aligned(64)));
 } Seen;
 
-/* In place of a missing block's values: zeros. */
+/* Of the first `blocks` of a table; in place of a missing block's values zeros. The `next` blocks
+ * behind them are on their way meanwhile. */
 static void gather_seen(Seen *seen, const AttentionStep *step, const int64_t *table,
-                        int64_t kv_head, int64_t blocks, const bf16 *keys, const bf16 *values) {
+                        int64_t kv_head, int64_t blocks, int64_t next, const bf16 *keys,
+                        const bf16 *values) {
     const int64_t elements = BLOCK * step->head_dim;
+    for (int64_t b = blocks; b < blocks + next; b++) {
+        const int64_t place = (table[b] * step->kv_heads + kv_head) * elements;
+        prefetch_bf16(keys + place, elements);
+        prefetch_bf16(values + place, elements);
+    }
     for (int64_t b = 0; b < blocks; b++) {
         const int64_t place = (table[b] * step->kv_heads + kv_head) * elements;
         seen->keys[b] = keys + place;
@@ -182,10 +189,12 @@ static void attend_tiles(const AttentionStep *step, const Item *item, int64_t kv
         begin_tile(tiles + count, step, qkv, head, queries + count * elements,
                    sums + count * elements, scores[count % 2]);
     }
-    tiles_begin();
+    tiles_begin(tiles->rows);
     for (int64_t b = item->first_block; b < item->last_block; b += TILE_KEYS / BLOCK) {
-        gather_seen(&seen, step, table + b, kv_head, least(TILE_KEYS / BLOCK, item->last_block - b),
-                    keys, values);
+        const int64_t blocks = least(TILE_KEYS / BLOCK, item->last_block - b);
+        /* PERF: what decodes reads keys and values from memory, prompts from the L2 cache. */
+        const int64_t next = count > 1 ? 0 : least(TILE_KEYS / BLOCK, item->last_block - b - blocks);
+        gather_seen(&seen, step, table + b, kv_head, blocks, next, keys, values);
         see(&softmax, tiles, count, &seen, b);
     }
     _tile_release();

@@ -1,6 +1,6 @@
 /* The products of attention by AMX in bfloat16, for up to 32 queries, two tiles of rows, high and
- * low, against the same keys and values. All registers are whole tiles, so that one configuration
- * serves both products: sums in 0-3, left operands in 4 and 5, right ones in 6 and 7.
+ * low, against the same keys and values. One configuration serves both products: sums in 0 and 1
+ * (high), 2 and 3 (low), left operands in 4 (high) and 5 (low), right ones in 6 and 7.
  */
 #include "attention_step.h"
 #include "tiles.h"
@@ -20,11 +20,14 @@ typedef struct {
 
 #define HALF_SCORES (TILE * TILE_KEYS)
 
-static void tiles_begin(void) {
+/* For `rows` queries; of fewer, the others are computed for nothing. */
+static void tiles_begin(int64_t rows) {
     TileConfig config = {.palette = 1};
+    const uint8_t high = (uint8_t)least(rows, TILE), low = (uint8_t)(rows - high);
     for (int t = 0; t < 8; t++) {
+        const int is_low = t == 2 || t == 3 || t == 5;
         config.bytes[t] = 64;
-        config.rows[t] = TILE;
+        config.rows[t] = t >= 6 ? TILE : !is_low ? high : low ? low : 1;
     }
     tiles_configure(&config);
 }

@@ -24,5 +24,5 @@ INLINE void put_value(bf16 *block, const bf16 *value, int64_t offset, int64_t di
 
 #if defined(__AMX_BF16__)
 #include "attention_tiles.h"
-#define TILE_ROWS 9 /* PERF: from here on tiles are faster than dot products */
+#define TILE_ROWS 3 /* PERF: from here on tiles are faster than dot products */
 #endif
