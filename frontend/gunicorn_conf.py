@@ -19,6 +19,7 @@ from common.logs import set_up
 from common.messages import FrontendGone
 from common.settings import load
 from common.sockets import encode, open_socket, requests_endpoint
+from frontend.parent import HELD_WHILE_FORKING
 
 MAX_CONNECTIONS = 50_000
 """Open connections of one front end, if the limit on open files allows."""
@@ -74,11 +75,9 @@ def when_ready(server: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """In a new worker. RACE: a SIGTERM before it has its own handlers would go to the parent's.
-
-    It would be lost, and the worker would serve on until it is killed at the end of the grace.
-    """
+    """In a new worker, until it has handlers of its own: a SIGTERM ends it."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_WHILE_FORKING)
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -7,7 +7,7 @@ the current directory.
 from gunicorn.app.base import BaseApplication
 
 from frontend import gunicorn_conf
-from frontend.server import Parent
+from frontend.parent import Parent
 from frontend.wiring import FrontEnd, application
 
 

@@ -1,12 +1,10 @@
-"""gunicorn's processes, made to fit: JSON errors, nothing quoted in logs, quick stops.
+"""gunicorn's workers, made to fit: JSON errors, nothing quoted in logs, quick stops.
 
-The only file that knows gunicorn's insides.
+Runs in every front-end process. Knows gunicorn's insides, as only ``parent.py`` does besides.
 """
 
 import errno
 import logging
-import math
-import time
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,13 +16,11 @@ from gevent import socket as sockets
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn import glogging
-from gunicorn.arbiter import Arbiter
 from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
 
 from frontend.head_wait import ARRIVING_S, KEPT_S, Connection, HeadWait
 
-OVERSLEPT_S = 5.0
 MOST_WAITING = 5_000
 """More connections than wait to be accepted: at a stop there is an end to it."""
 LINGER_S = 5.0
@@ -57,28 +53,11 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         """Nothing: ``access.log`` does it."""
 
 
-class Parent(Arbiter):  # type: ignore[misc]
-    """gunicorn's parent process, which replaces workers that hang; not if it was halted itself."""
-
-    looked_s = math.inf
-    """When it last looked for workers that hang; it does about once a second."""
-
-    def murder_workers(self) -> None:
-        """End workers that have said nothing for ``timeout`` seconds.
-
-        RACE: when all of the server was halted, as a machine or a container is, the parent may be
-        awake before its workers are, and would find them silent: they get their time anew.
-        """
-        now = time.monotonic()
-        overslept_s, self.looked_s = now - self.looked_s, now
-        if overslept_s > OVERSLEPT_S:
-            for worker in self.WORKERS.values():
-                worker.tmp.notify()
-        super().murder_workers()
-
-
 class FrontendWorker(GeventWorker):  # type: ignore[misc]
     """A gevent worker that answers broken requests with JSON and stops without idle waiting."""
+
+    is_leaving = False
+    """Whether it has been told to finish; kept by the parent, in its own copy."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
