@@ -5,6 +5,7 @@ The file lies in the runtime directory; the launcher's listener sees it and ends
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from common.logs import say
@@ -35,8 +36,8 @@ def _leave(path: Path, sentence: str) -> bool:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError:
         return False
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(sentence + "\n")
+    with suppress(OSError), os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(sentence + "\n")  # without room for the words, the file says enough
     return True
 
 

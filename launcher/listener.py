@@ -14,6 +14,7 @@ import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,7 @@ from common.failure import FAILURE_FILE
 from common.pulse import last_beat
 from common.settings import load
 from launcher.restarts import Restarts, to_scheduler
+from launcher.runtime import READY_FILE
 from launcher.watchdog import Watchdog
 
 MOST_CRASHES = 3
@@ -40,10 +42,14 @@ _LOGGER = logging.getLogger("launcher.listener")
 class Watcher:
     """Decides what a death means."""
 
-    def __init__(self, failure: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, failure: Path, ready: Path, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``ready`` is there once the server has been ready, for a successor of this listener."""
         self._failure = failure
+        self._ready_file = ready
         self._clock = clock
-        self._ready = False
+        self._ready = ready.exists()
         self._crashes: dict[str, int] = defaultdict(int)
         self._failures: deque[float] = deque(maxlen=MOST_FAILURES)
 
@@ -51,7 +57,8 @@ class Watcher:
         """Take note of a state change; True if everything has to end."""
         name = fields.get("processname", "?")
         if name == _ANNOUNCER:
-            self._ready |= event == "PROCESS_STATE_EXITED" and fields.get("expected") == "1"
+            if event == "PROCESS_STATE_EXITED" and fields.get("expected") == "1":
+                self._become_ready()
             return False
         if event not in _DEATHS:
             return False
@@ -67,10 +74,17 @@ class Watcher:
         if self._crashes[name] < MOST_CRASHES:
             _LOGGER.warning("%s died while the server started; trying again", name)
             return False
-        self._failure.write_text(
-            f"{name} died {MOST_CRASHES} times before the server was ready: the lines above say why"
-        )
+        with suppress(OSError):  # a full disk has room for the file, if not for its words
+            self._failure.write_text(
+                f"{name} died {MOST_CRASHES} times before the server was ready: "
+                "the lines above say why"
+            )
         return True
+
+    def _become_ready(self) -> None:
+        self._ready = True
+        with suppress(OSError):  # without room for it, a successor is as strict as at the start
+            self._ready_file.touch(mode=0o600)
 
     def _cannot_start(self, name: str) -> bool:
         """Before the server was ready: the end. Later it may pass, so it is tried a few times."""
@@ -108,7 +122,8 @@ def main() -> None:
     outgoing = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # log lines must not get between the protocol's
     logs.set_up("launcher", json_output=settings.json_output, level=settings.log_level)
-    watcher = Watcher(Path(settings.runtime_dir) / FAILURE_FILE)
+    directory = Path(settings.runtime_dir)
+    watcher = Watcher(directory / FAILURE_FILE, directory / READY_FILE)
     restarts = Restarts(to_scheduler(settings.runtime_dir))
     watchdog = Watchdog(partial(last_beat, settings.runtime_dir), settings.hang_timeout)
     stopping = False

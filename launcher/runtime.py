@@ -19,6 +19,8 @@ from common.failure import FAILURE_FILE
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SETTINGS = "settings.json"
+READY_FILE = "ready"
+"""Is there once the server has been ready."""
 LEFT_BEHIND_AFTER_S = 60
 """Younger directories are never taken for left behind."""
 _LOCK = "lock"
@@ -26,7 +28,7 @@ _PREFIX = "millrace-"
 SUPERVISOR_SOCKET = "supervisor.sock"
 _SOCKETS = (SUPERVISOR_SOCKET, "requests", "dispatch")
 _PATTERNS = ("tokens-*", "shards-*", "rendezvous-*")
-_OURS = (FAILURE_FILE, SETTINGS, _LOCK, "supervisord.pid", *_SOCKETS)
+_OURS = (FAILURE_FILE, READY_FILE, SETTINGS, _LOCK, "supervisord.pid", *_SOCKETS)
 
 
 class RuntimeDirectory:
@@ -65,7 +67,7 @@ def open_runtime_directory(given: str | None) -> RuntimeDirectory:
         raise StartupError(f"the runtime directory cannot be used: {error}") from None
     if lock is None:
         raise StartupError(f"{path} is in use by another server: give each its own --runtime-dir")
-    for name in (FAILURE_FILE, SETTINGS):
+    for name in (FAILURE_FILE, READY_FILE, SETTINGS):
         (path / name).unlink(missing_ok=True)
     return RuntimeDirectory(path, lock, temporary=temporary)
 

@@ -26,6 +26,8 @@ from launcher.children import PACKAGES_ROOT, in_checkout
 from launcher.runtime import STOP_SIGNALS, RuntimeDirectory
 
 _PR_SET_PDEATHSIG = 1
+_NO_WORDS = "a process cannot start: the lines above say why"
+"""Where there was no room on the disk for a sentence."""
 
 
 def main(arguments: list[str]) -> int:
@@ -43,7 +45,7 @@ def main(arguments: list[str]) -> int:
         with _WritableOutput():
             run(configuration(), failure)
         if failure.exists():
-            sentence = failure.read_text(errors="replace").strip()
+            sentence = failure.read_text(errors="replace").strip() or _NO_WORDS
     finally:
         runtime.remove()
     if sentence:

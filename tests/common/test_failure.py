@@ -1,6 +1,7 @@
 """The sentence of a process that cannot start."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,15 @@ def test_the_first_failure_stays(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_directory_that_is_gone_is_no_error(tmp_path: Path) -> None:
     record_failure(settings(tmp_path / "gone"), "worker", "one")
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_full_disk_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    monkeypatch.setattr("common.failure.os.open", lambda *_: full)
+    record_failure(settings(tmp_path), "worker", "one")
+    assert capsys.readouterr().err == "one\n"
 
 
 def test_it_is_json_where_logs_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """When the server is called ready, and what is shown then."""
 
 import http.server
+import os
 import subprocess
 import threading
 
@@ -8,7 +9,7 @@ import msgspec
 import pytest
 
 from common.settings import Settings
-from launcher.announce import announcement, is_healthy, reachable, wait_until_healthy
+from launcher.announce import announcement, is_healthy, reachable, wait_until_healthy, write
 
 
 def test_waits_longer_each_time_but_never_long() -> None:
@@ -62,3 +63,13 @@ def test_what_is_announced_can_be_pasted() -> None:
         check = subprocess.run(["bash", "-n"], input=command, text=True, check=False)
         assert check.returncode == 0
         assert msgspec.json.decode(command.rsplit("'", 2)[1])
+
+
+def test_a_log_without_room_does_not_keep_it_from_ending_well() -> None:
+    with open("/dev/full", "wb", buffering=0) as full:
+        write(full.fileno(), "ready")
+    readable, writable = os.pipe()
+    with os.fdopen(readable, "rb") as said:
+        write(writable, "ready")
+        os.close(writable)
+        assert said.read() == b"ready\n"
