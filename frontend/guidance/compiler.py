@@ -32,6 +32,9 @@ LEAST_WAITING = 32
 PATIENCE = 3.0
 """So many times the limit of one check, a request waits for its turn and its check."""
 RETRY_S = 1.0
+MOST_LOSSES = 2
+"""So many checkers may be lost with a grammar before that counts as its fault: the first may have
+been killed by somebody else."""
 
 _log = logging.getLogger(__name__)
 
@@ -127,18 +130,21 @@ class Checker:
     def _verdict(self, source: GrammarSource) -> Verdict:
         if self._unusable:
             raise _unusable()
-        try:
-            if self._process is None:
-                self._process = self._start()
-            return self._process.check(source)
-        except UnusableTokenizerError as error:
-            _log.warning("grammars are refused: the tokenizer cannot be read for them: %s", error)
-            self._unusable = True
-            raise _unusable() from None
-        except CheckerLostError as error:
-            _log.warning("the grammar checker was lost (%s); another one will be started", error)
-            self._process = None
-            return Verdict(error="it broke its check or took too long", exhausted=True)
+        for _ in range(MOST_LOSSES):
+            try:
+                if self._process is None:
+                    self._process = self._start()
+                return self._process.check(source)
+            except UnusableTokenizerError as error:
+                _log.warning(
+                    "grammars are refused: the tokenizer cannot be read for them: %s", error
+                )
+                self._unusable = True
+                raise _unusable() from None
+            except CheckerLostError as error:
+                _log.warning("the grammar checker was lost (%s); another one is started", error)
+                self._process = None
+        return Verdict(error="it broke its check or took too long", exhausted=True)
 
 
 def grammars_of(settings: Settings, end_ids: list[int]) -> Checker | NoGrammars:

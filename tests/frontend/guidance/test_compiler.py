@@ -28,6 +28,8 @@ class Script:
     checks: list[str] = field(default_factory=list)
     starts: int = 0
     ends: int = 0
+    losses: int = 0
+    """So many times it is lost at first."""
     trouble: Exception | None = None
 
     def start(self) -> "Script":
@@ -39,7 +41,8 @@ class Script:
     def check(self, source: GrammarSource) -> Verdict:
         self.checks.append(source.text)
         self.go.wait()
-        if source.text == "lost":
+        self.losses -= 1
+        if source.text == "lost" or self.losses >= 0:
             raise CheckerLostError
         if source.text == "mistake":
             raise KeyError
@@ -132,16 +135,23 @@ def test_patience_ends() -> None:
     assert script.checks == ["a"]
 
 
-def test_a_lost_checker_is_replaced(made: Made) -> None:
+def test_a_grammar_that_loses_two_checkers_is_refused(made: Made) -> None:
     made.script.go.set()
     assert made.error("lost").kind is ErrorKind.VALIDATION
     assert made.ask("a").get(timeout=1) == "A"
-    assert made.script.starts == 2
+    assert made.script.starts == 3
     made.error("lost")
-    assert made.script.checks == ["lost", "a"]
+    assert made.script.checks == ["lost", "lost", "a"]
     made.clock.now += 61
     made.error("lost")
-    assert made.script.checks == ["lost", "a", "lost"]
+    assert made.script.checks == ["lost", "lost", "a", "lost", "lost"]
+
+
+def test_a_checker_that_somebody_killed_is_nobodys_fault(made: Made) -> None:
+    made.script.go.set()
+    made.script.losses = 1
+    assert made.ask("a").get(timeout=1) == "A"
+    assert made.script.starts == 2
 
 
 def test_trouble_of_ours_is_no_verdict(made: Made, caplog: pytest.LogCaptureFixture) -> None:
