@@ -75,6 +75,7 @@ class Housekeeping:
         return min(
             self._beat_s + HEARTBEAT_S,
             self._queue.next_deadline_s(),
+            self._intake.next_s(),
             self._endings.next_s(),
             self._recovery.next_s(),
             self._streams.next_s(),
@@ -83,6 +84,7 @@ class Housekeeping:
 
     def run(self, now: float) -> None:
         """Do what is due."""
+        self._intake.seat(now)
         self._endings.replay_undelivered(now)
         self._recovery.give_up(now)
         self._give_up_orphans()

@@ -37,6 +37,7 @@ from scheduler.queue import Queue
 from scheduler.recovery import Recovery
 from scheduler.requests import Record, Requests, State, problem_with
 from scheduler.retirement import Retirements
+from scheduler.standby import Standby
 from scheduler.status import Standing
 from scheduler.streams import Streams
 from scheduler.throughput import Throughput
@@ -79,6 +80,7 @@ class Intake:
         self._throughput = throughput
         self._mail = mail
         self._metrics = metrics
+        self._standby = Standby()
 
     def receive(self, identity: bytes, message: FromFrontend, now: float) -> None:
         """One message. What needs no acquaintance is taken from anybody."""
@@ -104,6 +106,16 @@ class Intake:
             case _:
                 self._from_known(identity, message, now)
 
+    def seat(self, now: float) -> None:
+        """Take in those that stand by: as seats become free, or to refuse them in the end."""
+        while self._standby and (now >= self._standby.next_s() or not self._is_full()):
+            number, submit = self._standby.take()
+            self._take_in(number, submit, now)
+
+    def next_s(self) -> float:
+        """When somebody has stood by for long enough."""
+        return self._standby.next_s()
+
     def bury(self, now: float) -> None:
         """Let go what belonged to front ends whose processes have ended."""
         for pid in self._processes.ended():
@@ -114,6 +126,7 @@ class Intake:
     def lose(self, number: int, cause: str, now: float) -> None:
         """A front end is dead: nobody waits for its sequences any more."""
         self._frontends.drop(number)
+        self._standby.drop_frontend(number)
         records = self._requests.of_frontend(number)
         for record in records:
             self._cancel(record, "frontend_gone", now)
@@ -165,6 +178,7 @@ class Intake:
         record = self._requests.get(message.id)
         match message:
             case Cancel():
+                self._standby.drop(message.id)
                 if record is not None:
                     self._cancel(record, message.reason, now)
             case Delivered():
@@ -196,8 +210,16 @@ class Intake:
                 if record.is_orphan:
                     self._streams.returns(record)
                 self._recovery.resubmit(record, submit, now)
-            return
-        resumed = submit.attempt > 0 or bool(submit.generated_ids)
+        elif not _is_resumed(submit) and (self._standby or self._is_full()):
+            self._standby.add(number, submit, now)
+        else:
+            self._standby.drop(spec.id)
+            self._take_in(number, submit, now)
+
+    def _take_in(self, number: int, submit: Submit, now: float) -> None:
+        """Accept what is not known yet, or refuse it."""
+        spec = submit.spec
+        resumed = _is_resumed(submit)
         refusal = None if resumed else self._refusal(submit, now)
         if refusal is not None:
             self._mail.to_frontend(number, refusal)
@@ -232,13 +254,16 @@ class Intake:
         self._endings.cancel(before, "moved")
         return True
 
+    def _is_full(self) -> bool:
+        return self._standing.accepting and self._requests.live >= self._most_live
+
     def _refusal(self, submit: Submit, now: float) -> Rejected | None:
         """Why a new sequence is not taken at the moment."""
         if not self._standing.accepting:
             return Rejected(
                 submit.spec.id, submit.attempt, "draining", message="the server is shutting down"
             )
-        if self._requests.live < self._most_live:
+        if not self._is_full():
             return None
         retry_after_s = self._throughput.retry_after_s(
             len(self._queue), self._requests.completed, now
@@ -250,3 +275,8 @@ class Intake:
             retry_after_s=retry_after_s,
             message="Model is overloaded",
         )
+
+
+def _is_resumed(submit: Submit) -> bool:
+    """Whether it ran before, as far as its front end knows: then it keeps its seat."""
+    return submit.attempt > 0 or bool(submit.generated_ids)

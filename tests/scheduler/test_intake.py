@@ -1,5 +1,6 @@
 """What front ends say, and what they are answered."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from common.messages import (
 from common.sockets import encode, frontend_identity
 from scheduler.frontends import LAPSE_S
 from scheduler.requests import State
+from scheduler.standby import PATIENCE_S
 from tests.scheduler.harness import EPOCH, FRONTEND, House, sequence_id, spec, started
 
 
@@ -111,12 +113,54 @@ def test_max_concurrent_requests_is_global_over_live_sequences() -> None:
     house.submit(2)
     house.submit(1, frontend=other)
     house.submit(2, frontend=other)
+    house.turn(after_s=PATIENCE_S)
     (rejected,) = house.said(Rejected, other)
     assert (rejected.id, rejected.reason) == (sequence_id(2, other), "overloaded")
     assert 1.0 <= rejected.retry_after_s <= 60.0
     house.report(house.token(first, 7, finish="eos_token"))  # finished, though not delivered
     house.submit(3, frontend=other)
+    house.turn(after_s=PATIENCE_S)
     assert len(house.said(Rejected, other)) == 1
+
+
+def test_an_end_that_is_overtaken_by_the_next_request_frees_its_seat_in_time() -> None:
+    """The client asked again by another front end, whose word came first."""
+    house = started(frontends=2, max_concurrent_requests=1)
+    other = FRONTEND + 1
+    first = house.submit(1)
+    house.run_to(first, 2)
+    waiting = [house.submit(counter, frontend=other) for counter in (1, 2)]
+    assert house.next_wait() <= PATIENCE_S
+    house.from_frontend(Delivered(first, success=True))
+    house.turn(after_s=PATIENCE_S / 2)
+    assert house.said(Accepted, other) == [Accepted(waiting[0], 0)]
+    assert house.said(Rejected, other) == []
+    house.turn(after_s=PATIENCE_S / 2)
+    assert [rejected.id for rejected in house.said(Rejected, other)] == [waiting[1]]
+
+
+@pytest.mark.parametrize("leaves", [
+    lambda house, sequence: house.from_frontend(Cancel(sequence, "client_gone")),
+    lambda house, sequence: house.from_frontend(FrontendGone(100)),
+])  # fmt: skip
+def test_who_waited_for_a_seat_and_left_takes_none(leaves: Callable[[House, int], None]) -> None:
+    house = started(frontends=2, max_concurrent_requests=1)
+    first = house.submit(1, frontend=FRONTEND + 1)
+    house.forget()
+    leaves(house, house.submit(1))
+    house.from_frontend(Delivered(first, success=False), FRONTEND + 1)
+    house.turn(after_s=PATIENCE_S)
+    assert house.said(Accepted) + house.said(Rejected) == []
+    assert house.parts.requests.live == 0
+
+
+def test_who_waits_for_a_seat_when_the_server_drains_is_refused_at_once() -> None:
+    house = started(max_concurrent_requests=1)
+    house.submit(1)
+    house.submit(2)
+    house.loop.drain(60.0)
+    house.turn()
+    assert [rejected.reason for rejected in house.said(Rejected)] == ["draining"]
 
 
 def test_a_client_that_has_its_end_may_ask_again_before_the_worker_reports() -> None:
@@ -128,6 +172,7 @@ def test_a_client_that_has_its_end_may_ask_again_before_the_worker_reports() -> 
     assert not house.said(Rejected)
     assert house.parts.requests.live == 1
     house.submit(3)
+    house.turn(after_s=PATIENCE_S)
     assert [rejected.id for rejected in house.said(Rejected)] == [sequence_id(3)]
     house.report(house.token(first, 7, finish="eos_token"))
     assert house.record(second).state is State.DISPATCHED
@@ -140,6 +185,7 @@ def test_retry_after_grows_with_the_queue() -> None:
     house.hello()
     for counter in range(1, 42):
         house.submit(counter)
+    house.turn(after_s=PATIENCE_S)
     (rejected,) = house.said(Rejected)
     assert rejected.retry_after_s == 60.0
     assert house.parts.requests.live == 40

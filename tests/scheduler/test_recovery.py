@@ -15,6 +15,7 @@ from common.messages import (
 )
 from scheduler.recovery import RESUBMIT_LIMIT_S
 from scheduler.requests import State
+from scheduler.standby import PATIENCE_S
 from tests.scheduler.harness import FRONTEND, House, sequence_id, spec, started
 
 
@@ -58,6 +59,7 @@ def test_resubmitted_sequences_go_on_where_their_client_is() -> None:
 def test_resubmitted_sequences_are_never_overloaded() -> None:
     house = lost(max_concurrent_requests=2)
     house.submit(9)
+    house.turn(after_s=PATIENCE_S)
     assert [m.reason for m in house.said(Rejected)] == ["overloaded"]
     for counter in (1, 2):
         house.from_frontend(again(counter, 1, [7]))
