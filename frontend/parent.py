@@ -79,3 +79,7 @@ class Parent(Arbiter):  # type: ignore[misc]
         for _ in range(self.num_workers):
             self.spawn_worker()
         self.manage_workers()
+
+    def handle_usr2(self) -> None:
+        """Refused: gunicorn would start a second parent, which nobody supervises, nor ends."""
+        _log.warning("USR2 does nothing here: HUP is the rolling restart")

@@ -59,6 +59,10 @@ class Scheduler:
     def __init__(self, runtime_dir: Path) -> None:
         self._context = zmq.Context()
         self._socket = open_socket(self._context, zmq.DEALER)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._poller = zmq.Poller()
+        for readable in (self._socket, self._monitor):
+            self._poller.register(readable, zmq.POLLIN)
         self._socket.connect(requests_endpoint(str(runtime_dir)))
         self._tag = random.getrandbits(31)
 
@@ -67,9 +71,20 @@ class Scheduler:
         self._socket.send(encode(Retire(self._tag, replica)))
 
     def wait_for(self, stage: str, limit_s: float) -> None:
-        """Return at this stage. Raises StartupError if it is refused, or takes too long."""
+        """Return at this stage. Raises StartupError if it is refused, or takes too long.
+
+        Also if the scheduler ends meanwhile: its successor knows nothing of the replacement.
+        """
         end = time.monotonic() + limit_s
-        while (left_s := end - time.monotonic()) > 0 and self._socket.poll(left_s * 1000):
+        while (left_s := end - time.monotonic()) > 0:
+            readable = dict(self._poller.poll(left_s * 1000))
+            if self._socket not in readable:  # what it said before its end counts
+                if self._monitor not in readable:
+                    break
+                raise StartupError(
+                    f"the scheduler has ended while the worker was not {stage} yet: "
+                    "/health/progress says how the new one stands"
+                )
             told = _decoded(self._socket.recv())
             if told is None or told.tag_id != self._tag:
                 continue
@@ -81,6 +96,8 @@ class Scheduler:
 
     def close(self) -> None:
         """Leave."""
+        self._socket.disable_monitor()
+        self._monitor.close()
         self._socket.close()
         self._context.term()
 

@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> int:
     try:
         for number in STOP_SIGNALS:
             signal.signal(number, _stop_early)
+        signal.signal(signal.SIGUSR1, _ignore)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         with _WritableOutput():
             run(configuration(), failure)
@@ -55,6 +56,13 @@ def main(arguments: list[str]) -> int:
 
 def _stop_early(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """USR1 has logs opened anew elsewhere. Nothing to do here, and no reason to end.
+
+    Not ``SIG_IGN``: the processes that are started would inherit it.
+    """
 
 
 def configuration() -> Path:

@@ -107,6 +107,17 @@ def test_nobody_answers(tmp_path: Path) -> None:
     scheduler.close()
 
 
+def test_a_scheduler_that_ends_meanwhile(tmp_path: Path) -> None:
+    settings(tmp_path)
+    answers = Answers(tmp_path, Retired(0, "empty"))
+    answers.start()
+    supervisor = Supervisor(answers.may_go_on.set)
+    with pytest.raises(StartupError, match="has ended while the worker was not ready yet"):
+        replace(tmp_path, 0, lambda _: None, supervisor)  # type: ignore[arg-type]
+    assert supervisor.names == ["worker:worker_0"]
+    answers.join(10)
+
+
 def test_the_processes_of_a_model_in_pieces(tmp_path: Path) -> None:
     names = processes_of(settings(tmp_path, num_shard=2), 1)
     assert names == ["worker:worker_2", "worker:worker_3"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from common.keys import digest
+from tests.end_to_end.harness import children_of
 from tests.launcher.standins import ROOT, Run, gone, make_standins, running
 
 
@@ -46,6 +47,10 @@ def test_a_killed_worker_is_started_again(home: Path) -> None:
     with running(home) as run:
         (worker,) = run.pids_of("worker")
         run.wait_until_ready()
+        family = children_of(run.process.pid)
+        (listener,) = [pid for pid in family if b"launcher.listener" in command_line(pid)]
+        os.kill(listener, signal.SIGKILL)  # its successor must know that the server is ready
+        run.process.send_signal(signal.SIGUSR1)  # nobody's business here
         for _ in range(3):  # as often as is too much before the server is ready
             os.kill(worker, signal.SIGKILL)
             (worker,) = run.pids_of("worker")
