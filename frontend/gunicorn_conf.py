@@ -13,12 +13,10 @@ import signal
 import socket
 from typing import Any
 
-import zmq
-
 from common.logs import set_up
 from common.messages import FrontendGone
 from common.settings import load
-from common.sockets import encode, open_socket, requests_endpoint
+from frontend.obituary import tell
 from frontend.parent import HELD_WHILE_FORKING
 
 MAX_CONNECTIONS = 50_000
@@ -84,19 +82,8 @@ def child_exit(server: Any, worker: Any) -> None:
     """Tell the scheduler that a front end is gone; its requests are cancelled at once.
 
     It gets a successor unless the parent ends, which has closed its listeners first.
-    The socket lives only here, so that no worker forked later inherits it.
     """
-    context = zmq.Context()
-    requests = open_socket(context, zmq.DEALER)
-    try:
-        requests.connect(requests_endpoint(_settings.runtime_dir))
-        gone = FrontendGone(pid=worker.pid, is_replaced=bool(server.LISTENERS))
-        requests.send(encode(gone), zmq.NOBLOCK)
-    except zmq.ZMQError as error:
-        _log.warning("the scheduler could not be told of a lost front end: %s", error)
-    finally:
-        requests.close(linger=500)
-        context.term()
+    tell(_settings.runtime_dir, FrontendGone(pid=worker.pid, is_replaced=bool(server.LISTENERS)))
 
 
 def worker_exit(server: Any, worker: Any) -> None:
