@@ -16,7 +16,7 @@ from typing import Any
 from common.logs import set_up
 from common.messages import FrontendGone
 from common.settings import load
-from frontend.obituary import tell
+from frontend.obituary import Obituary
 from frontend.parent import HELD_WHILE_FORKING
 
 MAX_CONNECTIONS = 50_000
@@ -61,7 +61,8 @@ proc_name = "millrace-frontend"
 
 
 def when_ready(server: Any) -> None:
-    """The port is open. Accepted connections inherit these options of theirs."""
+    """The port is open, nothing is forked yet. Connections inherit their listener's options."""
+    server.obituary = Obituary(_settings.runtime_dir)
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         # The kernel doubles this for its own needs; left alone it would let it grow to 4 MB each.
@@ -83,7 +84,12 @@ def child_exit(server: Any, worker: Any) -> None:
 
     It gets a successor unless the parent ends, which has closed its listeners first.
     """
-    tell(_settings.runtime_dir, FrontendGone(pid=worker.pid, is_replaced=bool(server.LISTENERS)))
+    server.obituary.tell(FrontendGone(pid=worker.pid, is_replaced=bool(server.LISTENERS)))
+
+
+def on_exit(server: Any) -> None:
+    """In the parent, at its end."""
+    server.obituary.close()
 
 
 def worker_exit(server: Any, worker: Any) -> None:

@@ -1,43 +1,41 @@
-"""How gunicorn's parent tells the scheduler of a front end that has ended.
+"""How gunicorn's parent tells the scheduler of front ends that have ended.
 
-The socket lives for this one message, so that no worker that is forked later inherits it.
+The socket is opened once, before the first fork: on a machine that has no room for another thread,
+opening one would abort the parent, and with it all front ends. Forked workers inherit its files and
+leave them alone.
 """
 
 import logging
-import signal
 
 import zmq
 
 from common.messages import FrontendGone
 from common.sockets import encode, open_socket, requests_endpoint
 
-LINGER_MS = 500
-"""So long the word may take to leave; longer only if the scheduler is not there."""
+LAST_WORDS_MS = 500
+MOST_UNSENT = 100
+"""Words that wait while there is no scheduler."""
 
 _log = logging.getLogger("frontend")
 
 
-def tell(runtime_dir: str, gone: FrontendGone) -> None:
-    """Say it, if there is anybody to hear it.
+class Obituary:
+    """A line to the scheduler; what is said while there is none is heard by the next."""
 
-    RACE: another child's death, say, would interrupt the context's end, and its files and threads
-    would stay for ever: signals wait until it is over.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        _tell(runtime_dir, gone)
-    except zmq.ZMQError as error:
-        _log.warning("the scheduler could not be told of a lost front end: %s", error)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    def __init__(self, runtime_dir: str) -> None:
+        self._context = zmq.Context()
+        self._requests = open_socket(self._context, zmq.DEALER)
+        self._requests.setsockopt(zmq.SNDHWM, MOST_UNSENT)
+        self._requests.connect(requests_endpoint(runtime_dir))
 
+    def tell(self, gone: FrontendGone) -> None:
+        """Say it; never blocks."""
+        try:
+            self._requests.send(encode(gone), zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            _log.warning("the scheduler could not be told of a lost front end: %s", error)
 
-def _tell(runtime_dir: str, gone: FrontendGone) -> None:
-    context = zmq.Context()
-    requests = open_socket(context, zmq.DEALER)
-    try:
-        requests.connect(requests_endpoint(runtime_dir))
-        requests.send(encode(gone), zmq.NOBLOCK)
-    finally:
-        requests.close(linger=LINGER_MS)
-        context.term()
+    def close(self) -> None:
+        """Let last words out."""
+        self._requests.close(linger=LAST_WORDS_MS)
+        self._context.term()

@@ -1,44 +1,30 @@
-"""What the front ends' parent says of a dead child, and that nothing of it stays in the parent."""
+"""What the front ends' parent says of dead children, with a scheduler and without."""
 
 import os
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import zmq
 
 from common.messages import FrontendGone
 from common.sockets import FROM_FRONTEND, open_socket, requests_endpoint
-from frontend.obituary import LINGER_MS, tell
+from frontend.obituary import MOST_UNSENT, Obituary
 
-GONE = FrontendGone(pid=7, is_replaced=True)
-
-
-@pytest.fixture
-def alarms() -> Iterator[list[int]]:
-    """Signals that come all the time, as at the deaths of many children."""
-    seen: list[int] = []
-    before = signal.signal(signal.SIGALRM, lambda number, _: seen.append(number))
-    signal.setitimer(signal.ITIMER_REAL, LINGER_MS / 10_000, LINGER_MS / 10_000)
-    yield seen
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+LIMIT_MS = 5000
 
 
-def test_the_scheduler_hears_of_it(tmp_path: Path) -> None:
+def test_a_new_scheduler_hears_of_it_and_the_telling_opens_nothing(tmp_path: Path) -> None:
+    obituary = Obituary(str(tmp_path))
+    before = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+    for pid in range(2 * MOST_UNSENT):  # nobody listens: it neither blocks nor grows
+        obituary.tell(FrontendGone(pid=pid, is_replaced=True))
+    assert (len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))) == before
+
     context = zmq.Context()
     scheduler = open_socket(context, zmq.ROUTER)
     scheduler.bind(requests_endpoint(str(tmp_path)))
-    tell(str(tmp_path), GONE)
-    assert scheduler.poll(5000)
-    assert FROM_FRONTEND.decode(scheduler.recv_multipart()[-1]) == GONE
-    scheduler.close()
+    assert scheduler.poll(LIMIT_MS)
+    heard = FROM_FRONTEND.decode(scheduler.recv_multipart()[-1])
+    assert heard == FrontendGone(pid=0, is_replaced=True)
+    obituary.close()
+    scheduler.close(linger=0)
     context.term()
-
-
-def test_signals_leave_no_files_and_threads_behind(tmp_path: Path, alarms: list[int]) -> None:
-    before = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
-    tell(str(tmp_path), GONE)
-    assert (len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))) == before
-    assert alarms
