@@ -4,10 +4,13 @@ Knows nothing of what is waited for.
 
 PERF: once per token. ``gevent.event.Event`` may have many waiters and makes a new timer for every
 wait with a timeout, which together cost 5 us more. Here one timer serves all waits of a request: a
-wait only notes when it would be over, and a timer that goes off too early is set again.
+wait only notes when it would be over, and a timer that goes off too early is set again. By a clock
+that nobody sets: the loop's is the machine's, and a wait would last as long as that is set back.
 """
 
 import math
+import time
+from collections.abc import Callable
 from typing import Any
 
 from gevent import get_hub
@@ -17,9 +20,10 @@ from gevent.hub import Waiter
 class Bell:
     """May be rung by any greenlet of the process; waited for by one. ``close`` ends the timer."""
 
-    __slots__ = ("_due_s", "_hub", "_rung", "_timer", "_timer_due_s", "_waiter")
+    __slots__ = ("_clock", "_due_s", "_hub", "_rung", "_timer", "_timer_due_s", "_waiter")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._hub = get_hub()
         self._rung = False
         self._waiter: Any = None
@@ -41,7 +45,7 @@ class Bell:
         if self._rung:
             return True
         if timeout_s is not None:
-            self._due_s = self._hub.loop.now() + timeout_s
+            self._due_s = self._clock() + timeout_s
             if self._due_s < self._timer_due_s:
                 self._set_timer(timeout_s)
         waiter = self._waiter = Waiter(self._hub)
@@ -74,7 +78,7 @@ class Bell:
 
     def _went_off(self) -> None:
         self.close()
-        left = self._due_s - self._hub.loop.now()
+        left = self._due_s - self._clock()
         if left == math.inf:
             return
         if left > 0:

@@ -51,6 +51,18 @@ def test_the_last_timeout_counts() -> None:
     bell.close()
 
 
+def test_only_its_own_clock_counts() -> None:
+    """Not the machine's, which may be set back."""
+    now = 0.0
+    bell = Bell(lambda: now)
+    waiting = gevent.spawn(bell.wait, 0.001)
+    gevent.sleep(0.01)
+    assert not waiting.ready()
+    now += 0.001
+    assert waiting.get(timeout=5) is False
+    bell.close()
+
+
 def test_a_late_ring_disturbs_nobody() -> None:
     bell = Bell()
 
