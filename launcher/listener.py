@@ -23,9 +23,10 @@ from common import logs
 from common.failure import FAILURE_FILE
 from common.pulse import last_beat
 from common.settings import load
+from launcher.replace import Supervisor
 from launcher.restarts import Restarts, to_scheduler
 from launcher.runtime import READY_FILE
-from launcher.watchdog import Watchdog
+from launcher.watchdog import PROGRAM, Watchdog
 
 MOST_CRASHES = 3
 """Deaths of one program before the server was ever ready, after which nobody waits any longer."""
@@ -126,6 +127,9 @@ def main() -> None:
     watcher = Watcher(directory / FAILURE_FILE, directory / READY_FILE)
     restarts = Restarts(to_scheduler(settings.runtime_dir))
     watchdog = Watchdog(partial(last_beat, settings.runtime_dir), settings.hang_timeout)
+    scheduler = Supervisor(directory).pid_of(PROGRAM)
+    if scheduler:
+        watchdog.begin(scheduler)
     stopping = False
     for event, fields in events(sys.stdin.buffer, outgoing):
         restarts.see(event, fields)

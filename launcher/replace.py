@@ -44,6 +44,14 @@ class Supervisor:
         except (xmlrpc.client.Error, OSError) as error:
             raise StartupError(f"{', '.join(names)} could not be started anew: {error}") from None
 
+    def pid_of(self, name: str) -> int:
+        """Of a process that has run for a while; 0 if it does not, or nobody can say."""
+        try:
+            known = self._calls.getProcessInfo(name)
+        except (xmlrpc.client.Error, OSError):
+            return 0
+        return int(known["pid"]) if known["statename"] == "RUNNING" else 0
+
     def _do(self, harmless: int, call: Any, name: str, wait: bool) -> None:
         """RACE: processes of one model end together, and supervisord starts them by itself."""
         try:

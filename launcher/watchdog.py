@@ -41,6 +41,10 @@ class Watchdog:
         self._silence_s = 0.0
         self._looked_s = 0.0
 
+    def begin(self, pid: int) -> None:
+        """Watch a scheduler that runs already: an earlier listener has heard of its start."""
+        self._hold(pid)
+
     def see(self, event: str, fields: dict[str, str]) -> None:
         """One of supervisord's events."""
         if event == TICK:

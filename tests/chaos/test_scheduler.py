@@ -55,7 +55,8 @@ def test_a_scheduler_that_is_killed_again_and_again(house: Scene, survived: Surv
 
 
 def test_a_stopped_scheduler(house: Scene, survived: Survived) -> None:
-    """It is taken for hung, killed and replaced."""
+    """It is taken for hung, killed and replaced, also by a listener that began after it."""
+    os.kill(house.pid("launcher.listener"), signal.SIGKILL)
     stopped = house.pid("-m scheduler")
 
     def strike(talks: list[Talk]) -> None:

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -98,6 +99,16 @@ def test_flags_that_make_no_sense() -> None:
             run(arguments, {})
     with pytest.raises(StartupError, match="not the runtime directory"):
         run(["--runtime-dir", "/nowhere"], {})
+
+
+def test_the_pid_of_a_process_that_runs(tmp_path: Path) -> None:
+    supervisor = replacing.Supervisor(tmp_path)
+    assert supervisor.pid_of("scheduler") == 0  # nobody is there to say
+    states = {"a": "RUNNING", "b": "STARTING"}
+    supervisor._calls = SimpleNamespace(
+        getProcessInfo=lambda name: {"pid": 7, "statename": states[name]}
+    )
+    assert (supervisor.pid_of("a"), supervisor.pid_of("b")) == (7, 0)
 
 
 def test_nobody_answers(tmp_path: Path) -> None:

@@ -55,6 +55,14 @@ def test_who_is_silent_for_long_is_killed_and_who_is_not_is_left_alone(house: Ho
     assert house.process.wait(10) == -9
 
 
+def test_one_that_began_before_the_listener_is_watched(house: House) -> None:
+    house.watchdog = Watchdog(lambda: house.beat, HANG_S, lambda: house.now)
+    house.watchdog.begin(house.process.pid)
+    house.tick(2, beats=True)
+    house.tick(4)
+    assert house.process.wait(10) == -9
+
+
 def test_nobody_is_killed_for_our_own_sleep(house: House) -> None:
     house.tick(beats=True)
     house.tick(2, after_s=3600.0)
