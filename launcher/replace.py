@@ -47,7 +47,7 @@ class Supervisor:
     def pid_of(self, name: str) -> int:
         """Of a process that has run for a while; 0 if it does not, or nobody can say."""
         try:
-            known = self._calls.getProcessInfo(name)
+            known: Any = self._calls.getProcessInfo(name)
         except (xmlrpc.client.Error, OSError):
             return 0
         return int(known["pid"]) if known["statename"] == "RUNNING" else 0
@@ -85,7 +85,7 @@ class Scheduler:
         """
         end = time.monotonic() + limit_s
         while (left_s := end - time.monotonic()) > 0:
-            readable = dict(self._poller.poll(left_s * 1000))
+            readable = dict(self._poller.poll(int(left_s * 1000) + 1))
             if self._socket not in readable:  # what it said before its end counts
                 if self._monitor not in readable:
                     break
