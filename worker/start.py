@@ -23,7 +23,7 @@ from worker.engine import Engine
 from worker.faults import read as read_faults
 from worker.guidance import load_guidance
 from worker.kernels.cpu.library import Library, load
-from worker.kernels.select import Choices, select_draw, select_gather, select_summary
+from worker.kernels.select import Choices, select_gather, select_sampling
 from worker.loading import load_model
 from worker.memory import blocks_for, no_room
 from worker.models.model import Model
@@ -31,7 +31,6 @@ from worker.parallel.follower import Follower
 from worker.parallel.group import Group
 from worker.parallel.team import Alone, Team
 from worker.runner import HostRunner, MakeRunner
-from worker.sampler import kernels_for
 from worker.sharding import Sharding
 from worker.shortage import is_shortage
 from worker.warmup import Worst, warm_up
@@ -113,8 +112,7 @@ def _maker(
             threads=min(settings.worker_threads, _MOST_MASK_THREADS),
             device=device,
         )
-    draw = select_draw(device, _choices(settings))
-    sampling = kernels_for(device, select_summary(device, library), draw)
+    sampling = select_sampling(device, library, _choices(settings))
     make_runner = _runner(settings, team, device, model)
 
     def make(blocks: int, longest_step_s: float = 0.0) -> Engine:

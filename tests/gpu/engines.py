@@ -9,8 +9,8 @@ from common.sampling import SamplingParameters
 from tests.worker.tiny import write_tiny_llama
 from worker.cache import KVCache
 from worker.engine import Engine
+from worker.kernels.sampling import UNSEEN
 from worker.loading import load_model
-from worker.sampler import UNSEEN
 
 BLOCKS = 400
 PROMPTS = [[(7 * row + place) % 250 for place in range(3 + 11 * row)] for row in range(7)]

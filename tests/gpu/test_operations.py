@@ -107,8 +107,9 @@ def test_draw(rows):
 
 @pytest.mark.parametrize("rows", [1, 64])
 def test_penalties(rows):
-    logits = torch.randn(rows, VOCABULARY) * 4
+    logits = torch.randn(2 * rows, VOCABULARY)[: rows if rows == 1 else None] * 4
     asked = Penalties(
+        rows=None if rows == 1 else torch.randperm(2 * rows)[:rows],
         repetition=torch.rand(rows) + 0.5,
         frequency=torch.rand(rows),
         output_frequency=torch.rand(rows),
@@ -117,7 +118,7 @@ def test_penalties(rows):
         output_rows=torch.randint(-1, 5, (rows,)),
     )
     seen, output = torch.randint(0, 3, (2, 5, VOCABULARY)).int()
-    lengths = torch.randint(1, 4000, (rows,))
+    lengths = torch.randint(1, 4000, (len(logits),))
     # Without counts of its own, a row asks for nothing.
     wanted = logits.clone()
     penalties.penalize_(logits, asked, seen, output, lengths)

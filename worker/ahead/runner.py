@@ -11,7 +11,6 @@ step, and one that follows grammars, lets no other be launched before it has bee
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 
 from common.messages import BLOCK_TOKENS, NewSequence
@@ -21,6 +20,7 @@ from worker.batch import assemble, tokens_of
 from worker.flight import Flight, Launched, Outcome
 from worker.kernels.reference.gather import Gather, gather_inputs
 from worker.masks import Pending
+from worker.parcel import Parcel
 from worker.processors import SamplingRow
 from worker.runner import Device, Runner, by_prompt, following_of
 from worker.sampler import Choice, Sampled
@@ -98,22 +98,28 @@ class AheadRunner(Runner):
         """As ``Runner.launch``."""
         began = self._clock()
         chosen_for = [part.sequence for part in flight.wanted.next_tokens]
-        compute = self._all_decode if flight.decoding == len(flight.parts) else self._mixed
-        hidden, slots = compute(flight, [sequence.table_row + 1 for sequence in chosen_for])
+        slots = [sequence.table_row + 1 for sequence in chosen_for]
         count = len(chosen_for)
-        scores = list(self._scores(hidden[count:], following_of(flight)))
-        choice, last = None, self._state.known[:1]
+        parcel = Parcel()
+        following = parcel.integers(ids) if (ids := following_of(flight)) else None
+        batch = None
         if count:
-            known = self._state.known.index_select(0, slots)
+            batch = self._sampler.pack([sequence.row for sequence in chosen_for], parcel)
+        compute = self._all_decode if flight.decoding == len(flight.parts) else self._mixed
+        hidden, where = compute(flight, slots, parcel)
+        scores = [] if following is None else list(self._scores(hidden[count:], following.tensor))
+        choice, last = None, self._state.known[:1]
+        if batch is not None:
+            known = self._state.known.index_select(0, where)
             choice = self._sampler.choose(
                 self._model.logits(hidden[:count]),
-                [sequence.row for sequence in chosen_for],
-                known - self._state.prompts.index_select(0, slots),
+                batch,
+                known - self._state.prompts.index_select(0, where),
                 known,
                 masks.wait() if masks is not None else None,
             )
             last = choice.packed
-            self._state.advance(slots, choice.ids)
+            self._state.advance(where, choice.ids)
             self._sampler.accept(choice)
         download = self._transfers.download
         return _UnderWay(
@@ -124,29 +130,39 @@ class AheadRunner(Runner):
             partial(self._lap, began),
         )
 
-    def _all_decode(self, flight: Flight, slots: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _all_decode(
+        self, flight: Flight, slots: list[int], parcel: Parcel
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Hidden rows of all parts, which these slots have, and the slots on the device."""
         size = self._decode.size_for(len(slots))
         if slots != self._rows or size != self._size:
             self._state.set_rows(slots, size)
             self._rows, self._size = slots, size
-        self._state.flush()
+        self._send(parcel)
         hidden = self._decode(size, tuple([part.end for part in flight.parts]))
         return hidden, self._state.rows[: len(slots)]
 
-    def _mixed(self, flight: Flight, slots: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _mixed(
+        self, flight: Flight, slots: list[int], parcel: Parcel
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Hidden rows of ``flight.logit_rows``, and these slots on the device."""
         decoding = flight.decoding
         tokens = [0] * decoding + tokens_of(flight.parts[decoding:])
         assembly = assemble(flight.parts, decoding, tokens, flight.logit_rows, self._tables)
-        arrays = (*assembly.arrays, self._state.changes(), np.array(slots, dtype=np.int64))
-        *tensors, changes, on_device = self._transfers.upload(arrays)
-        self._state.apply(changes)
-        inputs = assembly.inputs(tensors)
+        arrays = [parcel.integers(array) for array in assembly.arrays]
+        where = parcel.integers(slots)
+        self._send(parcel)
+        inputs = assembly.inputs([array.tensor for array in arrays])
         # Decoding parts come first, in the step and among those whose next token is chosen.
-        last_tokens = self._state.last_tokens.index_select(0, on_device[:decoding])
+        last_tokens = self._state.last_tokens.index_select(0, where.tensor[:decoding])
         inputs.token_ids[:decoding].copy_(last_tokens)
-        return self._model.forward(inputs, self._cache), on_device
+        return self._model.forward(inputs, self._cache), where.tensor
+
+    def _send(self, parcel: Parcel) -> None:
+        """The parcel, and changes of the state with it."""
+        self._state.pack(parcel)
+        parcel.send(self._transfers)
+        self._state.settle()
 
     def _lap(self, began: float) -> float:
         """Seconds that a step took which was launched then and has just been read."""

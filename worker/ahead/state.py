@@ -2,8 +2,9 @@
 
 Runs in the worker. One tensor of int64, cut into columns: the slots of the rows that decode; for
 each slot its last token, how many tokens are known, how many of them were its prompt; and its row
-of the block table. The host notes changes and sends them together, one transfer and one scatter;
-when nothing has changed, nothing is sent. Tokens and lengths advance on the device alone.
+of the block table. The host notes changes, which go with a step's parcel and are put into place by
+one scatter; when nothing has changed, nothing is sent. Tokens and lengths advance on the device
+alone.
 
 Slot 0 is nobody's: its one token is of block 0, where padding writes. Sequences that have been
 given row r of the host's block tables have slot r + 1.
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 
 from worker.batch import BlockTables
-from worker.transfers import Integers, Transfers
+from worker.parcel import Parcel, Sent
+from worker.transfers import Transfers
 
 _NUMBERS = 3
 """Kept of a slot, beside its blocks."""
@@ -29,6 +31,7 @@ class SlotState:
         self._transfers = transfers
         self._rows = rows
         self._changes: dict[int, int] = {}
+        self._sent: Sent | None = None
         self.generation = 0
         """Another one: the tensors are others, too."""
         self._lay_out(slots + 1, width)
@@ -63,20 +66,27 @@ class SlotState:
         self._changes.update(enumerate(slots))
         self._changes.update(dict.fromkeys(range(len(slots), size), 0))
 
-    def changes(self) -> Integers:
-        """What is to be sent: [2, n], places and numbers. To be given to ``apply`` at once."""
-        return np.array([list(self._changes), list(self._changes.values())], dtype=np.int64)
+    def pack(self, parcel: Parcel) -> None:
+        """Add the changes, places and numbers; ``settle`` follows once the parcel has been sent."""
+        self._sent = None
+        if self._changes:
+            pairs = [list(self._changes), list(self._changes.values())]
+            self._sent = parcel.integers(np.array(pairs, dtype=np.int64))
 
-    def apply(self, changes: torch.Tensor) -> None:
-        """Changes that have been sent."""
-        self._all.index_copy_(0, changes[0], changes[1])
-        self._changes.clear()
+    def settle(self) -> None:
+        """What has been sent is in the tensor from now on."""
+        if self._sent is not None:
+            places, numbers = self._sent.tensor
+            self._all.index_copy_(0, places, numbers)
+            self._changes.clear()
+            self._sent = None
 
     def flush(self) -> None:
-        """Send and apply, if there is anything."""
-        if self._changes:
-            (changes,) = self._transfers.upload([self.changes()])
-            self.apply(changes)
+        """Send what there is by itself: outside of steps."""
+        parcel = Parcel()
+        self.pack(parcel)
+        parcel.send(self._transfers)
+        self.settle()
 
     def advance(self, slots: torch.Tensor, ids: torch.Tensor) -> None:
         """These sequences ([n] slots) have got these tokens, [n] int64."""

@@ -133,7 +133,9 @@ def sampling(kept):
     row, whole = torch.empty(4), torch.zeros(4, dtype=torch.int64)
     draw(logits, row, whole, whole)
     counts = torch.zeros((4, 128256), dtype=torch.int32)
-    penalize_(logits, Penalties(row, row, row, row, whole, whole), counts, counts, whole)
+    for rows in (None, whole):
+        asked = Penalties(rows, row, row, row, row, whole, whole)
+        penalize_(logits, asked, counts, counts, whole)
     gather_inputs(whole, whole, whole, torch.zeros((4, 32), dtype=torch.int64))
 
 

@@ -1,6 +1,7 @@
 """Penalties and the draw in Triton: against the reference, which is held to the formulas."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -102,6 +103,7 @@ def penalties_of():
         return table
 
     asked = Penalties(
+        rows=None,
         repetition=column("repetition_penalty"),
         frequency=column("frequency_penalty"),
         output_frequency=column("output_frequency_penalty"),
@@ -115,26 +117,49 @@ def penalties_of():
     return asked, seen, output, lengths
 
 
-@pytest.mark.parametrize("kernel", [penalties, reference_penalties])
-def test_penalties_are_those_of_the_processors(kernel):
-    logits = logits_of(4)
-    wanted = torch.tensor(
+def written_out(logits):
+    return torch.tensor(
         [
             processed(row.tolist(), parameters, prompt, generated, [])
             for row, parameters, (prompt, generated) in zip(logits, ASKED, KNOWN, strict=True)
         ]
     )
+
+
+@pytest.mark.parametrize("kernel", [penalties, reference_penalties])
+def test_penalties_are_those_of_the_formulas(kernel):
+    logits = logits_of(4)
+    wanted = written_out(logits)
     kernel.penalize_(logits, *penalties_of())
     torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_penalties_without_any_counts():
-    logits = logits_of(2)
-    before = logits.clone()
-    none = torch.zeros(2)
-    rows = torch.full((2,), -1)
-    asked = Penalties(torch.ones(2), none, none, none, rows, rows)
-    nothing = torch.zeros((0, VOCABULARY), dtype=torch.int32)
-    for kernel in (penalties, reference_penalties):
-        kernel.penalize_(logits, asked, nothing, nothing, torch.ones(2))
-        assert torch.equal(logits, before)
+@pytest.mark.parametrize("kernel", [penalties, reference_penalties])
+def test_penalties_of_some_rows(kernel):
+    """Rows 3 and 0 of the four, in this order, among six: the others are not touched."""
+    logits = logits_of(6)
+    wanted, order = logits.clone(), torch.tensor([3, 0])
+    wanted[[1, 4]] = written_out(logits[[1, 2, 3, 4]])[[0, 3]]
+    asked, seen, output, lengths = penalties_of()
+    columns = {
+        name: getattr(asked, name).index_select(0, order)
+        for name in asked.__slots__
+        if isinstance(getattr(asked, name), torch.Tensor)
+    }
+    known = torch.ones(6, dtype=torch.int64)
+    known[[4, 1]] = lengths[order]
+    some = Penalties(rows=torch.tensor([4, 1]), **columns)
+    kernel.penalize_(logits, some, seen, output, known)
+    torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_what_nobody_asks_for_is_left_out():
+    """The reference is told on the host; the numbers are the same."""
+    asked, seen, output, lengths = penalties_of()
+    repeated = replace(asked, frequency=torch.zeros(4), output_rows=torch.full((4,), -1))
+    logits = logits_of(4)
+    wanted = logits.clone()
+    reference_penalties.penalize_(wanted, repeated, seen, output, lengths)
+    told = replace(repeated, frequent=False, counts_output=False)
+    reference_penalties.penalize_(logits, told, seen, torch.zeros((0, VOCABULARY)), lengths)
+    assert torch.equal(logits, wanted)
