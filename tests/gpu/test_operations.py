@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from worker import filters as reference_filters
 from worker.kernels.reference import draw as reference_draw
 from worker.kernels.reference import gather as reference_gather
 from worker.kernels.reference import norm as reference_norm
@@ -12,7 +13,7 @@ from worker.kernels.reference.attention import AttentionShape
 from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.reference.penalties import Penalties
 from worker.kernels.reference.rotary import rotate_
-from worker.kernels.triton import draw, penalties
+from worker.kernels.triton import draw, filters, penalties
 from worker.kernels.triton.activation import silu_and_multiply
 from worker.kernels.triton.attention import fuse_norms
 from worker.kernels.triton.gather import gather_inputs
@@ -124,6 +125,27 @@ def test_penalties(rows):
     penalties.penalize_(logits, asked, seen, output, lengths)
     reference_penalties.penalize_(wanted, asked, seen, output, lengths)
     torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 256])
+@pytest.mark.parametrize("levels", [40, 100_000])
+def test_nucleus(rows, levels):
+    logits = (torch.randn(rows, VOCABULARY) * levels / 3).round() / levels * 9
+    p = torch.tensor([0.9, 0.3, 0.999, 0.01] * 64)[:rows]
+    wanted = reference_filters.top_p_unseen(logits.clone(), p)
+    got = filters.top_p(logits.clone(), p)
+    differ = got != wanted
+    # At the cut the two sums round differently, by more tokens the flatter a row is there.
+    assert torch.softmax(logits, -1)[differ].sum() < 1e-3 * rows
+    assert torch.equal(filters.top_p(logits[:1].clone(), p[:1]), got[:1])
+
+
+@pytest.mark.parametrize("rows", [1, 7, 256])
+def test_the_k_largest(rows):
+    logits = (torch.randn(rows, VOCABULARY) * 40).round() / 10
+    k = torch.randint(1, 1000, (rows,))
+    wanted = reference_filters.top_k(logits.clone(), k, 1000)
+    assert torch.equal(filters.top_k(logits.clone(), k, 1000), wanted)
 
 
 @pytest.mark.parametrize("count", [1, 256, 300])

@@ -191,9 +191,10 @@ def select_sampling(
     """What the sampler runs on; ``library``: kernels in C for CPUs."""
     if _takes_triton(device, choices):
         from worker.kernels.triton.draw import draw
+        from worker.kernels.triton.filters import top_k, top_p
         from worker.kernels.triton.penalties import penalize_
 
-        return replace(UNSEEN, draw=draw, penalize=penalize_)
+        return SamplingKernels(draw, top_k, top_p, penalize_)
     if device.type != "cpu":
         return UNSEEN
     if library is None:

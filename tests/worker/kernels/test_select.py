@@ -12,10 +12,11 @@ from tests.worker.kernels.attending import Attending
 from worker.kernels import attention, flashinfer, select
 from worker.kernels.reference import gather as reference_gather
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
-from worker.kernels.sampling import SEEING, UNSEEN
+from worker.kernels.sampling import SEEING, UNSEEN, SamplingKernels
 from worker.kernels.select import Choices
 from worker.kernels.triton import activation
 from worker.kernels.triton import draw as triton_draw
+from worker.kernels.triton import filters as triton_filters
 from worker.kernels.triton import gather as triton_gather
 from worker.kernels.triton import penalties as triton_penalties
 from worker.kernels.triton.attention import TritonAttention
@@ -148,7 +149,9 @@ def test_every_name_of_the_setting_is_known():
 
 def test_what_the_sampler_runs_on(monkeypatch):
     device = SimpleNamespace(type="cuda")
-    ours = replace(UNSEEN, draw=triton_draw.draw, penalize=triton_penalties.penalize_)
+    ours = SamplingKernels(
+        triton_draw.draw, triton_filters.top_k, triton_filters.top_p, triton_penalties.penalize_
+    )
     assert select.select_sampling(device) == ours
     assert select.select_sampling(CPU) is SEEING
     assert select.select_sampling(device, None, Choices(custom=False)) is UNSEEN

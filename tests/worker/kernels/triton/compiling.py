@@ -25,6 +25,7 @@ from worker.kernels.triton.activation import silu_and_multiply
 from worker.kernels.triton.chunks import attend_chunks
 from worker.kernels.triton.decode import attend_decoding, choose_splitting, make_parts
 from worker.kernels.triton.draw import draw
+from worker.kernels.triton.filters import top_k, top_p
 from worker.kernels.triton.gather import gather_inputs
 from worker.kernels.triton.norm import TritonNorm, prepare_norm
 from worker.kernels.triton.penalties import penalize_
@@ -136,6 +137,8 @@ def sampling(kept):
     for rows in (None, whole):
         asked = Penalties(rows, row, row, row, row, whole, whole)
         penalize_(logits, asked, counts, counts, whole)
+    top_p(logits, row)
+    top_k(logits, whole, 9)
     gather_inputs(whole, whole, whole, torch.zeros((4, 32), dtype=torch.int64))
 
 
