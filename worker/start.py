@@ -119,7 +119,7 @@ def _maker(
         team.make_cache(blocks)
         return Engine(
             led,
-            KVCache(shape, blocks, device, model.cache_dtype),
+            model.make_cache(shape, blocks, device),
             blocks=blocks,
             device=device,
             clock=time.perf_counter,

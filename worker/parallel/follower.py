@@ -55,7 +55,7 @@ class Follower:
         vars(self).pop("_cache", None)  # before there is another
         gc.collect()
         try:
-            self._cache = KVCache(self._shape, blocks, self._device, self._model.cache_dtype)
+            self._cache = self._model.make_cache(self._shape, blocks, self._device)
         except (MemoryError, RuntimeError) as error:
             if not is_shortage(error):
                 raise

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from common.messages import BLOCK_TOKENS
-from worker.kernels.reference.attention import AttentionShape
+from worker.kernels.reference.attention import UNSCALED, AttentionShape, KVScales
 from worker.kernels.triton.online import absorb, in_powers_of_two, score
 
 TILE_NUMBERS = 4
@@ -87,6 +87,7 @@ def _attend(
     output,
     scale,
     cap,
+    value_scale,
     CAPPED: tl.constexpr,
     WINDOW: tl.constexpr,
     KV_HEADS: tl.constexpr,
@@ -132,7 +133,7 @@ def _attend(
         query, own, begin, length, length, cache, to_values, table, kv_head, most, total, sums,
         scale, cap, CAPPED, True, WINDOW, KV_HEADS, HEAD_DIM, CHANNELS, BLOCK, KEYS,
     )  # fmt: skip
-    sums = sums / tl.where(total > 0, total, 1.0)[:, None]
+    sums = sums * (value_scale / tl.where(total > 0, total, 1.0))[:, None]
     where = (first_row + token) * (KV_HEADS * GROUP) + head
     where = output + where[:, None] * HEAD_DIM + channels[None, :]
     tl.store(where, sums.to(output.dtype.element_ty), mask=held)
@@ -157,18 +158,19 @@ def attend_chunks(
     *,
     shape: AttentionShape,
     window: int,
+    scales: KVScales = UNSCALED,
 ) -> None:
     """Queries of the ``tiles``, causal, over their own sequences: the latest ``window`` tokens.
 
     queries [T, heads, head_dim], heads side by side; cache as ``KVCache`` has it, in the dtype of
-    the queries or in 8 bits; tables [S, blocks], any integers; tiles [tiles, 4] int32, of at most
-    ``tile_rows`` / (query heads per KV head) tokens each; output [T, heads · head_dim], contiguous,
-    of which the tiles' rows are written. A window of 0 sees everything.
+    the queries or in 8 bits, with ``scales``; tables [S, blocks], any integers; tiles [tiles, 4]
+    int32, of at most ``tile_rows`` / (query heads per KV head) tokens each; output [T, heads ·
+    head_dim], contiguous, of which the tiles' rows are written. A window of 0 sees everything.
     """
     rows = tile_rows(shape, queries.dtype)
     channels = triton.next_power_of_2(max(16, shape.head_dim))
     wide = queries.dtype == torch.float32
-    scale, cap = in_powers_of_two(shape)
+    scale, cap = in_powers_of_two(shape, scales)
     _attend[(len(tiles), shape.kv_heads)](
         queries,
         queries.stride(0),
@@ -180,6 +182,7 @@ def attend_chunks(
         output,
         scale,
         cap,
+        scales.values,
         CAPPED=shape.cap is not None,
         WINDOW=window,
         KV_HEADS=shape.kv_heads,

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from common.messages import BLOCK_TOKENS
-from worker.kernels.reference.attention import AttentionShape
+from worker.kernels.reference.attention import UNSCALED, AttentionShape, KVScales
 from worker.kernels.triton.online import absorb, in_powers_of_two, score
 
 _PROGRAMS = 2048
@@ -74,6 +74,7 @@ def _attend(
     logs,
     scale,
     cap,
+    value_scale,
     least_tiles,
     CAPPED: tl.constexpr,
     WINDOW: tl.constexpr,
@@ -131,7 +132,7 @@ def _attend(
         most, total, sums = absorb(scores, values, most, total, sums)
 
     # A sequence of no tokens (a graph's padding) yields zeros.
-    sums = sums / tl.where(total > 0, total, 1.0)[:, None]
+    sums = sums * (value_scale / tl.where(total > 0, total, 1.0))[:, None]
     every_head = sequence * KV_HEADS * GROUP + heads
     if SPLITS == 1:
         where = output + every_head[:, None] * HEAD_DIM + channels[None, :]
@@ -182,18 +183,19 @@ def attend_decoding(
     window: int,
     splitting: Splitting,
     parts: Parts | None,
+    scales: KVScales = UNSCALED,
 ) -> None:
     """One query per sequence, which sees the latest ``window`` tokens of it (0: all).
 
     queries [n, heads, head_dim], heads side by side; cache as ``KVCache`` has it, in the dtype of
-    the queries or in 8 bits; tables [n, blocks] and lengths [n], any integers; output [n, heads ·
-    head_dim], contiguous. A sequence of length 0 gets zeros.
+    the queries or in 8 bits, with ``scales``; tables [n, blocks] and lengths [n], any integers;
+    output [n, heads · head_dim], contiguous. A sequence of length 0 gets zeros.
     """
     count = len(queries)
     group = shape.heads // shape.kv_heads
     channels = triton.next_power_of_2(max(16, shape.head_dim))
     wide = queries.dtype == torch.float32
-    scale, cap = in_powers_of_two(shape)
+    scale, cap = in_powers_of_two(shape, scales)
     _attend[(count, shape.kv_heads, splitting.splits)](
         queries,
         queries.stride(0),
@@ -206,6 +208,7 @@ def attend_decoding(
         parts.logs if parts is not None else output,
         scale,
         cap,
+        scales.values,
         splitting.least_tiles,
         CAPPED=shape.cap is not None,
         WINDOW=window,

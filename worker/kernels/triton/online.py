@@ -7,16 +7,17 @@ log2(e), as ``in_powers_of_two`` does.
 import triton
 import triton.language as tl
 
-from worker.kernels.reference.attention import AttentionShape
+from worker.kernels.reference.attention import AttentionShape, KVScales
 
 _LOG2_E = 1.4426950408889634
 
 
-def in_powers_of_two(shape: AttentionShape) -> tuple[float, float]:
-    """``scale`` and ``cap`` as ``score`` takes them."""
+def in_powers_of_two(shape: AttentionShape, scales: KVScales) -> tuple[float, float]:
+    """``scale``, that of the keys included, and ``cap`` as ``score`` takes them."""
+    scale = shape.scale * scales.keys
     if shape.cap is None:
-        return shape.scale * _LOG2_E, 0.0
-    return shape.scale / shape.cap, shape.cap * _LOG2_E
+        return scale * _LOG2_E, 0.0
+    return scale / shape.cap, shape.cap * _LOG2_E
 
 
 @triton.jit

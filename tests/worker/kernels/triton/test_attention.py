@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from tests.worker.kernels.attending import Attending, assert_near
-from worker.kernels.reference.attention import AttentionShape, PagedAttention
+from worker.kernels.reference.attention import (
+    UNSCALED,
+    AttentionShape,
+    KVScales,
+    PagedAttention,
+)
 from worker.kernels.triton import decode
 from worker.kernels.triton.attention import TritonAttention
 from worker.kernels.triton.decode import Splitting, attend_decoding, choose_splitting, make_parts
@@ -106,11 +111,18 @@ def test_a_long_prompt_in_tiles():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "kv_dtype"),
-    [(torch.float32, torch.float8_e5m2), (torch.bfloat16, torch.float8_e4m3fn)],
+    ("dtype", "kv_dtype", "scales"),
+    [
+        (torch.float32, torch.float8_e5m2, UNSCALED),
+        (torch.bfloat16, torch.float8_e4m3fn, UNSCALED),
+        (torch.bfloat16, torch.float8_e4m3fn, KVScales(0.0073, 0.3)),
+        (torch.float32, torch.float8_e4m3fn, KVScales(3.1, 0.0021)),  # values are clamped
+    ],
 )
-def test_a_cache_of_8_bits(dtype, kv_dtype):
-    made = {"dtype": dtype, "kv_dtype": kv_dtype, "kv_heads": 1, "head_dim": 32}
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_a_cache_of_8_bits(dtype, kv_dtype, scales, cap):
+    made = {"dtype": dtype, "kv_dtype": kv_dtype, "kv_heads": 1, "head_dim": 32, "scales": scales}
+    made["cap"] = cap
     step = Attending([40, 16, 0], [1, 9, 12], 1, **made)
     step.check(kernel(step))
     again = Attending([40, 16, 0], [1, 9, 12], 1, **made)
