@@ -110,19 +110,12 @@ class Penalize(Processor):
 
     def __init__(self, rows: Sequence[SamplingRow], parcel: Parcel) -> None:
         super().__init__(rows, parcel)
-        self._floats = [
-            self._column(parcel, get)
-            for get in (
-                lambda p: p.repetition_penalty,
-                lambda p: p.frequency_penalty,
-                lambda p: p.output_frequency_penalty,
-                lambda p: p.output_presence_penalty,
-            )
-        ]
-        self._counted = [
-            parcel.integers([row.seen for row in self._rows]),
-            parcel.integers([row.output for row in self._rows]),
-        ]
+        self._repetition = self._column(parcel, lambda p: p.repetition_penalty)
+        self._frequency = self._column(parcel, lambda p: p.frequency_penalty)
+        self._output_frequency = self._column(parcel, lambda p: p.output_frequency_penalty)
+        self._output_presence = self._column(parcel, lambda p: p.output_presence_penalty)
+        self._seen = parcel.integers([row.seen for row in self._rows])
+        self._output = parcel.integers([row.output for row in self._rows])
         asked = [row.parameters for row in self._rows]
         self._frequent = any(p.frequency_penalty for p in asked)
         self._counts_seen = any(counts_seen(p) for p in asked)
@@ -131,9 +124,13 @@ class Penalize(Processor):
     def __call__(self, logits: torch.Tensor, step: Step) -> None:
         """As ``Processor.__call__``."""
         penalties = Penalties(
-            self._index,
-            *[sent.tensor for sent in self._floats],
-            *[sent.tensor for sent in self._counted],
+            rows=self._index,
+            repetition=self._repetition.tensor,
+            frequency=self._frequency.tensor,
+            output_frequency=self._output_frequency.tensor,
+            output_presence=self._output_presence.tensor,
+            seen_rows=self._seen.tensor,
+            output_rows=self._output.tensor,
             frequent=self._frequent,
             counts_seen=self._counts_seen,
             counts_output=self._counts_output,

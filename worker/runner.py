@@ -7,7 +7,7 @@ device. Knows nothing of messages, or of when a sequence ends.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,15 +91,23 @@ class Runner(ABC):
     def launch(self, flight: Flight, masks: Pending | None) -> Launched:
         """Compute a step. Raises whatever went wrong, and then has changed nothing."""
 
-    def _scores(self, hidden: torch.Tensor, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Log-probability of the token that follows each hidden row, in pieces on the device."""
-        for start in range(0, len(tokens), _PROMPT_ROWS):
-            rows = slice(start, start + _PROMPT_ROWS)
-            logprobs = torch.log_softmax(self._model.logits(hidden[rows]), dim=-1)
-            yield logprobs.gather(1, tokens[rows, None])[:, 0]
-
 
 MakeRunner = Callable[[Device], Runner]
+
+
+def pieces(rows: int) -> Iterator[slice]:
+    """Of rows of prompts: as many as logits are computed of at a time."""
+    for first in range(0, rows, _PROMPT_ROWS):
+        yield slice(first, min(first + _PROMPT_ROWS, rows))
+
+
+def scores_of(logits: Iterable[torch.Tensor], tokens: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Log-probabilities of these tokens, [n] int64, by rows of logits that come in pieces."""
+    first = 0
+    for piece in logits:
+        own = tokens[first : first + len(piece), None]
+        yield torch.log_softmax(piece, dim=-1).gather(1, own)[:, 0]
+        first += len(piece)
 
 
 def following_of(flight: Flight) -> list[int]:
@@ -158,10 +166,10 @@ class HostRunner(Runner):
             torch.cuda.synchronize(self._transfers.device)
         forwarded = self._clock()
         count = len(sequences)
+        scored = hidden[count:]
+        logits = (self._model.logits(scored[rows]) for rows in pieces(len(following.tensor)))
         scores = [
-            score
-            for piece in self._scores(hidden[count:], following.tensor)
-            for score in piece.tolist()
+            score for piece in scores_of(logits, following.tensor) for score in piece.tolist()
         ]
         sampled = Sampled([], [], [])
         if batch is not None:
