@@ -39,7 +39,6 @@ class OneShot:
     def __init__(self, rank: int, size: int, device: torch.device, store: Any, name: str) -> None:
         """``name``: of the group, nobody else's on this machine; ``store``: where shards meet."""
         from torch._C._distributed_c10d import _SymmetricMemory
-        from torch.distributed import _symmetric_memory as symmetric
 
         self._name = name
         self._most_bytes = _MOST_BYTES // size
@@ -47,8 +46,12 @@ class OneShot:
         apart = untyped.PrefixStore("symmetric", store)
         memory: Any = _SymmetricMemory
         memory.set_group_info(name, rank, size, apart)
-        self._buffer = symmetric.empty(self._most_bytes, dtype=torch.uint8, device=device)
-        self._rendezvous: Any = symmetric.rendezvous
+        # Not from torch's pool of such memory, in which a tensor begins anywhere.
+        place = (
+            torch.device("cuda", torch.cuda.current_device()) if device.index is None else device
+        )
+        self._buffer = memory.empty_strided_p2p((self._most_bytes,), (1,), torch.uint8, place)
+        self._rendezvous: Any = memory.rendezvous
         self._add_up: Any = torch.ops.symm_mem.one_shot_all_reduce_copy
 
     def meet(self) -> None:
