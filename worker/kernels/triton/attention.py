@@ -65,8 +65,11 @@ class TritonAttention:
 
     @staticmethod
     def fits(shape: AttentionShape, dtype: torch.dtype) -> bool:
-        """Whether there is a kernel for this shape; others run on the reference."""
-        return shape.head_dim <= _MOST_DIM and dtype in _DTYPES
+        """Whether there is a kernel for this shape; others run on the reference.
+
+        The largest score is looked for before it is scaled, so the scale has to be positive.
+        """
+        return shape.scale > 0 and shape.head_dim <= _MOST_DIM and dtype in _DTYPES
 
     def plans(
         self, inputs: StepInputs, blocks: int, windows: tuple[int | None, ...] = (None,)

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from common.messages import BLOCK_TOKENS
 from worker.kernels.reference.attention import UNSCALED, AttentionShape, KVScales
-from worker.kernels.triton.online import absorb, in_powers_of_two, score
+from worker.kernels.triton.online import STAGES, absorb, in_powers_of_two, score
 
 TILE_NUMBERS = 4
 """Of a tile: sequence, first row of the packed tokens, tokens, position of the first one."""
@@ -71,7 +71,8 @@ def _absorb_tiles(
             if WINDOW > 0:
                 seen = seen & (positions[None, :] > own[:, None] - WINDOW)
             scores = tl.where(seen, scores, float("-inf"))
-        most, total, sums = absorb(scores, values.to(query.dtype), most, total, sums)
+        values = values.to(query.dtype)
+        most, total, sums = absorb(scores, values, most, total, sums, scale, CAPPED)
     return most, total, sums
 
 
@@ -120,17 +121,25 @@ def _attend(
     total = tl.zeros([ROWS], tl.float32)
     sums = tl.zeros([ROWS, CHANNELS], tl.float32)
     table = tables + sequence * table_row
+    # Keys before the tile's first token are seen by every row, unless a window has passed them.
+    begin = 0
+    whole = 0
     if WINDOW > 0:
         begin = tl.maximum(position + 1 - WINDOW, 0) // KEYS * KEYS
-    else:
-        # Every row sees every key before the tile's first token.
-        begin = position // KEYS * KEYS
+        whole = tl.cdiv(tl.maximum(length - WINDOW, 0), KEYS) * KEYS
+    last = tl.maximum(position // KEYS * KEYS, begin)
+    whole = tl.minimum(whole, last)
+    if WINDOW > 0:
         most, total, sums = _absorb_tiles(
-            query, own, 0, begin, length, cache, to_values, table, kv_head, most, total, sums,
-            scale, cap, CAPPED, False, WINDOW, KV_HEADS, HEAD_DIM, CHANNELS, BLOCK, KEYS,
+            query, own, begin, whole, length, cache, to_values, table, kv_head, most, total, sums,
+            scale, cap, CAPPED, True, WINDOW, KV_HEADS, HEAD_DIM, CHANNELS, BLOCK, KEYS,
         )  # fmt: skip
     most, total, sums = _absorb_tiles(
-        query, own, begin, length, length, cache, to_values, table, kv_head, most, total, sums,
+        query, own, whole, last, length, cache, to_values, table, kv_head, most, total, sums,
+        scale, cap, CAPPED, False, WINDOW, KV_HEADS, HEAD_DIM, CHANNELS, BLOCK, KEYS,
+    )  # fmt: skip
+    most, total, sums = _absorb_tiles(
+        query, own, last, length, length, cache, to_values, table, kv_head, most, total, sums,
         scale, cap, CAPPED, True, WINDOW, KV_HEADS, HEAD_DIM, CHANNELS, BLOCK, KEYS,
     )  # fmt: skip
     sums = sums * (value_scale / tl.where(total > 0, total, 1.0))[:, None]
@@ -193,5 +202,6 @@ def attend_chunks(
         BLOCK=BLOCK_TOKENS,
         KEYS=16 if wide else 64 if channels <= 128 else 32,
         num_warps=8 if rows >= 128 or wide else 4,
-        num_stages=2 if wide else 3,
+        num_stages=2 if wide else STAGES,
+        enable_fp_fusion=True,  # not the default of every Triton
     )

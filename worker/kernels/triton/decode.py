@@ -14,7 +14,7 @@ import triton.language as tl
 
 from common.messages import BLOCK_TOKENS
 from worker.kernels.reference.attention import UNSCALED, AttentionShape, KVScales
-from worker.kernels.triton.online import absorb, in_powers_of_two, score
+from worker.kernels.triton.online import STAGES, absorb, in_powers_of_two, score
 
 _PROGRAMS = 2048
 """Most programs that splitting makes: those without work cost their start."""
@@ -118,7 +118,8 @@ def _attend(
     for start in range(begin, end, KEYS):
         positions = start + tl.arange(0, KEYS)
         seen = (positions < end) & (positions >= oldest)
-        # Only what the sequence has written is read: 0 · NaN would be NaN.
+        # Only what the sequence has written is read: 0 · NaN would be NaN. PERF: masks in every
+        # tile, not a last tile by itself: memory is the limit, and a loop of its own waits anew.
         blocks = tl.load(tables + sequence * table_row + positions // BLOCK, mask=seen, other=0)
         places = (blocks.to(tl.int64) * KV_HEADS + kv_head) * BLOCK + positions % BLOCK
         places = places * HEAD_DIM
@@ -129,7 +130,7 @@ def _attend(
         wanted = seen[:, None] & (channels < HEAD_DIM)[None, :]
         values = cache + to_values + places[:, None] + channels[None, :]
         values = tl.load(values, mask=wanted, other=0.0).to(query.dtype)
-        most, total, sums = absorb(scores, values, most, total, sums)
+        most, total, sums = absorb(scores, values, most, total, sums, scale, CAPPED)
 
     # A sequence of no tokens (a graph's padding) yields zeros.
     sums = sums * (value_scale / tl.where(total > 0, total, 1.0))[:, None]
@@ -218,10 +219,11 @@ def attend_decoding(
         HEAD_DIM=shape.head_dim,
         CHANNELS=channels,
         BLOCK=BLOCK_TOKENS,
-        KEYS=16 if wide else 64,
+        KEYS=16 if wide else 64 if channels <= 128 else 32,
         SPLITS=splitting.splits,
         num_warps=8 if wide else 4,
-        num_stages=2 if wide else 3,
+        num_stages=2 if wide else STAGES,
+        enable_fp_fusion=True,  # not the default of every Triton
     )
     if parts is None:
         return

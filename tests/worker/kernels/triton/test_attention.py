@@ -102,6 +102,14 @@ def test_windows_of_a_step_share_what_they_can():
     assert windowed.tiles is whole.tiles
 
 
+@pytest.mark.parametrize("window", [20, 90])
+def test_a_window_leaves_a_middle_that_all_rows_see(window):
+    """Keys by 64: begins, whole tiles and ends of windows that lie before, in and behind a tile."""
+    made = {"heads": 1, "kv_heads": 1, "head_dim": 16, "dtype": torch.bfloat16, "window": window}
+    step = Attending([200, 0], [9, 70], 0, **made)
+    step.check(kernel(step))
+
+
 def test_a_long_prompt_in_tiles():
     step = Attending([21], [75], 0, heads=4, kv_heads=1, head_dim=32, dtype=torch.bfloat16)
     attention = kernel(step)
@@ -147,3 +155,4 @@ def test_what_it_fits():
     assert TritonAttention.fits(shape, torch.float16)
     assert not TritonAttention.fits(replace(shape, head_dim=512), torch.float16)
     assert not TritonAttention.fits(shape, torch.float64)
+    assert not TritonAttention.fits(replace(shape, scale=-1.0), torch.float16)
