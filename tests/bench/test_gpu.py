@@ -1,10 +1,12 @@
 """``bench.gpu`` without a GPU: its arithmetic, its checkpoint, its tables, its one sentence."""
 
 import json
+import sys
 
 import pytest
 import torch
 
+from bench.gpu import all as gpu_all
 from bench.gpu import checkpoint
 from bench.gpu.__main__ import NO_GPU, main
 from bench.gpu.engine import Measuring, in_order, ready_engine
@@ -134,3 +136,23 @@ def test_what_there_is_no_time_for_is_named(tmp_path):
     assert "left out of engine for want of time: c, d" in shown
     assert "| 1 | – | 9.0 | – |" in shown
     assert [path.name for path in tmp_path.iterdir()] == ["gpu-today.json"]
+
+
+def test_both_in_one_command_run_all_tests_that_there_are():
+    files = [word for word in gpu_all.tests_command() if word.startswith("tests/gpu/")]
+    assert sorted(files) == sorted(
+        str(path.relative_to(gpu_all.ROOT)) for path in gpu_all.ROOT.glob("tests/gpu/test_*.py")
+    )
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_what_does_not_end_in_time_is_stopped_and_its_log_stays(tmp_path, monkeypatch, deaf):
+    monkeypatch.setattr(gpu_all, "GRACE_S", 0.1 if deaf else 60.0)
+    ignoring = "signal.signal(signal.SIGINT, signal.SIG_IGN);" if deaf else ""
+    code = f"import signal; {ignoring} signal.pause()"
+    status = gpu_all.run([sys.executable, "-c", code], tmp_path / "log", 0.1)
+    assert status == gpu_all.TOO_LATE
+    assert (tmp_path / "log").read_text().startswith(f"$ {sys.executable} -c")
+    done = gpu_all.run([sys.executable, "-c", "print('ok'); exit(3)"], tmp_path / "log", 60.0)
+    assert done == 3
+    assert (tmp_path / "log").read_text().endswith("ok\n")

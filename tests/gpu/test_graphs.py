@@ -22,7 +22,8 @@ def test_a_replay_gives_the_hidden_rows_of_a_run(model, rows):
         model, partial(AheadRunner, sequences=16, longest=256, sizes=SIZES), prepared=False
     )
     runner = engine._runner
-    state, decode = runner._state, runner._decode
+    steps = runner._steps
+    state, decode = steps.state, steps._decode
     for layer in engine.cache.layers:
         layer.normal_()
     lengths = [17 + 13 * row for row in range(rows)]
@@ -32,13 +33,13 @@ def test_a_replay_gives_the_hidden_rows_of_a_run(model, rows):
             state.set_blocks(row + 1, 0, range(1 + 16 * row, 17 + 16 * row))
         slots = list(range(1, rows + 1))
         state.set_rows(slots, rows)
-        state.flush()
+        steps.update(state.pending())
         expected = decode(rows, tuple(lengths)).clone()
         runner.prepare()
         size = decode.size_for(rows)
         assert size in SIZES
         state.set_rows(slots, size)
-        state.flush()
+        steps.update(state.pending())
         for _ in range(2):
             got = decode(size, tuple(lengths))[:rows].clone()
             distance = (got - expected).norm() / expected.norm()

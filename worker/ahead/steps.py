@@ -50,11 +50,15 @@ class Steps:
 
     def record(self, changes: StateChanges) -> None:
         """Record steps in which all decode, once all rows of the state are padding."""
+        self.update(changes)
+        self._decode.record(self._sizes)
+
+    def update(self, changes: StateChanges) -> None:
+        """Of the state, outside of a step."""
         parcel = Parcel()
         sent = self._add(changes, parcel)
         parcel.send(self._transfers)
         self.state.apply(sent)
-        self._decode.record(self._sizes)
 
     def size_for(self, rows: int) -> int:
         """How many rows are computed where so many sequences decode."""
