@@ -89,7 +89,7 @@ class Measuring:
             "first token": lambda: {"first_token_ms": self.first_token_ms()},
             "reading": lambda: {"reading": self.reading()},
             **{f"{count} streams": partial(rates, count) for count in ordered[2:]},
-            "decode profile of many": partial(profiles, most),
+            **({"decode profile of many": partial(profiles, most)} if most != fewest else {}),
             "reading profile": lambda: {"reading_profile": self.reading_profile()},
         }
 
