@@ -59,9 +59,8 @@ class Engine:
         self._faults = faults
         self._model = model
         self._vocabulary = model.configuration.vocab_size
-        transfers = transfers_of(device)
         sampler = Sampler(self._vocabulary, device, sampling)
-        self._runner = make_runner(Device(model, cache, transfers, sampler, clock))
+        self._runner = make_runner(Device(model, cache, transfers_of(device), sampler, clock))
         self._running: dict[int, Sequence] = {}
         self._flights: deque[Flight] = deque()
         self._ahead = 0

@@ -1,12 +1,9 @@
 """On a GPU: what was recorded computes what is computed without, in every size and any company."""
 
-from functools import partial
-
 import pytest
 import torch
 
-from tests.gpu.engines import make_engine, tiny_model
-from worker.ahead.runner import AheadRunner
+from tests.gpu.engines import ahead, make_engine, tiny_model
 
 SIZES = (1, 2, 4, 8, 16)
 
@@ -18,9 +15,7 @@ def model(tmp_path_factory):
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 8, 13])
 def test_a_replay_gives_the_hidden_rows_of_a_run(model, rows):
-    engine = make_engine(
-        model, partial(AheadRunner, sequences=16, longest=256, sizes=SIZES), prepared=False
-    )
+    engine = make_engine(model, ahead(SIZES), prepared=False)
     runner = engine._runner
     steps = runner._steps
     state, decode = steps.state, steps._decode
@@ -53,8 +48,7 @@ def test_all_sizes_share_their_memory(model):
 
 
 def _memory_of(model, sizes) -> int:
-    make_runner = partial(AheadRunner, sequences=16, longest=256, sizes=sizes)
-    engine = make_engine(model, make_runner, prepared=False)
+    engine = make_engine(model, ahead(sizes), prepared=False)
     before, _ = torch.cuda.mem_get_info()
     engine.prepare()
     after, _ = torch.cuda.mem_get_info()

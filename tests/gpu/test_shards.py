@@ -7,15 +7,13 @@ import json
 import subprocess
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.gpu.engines import PROMPTS, generated, make_engine, tiny_model
+from tests.gpu.engines import PROMPTS, ahead, generated, make_engine, tiny_model
 from tests.gpu.shard import TOKENS
-from worker.ahead.runner import AheadRunner
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 240
@@ -56,8 +54,7 @@ def test_sums_of_both_ways(tmp_path):
 
 def test_graphs_with_shards_say_what_one_gpu_says(tmp_path):
     model = tiny_model(tmp_path)
-    alone = partial(AheadRunner, sequences=16, longest=256, sizes=(1, 2, 4, 8))
-    wanted = generated(make_engine(model, alone), PROMPTS, TOKENS)
+    wanted = generated(make_engine(model, ahead((1, 2, 4, 8))), PROMPTS, TOKENS)
     shards = found("text", tmp_path)
     assert shards["recorded"] == [1, 2, 4, 8]
     assert shards["ids"] == list(wanted.values())

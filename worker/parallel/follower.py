@@ -71,9 +71,7 @@ class Follower:
                     self._take_part(message)
 
     def _make_cache(self, blocks: int) -> None:
-        vars(self).pop("_cache", None)  # before there is another
-        self._steps = None  # and what has been recorded over it
-        gc.collect()
+        self._clear()  # before there is another
         try:
             self._cache = self._model.make_cache(self._shape, blocks, self._device)
         except (MemoryError, RuntimeError) as error:
@@ -82,6 +80,15 @@ class Follower:
             raise no_room(blocks) from None
         if self._make_steps is not None:
             self._steps = self._make_steps(self._model, self._cache, self._transfers)
+
+    def _clear(self) -> None:
+        """Without a cache, and what has been recorded over it: as the leader is when it asks."""
+        vars(self).pop("_cache", None)
+        self._steps = None
+        self._hidden = torch.empty(0)
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _go_ahead(self, message: Record | Step) -> None:
         """Nothing here waits for the device, but the host may for room in its queue."""
@@ -112,6 +119,7 @@ class Follower:
             elif isinstance(message, Logits):
                 self._model.logits(self._hidden[message.first : message.first + message.count])
             else:
+                self._clear()
                 self._group.least(self._measure(message.activation_bytes))
         except Exception as error:
             if not self._group.can_form_again:

@@ -12,7 +12,7 @@ from worker.kernels.reference.penalties import Penalties
 _BLOCK = 2048
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["everywhere"])  # it changes from batch to batch
 def _penalize(
     logits,
     logits_row,
@@ -27,14 +27,12 @@ def _penalize(
     output,
     lengths,
     vocabulary,
-    EVERYWHERE: tl.constexpr,
+    everywhere,
     BLOCK: tl.constexpr,
 ):
     """BLOCK tokens of one row that asks: logits [R, vocabulary] float32, in place."""
     number = tl.program_id(0).to(tl.int64)
-    row = number
-    if not EVERYWHERE:
-        row = tl.load(rows + number)
+    row = tl.where(everywhere != 0, number, tl.load(rows + number))
     tokens = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     seen_row = tl.load(seen_rows + number)
     output_row = tl.load(output_rows + number)
@@ -82,7 +80,7 @@ def penalize_(
         output,
         lengths,
         vocabulary,
-        EVERYWHERE=rows is None,
+        int(rows is None),
         BLOCK=_BLOCK,
         num_warps=4,
     )

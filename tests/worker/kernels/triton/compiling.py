@@ -135,9 +135,8 @@ def sampling(kept):
     row, whole = torch.empty(4), torch.zeros(4, dtype=torch.int64)
     draw(logits, row, whole, whole)
     counts = torch.zeros((4, 128256), dtype=torch.int32)
-    for rows in (None, whole):
-        asked = Penalties(rows, row, row, row, row, whole, whole)
-        penalize_(logits, asked, counts, counts, whole)
+    asked = Penalties(None, row, row, row, row, whole, whole)
+    penalize_(logits, asked, counts, counts, whole)
     top_p(logits, row)
     top_k(logits, whole, 9)
     gather_inputs(whole, whole, whole, torch.zeros((4, 32), dtype=torch.int64))
