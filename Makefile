@@ -13,6 +13,7 @@
 # make peers                       installs the peers under bench/peers-env (5 GB, half an hour)
 # make pipeline                    what everything around the model costs, with a model of no cost
 # make gpu-test                    the worker's kernels and tiny models on the GPU of this machine
+# make gpu-all                     both in one command with a limit: 560 s, or ARGS="--seconds 300"
 # make gpu-compile                 every GPU kernel compiled for Hopper, without a GPU; a table
 # make soak                        a million requests (or 10 minutes): memory flat, nothing left
 # make docs                        docs/settings.md, docs/metrics.md from what is declared
@@ -38,7 +39,7 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
 .PHONY: serve test test-clients operate-test image-test models-test chaos bench bench-peers peers
-.PHONY: overload pipeline gpu-test gpu-bench gpu-compile soak docs manifests clean
+.PHONY: overload pipeline gpu-test gpu-bench gpu-all gpu-compile soak docs manifests clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -85,6 +86,9 @@ pipeline: $(VENV)/.installed-for-tests
 
 gpu-test: $(VENV)/.installed-for-tests
 	TRITON_INTERPRET=0 $(VENV)/bin/python -m pytest tests/gpu $(ARGS)
+
+gpu-all: $(VENV)/.installed-for-tests $(VENV)/.installed-for-bench
+	@TRITON_INTERPRET=0 $(VENV)/bin/python -m bench.gpu.all $(ARGS)
 
 gpu-compile: $(VENV)/.installed-for-tests
 	TRITON_INTERPRET=0 PYTHONPATH=. $(VENV)/bin/python tests/worker/kernels/triton/compiling.py

@@ -539,6 +539,37 @@ class Logits(_Message, frozen=True):
     count: int
 
 
+class Record(_Message, frozen=True):
+    """Record the steps in which all sequences decode, for all sizes of the settings."""
+
+    slots: int
+    """Of the state that each shard keeps on its device; as in Step."""
+    width: int
+    changes: bytes
+
+
+class Step(_Message, frozen=True):
+    """One step of a group whose devices are ahead of the host: see ``worker/ahead/order.py``.
+
+    Numbers are int32, as in Forward.
+    """
+
+    slots: int
+    width: int
+    changes: bytes
+    """[2, n]: places in the state, and what stands there from now on."""
+    chosen: int
+    scored: int
+    size: int
+    """Rows that are computed where all decode; 0: it is ``forward``."""
+    lengths: bytes
+    """[S] where all decode."""
+    forward: Forward | None
+    """Without the last tokens of sequences that decode."""
+    chosen_slots: bytes
+    """[n] of ``forward``."""
+
+
 class Leave(_Message, frozen=True):
     """The group ends in peace."""
 
@@ -560,4 +591,4 @@ ToOperator = Retired
 ToFrontend = Status | Accepted | Rejected | Replay | Ended | Recover | Scraped | Resumed
 ToWorker = Dispatch | Reset
 FromWorker = Ready | StepReport | Heartbeat
-ToFollower = Form | Measure | MakeCache | Forward | Logits | Leave
+ToFollower = Form | Measure | MakeCache | Forward | Logits | Record | Step | Leave

@@ -4,12 +4,14 @@ Runs in the worker. Owns the memory; which block belongs to whom is the schedule
 0 is never leased: padding writes there. Knows nothing of sequences.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
 from common.messages import BLOCK_TOKENS
+from worker.kernels.reference.attention import UNSCALED, KVScales
 from worker.sharding import Sharding, Units
 
 
@@ -56,9 +58,17 @@ class KVCache:
     """
 
     def __init__(
-        self, configuration: CacheShape, blocks: int, device: torch.device, dtype: torch.dtype
+        self,
+        configuration: CacheShape,
+        blocks: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        scales: Sequence[KVScales] = (),
     ) -> None:
+        """``scales``: of each layer, for caches of 8 bits; none: 1."""
         self.blocks = blocks
+        self.scales = list(scales) or [UNSCALED] * len(configuration.kv_layers)
+        """Per layer."""
         self.layers = [
             torch.empty(
                 (2, blocks, layer.kv_heads, BLOCK_TOKENS, layer.head_dim),

@@ -1,12 +1,14 @@
 """How often each token stands in a sequence: one row of a table for every sequence that asks.
 
-Runs in the worker. Rows are filled once, when a sequence arrives, and advanced by one token per
-step, so no step costs time in proportion to a sequence's length. Knows nothing of penalties.
+Runs in the worker. Rows are filled once, with the next step after a sequence's arrival, and
+advanced by one token per step, so no step costs time in proportion to a sequence's length. Knows
+nothing of penalties.
 """
 
+import numpy as np
 import torch
 
-from worker.transfers import Transfers
+from worker.parcel import Parcel, Sent
 
 _FIRST_ROWS = 4
 
@@ -14,10 +16,16 @@ _FIRST_ROWS = 4
 class TokenCounts:
     """A table of counts, int32, that grows when rows run out; a row only for those that ask."""
 
-    def __init__(self, vocabulary: int, transfers: Transfers) -> None:
-        self._transfers = transfers
-        self._table = torch.zeros((0, vocabulary), dtype=torch.int32, device=transfers.device)
+    def __init__(self, vocabulary: int, device: torch.device) -> None:
+        self._table = torch.zeros((0, vocabulary), dtype=torch.int32, device=device)
         self._free: list[int] = []
+        self._new: dict[int, list[int]] = {}
+        self._sent: tuple[Sent, Sent] | None = None
+
+    @property
+    def table(self) -> torch.Tensor:
+        """[rows, vocabulary] int32, contiguous; another one after ``add``."""
+        return self._table
 
     @property
     def rows_in_use(self) -> int:
@@ -25,26 +33,40 @@ class TokenCounts:
         return len(self._table) - len(self._free)
 
     def add(self, ids: list[int]) -> int:
-        """A row that holds the counts of ``ids``; its number until ``release``."""
+        """A row that will hold the counts of ``ids``; its number until ``release``."""
         if not self._free:
             self._grow()
-        known = self._transfers.integers(ids)
         row = self._free.pop()
-        counts = self._table[row].zero_()
-        counts.scatter_add_(0, known, torch.ones_like(known, dtype=counts.dtype))
+        self._new[row] = ids
         return row
 
     def release(self, row: int) -> None:
         """The row may be given to another sequence."""
+        self._new.pop(row, None)
         self._free.append(row)
+
+    def pack(self, parcel: Parcel) -> None:
+        """Add what is not in the table yet; ``settle`` follows when the parcel has been sent."""
+        self._sent = None
+        if self._new:
+            vocabulary = self._table.shape[1]
+            places = [np.array(ids, np.int64) + row * vocabulary for row, ids in self._new.items()]
+            self._sent = parcel.integers(list(self._new)), parcel.integers(np.concatenate(places))
+
+    def settle(self) -> None:
+        """What has been sent is in the table from now on."""
+        if self._sent is None:
+            return
+        rows, places = (sent.tensor for sent in self._sent)
+        self._table.index_fill_(0, rows, 0)
+        ones = torch.ones_like(places, dtype=self._table.dtype)
+        self._table.view(-1).index_add_(0, places, ones)
+        self._new.clear()
+        self._sent = None
 
     def increment(self, rows: torch.Tensor, ids: torch.Tensor) -> None:
         """One more of ``ids[i]`` in ``rows[i]``, both [n] int64; each row at most once."""
         self._table[rows, ids] += 1
-
-    def of(self, rows: torch.Tensor) -> torch.Tensor:
-        """Counts of these rows ([n] int64): [n, vocabulary] int32, a copy."""
-        return self._table[rows]
 
     def _grow(self) -> None:
         rows, vocabulary = self._table.shape

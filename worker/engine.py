@@ -21,10 +21,11 @@ from worker.faults import Faults
 from worker.flight import Flight, StepResult
 from worker.guidance import Guidance
 from worker.interfaces import Model
+from worker.kernels.sampling import SEEING, SamplingKernels
 from worker.masks import Pending
 from worker.pace import Pace
 from worker.runner import Device, HostRunner, MakeRunner
-from worker.sampler import Sampler, SamplingKernels
+from worker.sampler import Sampler
 from worker.sequences import Sequence, SequenceError, check, check_blocks, failure
 from worker.shortage import relieve
 from worker.transfers import transfers_of
@@ -46,7 +47,7 @@ class Engine:
         clock: Callable[[], float],
         guidance: Guidance | None = None,
         faults: Faults | None = None,
-        sampling: SamplingKernels | None = None,
+        sampling: SamplingKernels = SEEING,
         make_runner: MakeRunner = HostRunner,
         longest_step_s: float = 0.0,  # what the largest possible step will take
     ) -> None:
@@ -58,9 +59,8 @@ class Engine:
         self._faults = faults
         self._model = model
         self._vocabulary = model.configuration.vocab_size
-        transfers = transfers_of(device)
-        sampler = Sampler(self._vocabulary, transfers, sampling)
-        self._runner = make_runner(Device(model, cache, transfers, sampler, clock))
+        sampler = Sampler(self._vocabulary, device, sampling)
+        self._runner = make_runner(Device(model, cache, transfers_of(device), sampler, clock))
         self._running: dict[int, Sequence] = {}
         self._flights: deque[Flight] = deque()
         self._ahead = 0

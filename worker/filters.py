@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import torch
 
+TopK = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+"""As ``top_k``; may be in place."""
 TopP = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""From logits [n, vocabulary] and p [n] float32 to the logits that are kept."""
+"""From logits [n, vocabulary] and p [n] float32 to the logits that are kept; may be in place."""
 
 _HEADS = (256, 4096)
 _HEAD_SHARE = 4

@@ -27,6 +27,7 @@ from worker.models.configuration import (
 )
 from worker.models.model import Model
 from worker.models.registry import find
+from worker.scales import is_scale, read_scales
 from worker.sharding import WHOLE, Sharding, refusal
 
 _SINGLE = "model.safetensors"
@@ -89,8 +90,12 @@ def load_model(
     configuration = parse(config, dtype=dtype, rope_scaling=rope_scaling, rope_factor=rope_factor)
     _check_sharding(configuration, sharding.size)
     model = declaration(configuration, select(device, dtype, library, sharding, choices))
-    model.kv_dtype = choices.kv_dtype
-    stored = {model.declared(key): tensor for key, tensor in stored.items()}
+    if choices.kv_dtype is not None:
+        scales = {key: tensor for key, tensor in stored.items() if is_scale(key)}
+        layers = len(configuration.kv_layers)
+        model.kv_dtype = choices.kv_dtype
+        model.kv_scales = read_scales(scales, layers, choices.kv_dtype)
+    stored = {model.declared(key): stored[key] for key in stored if not is_scale(key)}
     slots = {slot.key: slot for slot in _chosen(model.slots(), stored)}
     _check(slots, stored, model)
     if not weights:

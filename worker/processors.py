@@ -1,7 +1,8 @@
 """What changes logits before the draw, each processor over just the rows that ask for it.
 
-Runs in the worker, inside the sampler. One class per processor of ``common.sampling``; each is
-built for the rows of a batch (or not at all, if none asks) and changes their logits in place.
+Runs in the worker, inside the sampler. One class per processor of ``common.sampling``, but the
+penalties, which are one; each is built for the rows of a batch (or not at all, if none asks) and
+changes their logits in place. What it needs on the device goes there with the step's parcel.
 ``build`` keeps the order in which they run. Knows nothing of the draw.
 """
 
@@ -15,9 +16,10 @@ import torch
 from common.sampling import SamplingParameters
 from worker import filters
 from worker.counts import TokenCounts
-from worker.filters import TopP
+from worker.kernels.reference.penalties import Penalties
+from worker.kernels.sampling import SamplingKernels
 from worker.masks import Forbid
-from worker.transfers import Transfers
+from worker.parcel import Parcel, Sent
 
 NO_ROW = -1
 
@@ -47,9 +49,20 @@ class Step:
     """[R] int64, known tokens of each row's sequence, prompt and output."""
     seen: TokenCounts
     output: TokenCounts
-    top_p: TopP
+    kernels: SamplingKernels
+    forbid: Forbid
     masks: torch.Tensor | None = None
     """[guided rows, words] int32, the tokens that each one's grammar allows; None without any."""
+
+
+def counts_seen(parameters: SamplingParameters) -> bool:
+    """Whether it needs counts of prompt and output."""
+    return parameters.repetition_penalty != 1.0 or parameters.frequency_penalty != 0.0
+
+
+def counts_output(parameters: SamplingParameters) -> bool:
+    """Whether it needs counts of the output alone."""
+    return bool(parameters.output_frequency_penalty or parameters.output_presence_penalty)
 
 
 class Processor(ABC):
@@ -58,12 +71,11 @@ class Processor(ABC):
     wanted: "ClassVar[staticmethod[[SamplingParameters], bool]]"
     """Tells whether a sequence with these parameters asks for it."""
 
-    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
+    def __init__(self, rows: Sequence[SamplingRow], parcel: Parcel) -> None:
         numbers = [number for number, row in enumerate(rows) if self.asked(row)]
         self._rows = [rows[number] for number in numbers]
-        self._transfers = transfers
         everywhere = len(self._rows) == len(rows)
-        self._index = None if everywhere else transfers.integers(numbers)
+        self._numbers = None if everywhere else parcel.integers(numbers)
 
     @classmethod
     def asked(cls, row: SamplingRow) -> bool:
@@ -71,14 +83,66 @@ class Processor(ABC):
         return cls.wanted(row.parameters)
 
     @classmethod
-    def of(cls, rows: Sequence[SamplingRow], transfers: Transfers) -> Self | None:
+    def of(cls, rows: Sequence[SamplingRow], parcel: Parcel) -> Self | None:
         """The processor for these rows, or None if none of them asks."""
         if not any(cls.asked(row) for row in rows):
             return None
-        return cls(rows, transfers)
+        return cls(rows, parcel)
 
+    @abstractmethod
     def __call__(self, logits: torch.Tensor, step: Step) -> None:
         """Change ``logits`` ([R, vocabulary] float32) in place."""
+
+    @property
+    def _index(self) -> torch.Tensor | None:
+        """[n] int64, the numbers of the chosen rows; None: they are all rows."""
+        return None if self._numbers is None else self._numbers.tensor
+
+    def _column(self, parcel: Parcel, get: Callable[[SamplingParameters], float]) -> Sent:
+        """One parameter of each chosen row: [n] float32."""
+        return parcel.floats([get(row.parameters) for row in self._rows])
+
+
+class Penalize(Processor):
+    """The penalties on tokens that a sequence has, by one kernel for all that ask for any."""
+
+    wanted = staticmethod(lambda p: counts_seen(p) or counts_output(p))
+
+    def __init__(self, rows: Sequence[SamplingRow], parcel: Parcel) -> None:
+        super().__init__(rows, parcel)
+        self._repetition = self._column(parcel, lambda p: p.repetition_penalty)
+        self._frequency = self._column(parcel, lambda p: p.frequency_penalty)
+        self._output_frequency = self._column(parcel, lambda p: p.output_frequency_penalty)
+        self._output_presence = self._column(parcel, lambda p: p.output_presence_penalty)
+        self._seen = parcel.integers([row.seen for row in self._rows])
+        self._output = parcel.integers([row.output for row in self._rows])
+        asked = [row.parameters for row in self._rows]
+        self._frequent = any(p.frequency_penalty for p in asked)
+        self._counts_seen = any(counts_seen(p) for p in asked)
+        self._counts_output = any(counts_output(p) for p in asked)
+
+    def __call__(self, logits: torch.Tensor, step: Step) -> None:
+        """As ``Processor.__call__``."""
+        penalties = Penalties(
+            rows=self._index,
+            repetition=self._repetition.tensor,
+            frequency=self._frequency.tensor,
+            output_frequency=self._output_frequency.tensor,
+            output_presence=self._output_presence.tensor,
+            seen_rows=self._seen.tensor,
+            output_rows=self._output.tensor,
+            frequent=self._frequent,
+            counts_seen=self._counts_seen,
+            counts_output=self._counts_output,
+        )
+        step.kernels.penalize(logits, penalties, step.seen.table, step.output.table, step.lengths)
+
+
+class RowProcessor(Processor):
+    """One whose chosen rows are taken out, changed and put back, unless they are all rows."""
+
+    def __call__(self, logits: torch.Tensor, step: Step) -> None:
+        """As ``Processor.__call__``."""
         if self._index is None:
             changed = self._change(logits, step)
             if changed is not logits:
@@ -94,103 +158,46 @@ class Processor(ABC):
         """Of one value for each row, those of the chosen rows."""
         return values if self._index is None else values.index_select(0, self._index)
 
-    def _column(self, get: Callable[[SamplingParameters], float]) -> torch.Tensor:
-        """One parameter of each chosen row: [n, 1] float32."""
-        return self._transfers.floats([get(row.parameters) for row in self._rows])[:, None]
 
-
-class Bias(Processor):
+class Bias(RowProcessor):
     """Adds ``logit_bias``."""
 
     wanted = staticmethod(lambda p: bool(p.logit_bias))
 
-    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
-        super().__init__(rows, transfers)
+    def __init__(self, rows: Sequence[SamplingRow], parcel: Parcel) -> None:
+        super().__init__(rows, parcel)
         biases = [row.parameters.logit_bias for row in self._rows]
-        self._row = self._transfers.integers([row for row, bias in enumerate(biases) for _ in bias])
-        self._token = self._transfers.integers([token for bias in biases for token in bias])
-        self._value = self._transfers.floats([value for bias in biases for value in bias.values()])
+        self._row = parcel.integers([row for row, bias in enumerate(biases) for _ in bias])
+        self._token = parcel.integers([token for bias in biases for token in bias])
+        self._value = parcel.floats([value for bias in biases for value in bias.values()])
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
-        logits[self._row, self._token] += self._value
+        logits[self._row.tensor, self._token.tensor] += self._value.tensor
         return logits
 
 
-class Repetition(Processor):
-    """Divides positive logits of tokens in prompt or output, multiplies negative ones."""
-
-    wanted = staticmethod(lambda p: p.repetition_penalty != 1.0)
-
-    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
-        super().__init__(rows, transfers)
-        self._penalty = self._column(lambda p: p.repetition_penalty)
-        self._seen = self._transfers.integers([row.seen for row in self._rows])
-
-    def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
-        punished = torch.where(logits > 0, logits / self._penalty, logits * self._penalty)
-        return torch.where(step.seen.of(self._seen) > 0, punished, logits)
-
-
-class Frequency(Processor):
-    """Subtracts penalty x count / length over prompt and output."""
-
-    wanted = staticmethod(lambda p: p.frequency_penalty != 0.0)
-
-    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
-        super().__init__(rows, transfers)
-        self._penalty = self._column(lambda p: p.frequency_penalty)
-        self._seen = self._transfers.integers([row.seen for row in self._rows])
-
-    def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
-        lengths = self._chosen(step.lengths)
-        return logits - step.seen.of(self._seen) / lengths[:, None] * self._penalty
-
-
-class OutputPenalties(Processor):
-    """OpenAI's two: frequency x count, and presence once, over the output."""
-
-    wanted = staticmethod(
-        lambda p: p.output_frequency_penalty != 0.0 or p.output_presence_penalty != 0.0
-    )
-
-    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
-        super().__init__(rows, transfers)
-        self._frequency = self._column(lambda p: p.output_frequency_penalty)
-        self._presence = self._column(lambda p: p.output_presence_penalty)
-        self._output = self._transfers.integers([row.output for row in self._rows])
-
-    def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
-        counts = step.output.of(self._output)
-        return logits - (self._frequency * counts + self._presence * (counts > 0))
-
-
-class MinimumLength(Processor):
+class MinimumLength(RowProcessor):
     """Forbids the stop token ids before ``min_new_tokens``."""
 
     wanted = staticmethod(lambda p: p.min_new_tokens > 0)
 
-    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
-        super().__init__(rows, transfers)
+    def __init__(self, rows: Sequence[SamplingRow], parcel: Parcel) -> None:
+        super().__init__(rows, parcel)
         stops = [(n, token) for n, row in enumerate(self._rows) for token in row.stop_token_ids]
-        self._row = transfers.integers([row for row, _ in stops])
-        self._token = transfers.integers([token for _, token in stops])
+        self._row = parcel.integers([row for row, _ in stops])
+        self._token = parcel.integers([token for _, token in stops])
         shortest = [self._rows[row].parameters.min_new_tokens for row, _ in stops]
-        self._shortest = transfers.integers(shortest)
+        self._shortest = parcel.integers(shortest)
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
-        early = self._chosen(step.positions)[self._row] < self._shortest
-        logits[self._row, self._token] = torch.where(
-            early, -torch.inf, logits[self._row, self._token]
-        )
+        row, token = self._row.tensor, self._token.tensor
+        early = self._chosen(step.positions)[row] < self._shortest.tensor
+        logits[row, token] = torch.where(early, -torch.inf, logits[row, token])
         return logits
 
 
-class Grammar(Processor):
+class Grammar(RowProcessor):
     """Forbids what the grammar does not allow."""
-
-    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
-        super().__init__(rows, transfers)
-        self._forbid = Forbid(transfers.device)
 
     @classmethod
     def asked(cls, row: SamplingRow) -> bool:
@@ -199,71 +206,69 @@ class Grammar(Processor):
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
         assert step.masks is not None
-        return self._forbid(logits, step.masks)
+        return step.forbid(logits, step.masks)
 
 
-class Temperature(Processor):
+class Temperature(RowProcessor):
     """Divides by the temperature."""
 
     wanted = staticmethod(lambda p: p.temperature != 1.0)
 
-    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
-        super().__init__(rows, transfers)
-        self._temperature = self._column(lambda p: p.temperature)
+    def __init__(self, rows: Sequence[SamplingRow], parcel: Parcel) -> None:
+        super().__init__(rows, parcel)
+        self._temperature = self._column(parcel, lambda p: p.temperature)
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
         # The largest becomes 0 first: nothing overflows, however small the temperature.
-        return (logits - logits.amax(dim=-1, keepdim=True)).div_(self._temperature)
+        return (logits - logits.amax(dim=-1, keepdim=True)).div_(self._temperature.tensor[:, None])
 
 
-class TopK(Processor):
+class TopK(RowProcessor):
     """Keeps the k largest."""
 
     wanted = staticmethod(lambda p: p.top_k > 0)
 
-    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
-        super().__init__(rows, transfers)
+    def __init__(self, rows: Sequence[SamplingRow], parcel: Parcel) -> None:
+        super().__init__(rows, parcel)
         wanted = [row.parameters.top_k for row in self._rows]
         self._largest = max(wanted)
-        self._k = self._transfers.integers(wanted)
+        self._k = parcel.integers(wanted)
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
         vocabulary = logits.shape[1]
         largest = min(self._largest, vocabulary)
-        return filters.top_k(logits, self._k.clamp(max=vocabulary), largest)
+        return step.kernels.top_k(logits, self._k.tensor.clamp(max=vocabulary), largest)
 
 
-class Nucleus(Processor):
+class Nucleus(RowProcessor):
     """Keeps the nucleus."""
 
     wanted = staticmethod(lambda p: p.top_p < 1.0)
 
-    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
-        super().__init__(rows, transfers)
-        self._p = self._transfers.floats([row.parameters.top_p for row in self._rows])
+    def __init__(self, rows: Sequence[SamplingRow], parcel: Parcel) -> None:
+        super().__init__(rows, parcel)
+        self._p = self._column(parcel, lambda p: p.top_p)
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
-        return step.top_p(logits, self._p)
+        return step.kernels.top_p(logits, self._p.tensor)
 
 
-class TypicalP(Processor):
+class TypicalP(RowProcessor):
     """Keeps the typical set."""
 
     wanted = staticmethod(lambda p: p.typical_p < 1.0)
 
-    def __init__(self, rows: Sequence[SamplingRow], transfers: Transfers) -> None:
-        super().__init__(rows, transfers)
-        self._p = self._transfers.floats([row.parameters.typical_p for row in self._rows])
+    def __init__(self, rows: Sequence[SamplingRow], parcel: Parcel) -> None:
+        super().__init__(rows, parcel)
+        self._p = self._column(parcel, lambda p: p.typical_p)
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
-        return filters.typical_p(logits, self._p)
+        return filters.typical_p(logits, self._p.tensor)
 
 
 ORDER: tuple[type[Processor], ...] = (
     Bias,
-    Repetition,
-    Frequency,
-    OutputPenalties,
+    Penalize,
     MinimumLength,
     Grammar,
     Temperature,
@@ -274,7 +279,7 @@ ORDER: tuple[type[Processor], ...] = (
 """That of ``SamplingParameters``."""
 
 
-def build(rows: Sequence[SamplingRow], transfers: Transfers) -> list[Processor]:
+def build(rows: Sequence[SamplingRow], parcel: Parcel) -> list[Processor]:
     """The processors that these rows ask for, in order."""
-    found = (kind.of(rows, transfers) for kind in ORDER)
+    found = (kind.of(rows, parcel) for kind in ORDER)
     return [processor for processor in found if processor is not None]

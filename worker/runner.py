@@ -7,7 +7,7 @@ device. Knows nothing of messages, or of when a sequence ends.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from worker.batch import BlockTables, assemble, tokens_of
 from worker.flight import Flight, Launched, Outcome
 from worker.interfaces import Model
 from worker.masks import Pending
+from worker.parcel import Parcel
 from worker.processors import SamplingRow
 from worker.sampler import Sampled, Sampler
 from worker.transfers import Transfers
@@ -90,18 +91,23 @@ class Runner(ABC):
     def launch(self, flight: Flight, masks: Pending | None) -> Launched:
         """Compute a step. Raises whatever went wrong, and then has changed nothing."""
 
-    def _scores(self, hidden: torch.Tensor, following: Sequence[int]) -> Iterator[torch.Tensor]:
-        """Log-probability of the token that follows each hidden row, in pieces on the device."""
-        if not following:
-            return
-        tokens = self._transfers.integers(following)
-        for start in range(0, len(following), _PROMPT_ROWS):
-            rows = slice(start, start + _PROMPT_ROWS)
-            logprobs = torch.log_softmax(self._model.logits(hidden[rows]), dim=-1)
-            yield logprobs.gather(1, tokens[rows, None])[:, 0]
-
 
 MakeRunner = Callable[[Device], Runner]
+
+
+def pieces(rows: int) -> Iterator[slice]:
+    """Of rows of prompts: as many as logits are computed of at a time."""
+    for first in range(0, rows, _PROMPT_ROWS):
+        yield slice(first, min(first + _PROMPT_ROWS, rows))
+
+
+def scores_of(logits: Iterable[torch.Tensor], tokens: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Log-probabilities of these tokens, [n] int64, by rows of logits that come in pieces."""
+    first = 0
+    for piece in logits:
+        own = tokens[first : first + len(piece), None]
+        yield torch.log_softmax(piece, dim=-1).gather(1, own)[:, 0]
+        first += len(piece)
 
 
 def following_of(flight: Flight) -> list[int]:
@@ -144,26 +150,34 @@ class HostRunner(Runner):
             flight.logit_rows,
             self._tables,
         )
-        inputs = assembly.inputs(self._transfers.upload(assembly.arrays))
+        sequences = [part.sequence for part in flight.wanted.next_tokens]
+        parcel = Parcel()
+        arrays = [parcel.integers(array) for array in assembly.arrays]
+        following = parcel.integers(following_of(flight))
+        positions = parcel.integers([sequence.index for sequence in sequences])
+        lengths = parcel.integers([len(sequence.ids) for sequence in sequences])
+        batch = None
+        if sequences:
+            batch = self._sampler.pack([sequence.row for sequence in sequences], parcel)
+        parcel.send(self._transfers)
+        inputs = assembly.inputs([array.tensor for array in arrays])
         hidden = self._model.forward(inputs, self._cache)
         if self._transfers.device.type == "cuda":
             torch.cuda.synchronize(self._transfers.device)
         forwarded = self._clock()
-        sequences = [part.sequence for part in flight.wanted.next_tokens]
         count = len(sequences)
+        scored = hidden[count:]
+        logits = (self._model.logits(scored[rows]) for rows in pieces(len(following.tensor)))
         scores = [
-            score
-            for piece in self._scores(hidden[count:], following_of(flight))
-            for score in piece.tolist()
+            score for piece in scores_of(logits, following.tensor) for score in piece.tolist()
         ]
         sampled = Sampled([], [], [])
-        if count:
-            rows = [sequence.row for sequence in sequences]
+        if batch is not None:
             choice = self._sampler.choose(
                 self._model.logits(hidden[:count]),
-                rows,
-                self._transfers.integers([sequence.index for sequence in sequences]),
-                self._transfers.integers([len(sequence.ids) for sequence in sequences]),
+                batch,
+                positions.tensor,
+                lengths.tensor,
                 masks.wait() if masks is not None else None,
             )
             sampled = choice.read()

@@ -13,35 +13,12 @@ import msgspec
 import torch
 
 from common.sampling import SamplingParameters
-from worker import filters, processors
+from worker import processors
 from worker.counts import TokenCounts
-from worker.filters import TopP
-from worker.kernels.reference.draw import draw
-from worker.kernels.reference.sampling import Summary
-from worker.processors import NO_ROW, SamplingRow, Step
-from worker.race import Draw, SparseDraw
-from worker.transfers import Transfers
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingKernels:
-    """What the sampler runs on."""
-
-    draw: Draw
-    top_p: TopP
-
-
-SEEING = SamplingKernels(SparseDraw(), filters.top_p)
-"""Those that look at what they have computed, to do less: for CPUs."""
-UNSEEN = SamplingKernels(draw, filters.top_p_unseen)
-"""Those that look at nothing: for devices that are ahead of the host."""
-
-
-def kernels_for(device: torch.device, summarize: Summary, draw: Draw) -> SamplingKernels:
-    """What suits this device: ``summarize`` is for CPUs, ``draw`` for others."""
-    if device.type != "cpu":
-        return SamplingKernels(draw, filters.top_p_unseen)
-    return SamplingKernels(SparseDraw(summarize), filters.top_p)
+from worker.kernels.sampling import SEEING, SamplingKernels
+from worker.masks import Forbid
+from worker.parcel import Parcel, Sent
+from worker.processors import NO_ROW, SamplingRow, Step, counts_output, counts_seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +32,28 @@ class Sampled:
     """The most likely tokens of rows that ask, best first; empty for the others."""
 
 
-class _Batch:
+class Batch:
     """The constants of one composition of rows: kept while the same sequences step together."""
 
-    def __init__(self, rows: list[SamplingRow], transfers: Transfers) -> None:
+    def __init__(self, rows: list[SamplingRow], parcel: Parcel) -> None:
         self.rows = rows
-        self.processors = processors.build(rows, transfers)
+        self.processors = processors.build(rows, parcel)
         parameters = [row.parameters for row in rows]
-        self.temperature = transfers.floats([float(p.do_sample) for p in parameters])
+        self.temperature = parcel.floats([float(p.do_sample) for p in parameters])
         """Of the draw: processors have applied that of the parameters."""
-        self.seeds = transfers.integers([_signed(p.seed) for p in parameters])
+        self.seeds = parcel.integers([_signed(p.seed) for p in parameters])
         self.top_rows = [number for number, p in enumerate(parameters) if p.top_n_tokens > 0]
         wanted = [parameters[number].top_n_tokens for number in self.top_rows]
-        self.top_index = transfers.integers(self.top_rows)
-        self.top_counts = transfers.integers(wanted)
+        self.top_index = parcel.integers(self.top_rows)
+        self.top_counts = parcel.integers(wanted)
         self.top_most = max(wanted, default=0)
-        self.seen = _counted(transfers, [row.seen for row in rows])
-        self.output = _counted(transfers, [row.output for row in rows])
+        self.seen = _counted(parcel, [row.seen for row in rows])
+        self.output = _counted(parcel, [row.output for row in rows])
+
+    @property
+    def there(self) -> bool:
+        """Whether they have been sent to the device: all of them went at once."""
+        return self.seeds.there
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +63,7 @@ class Choice:
     ids: torch.Tensor  # [R] int64
     logprobs: torch.Tensor  # [R] float32
     asked: torch.Tensor | None  # [n, vocabulary] float32, log-probabilities of rows that ask
-    batch: _Batch
+    batch: Batch
 
     @property
     def packed(self) -> torch.Tensor:
@@ -106,14 +88,14 @@ class Sampler:
     """Chooses tokens for rows of logits."""
 
     def __init__(
-        self, vocabulary: int, transfers: Transfers, kernels: SamplingKernels | None = None
+        self, vocabulary: int, device: torch.device, kernels: SamplingKernels = SEEING
     ) -> None:
         self._vocabulary = vocabulary
-        self._kernels = kernels or SEEING
-        self._transfers = transfers
-        self._seen = TokenCounts(vocabulary, transfers)
-        self._output = TokenCounts(vocabulary, transfers)
-        self._batch = _Batch([], transfers)
+        self._kernels = kernels
+        self._forbid = Forbid(device)
+        self._seen = TokenCounts(vocabulary, device)
+        self._output = TokenCounts(vocabulary, device)
+        self._batch: Batch | None = None
 
     @property
     def count_rows_in_use(self) -> int:
@@ -138,9 +120,9 @@ class Sampler:
         known_stops = [token for token in stop_token_ids if 0 <= token < self._vocabulary]
         row = SamplingRow(parameters, known_stops, guided)
         try:
-            if parameters.repetition_penalty != 1.0 or parameters.frequency_penalty != 0.0:
+            if counts_seen(parameters):
                 row.seen = self._seen.add(prompt_ids + generated_ids)
-            if parameters.output_frequency_penalty or parameters.output_presence_penalty:
+            if counts_output(parameters):
                 row.output = self._output.add(generated_ids)
         except BaseException:
             self.release(row)
@@ -155,10 +137,22 @@ class Sampler:
             self._output.release(row.output)
         row.seen = row.output = NO_ROW
 
+    def pack(self, rows: list[SamplingRow], parcel: Parcel) -> Batch:
+        """Rows that a token is to be chosen for; what the device lacks for it goes with the parcel.
+
+        To be given to ``choose`` once that has been sent, before anything else happens here.
+        """
+        self._seen.pack(parcel)
+        self._output.pack(parcel)
+        batch = self._batch
+        if batch is None or batch.rows != rows or not batch.there:
+            batch = self._batch = Batch(list(rows), parcel)
+        return batch
+
     def choose(
         self,
         logits: torch.Tensor,
-        rows: list[SamplingRow],
+        batch: Batch,
         positions: torch.Tensor,
         lengths: torch.Tensor,
         masks: torch.Tensor | None = None,
@@ -167,19 +161,21 @@ class Sampler:
 
         ``positions`` are the indices of these tokens among the generated ones, ``lengths`` the
         numbers of known tokens, both [R] int64; ``masks`` ([n, words] int32) is what the n guided
-        rows among them may choose. Counts do not change: see ``accept``.
+        rows among them may choose. Counts of these tokens do not change: see ``accept``.
         """
-        if rows != self._batch.rows:
-            self._batch = _Batch(list(rows), self._transfers)
-        batch = self._batch
+        self._seen.settle()
+        self._output.settle()
         if batch.processors:
-            step = Step(positions, lengths, self._seen, self._output, self._kernels.top_p, masks)
+            step = Step(
+                positions, lengths, self._seen, self._output, self._kernels, self._forbid, masks
+            )
             for processor in batch.processors:
                 processor(logits, step)
-        ids, logprobs = self._kernels.draw(logits, batch.temperature, batch.seeds, positions)
+        temperature, seeds = batch.temperature.tensor, batch.seeds.tensor
+        ids, logprobs = self._kernels.draw(logits, temperature, seeds, positions)
         asked = None
         if batch.top_rows:
-            asked = torch.log_softmax(logits.index_select(0, batch.top_index), dim=-1)
+            asked = torch.log_softmax(logits.index_select(0, batch.top_index.tensor), dim=-1)
         return Choice(ids, logprobs, asked, batch)
 
     def accept(self, choice: Choice) -> None:
@@ -189,15 +185,16 @@ class Sampler:
             (self._output, choice.batch.output),
         ):
             if counted is not None:
-                counts.increment(counted.table_rows, choice.ids.index_select(0, counted.numbers))
+                ids = choice.ids.index_select(0, counted.numbers.tensor)
+                counts.increment(counted.table_rows.tensor, ids)
 
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
     """Rows of a batch whose tokens are counted, and where."""
 
-    numbers: torch.Tensor  # [n] int64
-    table_rows: torch.Tensor  # [n] int64
+    numbers: Sent  # [n] int64
+    table_rows: Sent  # [n] int64
 
 
 def _signed(seed: int) -> int:
@@ -205,19 +202,19 @@ def _signed(seed: int) -> int:
     return (seed + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def _counted(transfers: Transfers, table_rows: Sequence[int]) -> _Counted | None:
+def _counted(parcel: Parcel, table_rows: Sequence[int]) -> _Counted | None:
     numbers = [number for number, row in enumerate(table_rows) if row != NO_ROW]
     if not numbers:
         return None
-    where = transfers.integers([table_rows[number] for number in numbers])
-    return _Counted(transfers.integers(numbers), where)
+    where = parcel.integers([table_rows[number] for number in numbers])
+    return _Counted(parcel.integers(numbers), where)
 
 
-def _tops(asked: torch.Tensor, batch: _Batch) -> list[list[tuple[int, float]]]:
+def _tops(asked: torch.Tensor, batch: Batch) -> list[list[tuple[int, float]]]:
     """The n most likely tokens with all ties of the n-th, for the rows that ask."""
     vocabulary = asked.shape[1]
     head = asked.topk(min(batch.top_most, vocabulary), dim=-1).values
-    threshold = head.gather(1, batch.top_counts[:, None].clamp(max=vocabulary) - 1)
+    threshold = head.gather(1, batch.top_counts.tensor[:, None].clamp(max=vocabulary) - 1)
     where = torch.nonzero((asked >= threshold) & (asked > -torch.inf))
     found: list[list[tuple[int, float]]] = [[] for _ in batch.top_rows]
     values = asked[where[:, 0], where[:, 1]].tolist()

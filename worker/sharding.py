@@ -49,7 +49,7 @@ class Sharding:
     rank: int = 0
     size: int = 1
     add_up: Callable[[torch.Tensor], torch.Tensor] = _as_it_is
-    """The sum over all shards, in every one of them, in place of the tensor given (contiguous)."""
+    """The sum over all shards, in every one of them: a new tensor, or that given (contiguous)."""
     gather: Callable[[torch.Tensor], torch.Tensor] = _as_it_is
     """Shards' columns [R, n] side by side, [R, size · n], in the first shard; others get any."""
 

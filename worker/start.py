@@ -9,6 +9,7 @@ import os
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from common.messages import BLOCK_TOKENS
 from common.settings import Settings
 from worker.ahead.ladder import sizes_for
 from worker.ahead.runner import AheadRunner
+from worker.ahead.steps import Steps
 from worker.cache import KVCache, part_of
 from worker.costs import MakeEngine, budget_bytes, measure
 from worker.devices import choose, choose_kv_dtype, idle_build
@@ -23,7 +25,7 @@ from worker.engine import Engine
 from worker.faults import read as read_faults
 from worker.guidance import load_guidance
 from worker.kernels.cpu.library import Library, load
-from worker.kernels.select import Choices, select_draw, select_gather, select_summary
+from worker.kernels.select import Choices, select_gather, select_sampling
 from worker.loading import load_model
 from worker.memory import blocks_for, no_room
 from worker.models.model import Model
@@ -31,7 +33,6 @@ from worker.parallel.follower import Follower
 from worker.parallel.group import Group
 from worker.parallel.team import Alone, Team
 from worker.runner import HostRunner, MakeRunner
-from worker.sampler import kernels_for
 from worker.sharding import Sharding
 from worker.shortage import is_shortage
 from worker.warmup import Worst, warm_up
@@ -67,7 +68,8 @@ def start(settings: Settings, team: Team | None = None) -> Engine:
     try:
         cost = measure(make, worst, device)
         own = budget_bytes(settings, cost.activation_bytes, device) - cost.kept_bytes
-        budget = team.least(own, cost.activation_bytes) - together * model.sequence_bytes
+        taken = cost.activation_bytes + cost.kept_bytes  # others cannot tell the two apart
+        budget = team.least(own, taken) - together * model.sequence_bytes
         blocks = blocks_for(settings, block_bytes, budget)
         engine = make(blocks, cost.seconds)
         if device.type == "cuda":  # whether it all fits together
@@ -103,7 +105,9 @@ def _maker(
     faults = read_faults(settings.debug_faults)
     if faults is not None:
         _log.warning("faults are injected (debug_faults): this worker is for tests only")
-    configuration, led = model.configuration, team.lead(model)
+    configuration = model.configuration
+    # Ahead of the host, a step's orders go to the others instead of its inputs.
+    led = model if _goes_ahead(device, model) else team.lead(model)
     shape = part_of(configuration, team.sharding)
     guidance = None
     if not settings.disable_grammar_support:
@@ -113,15 +117,14 @@ def _maker(
             threads=min(settings.worker_threads, _MOST_MASK_THREADS),
             device=device,
         )
-    draw = select_draw(device, _choices(settings))
-    sampling = kernels_for(device, select_summary(device, library), draw)
+    sampling = select_sampling(device, library, _choices(settings))
     make_runner = _runner(settings, team, device, model)
 
     def make(blocks: int, longest_step_s: float = 0.0) -> Engine:
         team.make_cache(blocks)
         return Engine(
             led,
-            KVCache(shape, blocks, device, model.cache_dtype),
+            model.make_cache(shape, blocks, device),
             blocks=blocks,
             device=device,
             clock=time.perf_counter,
@@ -135,22 +138,27 @@ def _maker(
     return make
 
 
-def _runner(settings: Settings, team: Team, device: torch.device, model: Model) -> MakeRunner:
-    """Who computes the steps: on a GPU ahead of the host, where nothing else depends on it.
+def _goes_ahead(device: torch.device, model: Model) -> bool:
+    """Whether devices compute ahead of the host: all shards of a model decide alike."""
+    return device.type != "cpu" and model.runs_ahead
 
-    Followers get a step's tokens from the leader's host (``parallel.steps``), so a group is not
-    ahead.
-    """
-    if device.type == "cpu" or not model.runs_ahead or team.sharding.size > 1:
-        return HostRunner
+
+def _steps(settings: Settings, device: torch.device, model: Model) -> dict[str, Any]:
+    """What ``Steps`` are made with, in every shard."""
     together = _together(settings)
-    return partial(
-        AheadRunner,
-        sequences=together,
-        longest=_longest(settings, model),
-        sizes=sizes_for(settings, together) if model.capturable else (),
-        gather=select_gather(device, _choices(settings)),
-    )
+    return {
+        "sequences": together,
+        "longest": _longest(settings, model),
+        "sizes": sizes_for(settings, together) if model.capturable else (),
+        "gather": select_gather(device, _choices(settings)),
+    }
+
+
+def _runner(settings: Settings, team: Team, device: torch.device, model: Model) -> MakeRunner:
+    """Who computes the steps: on a GPU ahead of the host, where nothing else depends on it."""
+    if not _goes_ahead(device, model):
+        return HostRunner
+    return partial(AheadRunner, others=team.go_ahead(), **_steps(settings, device, model))
 
 
 def _together(settings: Settings) -> int:
@@ -171,7 +179,10 @@ def start_follower(settings: Settings, group: Group) -> Follower:
     def measure_budget(activation_bytes: int) -> int:
         return budget_bytes(settings, activation_bytes, device)
 
-    return Follower(model, group, device, measure_budget)
+    make_steps = None
+    if _goes_ahead(device, model):
+        make_steps = partial(Steps, **_steps(settings, device, model))
+    return Follower(model, group, device, measure_budget, make_steps)
 
 
 def _load(

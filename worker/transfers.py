@@ -33,12 +33,6 @@ class Transfers(Protocol):
 
     device: torch.device
 
-    def integers(self, values: Sequence[int]) -> torch.Tensor:
-        """[n] int64 on the device."""
-
-    def floats(self, values: Sequence[float]) -> torch.Tensor:
-        """[n] float32 on the device."""
-
     def upload(self, arrays: Sequence[Integers]) -> list[torch.Tensor]:
         """All of these in one transfer, as int64 tensors of their shapes."""
 
@@ -69,14 +63,6 @@ class HostTransfers:
 
     def __init__(self) -> None:
         self.device = torch.device("cpu")
-
-    def integers(self, values: Sequence[int]) -> torch.Tensor:
-        """As ``Transfers.integers``."""
-        return torch.from_numpy(np.array(values, dtype=np.int64))  # PERF: half of torch.tensor
-
-    def floats(self, values: Sequence[float]) -> torch.Tensor:
-        """As ``Transfers.floats``."""
-        return torch.tensor(values, dtype=torch.float32)
 
     def upload(self, arrays: Sequence[Integers]) -> list[torch.Tensor]:
         """The same memory."""
@@ -117,14 +103,6 @@ class CudaTransfers:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._pool: Any = None
-
-    def integers(self, values: Sequence[int]) -> torch.Tensor:
-        """As ``Transfers.integers``."""
-        return send(torch.tensor(values, dtype=torch.int64), self.device)
-
-    def floats(self, values: Sequence[float]) -> torch.Tensor:
-        """As ``Transfers.floats``."""
-        return send(torch.tensor(values, dtype=torch.float32), self.device)
 
     def upload(self, arrays: Sequence[Integers]) -> list[torch.Tensor]:
         """As ``Transfers.upload``."""

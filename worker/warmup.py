@@ -6,6 +6,8 @@ memory sizes; whoever calls it measures.
 
 from dataclasses import dataclass
 
+import msgspec
+
 from common.errors import StartupError
 from common.messages import BLOCK_TOKENS, Dispatch, NewSequence, SequenceSpec
 from common.sampling import SamplingParameters
@@ -15,6 +17,8 @@ from worker.flight import StepResult
 _SAMPLING = SamplingParameters(
     do_sample=True, seed=1, temperature=0.9, top_p=0.9, repetition_penalty=1.1
 )
+_EVERY_KERNEL = (_SAMPLING, msgspec.structs.replace(_SAMPLING, top_k=40))
+"""Of rows in turn, on devices whose kernels are compiled at their first use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ def warm_up(engine: Engine, worst: Worst) -> StepResult:
     short.
     """
     rows = max(1, min(worst.rows, worst.tokens, engine.blocks - 1))
-    _run(engine, 1, _prompts([1] * rows, first=0, block=1, new_tokens=3), rows)
+    sampling = (_SAMPLING,) if engine.device == "cpu" else _EVERY_KERNEL
+    _run(engine, 1, _prompts([1] * rows, sampling, first=0, block=1, new_tokens=3), rows)
     blocks = engine.blocks - 1 - rows
     left = worst.tokens - rows
     lengths: list[int] = []
@@ -49,18 +54,26 @@ def warm_up(engine: Engine, worst: Worst) -> StepResult:
         lengths.append(min(left, worst.longest_tokens, blocks * BLOCK_TOKENS))
         left -= lengths[-1]
         blocks -= _blocks(lengths[-1])
-    add = _prompts(lengths, first=rows, block=1 + rows, new_tokens=1)
+    add = _prompts(lengths, sampling, first=rows, block=1 + rows, new_tokens=1)
     _run(engine, 2, add, worst.tokens)
     result = _run(engine, 3, add, worst.tokens)
     engine.reset()
     return result
 
 
-def _prompts(lengths: list[int], *, first: int, block: int, new_tokens: int) -> list[NewSequence]:
-    """Prompts of these lengths, with ids and blocks from these on."""
+def _prompts(
+    lengths: list[int],
+    sampling: tuple[SamplingParameters, ...],
+    *,
+    first: int,
+    block: int,
+    new_tokens: int,
+) -> list[NewSequence]:
+    """Prompts of these lengths, with ids and blocks from these on; ``sampling`` of them in turn."""
     add = []
     for number, length in enumerate(lengths, first):
-        spec = SequenceSpec(number, [0] * length, max_new_tokens=new_tokens, sampling=_SAMPLING)
+        own = sampling[number % len(sampling)]
+        spec = SequenceSpec(number, [0] * length, max_new_tokens=new_tokens, sampling=own)
         blocks = list(range(block, block + _blocks(length)))
         add.append(NewSequence(spec, attempt=0, generated_ids=[], blocks=blocks))
         block += len(blocks)

@@ -1,27 +1,31 @@
 """``make gpu-bench``: what a GPU gives over HTTP, what its engine gives alone, what it could give.
 
 usage: python -m bench.gpu [--shape 8b] [--streams 1 32 64 256] [--device cuda] [--keep DIR]
+                           [--seconds S] [--results DIR]
 
 Random weights of Llama 3.1 8B's shape, bfloat16, prompts of 512 tokens, 256 new ones, greedy,
 streamed. First the engine in a process of its own, with ceilings and profiles, then the server.
-Writes bench/results/<device>-<date>.json and prints it as tables. ``--device cpu`` is a trial of
-all of it with a tiny model: its figures mean nothing.
+Writes bench/results/<device>-<date>.json, anew after each measurement, and prints it as tables.
+After S seconds nothing more is begun. ``--device cpu`` is a trial of all of it with a tiny model:
+its figures mean nothing.
 """
 
 import argparse
 import json
+import math
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.gpu import checkpoint, load
+from bench.gpu.pieces import Budget, Result
 from bench.gpu.report import text_of
 from bench.gpu.shapes import SHAPES
 from bench.peers.contenders import ContenderError, Server, Start
@@ -35,6 +39,8 @@ NO_GPU = (
 ROUNDS = 2
 TRIES = 7
 MOST_FRONTENDS = 8
+ENGINE_SHARE = 0.5
+"""Of the time, for the engine alone."""
 
 
 def server_of(model_dir: Path, device: str, streams: int, log: Path) -> Server:
@@ -57,52 +63,57 @@ def server_of(model_dir: Path, device: str, streams: int, log: Path) -> Server:
     return Server("the server", Start(tuple(command)), log)
 
 
-def over_http(server: Server, streams: list[int]) -> dict[str, Any]:
-    """All loads, and the first token of an idle server."""
+def over_http(server: Server, streams: list[int], budget: Budget) -> Iterator[dict[str, Any]]:
+    """The first token of an idle server, and all loads that there is time for."""
     url = server.target.url
     load.run(url, 1, checkpoint.prompts_of(2, load.PROMPT_TOKENS, seed=1), load.NEW_TOKENS)
-    found: dict[str, Any] = {}
+    yield {"first_token_ms": load.first_token_ms(url, TRIES)}
     for count in streams:
+        if budget.over:
+            yield {"left_out": [f"{count} streams"]}
+            continue
         prompts = checkpoint.prompts_of(ROUNDS * count, load.PROMPT_TOKENS, seed=100 + count)
-        found[str(count)] = load.run(url, count, prompts, load.NEW_TOKENS)
-    return {"streams": found, "first_token_ms": load.first_token_ms(url, TRIES)}
+        yield {"streams": {str(count): load.run(url, count, prompts, load.NEW_TOKENS)}}
 
 
-def bare_engine(model_dir: Path, shape: str, device: str, streams: list[int]) -> dict[str, Any]:
+def bare_engine(
+    model_dir: Path, shape: str, device: str, streams: list[int], budget: Budget
+) -> Iterator[dict[str, Any]]:
     """``bench.gpu.engine``, in a process of its own. Raises CalledProcessError."""
     command = [sys.executable, "-m", "bench.gpu.engine", str(model_dir), shape]
     command += ["--device", device, "--streams", *map(str, streams)]
-    run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    found: dict[str, Any] = json.loads(run.stdout)
-    return found
+    if math.isfinite(budget.left_s):
+        command += ["--seconds", str(budget.left_s)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        try:
+            for line in run.stdout:
+                yield json.loads(line)
+        except BaseException:  # an interrupt, too: the engine holds the whole GPU
+            run.terminate()
+            raise
+    if run.returncode:
+        raise subprocess.CalledProcessError(run.returncode, command)
 
 
-def measured(options: argparse.Namespace, model_dir: Path, log: Path) -> dict[str, Any]:
-    """Everything."""
+def measure(options: argparse.Namespace, result: Result, model_dir: Path, log: Path) -> None:
+    """Everything that there is time for, into the result."""
+    budget = Budget(options.seconds)
     began = time.monotonic()
     if not (model_dir / "tokenizer_config.json").exists():
         checkpoint.write(model_dir, options.shape)
-    written_s = time.monotonic() - began
-    engine = bare_engine(model_dir, options.shape, options.device, options.streams)
+    result.add({"checkpoint_s": round(time.monotonic() - began, 1)})
+    # What the server gives matters as much as the engine: half of the time is its.
+    own = Budget(budget.left_s * ENGINE_SHARE)
+    for piece in bare_engine(model_dir, options.shape, options.device, options.streams, own):
+        result.add({"engine": piece})
+    if budget.over:
+        result.add({"http": {"left_out": ["everything"]}})
+        return
     with server_of(model_dir, options.device, max(options.streams), log) as server:
-        http = over_http(server, options.streams)
-        start_s = server.start_s
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "shape": options.shape,
-        "prompt_tokens": load.PROMPT_TOKENS,
-        "new_tokens": load.NEW_TOKENS,
-        "checkpoint_s": round(written_s, 1),
-        "server_start_s": start_s,
-        "engine": engine,
-        "http": http,
-    }
-
-
-def file_of(found: dict[str, Any]) -> str:
-    """``nvidia-h200-2026-11-28.json``."""
-    device = re.sub(r"[^a-z0-9]+", "-", found["engine"]["device"].lower()).strip("-")
-    return f"{device}-{found['date']}.json"
+        result.add({"server_start_s": server.start_s})
+        for piece in over_http(server, options.streams, budget):
+            result.add({"http": piece})
 
 
 def main() -> int:
@@ -113,6 +124,9 @@ def main() -> int:
     parser.add_argument("--streams", type=int, nargs="+")
     parser.add_argument("--keep", type=Path, help="where the checkpoint is kept, or is already")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the figures go")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="after so many, nothing more is begun"
+    )
     options = parser.parse_args()
     on_gpu = options.device == "cuda"
     if on_gpu and not torch.cuda.is_available():
@@ -120,20 +134,30 @@ def main() -> int:
         return 1
     options.shape = options.shape or ("8b" if on_gpu else "tiny")
     options.streams = options.streams or ([1, 32, 64, 256] if on_gpu else [1, 4])
+    began = {
+        "date": time.strftime("%Y-%m-%d"),
+        "shape": options.shape,
+        "prompt_tokens": load.PROMPT_TOKENS,
+        "new_tokens": load.NEW_TOKENS,
+    }
+    result, failed = Result(options.results, began), False
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as place:
         log = Path(place) / "server.log"
         try:
-            found = measured(options, options.keep or Path(place) / "model", log)
-        except (ContenderError, RuntimeError, subprocess.CalledProcessError) as error:
+            measure(options, result, options.keep or Path(place) / "model", log)
+        except (
+            ContenderError,
+            RuntimeError,
+            subprocess.CalledProcessError,
+            KeyboardInterrupt,
+        ) as error:
             print(log.read_text()[-4000:] if log.exists() else "", file=sys.stderr)
-            print(f"the measurement ended early: {error}", file=sys.stderr)
-            return 1
-    options.results.mkdir(parents=True, exist_ok=True)
-    path = options.results / file_of(found)
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    print(text_of(found))
-    print(f"written to {path}")
-    return 0
+            print(f"the measurement ended early: {error or 'interrupted'}", file=sys.stderr)
+            failed = True
+    if result.path is not None:
+        print(text_of(result.found))
+        print(f"written to {result.path}")
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,23 @@
 """The engine without the pipeline, on the device: ceilings, floors, rates, steps under a profiler.
 
 usage: python -m bench.gpu.engine MODEL_DIR 8b|1b|tiny [--device cuda] [--streams 1 32 64 256]
+                                  [--seconds S]
 
-Prints one JSON object. Started by the worker's own ``start``, under the scheduler of
-``bench.engine``, which costs nothing. A process of its own, so that its memory is free again when
-the server starts.
+Prints a JSON object a line, each a piece of the result, what matters most first; begins nothing
+after S seconds. Started by the worker's own ``start``, under the scheduler of ``bench.engine``,
+which costs nothing. A process of its own, so that its memory is free again when the server starts.
 """
 
 import argparse
 import json
 import logging
+import math
 import random
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ import torch
 from bench.engine import STEP_TOKENS, InstantScheduler, started
 from bench.gpu.ceilings import copy_bytes_s, matrix_operations_s
 from bench.gpu.load import NEW_TOKENS, PROMPT_TOKENS
+from bench.gpu.pieces import Budget
 from bench.gpu.profile import Window, by_group, idle_share, table
 from bench.gpu.shapes import SHAPES, Shape
 from common.messages import BLOCK_TOKENS
@@ -65,6 +70,28 @@ class Measuring:
         self._bytes_s = bytes_s
         self._operations_s = operations_s
         self._seed = 0
+
+    def measurements(self, streams: list[int]) -> dict[str, Callable[[], dict[str, Any]]]:
+        """By name, each to a piece of the result; what matters most comes first."""
+        fewest, most = min(streams), max(streams)
+        others = [count for count in streams if count not in (fewest, most)]
+        ordered = list(dict.fromkeys([fewest, most, *others]))
+
+        def rates(count: int) -> dict[str, Any]:
+            return {"streams": {str(count): self.streams(count)}}
+
+        def profiles(count: int) -> dict[str, Any]:
+            return {"decode_profiles": {str(count): self.decode_profile(count)}}
+
+        return {
+            **{f"{count} streams": partial(rates, count) for count in ordered[:2]},
+            "decode profile": partial(profiles, fewest),
+            "first token": lambda: {"first_token_ms": self.first_token_ms()},
+            "reading": lambda: {"reading": self.reading()},
+            **{f"{count} streams": partial(rates, count) for count in ordered[2:]},
+            **({"decode profile of many": partial(profiles, most)} if most != fewest else {}),
+            "reading profile": lambda: {"reading_profile": self.reading_profile()},
+        }
 
     def streams(self, count: int) -> dict[str, float]:
         """Answers to so many at once; and a decode step, beside its floor."""
@@ -140,34 +167,35 @@ def _described(window: Window, steps: int, floors_ms: dict[str, float]) -> dict[
     }
 
 
-def measured(model_dir: str, size: str, device_name: str, streams: list[int]) -> dict[str, Any]:
-    """Everything."""
+def pieces(
+    model_dir: str, size: str, device_name: str, streams: list[int], budget: Budget
+) -> Iterator[dict[str, Any]]:
+    """Everything that there is time for."""
     device, shape = torch.device(device_name), SHAPES[size]
     large = device.type == "cuda"
     bytes_s = copy_bytes_s(device, (4 << 30) if large else (64 << 20))
     operations_s = matrix_operations_s(device, 8192 if large else 512)
-    began = time.perf_counter()
-    engine = ready_engine(model_dir, device_name, max(streams))
-    start_s = time.perf_counter() - began
-    measuring = Measuring(engine, shape, bytes_s, operations_s)
-    measuring.streams(min(streams))  # kernels are compiled
-    found = {
+    yield {
         "device": torch.cuda.get_device_name(device) if large else "cpu",
         "torch": torch.__version__,
-        "dtype": engine.dtype,
         "copy_gb_s": round(bytes_s / 1e9, 1),
         "matrix_tflop_s": round(operations_s / 1e12, 3),
-        "start_s": round(start_s, 1),
-        "streams": {str(count): measuring.streams(count) for count in streams},
-        "first_token_ms": measuring.first_token_ms(),
-        "reading": measuring.reading(),
-        "decode_profiles": [
-            measuring.decode_profile(count) for count in sorted({min(streams), max(streams)})
-        ],
-        "reading_profile": measuring.reading_profile(),
     }
+    began = time.perf_counter()
+    engine = ready_engine(model_dir, device_name, max(streams))
+    yield {"dtype": engine.dtype, "start_s": round(time.perf_counter() - began, 1)}
+    measuring = Measuring(engine, shape, bytes_s, operations_s)
+    measuring.streams(min(streams))  # kernels are compiled
+    yield from in_order(measuring.measurements(streams), budget)
     engine.close()
-    return found
+
+
+def in_order(
+    measurements: dict[str, Callable[[], dict[str, Any]]], budget: Budget
+) -> Iterator[dict[str, Any]]:
+    """One after another while there is time; then the names of those left out."""
+    for name, measure in measurements.items():
+        yield {"left_out": [name]} if budget.over else measure()
 
 
 def main() -> None:
@@ -177,10 +205,12 @@ def main() -> None:
     parser.add_argument("shape", choices=list(SHAPES))
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 32, 64, 256])
+    parser.add_argument("--seconds", type=float, default=math.inf)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    found = measured(str(options.model_dir), options.shape, options.device, options.streams)
-    print(json.dumps(found))
+    model_dir, budget = str(options.model_dir), Budget(options.seconds)
+    for piece in pieces(model_dir, options.shape, options.device, options.streams, budget):
+        print(json.dumps(piece), flush=True)
 
 
 if __name__ == "__main__":

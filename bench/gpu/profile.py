@@ -13,9 +13,13 @@ from worker.engine import Engine
 from worker.flight import StepResult
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("attention", ("attend", "attention", "flash", "fmha", "_decode", "_chunks", "_merge", "bmm")),
+    ("attention", ("attend", "attention", "flash", "fmha", "_combine", "_store", "bmm")),
+    ("sums", ("one_shot", "nccl")),
     ("matrices", ("linear", "gemm", "nvjet", "cutlass", "cublas", "xmma", "splitk", "::mm")),
-    ("sampling", ("_race", "_finish", "argmax", "logsumexp", "softmax", "sort", "topk", "penal")),
+    (
+        "sampling",
+        ("_race", "_finish", "_keep", "argmax", "logsumexp", "softmax", "sort", "topk", "penal"),
+    ),
     ("copies", ("memcpy", "memset", "copy", "to_copy")),
 )
 """By what a kernel's name contains, the first that fits; everything else is ``other``."""

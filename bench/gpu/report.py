@@ -2,42 +2,56 @@
 
 from typing import Any
 
+NOTHING = "–"
 SHOWN = 12
 """Kernels of a table."""
 
 
 def text_of(found: dict[str, Any]) -> str:
-    """Everything."""
-    engine, http = found["engine"], found["http"]
+    """Everything that has been measured; what has not shows as a dash."""
+    engine, http = found["engine"], found.get("http", {})
     lines = [
-        f"{engine['device']}, torch {engine['torch']}, {engine['dtype']}, shape {found['shape']}, "
-        f"{found['prompt_tokens']} in / {found['new_tokens']} out; copies {engine['copy_gb_s']:,}"
-        f" GB/s, bf16 matrices {engine['matrix_tflop_s']:,} TFLOP/s",
+        f"{engine['device']}, torch {engine['torch']}, {engine.get('dtype', NOTHING)}, shape"
+        f" {found['shape']}, {found['prompt_tokens']} in / {found['new_tokens']} out; copies"
+        f" {engine['copy_gb_s']:,} GB/s, bf16 matrices {engine['matrix_tflop_s']:,} TFLOP/s",
         "",
         "| streams | HTTP, tok/s | engine, tok/s | HTTP / engine | TTFT p50, ms | ITL p50, ms |"
         " step, ms | floor, ms | step / floor |",
         "|---" * 9 + "|",
     ]
-    for streams, alone in engine["streams"].items():
-        served = http["streams"][streams]
+    measured = engine.get("streams", {}) | http.get("streams", {})
+    for streams in sorted(measured, key=int):
+        alone = engine.get("streams", {}).get(streams, {})
+        served = http.get("streams", {}).get(streams, {})
+        both = "tok_s" in alone and "tok_s" in served
+        share = f"{served['tok_s'] / alone['tok_s']:.2f}" if both else NOTHING
         lines.append(
-            f"| {streams} | {served['tok_s']:,} | {alone['tok_s']:,}"
-            f" | {served['tok_s'] / alone['tok_s']:.2f} | {served['ttft_ms_p50']:,}"
-            f" | {served['itl_ms_p50']} | {alone['step_ms']} | {alone['floor_ms']}"
-            f" | {alone['step_over_floor']} |"
+            f"| {streams} | {_shown(served, 'tok_s')} | {_shown(alone, 'tok_s')} | {share}"
+            f" | {_shown(served, 'ttft_ms_p50')} | {_shown(served, 'itl_ms_p50')}"
+            f" | {_shown(alone, 'step_ms')} | {_shown(alone, 'floor_ms')}"
+            f" | {_shown(alone, 'step_over_floor')} |"
         )
-    reading = engine["reading"]
+    reading = engine.get("reading", {})
     lines += [
         "",
-        f"first token of {found['prompt_tokens']} tokens, idle: {http['first_token_ms']} ms over"
-        f" HTTP, {engine['first_token_ms']} ms in the engine; prompts {reading['tok_s']:,} tok/s,"
-        f" {100 * reading['share_of_matrix_rate']:.0f} % of the matrix rate",
+        f"first token of {found['prompt_tokens']} tokens, idle: {_shown(http, 'first_token_ms')} ms"
+        f" over HTTP, {_shown(engine, 'first_token_ms')} ms in the engine; prompts"
+        f" {_shown(reading, 'tok_s')} tok/s, {_shown(reading, 'share_of_matrix_rate')} of the"
+        " matrix rate",
     ]
-    for profile in engine["decode_profiles"]:
-        lines += _kernels(f"one decode step of {profile['streams']} streams", profile)
-    profile = engine["reading_profile"]
-    lines += _kernels(f"one step that reads {profile['tokens']} prompt tokens", profile)
+    for name, part in (("engine", engine), ("HTTP", http)):
+        if part.get("left_out"):
+            lines.append(f"left out of {name} for want of time: {', '.join(part['left_out'])}")
+    for streams, profile in engine.get("decode_profiles", {}).items():
+        lines += _kernels(f"one decode step of {streams} streams", profile)
+    if "reading_profile" in engine:
+        profile = engine["reading_profile"]
+        lines += _kernels(f"one step that reads {profile['tokens']} prompt tokens", profile)
     return "\n".join(lines)
+
+
+def _shown(part: dict[str, Any], name: str) -> str:
+    return f"{part[name]:,}" if name in part else NOTHING
 
 
 def _kernels(title: str, profile: dict[str, Any]) -> list[str]:

@@ -1,13 +1,16 @@
 """``bench.gpu`` without a GPU: its arithmetic, its checkpoint, its tables, its one sentence."""
 
 import json
+import sys
 
 import pytest
 import torch
 
+from bench.gpu import all as gpu_all
 from bench.gpu import checkpoint
-from bench.gpu.__main__ import NO_GPU, file_of, main
-from bench.gpu.engine import Measuring, ready_engine
+from bench.gpu.__main__ import NO_GPU, main
+from bench.gpu.engine import Measuring, in_order, ready_engine
+from bench.gpu.pieces import Budget, Result, file_of
 from bench.gpu.profile import Event, by_group, group_of, idle_share, table
 from bench.gpu.report import text_of
 from bench.gpu.shapes import SHAPES
@@ -94,29 +97,62 @@ class FakeWindow:
         return [Event("nvjet", 0, 10), Event("_attend", 20, 30)]
 
 
-def test_everything_about_the_engine_is_measured_and_shown(directory, monkeypatch):
+def test_everything_about_the_engine_is_measured_and_shown(directory, monkeypatch, tmp_path):
     monkeypatch.setattr("bench.gpu.engine.Window", FakeWindow)
     for name, value in {"PROMPT_TOKENS": 20, "NEW_TOKENS": 6, "READ_TOKENS": 30}.items():
         monkeypatch.setattr(f"bench.gpu.engine.{name}", value)
     measuring = Measuring(ready_engine(str(directory), "cpu", 2), SHAPES["tiny"], 1e10, 1e11)
-    engine = {
-        "device": "cpu", "torch": "2", "dtype": "float32", "copy_gb_s": 10.0,
-        "matrix_tflop_s": 0.1,
-        "streams": {"2": measuring.streams(2)},
-        "first_token_ms": measuring.first_token_ms(),
-        "reading": measuring.reading(),
-        "decode_profiles": [measuring.decode_profile(2)],
-        "reading_profile": measuring.reading_profile(),
-    }  # fmt: skip
+    found = {"shape": "tiny", "prompt_tokens": 20, "new_tokens": 6, "date": "2026-11-28"}
+    result = Result(tmp_path, found)
+    result.add({"engine": {"device": "cpu", "torch": "2", "copy_gb_s": 10.0}})
+    result.add({"engine": {"matrix_tflop_s": 0.1, "dtype": "float32"}})
+    for piece in in_order(measuring.measurements([2]), Budget(1e9)):
+        result.add({"engine": piece})
+    engine = json.loads((tmp_path / "cpu-2026-11-28.json").read_text())["engine"]
     assert engine["streams"]["2"]["step_over_floor"] > 0
-    assert engine["decode_profiles"][0]["ms_by_group"]["matrices"] > 0
+    assert engine["decode_profiles"]["2"]["ms_by_group"]["matrices"] > 0
     assert engine["reading_profile"]["idle_share"] == pytest.approx(1 / 3, abs=1e-4)
     assert engine["reading_profile"]["kernels"]
     served = {"tok_s": 1.0, "ttft_ms_p50": 2.0, "itl_ms_p50": 3.0}
-    found = {
-        "shape": "tiny", "prompt_tokens": 20, "new_tokens": 6, "engine": engine,
-        "http": {"streams": {"2": served}, "first_token_ms": 4.0},
-    }  # fmt: skip
-    shown = text_of(json.loads(json.dumps(found)))
+    result.add({"http": {"streams": {"2": served}, "first_token_ms": 4.0}})
+    shown = text_of(result.found)
     assert "| 2 | 1.0 |" in shown
     assert "one decode step of 2 streams" in shown
+
+
+def test_what_there_is_no_time_for_is_named(tmp_path):
+    ticks = iter([0.0, 1.0, 5.0, 11.0, 12.0])
+    budget = Budget(10.0, lambda: next(ticks))
+    measurements = {name: (lambda name=name: {"seen": [name]}) for name in "abcd"}
+    result = Result(tmp_path, {"shape": "8b", "prompt_tokens": 1, "new_tokens": 2, "date": "today"})
+    result.add({"engine": {"torch": "2"}})
+    assert result.path is None  # no device, no name
+    ceilings = {"copy_gb_s": 1.0, "matrix_tflop_s": 2.0}
+    result.add({"engine": {"device": "GPU", **ceilings, "streams": {"1": {"tok_s": 9.0}}}})
+    for piece in in_order(measurements, budget):
+        result.add({"engine": piece})
+    assert result.found["engine"]["seen"] == ["a", "b"]
+    shown = text_of(result.found)
+    assert "left out of engine for want of time: c, d" in shown
+    assert "| 1 | – | 9.0 | – |" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["gpu-today.json"]
+
+
+def test_both_in_one_command_run_all_tests_that_there_are():
+    files = [word for word in gpu_all.tests_command() if word.startswith("tests/gpu/")]
+    assert sorted(files) == sorted(
+        str(path.relative_to(gpu_all.ROOT)) for path in gpu_all.ROOT.glob("tests/gpu/test_*.py")
+    )
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_what_does_not_end_in_time_is_stopped_and_its_log_stays(tmp_path, monkeypatch, deaf):
+    monkeypatch.setattr(gpu_all, "GRACE_S", 0.1 if deaf else 60.0)
+    ignoring = "signal.signal(signal.SIGINT, signal.SIG_IGN);" if deaf else ""
+    code = f"import signal; {ignoring} signal.pause()"
+    status = gpu_all.run([sys.executable, "-c", code], tmp_path / "log", 0.1)
+    assert status == gpu_all.TOO_LATE
+    assert (tmp_path / "log").read_text().startswith(f"$ {sys.executable} -c")
+    done = gpu_all.run([sys.executable, "-c", "print('ok'); exit(3)"], tmp_path / "log", 60.0)
+    assert done == 3
+    assert (tmp_path / "log").read_text().endswith("ok\n")

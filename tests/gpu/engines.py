@@ -1,19 +1,27 @@
 """Engines over a tiny model on a GPU, and what they generate."""
 
 import time
+from functools import partial
 
 import torch
 
 from common.messages import BLOCK_TOKENS, Dispatch, NewSequence, SequenceSpec
 from common.sampling import SamplingParameters
 from tests.worker.tiny import write_tiny_llama
+from worker.ahead.runner import AheadRunner
 from worker.cache import KVCache
 from worker.engine import Engine
+from worker.kernels.select import select_gather, select_sampling
 from worker.loading import load_model
-from worker.sampler import UNSEEN
 
 BLOCKS = 400
 PROMPTS = [[(7 * row + place) % 250 for place in range(3 + 11 * row)] for row in range(7)]
+
+
+def ahead(sizes=()):
+    """Makes runners that are ahead, with the kernels of a GPU."""
+    gather = select_gather(torch.device("cuda"))
+    return partial(AheadRunner, sequences=16, longest=256, sizes=sizes, gather=gather)
 
 
 def tiny_model(directory, device: str = "cuda"):
@@ -34,7 +42,7 @@ def make_engine(model, make_runner, *, prepared: bool = True) -> Engine:
         blocks=BLOCKS,
         device=device,
         clock=time.perf_counter,
-        sampling=UNSEEN,
+        sampling=select_sampling(device),
         make_runner=make_runner,
     )
     if prepared:

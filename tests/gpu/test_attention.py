@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.worker.kernels.attending import Attending, assert_near
+from worker.kernels.reference.attention import UNSCALED, KVScales
 from worker.kernels.triton.attention import TritonAttention
 
 pytestmark = pytest.mark.usefixtures("poisoned_outputs")
@@ -63,8 +64,10 @@ def test_128k_tokens_of_context(count, kv_dtype):
 
 
 @pytest.mark.parametrize("kv_dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
-def test_a_cache_of_8_bits(kv_dtype):
-    step = attending([1000, 63, 0, 16], [1, 1, 130, 40], 2, kv_dtype=kv_dtype, **LLAMA)
+@pytest.mark.parametrize("scales", [UNSCALED, KVScales(0.0073, 0.3)])
+def test_a_cache_of_8_bits(kv_dtype, scales):
+    made = LLAMA | {"kv_dtype": kv_dtype, "scales": scales}
+    step = attending([1000, 63, 0, 16], [1, 1, 130, 40], 2, **made)
     step.check(kernel(step))
 
 

@@ -1,12 +1,9 @@
 """On a GPU: what was recorded computes what is computed without, in every size and any company."""
 
-from functools import partial
-
 import pytest
 import torch
 
-from tests.gpu.engines import make_engine, tiny_model
-from worker.ahead.runner import AheadRunner
+from tests.gpu.engines import ahead, make_engine, tiny_model
 
 SIZES = (1, 2, 4, 8, 16)
 
@@ -18,11 +15,10 @@ def model(tmp_path_factory):
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 8, 13])
 def test_a_replay_gives_the_hidden_rows_of_a_run(model, rows):
-    engine = make_engine(
-        model, partial(AheadRunner, sequences=16, longest=256, sizes=SIZES), prepared=False
-    )
+    engine = make_engine(model, ahead(SIZES), prepared=False)
     runner = engine._runner
-    state, decode = runner._state, runner._decode
+    steps = runner._steps
+    state, decode = steps.state, steps._decode
     for layer in engine.cache.layers:
         layer.normal_()
     lengths = [17 + 13 * row for row in range(rows)]
@@ -32,13 +28,13 @@ def test_a_replay_gives_the_hidden_rows_of_a_run(model, rows):
             state.set_blocks(row + 1, 0, range(1 + 16 * row, 17 + 16 * row))
         slots = list(range(1, rows + 1))
         state.set_rows(slots, rows)
-        state.flush()
+        steps.update(state.pending())
         expected = decode(rows, tuple(lengths)).clone()
         runner.prepare()
         size = decode.size_for(rows)
         assert size in SIZES
         state.set_rows(slots, size)
-        state.flush()
+        steps.update(state.pending())
         for _ in range(2):
             got = decode(size, tuple(lengths))[:rows].clone()
             distance = (got - expected).norm() / expected.norm()
@@ -52,8 +48,7 @@ def test_all_sizes_share_their_memory(model):
 
 
 def _memory_of(model, sizes) -> int:
-    make_runner = partial(AheadRunner, sequences=16, longest=256, sizes=sizes)
-    engine = make_engine(model, make_runner, prepared=False)
+    engine = make_engine(model, ahead(sizes), prepared=False)
     before, _ = torch.cuda.mem_get_info()
     engine.prepare()
     after, _ = torch.cuda.mem_get_info()

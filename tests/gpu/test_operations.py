@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from worker import filters as reference_filters
 from worker.kernels.reference import draw as reference_draw
 from worker.kernels.reference import gather as reference_gather
 from worker.kernels.reference import norm as reference_norm
@@ -12,7 +13,7 @@ from worker.kernels.reference.attention import AttentionShape
 from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.reference.penalties import Penalties
 from worker.kernels.reference.rotary import rotate_
-from worker.kernels.triton import draw, penalties
+from worker.kernels.triton import draw, filters, penalties
 from worker.kernels.triton.activation import silu_and_multiply
 from worker.kernels.triton.attention import fuse_norms
 from worker.kernels.triton.gather import gather_inputs
@@ -107,8 +108,9 @@ def test_draw(rows):
 
 @pytest.mark.parametrize("rows", [1, 64])
 def test_penalties(rows):
-    logits = torch.randn(rows, VOCABULARY) * 4
+    logits = torch.randn(2 * rows, VOCABULARY)[: rows if rows == 1 else None] * 4
     asked = Penalties(
+        rows=None if rows == 1 else torch.randperm(2 * rows)[:rows],
         repetition=torch.rand(rows) + 0.5,
         frequency=torch.rand(rows),
         output_frequency=torch.rand(rows),
@@ -117,12 +119,33 @@ def test_penalties(rows):
         output_rows=torch.randint(-1, 5, (rows,)),
     )
     seen, output = torch.randint(0, 3, (2, 5, VOCABULARY)).int()
-    lengths = torch.randint(1, 4000, (rows,))
+    lengths = torch.randint(1, 4000, (len(logits),))
     # Without counts of its own, a row asks for nothing.
     wanted = logits.clone()
     penalties.penalize_(logits, asked, seen, output, lengths)
     reference_penalties.penalize_(wanted, asked, seen, output, lengths)
     torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 256])
+@pytest.mark.parametrize("levels", [40, 100_000])
+def test_nucleus(rows, levels):
+    logits = (torch.randn(rows, VOCABULARY) * levels / 3).round() / levels * 9
+    p = torch.tensor([0.9, 0.3, 0.999, 0.01] * 64)[:rows]
+    wanted = reference_filters.top_p_unseen(logits.clone(), p)
+    got = filters.top_p(logits.clone(), p)
+    differ = got != wanted
+    # At the cut the two sums round differently, by more tokens the flatter a row is there.
+    assert torch.softmax(logits, -1)[differ].sum() < 1e-3 * rows
+    assert torch.equal(filters.top_p(logits[:1].clone(), p[:1]), got[:1])
+
+
+@pytest.mark.parametrize("rows", [1, 7, 256])
+def test_the_k_largest(rows):
+    logits = (torch.randn(rows, VOCABULARY) * 40).round() / 10
+    k = torch.randint(1, 1000, (rows,))
+    wanted = reference_filters.top_k(logits.clone(), k, 1000)
+    assert torch.equal(filters.top_k(logits.clone(), k, 1000), wanted)
 
 
 @pytest.mark.parametrize("count", [1, 256, 300])

@@ -3,19 +3,15 @@
 For ``make gpu-test``; nothing here has an answer on a machine without a GPU.
 """
 
-from functools import partial
-
 import pytest
 import torch
 
 from common.sampling import SamplingParameters
-from tests.gpu.engines import PROMPTS, generated, make_engine, tiny_model
+from tests.gpu.engines import PROMPTS, ahead, generated, make_engine, tiny_model
 from tests.worker.test_exactness import SAMPLED
-from worker.ahead.runner import AheadRunner
 from worker.runner import HostRunner
 
-AHEAD = partial(AheadRunner, sequences=16, longest=256)
-GRAPHS = partial(AheadRunner, sequences=16, longest=256, sizes=(1, 2, 4, 8))
+AHEAD, GRAPHS = ahead(), ahead((1, 2, 4, 8))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from common.messages import (
 from common.sampling import SamplingParameters
 from worker.ahead.runner import AheadRunner
 from worker.engine import Engine
-from worker.sampler import UNSEEN
+from worker.kernels.sampling import UNSEEN
 
 CPU = torch.device("cpu")
 GREEDY = SamplingParameters()

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from common.messages import BLOCK_TOKENS
-from worker.cache import KVCache
 from worker.inputs import StepInputs
 from worker.models.model import Model
 
@@ -31,7 +30,7 @@ class Paged:
         self.model = model
         self.device = device
         self.dtype = model.configuration.dtype
-        self.cache = KVCache(model.configuration, blocks, device, model.cache_dtype)
+        self.cache = model.make_cache(model.configuration, blocks, device)
         for layer in self.cache.layers:
             layer.fill_(float("nan"))
         self.free = list(range(1, blocks))

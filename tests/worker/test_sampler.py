@@ -9,8 +9,12 @@ import torch
 
 from common.sampling import SamplingParameters
 from tests.worker import naive
+from tests.worker.ahead.waiting import CountedTransfers
+from tests.worker.driver import CPU
 from tests.worker.test_masks import bits
-from worker.sampler import UNSEEN, Choice, Sampled, Sampler, SamplingKernels
+from worker.kernels.sampling import SEEING, UNSEEN, SamplingKernels
+from worker.parcel import Parcel
+from worker.sampler import Choice, Sampled, Sampler
 from worker.transfers import HostTransfers
 
 
@@ -27,11 +31,14 @@ class Case:
 
 def choose(sampler: Sampler, logits, rows, positions, lengths, masks=None) -> Choice:
     where = torch.tensor([positions, lengths])
-    return sampler.choose(logits, rows, where[0], where[1], masks)
+    parcel = Parcel()
+    batch = sampler.pack(rows, parcel)
+    parcel.send(HostTransfers())
+    return sampler.choose(logits, batch, where[0], where[1], masks)
 
 
-def sample(cases: list[Case], kernels: SamplingKernels | None = None) -> Sampled:
-    sampler = Sampler(len(cases[0].logits), HostTransfers(), kernels)
+def sample(cases: list[Case], kernels: SamplingKernels = SEEING) -> Sampled:
+    sampler = Sampler(len(cases[0].logits), CPU, kernels)
     rows = [
         sampler.admit(c.parameters, c.stops, c.prompt, c.output, guided=c.allowed is not None)
         for c in cases
@@ -140,7 +147,7 @@ def test_the_draw_follows_the_distribution():
     probabilities = torch.softmax(logits, -1)
     draws = 4000
     for fixed in ("seed", "position"):
-        sampler = Sampler(10, HostTransfers())
+        sampler = Sampler(10, CPU)
         seeds = [77] * draws if fixed == "seed" else range(draws)
         positions = list(range(draws)) if fixed == "seed" else [5] * draws
         rows = [
@@ -182,7 +189,7 @@ def test_counts_advance_with_accepted_tokens():
     parameters = SamplingParameters(
         repetition_penalty=1.3, frequency_penalty=0.7, output_frequency_penalty=0.5
     )
-    sampler = Sampler(20, HostTransfers())
+    sampler = Sampler(20, CPU)
     prompts = [[1, 2, 2], [3]]
     rows = [sampler.admit(parameters, [], prompt, []) for prompt in prompts]
     outputs: list[list[int]] = [[], []]
@@ -209,6 +216,34 @@ def test_counts_advance_with_accepted_tokens():
     assert sampler.count_rows_in_use == 0
 
 
+def test_counts_of_a_row_that_left_before_it_was_sent_are_not_those_of_the_next():
+    parameters = SamplingParameters(output_presence_penalty=50.0)
+    sampler = Sampler(6, CPU)
+    gone = sampler.admit(parameters, [], [0], [5, 5, 4])
+    sampler.release(gone)
+    row = sampler.admit(parameters, [], [0], [3])
+    logits = torch.arange(6.0)[None]
+    sampler.pack([row], Parcel())  # and then the launch fails
+    choice = choose(sampler, logits, [row], [1], [2])
+    assert choice.read().ids == [5]
+    assert logits[0].tolist() == [0.0, 1.0, 2.0, -47.0, 4.0, 5.0]
+
+
+def test_what_is_asked_for_goes_to_the_device_once():
+    """All of it in one transfer, and nothing while the same rows step together."""
+    transfers = CountedTransfers()
+    cases = random_cases(4, 8, 60)
+    sampler = Sampler(60, CPU)
+    rows = [sampler.admit(c.parameters, [1], c.prompt, c.output) for c in cases]
+    for together, sent in ((rows, 1), (rows, 1), (rows[1:], 2), (rows[1:], 2)):
+        parcel = Parcel()
+        batch = sampler.pack(together, parcel)
+        parcel.send(transfers)
+        assert transfers.uploads == sent
+        where = torch.arange(len(together)) + 1
+        sampler.choose(torch.randn(len(together), 60), batch, where, where)
+
+
 def test_a_row_that_is_not_a_number_spoils_no_other():
     bad = [0.0] * 2000
     bad[7] = math.nan
@@ -233,6 +268,6 @@ def test_a_tiny_temperature_is_arg_max():
 
 
 def test_no_row_needs_no_table():
-    sampler = Sampler(1000, HostTransfers())
+    sampler = Sampler(1000, CPU)
     sampler.admit(SamplingParameters(do_sample=True, top_p=0.5), [], [1], [])
     assert sampler.count_rows_in_use == 0

@@ -138,6 +138,27 @@ def test_warm_up_runs_a_full_batch_beside_the_largest_chunk(worst, blocks, steps
     assert engine.held == 0
 
 
+@pytest.mark.parametrize(("device", "wanted"), [("cpu", {0}), ("cuda", {0, 40})])
+def test_a_device_that_compiles_kernels_meets_all_of_them_in_the_warm_up(device, wanted):
+    class Named(Engine):
+        """It computes on a CPU, whatever it says."""
+
+        seen: set[int] = set()
+
+        @property
+        def device(self):
+            return device
+
+        def apply(self, dispatch):
+            self.seen.update(new.spec.sampling.top_k for new in dispatch.add)
+            super().apply(dispatch)
+
+    model = HistoryModel()
+    engine = Named(model, model.cache(9), blocks=9, device=CPU, clock=lambda: 0.0)
+    warm_up(engine, Worst(20, 1, 40))
+    assert engine.seen == wanted
+
+
 def test_the_worst_step_fits_into_its_blocks():
     worst = Worst(100, 3, 40)
     model = HistoryModel()

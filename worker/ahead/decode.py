@@ -44,10 +44,11 @@ class DecodeStep:
         self._generation = state.generation
 
     def record(self, sizes: Sequence[int]) -> None:
-        """For each of these numbers of rows, the largest first: the others fit into its memory."""
+        """For each of these numbers of rows, all of them padding at present.
+
+        The largest first: the others fit into its memory.
+        """
         for size in sorted(sizes, reverse=True):
-            self._state.set_rows([], size)
-            self._state.flush()
             self._recorded[size] = self._transfers.record(
                 partial(self._forward, size), (self._longest,) * size
             )

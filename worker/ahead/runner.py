@@ -6,25 +6,61 @@ the last tokens of the sequences that decode. Sampling follows, outside of what 
 kernels may differ from step to step. Nothing here waits for the device, except where a step cannot
 be read without looking at what it has computed (the most likely tokens with their ties): such a
 step, and one that follows grammars, lets no other be launched before it has been read.
+
+Other shards of the model compute the same steps, from orders (``order``) that say what the host
+knows, and are told on their devices which tokens were chosen here. Alone, nobody is told anything.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Protocol
 
-import numpy as np
 import torch
 
-from common.messages import BLOCK_TOKENS, NewSequence
-from worker.ahead.decode import DecodeStep
-from worker.ahead.state import SlotState, SlotTables
+from common.messages import NewSequence
+from worker.ahead.order import Order, StateChanges
+from worker.ahead.state import SlotTables
+from worker.ahead.steps import Steps
 from worker.batch import assemble, tokens_of
 from worker.flight import Flight, Launched, Outcome
 from worker.kernels.reference.gather import Gather, gather_inputs
 from worker.masks import Pending
+from worker.parcel import Parcel
 from worker.processors import SamplingRow
-from worker.runner import Device, Runner, by_prompt, following_of
+from worker.runner import Device, Runner, by_prompt, following_of, scores_of
 from worker.sampler import Choice, Sampled
 from worker.transfers import Download
+
+
+class Others(Protocol):
+    """The other shards of a model, which compute all that is computed here."""
+
+    def record(self, changes: StateChanges) -> None:
+        """Have them record what ``Steps.record`` records."""
+
+    def follow(self, order: Order) -> AbstractContextManager[None]:
+        """Have them compute this step; what fails within fails for all."""
+
+    def tell(self, ids: torch.Tensor) -> None:
+        """Which tokens were chosen in this step: [n] int64, on the device."""
+
+
+class Nobody:
+    """As ``Others``: the model is in one process."""
+
+    def record(self, changes: StateChanges) -> None:
+        """Nothing."""
+
+    def follow(self, order: Order) -> AbstractContextManager[None]:
+        """Nothing; what fails, fails as it is."""
+        return nullcontext()
+
+    def tell(self, ids: torch.Tensor) -> None:
+        """Nothing."""
+
+
+NOBODY = Nobody()
 
 
 class _UnderWay:
@@ -68,15 +104,21 @@ class AheadRunner(Runner):
         longest: int,
         sizes: Sequence[int] = (),
         gather: Gather = gather_inputs,
+        others: Others = NOBODY,
     ) -> None:
-        """At most ``sequences`` of at most ``longest`` tokens; ``sizes`` are to be recorded."""
-        blocks, transfers = -(-longest // BLOCK_TOKENS), device.transfers
-        self._state = SlotState(sequences, blocks, max([0, *sizes]), transfers)
-        super().__init__(device, SlotTables(self._state))
-        self._decode = DecodeStep(
-            device.model, device.cache, self._state, transfers, longest, gather
+        """As ``Steps``, and with whom."""
+        self._steps = Steps(
+            device.model,
+            device.cache,
+            device.transfers,
+            sequences=sequences,
+            longest=longest,
+            sizes=sizes,
+            gather=gather,
         )
-        self._sizes = sizes
+        self._state = self._steps.state
+        super().__init__(device, SlotTables(self._state))
+        self._others = others
         self._rows: list[int] = []
         self._size = 0
         self._read_s = 0.0
@@ -84,7 +126,10 @@ class AheadRunner(Runner):
     def prepare(self) -> None:
         """Record the steps in which all decode."""
         self._rows, self._size = [], 0
-        self._decode.record(self._sizes)
+        self._state.set_rows([], self._steps.most_recorded)
+        changes = self._state.pending()
+        self._others.record(changes)
+        self._steps.record(changes)
 
     def admit(self, new: NewSequence) -> tuple[SamplingRow, int]:
         """As ``Runner.admit``."""
@@ -97,24 +142,31 @@ class AheadRunner(Runner):
     def launch(self, flight: Flight, masks: Pending | None) -> Launched:
         """As ``Runner.launch``."""
         began = self._clock()
-        chosen_for = [part.sequence for part in flight.wanted.next_tokens]
-        compute = self._all_decode if flight.decoding == len(flight.parts) else self._mixed
-        hidden, slots = compute(flight, [sequence.table_row + 1 for sequence in chosen_for])
-        count = len(chosen_for)
-        scores = list(self._scores(hidden[count:], following_of(flight)))
-        choice, last = None, self._state.known[:1]
-        if count:
-            known = self._state.known.index_select(0, slots)
-            choice = self._sampler.choose(
-                self._model.logits(hidden[:count]),
-                [sequence.row for sequence in chosen_for],
-                known - self._state.prompts.index_select(0, slots),
-                known,
-                masks.wait() if masks is not None else None,
-            )
-            last = choice.packed
-            self._state.advance(slots, choice.ids)
-            self._sampler.accept(choice)
+        rows = [part.sequence.row for part in flight.wanted.next_tokens]
+        ids = following_of(flight)
+        parcel = Parcel()
+        following = parcel.integers(ids) if ids else None
+        batch = self._sampler.pack(rows, parcel) if rows else None
+        order = self._order(flight, len(ids))
+        choice, last, scores = None, self._state.known[:1], []
+        with self._others.follow(order):
+            hidden, slots = self._steps.run(order, parcel)
+            if following is not None:
+                pieces = self._steps.scored_logits(hidden, order)
+                scores = list(scores_of(pieces, following.tensor))
+            if batch is not None:
+                known = self._state.known.index_select(0, slots)
+                choice = self._sampler.choose(
+                    self._steps.chosen_logits(hidden, order),
+                    batch,
+                    known - self._state.prompts.index_select(0, slots),
+                    known,
+                    masks.wait() if masks is not None else None,
+                )
+                last = choice.packed
+                self._others.tell(choice.ids)
+                self._state.advance(slots, choice.ids)
+                self._sampler.accept(choice)
         download = self._transfers.download
         return _UnderWay(
             flight,
@@ -124,29 +176,22 @@ class AheadRunner(Runner):
             partial(self._lap, began),
         )
 
-    def _all_decode(self, flight: Flight, slots: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden rows of all parts, which these slots have, and the slots on the device."""
-        size = self._decode.size_for(len(slots))
-        if slots != self._rows or size != self._size:
-            self._state.set_rows(slots, size)
-            self._rows, self._size = slots, size
-        self._state.flush()
-        hidden = self._decode(size, tuple([part.end for part in flight.parts]))
-        return hidden, self._state.rows[: len(slots)]
-
-    def _mixed(self, flight: Flight, slots: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden rows of ``flight.logit_rows``, and these slots on the device."""
-        decoding = flight.decoding
-        tokens = [0] * decoding + tokens_of(flight.parts[decoding:])
-        assembly = assemble(flight.parts, decoding, tokens, flight.logit_rows, self._tables)
-        arrays = (*assembly.arrays, self._state.changes(), np.array(slots, dtype=np.int64))
-        *tensors, changes, on_device = self._transfers.upload(arrays)
-        self._state.apply(changes)
-        inputs = assembly.inputs(tensors)
-        # Decoding parts come first, in the step and among those whose next token is chosen.
-        last_tokens = self._state.last_tokens.index_select(0, on_device[:decoding])
-        inputs.token_ids[:decoding].copy_(last_tokens)
-        return self._model.forward(inputs, self._cache), on_device
+    def _order(self, flight: Flight, scored: int) -> Order:
+        """What all shards are to compute."""
+        slots = [part.sequence.table_row + 1 for part in flight.wanted.next_tokens]
+        decoding, parts = flight.decoding, flight.parts
+        if decoding == len(parts):
+            size = self._steps.size_for(len(slots))
+            if slots != self._rows or size != self._size:
+                self._state.set_rows(slots, size)
+                self._rows, self._size = slots, size
+            lengths = tuple([part.end for part in parts])
+            return Order(self._state.pending(), len(slots), scored, size, lengths)
+        tokens = [0] * decoding + tokens_of(parts[decoding:])
+        assembly = assemble(parts, decoding, tokens, flight.logit_rows, self._tables)
+        return Order(
+            self._state.pending(), len(slots), scored, assembly=assembly, slots=tuple(slots)
+        )
 
     def _lap(self, began: float) -> float:
         """Seconds that a step took which was launched then and has just been read."""

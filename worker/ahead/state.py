@@ -2,20 +2,23 @@
 
 Runs in the worker. One tensor of int64, cut into columns: the slots of the rows that decode; for
 each slot its last token, how many tokens are known, how many of them were its prompt; and its row
-of the block table. The host notes changes and sends them together, one transfer and one scatter;
-when nothing has changed, nothing is sent. Tokens and lengths advance on the device alone.
+of the block table. The host notes changes, which go with a step's parcel and are put into place by
+one scatter; when nothing has changed, nothing is sent. Tokens and lengths advance on the device
+alone.
 
 Slot 0 is nobody's: its one token is of block 0, where padding writes. Sequences that have been
 given row r of the host's block tables have slot r + 1.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from worker.ahead.order import StateChanges
 from worker.batch import BlockTables
-from worker.transfers import Integers, Transfers
+from worker.parcel import Sent
 
 _NUMBERS = 3
 """Kept of a slot, beside its blocks."""
@@ -24,9 +27,9 @@ _NUMBERS = 3
 class SlotState:
     """The tensor, and the changes that have not been sent yet."""
 
-    def __init__(self, slots: int, width: int, rows: int, transfers: Transfers) -> None:
+    def __init__(self, slots: int, width: int, rows: int, device: torch.device) -> None:
         """For so many sequences of ``width`` blocks, ``rows`` of which may decode in one step."""
-        self._transfers = transfers
+        self._device = device
         self._rows = rows
         self._changes: dict[int, int] = {}
         self.generation = 0
@@ -36,10 +39,10 @@ class SlotState:
     def _lay_out(self, slots: int, width: int) -> None:
         self.slots, self.width = slots, width
         self._rows = max(self._rows, slots)
-        ends = np.cumsum([self._rows] + [slots] * _NUMBERS).tolist()
-        self._last, self._known, self._prompt, self._tables = ends
+        self._ends: list[int] = np.cumsum([self._rows] + [slots] * _NUMBERS).tolist()
+        self._last, self._known, self._prompt, self._tables = self._ends
         numbers = self._tables + slots * width
-        self._all = torch.zeros(numbers, dtype=torch.int64, device=self._transfers.device)
+        self._all = torch.zeros(numbers, dtype=torch.int64, device=self._device)
         self.rows = self._all[: self._rows]  # [rows] slots of the decoding sequences, then zeros
         self.last_tokens = self._all[self._last : self._known]  # [slots]
         self.known = self._all[self._known : self._prompt]  # [slots] tokens, the last one included
@@ -63,38 +66,51 @@ class SlotState:
         self._changes.update(enumerate(slots))
         self._changes.update(dict.fromkeys(range(len(slots), size), 0))
 
-    def changes(self) -> Integers:
-        """What is to be sent: [2, n], places and numbers. To be given to ``apply`` at once."""
-        return np.array([list(self._changes), list(self._changes.values())], dtype=np.int64)
+    def pending(self) -> StateChanges:
+        """What has been noted since the last ``apply``; it stays noted until there is another."""
+        pairs = [list(self._changes), list(self._changes.values())]
+        return StateChanges(self.slots, self.width, np.array(pairs, dtype=np.int64))
 
-    def apply(self, changes: torch.Tensor) -> None:
-        """Changes that have been sent."""
-        self._all.index_copy_(0, changes[0], changes[1])
-        self._changes.clear()
-
-    def flush(self) -> None:
-        """Send and apply, if there is anything."""
-        if self._changes:
-            (changes,) = self._transfers.upload([self.changes()])
-            self.apply(changes)
+    def apply(self, changes: Sent | None) -> None:
+        """The numbers of ``pending``, which have been sent; None: there were none."""
+        if changes is not None:
+            places, numbers = changes.tensor
+            self._all.index_copy_(0, places, numbers)
+            self._changes.clear()
 
     def advance(self, slots: torch.Tensor, ids: torch.Tensor) -> None:
         """These sequences ([n] slots) have got these tokens, [n] int64."""
         self.last_tokens.index_copy_(0, slots, ids)
         self.known.index_add_(0, slots, torch.ones_like(slots))
 
+    def lay_out_as(self, slots: int, width: int) -> None:
+        """As somebody else's: ``resize`` unless it is so already."""
+        if (slots, width) != (self.slots, self.width):
+            self.resize(slots, width)
+
     def resize(self, slots: int, width: int) -> None:
-        """More sequences, or longer ones, than were foreseen. What is known stays."""
-        self.flush()
+        """More sequences, or longer ones, than were foreseen. What is known, or noted, stays."""
         old, count = (self.rows, self.last_tokens, self.known, self.prompts), self.slots
-        tables = self.tables
+        tables, before, ends = self.tables, self.width, self._ends
         self._lay_out(slots, width)
         for new, kept in zip(
             (self.rows, self.last_tokens, self.known, self.prompts), old, strict=True
         ):
             new[: len(kept)].copy_(kept)
-        self.tables[:count, : tables.shape[1]].copy_(tables)
+        self.tables[:count, :before].copy_(tables)
+        self._changes = {
+            self._moved(place, ends, before): number for place, number in self._changes.items()
+        }
         self.generation += 1
+
+    def _moved(self, place: int, ends: list[int], width: int) -> int:
+        """Where a place of another layout is in this one."""
+        column = bisect_right(ends, place)  # 0: the rows
+        offset = place - (ends[column - 1] if column else 0)
+        if column == len(ends):
+            slot, block = divmod(offset, width)
+            offset = slot * self.width + block
+        return offset + (self._ends[column - 1] if column else 0)
 
 
 class SlotTables(BlockTables):

@@ -12,7 +12,12 @@ import torch
 
 from common.errors import StartupError
 from worker.inputs import StepInputs
-from worker.kernels.reference.attention import Angles, AttentionShape
+from worker.kernels.reference.attention import (
+    UNSCALED,
+    Angles,
+    AttentionShape,
+    KVScales,
+)
 from worker.kernels.reference.norm import HeadNorms
 
 
@@ -38,6 +43,7 @@ class AttentionKernel(Protocol):
         step: Any,
         angles: Angles | None = None,
         norms: HeadNorms | None = None,
+        scales: KVScales = UNSCALED,
     ) -> torch.Tensor:
         """Store, then attend."""
 

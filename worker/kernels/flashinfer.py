@@ -12,7 +12,12 @@ import torch
 
 from common.messages import BLOCK_TOKENS
 from worker.inputs import StepInputs
-from worker.kernels.reference.attention import Angles, AttentionShape
+from worker.kernels.reference.attention import (
+    UNSCALED,
+    Angles,
+    AttentionShape,
+    KVScales,
+)
 from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.triton.attention import store_normed
 from worker.transfers import send
@@ -84,10 +89,16 @@ class FlashInferAttention:
         step: StepPlan,
         angles: Angles | None = None,
         norms: HeadNorms | None = None,
+        scales: KVScales = UNSCALED,
     ) -> torch.Tensor:
         """As the reference's."""
-        queries = store_normed(qkv, step.slots, cache, self._shape, angles, norms)
-        attended: torch.Tensor = step.wrapper.run(queries.contiguous(), (cache[0], cache[1]))
+        queries = store_normed(qkv, step.slots, cache, self._shape, angles, norms, scales)
+        attended: torch.Tensor = step.wrapper.run(
+            queries.contiguous(),
+            (cache[0], cache[1]),
+            k_scale=scales.keys,
+            v_scale=scales.values,
+        )
         return attended.view(len(qkv), -1)
 
     def _plan(

@@ -24,16 +24,15 @@ from worker.kernels.cpu.attention import ELEMENTS, NativeAttention
 from worker.kernels.cpu.layers import fuse_layers
 from worker.kernels.cpu.library import Library
 from worker.kernels.cpu.linear import Kind
-from worker.kernels.reference import linear, norm, sampling
+from worker.kernels.reference import linear, norm
 from worker.kernels.reference.activation import ACTIVATIONS, GATED_ACTIVATIONS, Activation
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
-from worker.kernels.reference.draw import draw
 from worker.kernels.reference.gather import Gather, gather_inputs
 from worker.kernels.reference.linear import PackLinear
 from worker.kernels.reference.norm import NormOperations
-from worker.kernels.reference.sampling import Summary
+from worker.kernels.sampling import SEEING, UNSEEN, SamplingKernels
 from worker.kernels.stack import LayerParts, StackOperation, keep_layers
-from worker.race import Draw
+from worker.race import SparseDraw
 from worker.sharding import WHOLE, Sharding
 
 _log = logging.getLogger(__name__)
@@ -186,13 +185,21 @@ def _attention(
     return otherwise(shape)
 
 
-def select_draw(device: torch.device, choices: Choices = DEFAULTS) -> Draw:
-    """Which token each row of logits gets: see ``reference.draw``."""
+def select_sampling(
+    device: torch.device, library: Library | None = None, choices: Choices = DEFAULTS
+) -> SamplingKernels:
+    """What the sampler runs on; ``library``: kernels in C for CPUs."""
     if _takes_triton(device, choices):
-        from worker.kernels.triton.draw import draw as in_triton
+        from worker.kernels.triton.draw import draw
+        from worker.kernels.triton.filters import top_k, top_p
+        from worker.kernels.triton.penalties import penalize_
 
-        return in_triton
-    return draw
+        return SamplingKernels(draw, top_k, top_p, penalize_)
+    if device.type != "cpu":
+        return UNSEEN
+    if library is None:
+        return SEEING
+    return replace(SEEING, draw=SparseDraw(pointwise.summarize(library)))
 
 
 def select_gather(device: torch.device, choices: Choices = DEFAULTS) -> Gather:
@@ -206,10 +213,3 @@ def select_gather(device: torch.device, choices: Choices = DEFAULTS) -> Gather:
 
 def _takes_triton(device: torch.device, choices: Choices) -> bool:
     return device.type == "cuda" and choices.custom and has_triton()
-
-
-def select_summary(device: torch.device, library: Library | None = None) -> Summary:
-    """What the sampler asks of logits: see ``reference.sampling``."""
-    if device.type == "cpu" and library is not None:
-        return pointwise.summarize(library)
-    return sampling.summarize

@@ -12,7 +12,12 @@ import torch
 
 from common.messages import BLOCK_TOKENS
 from worker.inputs import StepInputs
-from worker.kernels.reference.attention import Angles, AttentionShape
+from worker.kernels.reference.attention import (
+    UNSCALED,
+    Angles,
+    AttentionShape,
+    KVScales,
+)
 from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.triton.attention import store_normed
 from worker.transfers import send
@@ -72,8 +77,9 @@ class VarlenAttention:
         step: StepPlan,
         angles: Angles | None = None,
         norms: HeadNorms | None = None,
+        scales: KVScales = UNSCALED,
     ) -> torch.Tensor:
-        """As the reference's."""
+        """As the reference's; the cache is never of 8 bits."""
         queries = store_normed(qkv, step.slots, cache, self._shape, angles, norms)
         return _attend(queries, cache, step, self._shape.scale).view(len(qkv), -1)
 

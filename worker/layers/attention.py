@@ -100,4 +100,5 @@ class Attention:
         """[T, (heads + 2 kv heads) · head_dim], overwritten, to [T, heads · head_dim]."""
         rows = qkv.view(self._row)
         kind = step.kinds[self._kind_of[layer]]
-        return self._kernel.attend(rows, step.cache.layers[layer], kind.plan, kind.angles, norms)
+        cache, scales = step.cache.layers[layer], step.cache.scales[layer]
+        return self._kernel.attend(rows, cache, kind.plan, kind.angles, norms, scales)

@@ -1,12 +1,14 @@
 """What every model of the registry offers to the engine and to the loader."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 
 from worker.cache import CacheShape, KVCache
 from worker.inputs import StepInputs
+from worker.kernels.reference.attention import KVScales
 from worker.layers.layer import Layer
 
 
@@ -51,11 +53,17 @@ class Model(Layer, ABC):
         self.configuration = configuration
         self.kv_dtype: torch.dtype | None = None
         """What keys and values are cached in where it is not the model's dtype: the loader's."""
+        self.kv_scales: Sequence[KVScales] = ()
+        """Of each layer of such a cache, where they are not 1: the loader's, too."""
 
     @property
     def cache_dtype(self) -> torch.dtype:
         """What keys and values are cached in."""
         return self.kv_dtype or self.configuration.dtype
+
+    def make_cache(self, shape: CacheShape, blocks: int, device: torch.device) -> KVCache:
+        """Of so many blocks; ``shape`` is the configuration's, or a shard's part of it."""
+        return KVCache(shape, blocks, device, self.cache_dtype, self.kv_scales)
 
     @property
     def block_bytes(self) -> int:

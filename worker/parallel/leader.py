@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from common.messages import Logits, MakeCache, Measure
+from worker.ahead.runner import Others
 from worker.errors import GroupLostError
 from worker.inputs import StepInputs
 from worker.interfaces import Configuration, Model
 from worker.parallel.group import Group
+from worker.parallel.orders import Ahead
 from worker.parallel.rendezvous import Crew
-from worker.parallel.steps import message_of
+from worker.parallel.steps import assembled, message_of
 from worker.sharding import Sharding
 
 _log = logging.getLogger(__name__)
@@ -53,6 +55,10 @@ class Leader:
     def lead(self, model: Any) -> Model:
         """As ``Team.lead``."""
         return LeadingModel(model, self._crew, self)
+
+    def go_ahead(self) -> Others:
+        """As ``Team.go_ahead``."""
+        return Ahead(self._crew, self._group)
 
     def close(self) -> None:
         """As ``Team.close``."""
@@ -102,7 +108,7 @@ class LeadingModel:
 
     def forward(self, inputs: StepInputs, cache: Any) -> torch.Tensor:
         """As ``Model.forward``."""
-        self._crew.send(message_of(inputs))
+        self._crew.send(message_of(assembled(inputs)))
         try:
             self._hidden = self._model.forward(inputs, cache)
         except Exception as error:

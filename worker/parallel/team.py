@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+from worker.ahead.runner import NOBODY, Others
 from worker.interfaces import Model
 from worker.sharding import WHOLE, Sharding
 
@@ -29,6 +30,9 @@ class Team(Protocol):
     def lead(self, model: Any) -> Model:
         """A model that computes with the others, from this shard's part of it."""
 
+    def go_ahead(self) -> Others:
+        """Those that compute what an ``AheadRunner`` does, over this shard's part of the model."""
+
     def close(self) -> None:
         """Let the others end."""
 
@@ -50,6 +54,10 @@ class Alone:
         """As ``Team.lead``."""
         led: Model = model
         return led
+
+    def go_ahead(self) -> Others:
+        """As ``Team.go_ahead``."""
+        return NOBODY
 
     def close(self) -> None:
         """As ``Team.close``."""

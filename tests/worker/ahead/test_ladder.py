@@ -9,11 +9,12 @@ import torch
 from common.option import batch_sizes
 from common.options import OPTIONS
 from common.settings import Settings
+from tests.worker.driver import CPU
 from worker.ahead.ladder import sizes_for
 from worker.ahead.runner import AheadRunner
 from worker.parallel.team import Alone
 from worker.runner import HostRunner
-from worker.start import _runner
+from worker.start import _runner, _steps
 
 
 def settings(**changes) -> Settings:
@@ -72,3 +73,14 @@ def test_a_gpu_is_ahead_where_the_model_can_be(device, ahead, capturable, record
         assert made.func is AheadRunner
         assert made.keywords["longest"] == 512
         assert len(made.keywords["sizes"]) == recorded
+
+
+def test_shards_are_ahead_together():
+    model = SimpleNamespace(
+        runs_ahead=True, capturable=True, configuration=SimpleNamespace(max_position_embeddings=64)
+    )
+    team = SimpleNamespace(go_ahead=lambda: "the others")
+    made = _runner(settings(num_shard=2), team, torch.device("cuda"), model)
+    assert made.keywords["others"] == "the others"
+    assert made.keywords.items() >= _steps(settings(), torch.device("cuda"), model).items()
+    assert _runner(settings(num_shard=2), team, CPU, model) is HostRunner

@@ -44,9 +44,15 @@ class Counted:
             model.decoder._attention, "begin", lambda *given: _aside(self.launching, attend, given)
         )
 
+        self.sent: list[int] = []
+        """Transfers of each launch."""
+
         def counted(flight, masks):
+            before = self.transfers.uploads
             with self.launching:
-                return launch(flight, masks)
+                launched = launch(flight, masks)
+            self.sent.append(self.transfers.uploads - before)
+            return launched
 
         monkeypatch.setattr(runner_, "launch", counted)
 
@@ -112,16 +118,24 @@ def test_a_steady_step_sends_nothing_until_a_block_is_leased(model, monkeypatch)
     assert [len(ids) for ids in whole] == [60] * 3
 
 
-def test_a_mixed_step_sends_one_packet_and_what_is_new_to_the_sampler(model, monkeypatch):
+@pytest.mark.parametrize("sampling", [None, *SAMPLED])
+def test_a_step_sends_one_packet_at_most(model, monkeypatch, sampling):
+    """Whoever comes, goes, or is scored: prompts, parameters, counts and tables travel together."""
     counted = Counted(model, monkeypatch, "recorded")
     driver = counted.driver
     driver.step_tokens = 12
-    driver.add(0, PROMPT, 40)
+
+    def new(number, prompt, **options):
+        asked = sampling or SamplingParameters()
+        return driver.new(number, prompt, 40, sampling=asked, **options)
+
+    before = counted.transfers.uploads
+    driver.dispatch(add=[new(0, PROMPT)])
     counted.steps(3)
-    driver.add(1, PROMPT * 8, 40)
-    uploads = []
-    for _ in range(4):
-        before = counted.transfers.uploads
-        counted.steps(1)
-        uploads.append(counted.transfers.uploads - before)
-    assert uploads == [1] * 4
+    driver.dispatch(add=[new(1, PROMPT * 8, prefill_logprobs=True), driver.new(2, PROMPT, 5)])
+    counted.steps(13)
+    driver.dispatch(release=[0], add=[new(3, PROMPT[2:])])
+    driver.run()
+    assert not any(record.error for record in driver.records.values())
+    assert set(counted.sent) == {0, 1}
+    assert counted.transfers.uploads - before == sum(counted.sent)

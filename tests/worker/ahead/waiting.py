@@ -8,7 +8,6 @@ asked to count for themselves.
 
 from collections import Counter
 
-import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -73,14 +72,6 @@ class CountedTransfers(HostTransfers):
         super().__init__()
         self.uploads = 0
         self.waits = 0
-
-    def integers(self, values):
-        self.uploads += 1
-        return torch.from_numpy(np.array(values, dtype=np.int64))
-
-    def floats(self, values):
-        self.uploads += 1
-        return torch.from_numpy(np.array(values, dtype=np.float32))
 
     def upload(self, arrays):
         self.uploads += 1

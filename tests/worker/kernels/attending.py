@@ -5,7 +5,7 @@ import random
 import torch
 
 from worker.inputs import StepInputs
-from worker.kernels.reference.attention import AttentionShape
+from worker.kernels.reference.attention import UNSCALED, AttentionShape
 
 SCALE = 0.2
 _LIMITS = {torch.float32: 5e-6, torch.float16: 2e-3, torch.bfloat16: 6e-3}
@@ -17,11 +17,12 @@ class Attending:
     def __init__(
         self, prefixes, counts, decoding, *, heads=4, kv_heads=2, head_dim=64,
         dtype=torch.float32, kv_dtype=None, window=None, cap=None, device="cpu", spare=8,
+        scales=UNSCALED,
     ):  # fmt: skip
         """``spare``: columns that the tables are wider than the longest sequence needs."""
         self.prefixes, self.counts, self.window = prefixes, counts, window
         self.shape = AttentionShape(heads, kv_heads, head_dim, SCALE, cap)
-        self.dtype, self.kv_dtype = dtype, kv_dtype or dtype
+        self.dtype, self.kv_dtype, self.scales = dtype, kv_dtype or dtype, scales
         generator = torch.Generator(device).manual_seed(0)
 
         def noise(*size):
@@ -49,7 +50,9 @@ class Attending:
             self.write(both[:prefix], slot[:prefix])
             rows.append(torch.cat((queries, both[prefix:].flatten(1, 2)), 1))
             slots.append(slot[prefix:])
-            self.wanted.append(self.written_out(queries, both.to(self.kv_dtype).double(), prefix))
+            meant = self.stored(both).double()
+            meant *= torch.tensor([scales.keys, scales.values], device=device)[:, None, None]
+            self.wanted.append(self.written_out(queries, meant, prefix))
         self.qkv, self.wanted = torch.cat(rows), torch.cat(self.wanted)
         self.inputs = StepInputs(
             token_ids=torch.zeros(len(self.qkv), dtype=torch.int64, device=device),
@@ -63,9 +66,18 @@ class Attending:
             logit_rows=torch.tensor([0], device=device),
         )
 
+    def stored(self, both):
+        """Keys and values [n, 2, kv heads, head_dim] in the type of the cache."""
+        if self.scales == UNSCALED:
+            return both.to(self.kv_dtype)
+        scales = torch.tensor([self.scales.keys, self.scales.values], device=both.device)
+        largest = torch.finfo(self.kv_dtype).max
+        divided = both.float() * (1.0 / scales.double()).float()[:, None, None]
+        return divided.clamp(-largest, largest).to(self.kv_dtype)
+
     def write(self, both, slots):
         """Keys and values [n, 2, kv heads, head_dim] into their slots."""
-        rows, cache = both.to(self.kv_dtype), self.cache
+        rows, cache = self.stored(both), self.cache
         if self.kv_dtype.itemsize == 1:  # torch moves 8-bit floats as bytes only
             rows, cache = rows.view(torch.uint8), cache.view(torch.uint8)
         cache[:, slots // 16, :, slots % 16] = rows
@@ -85,7 +97,7 @@ class Attending:
     def check(self, attention):
         """By the kernel, over what it plans."""
         (plan,) = attention.plans(self.inputs, self.blocks, (self.window,))
-        got = attention.attend(self.qkv.clone(), self.cache, plan)
+        got = attention.attend(self.qkv.clone(), self.cache, plan, scales=self.scales)
         assert got.dtype == self.dtype
         assert_near(got, self.wanted)
         return got

@@ -10,13 +10,15 @@ import torch
 from common.errors import StartupError
 from tests.worker.kernels.attending import Attending
 from worker.kernels import attention, flashinfer, select
-from worker.kernels.reference import draw as reference_draw
 from worker.kernels.reference import gather as reference_gather
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
+from worker.kernels.sampling import SEEING, UNSEEN, SamplingKernels
 from worker.kernels.select import Choices
 from worker.kernels.triton import activation
 from worker.kernels.triton import draw as triton_draw
+from worker.kernels.triton import filters as triton_filters
 from worker.kernels.triton import gather as triton_gather
+from worker.kernels.triton import penalties as triton_penalties
 from worker.kernels.triton.attention import TritonAttention
 from worker.kernels.triton.norm import TritonNorm
 from worker.kernels.varlen import VarlenAttention, refusal
@@ -145,13 +147,16 @@ def test_every_name_of_the_setting_is_known():
     assert set(attention.GPU_ATTENTION) == {"triton", "torch", "flashinfer"}
 
 
-def test_the_draw(monkeypatch):
+def test_what_the_sampler_runs_on(monkeypatch):
     device = SimpleNamespace(type="cuda")
-    assert select.select_draw(CPU) is reference_draw.draw
-    assert select.select_draw(device) is triton_draw.draw
-    assert select.select_draw(device, Choices(custom=False)) is reference_draw.draw
+    ours = SamplingKernels(
+        triton_draw.draw, triton_filters.top_k, triton_filters.top_p, triton_penalties.penalize_
+    )
+    assert select.select_sampling(device) == ours
+    assert select.select_sampling(CPU) is SEEING
+    assert select.select_sampling(device, None, Choices(custom=False)) is UNSEEN
     monkeypatch.setattr(select, "has_triton", lambda: False)
-    assert select.select_draw(device) is reference_draw.draw
+    assert select.select_sampling(device) is UNSEEN
 
 
 def test_the_gathering_of_inputs():

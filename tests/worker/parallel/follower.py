@@ -1,10 +1,12 @@
 """``python -m tests.worker.parallel.follower RUNTIME_DIR SHARD SIZE MODEL_DIR…``: follow each.
 
 One process for many models: the n-th is replica n's. A model whose directory is named after a fault
-fails on purpose: see ``_fault``.
+fails on purpose: see ``_fault``. One whose name begins with ``ahead`` is followed as where devices
+are ahead of their hosts.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ import torch
 import zmq
 
 from common.settings import Settings
+from worker.ahead.steps import Steps
 from worker.parallel.group import Group
 from worker.parallel.rendezvous import Berth
 from worker.start import start_follower
 
 FAILS = "fails-in-a-follower"
+AHEAD = {"sequences": 2, "longest": 32, "sizes": (1, 2, 4)}
+"""What ``Steps`` are made with: fewer and shorter ones than come, so that they have to grow."""
 UNLUCKY = 13
 """The token that it does not like, in shard 1."""
 
@@ -37,6 +42,8 @@ def main(runtime_dir: str, shard: int, size: int, model_dirs: list[str]) -> None
             disable_custom_kernels=True,
         )
         follower = start_follower(settings, group)
+        if Path(model_dir).name.startswith("ahead"):
+            follower._make_steps = partial(Steps, **AHEAD)
         if Path(model_dir).name == FAILS and shard == 1:
             _fault(follower._model)
         follower.follow(berth)

@@ -9,7 +9,7 @@ import torch
 
 from common.errors import StartupError
 from common.messages import MakeCache
-from worker.cache import LayerShape
+from worker.cache import KVCache, LayerShape
 from worker.parallel.follower import Follower
 from worker.parallel.group import Group
 
@@ -31,7 +31,9 @@ class Berth:
 def test_a_cache_that_does_not_fit(blocks: int) -> None:
     shape = SimpleNamespace(kv_layers=(LayerShape(2, 64),))
     device = torch.device("cpu")
-    model = SimpleNamespace(configuration=shape, cache_dtype=torch.float32)
+    model = SimpleNamespace(
+        configuration=shape, make_cache=lambda *given: KVCache(*given, torch.float32)
+    )
     follower = Follower(model, Group(0, 1, device), device, lambda _: 0)
     with pytest.raises(StartupError, match=rf"no memory for {(blocks - 1) * 16} tokens"):
         follower.follow(Berth(MakeCache(blocks)))

@@ -113,12 +113,13 @@ def alone(root: Path, name: str) -> Driver:
     return Driver(model, cache, blocks=BLOCKS)
 
 
-def together(root: Path, name: str, leader: Leader) -> Driver:
+def together(root: Path, name: str, leader: Leader, runner: str = "host") -> Driver:
     sharding = leader.sharding
     model = load_model(str(root / name), device=CPU, dtype=torch.float32, sharding=sharding)
     leader.make_cache(BLOCKS)
     cache = KVCache(part_of(model.configuration, sharding), BLOCKS, CPU, torch.float32)
-    return Driver(leader.lead(model), cache, blocks=BLOCKS)
+    led = leader.lead(model) if runner == "host" else model
+    return Driver(led, cache, blocks=BLOCKS, runner=runner)
 
 
 def compare(root: Path, name: str, groups: Groups) -> None:

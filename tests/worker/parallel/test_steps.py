@@ -3,9 +3,9 @@
 import torch
 
 from common.sockets import TO_FOLLOWER, encode
-from tests.worker.models.comparing import CPU
 from worker.inputs import StepInputs
-from worker.parallel.steps import inputs_of, message_of
+from worker.parallel.steps import assembled, inputs_of, message_of
+from worker.transfers import HostTransfers
 
 
 def test_there_and_back() -> None:
@@ -26,9 +26,9 @@ def test_there_and_back() -> None:
         decode_sequences=2,
         logit_rows=torch.tensor([0, 1, 6]),
     )
-    frame = encode(message_of(inputs))
+    frame = encode(message_of(assembled(inputs)))
     assert len(frame) < 4 * (3 * 7 + 15 + 2 * 3 + 3) + 40
-    got = inputs_of(TO_FOLLOWER.decode(frame), CPU)  # type: ignore[arg-type]
+    got = inputs_of(TO_FOLLOWER.decode(frame), HostTransfers())  # type: ignore[arg-type]
     for name in StepInputs.__slots__:
         sent, received = getattr(inputs, name), getattr(got, name)
         if isinstance(sent, torch.Tensor):

@@ -12,7 +12,12 @@ import torch
 
 from worker.inputs import StepInputs
 from worker.kernels.cpu.library import Library
-from worker.kernels.reference.attention import Angles, AttentionShape
+from worker.kernels.reference.attention import (
+    UNSCALED,
+    Angles,
+    AttentionShape,
+    KVScales,
+)
 from worker.kernels.reference.norm import HeadNorms
 
 ELEMENTS = {torch.bfloat16: "bf16", torch.float32: "f32"}
@@ -87,8 +92,9 @@ class NativeAttention:
         step: StepPlan,
         angles: Angles | None = None,
         norms: HeadNorms | None = None,
+        scales: KVScales = UNSCALED,
     ) -> torch.Tensor:
-        """As the reference's; the inside of the cache's blocks is different."""
+        """As the reference's; the inside of the cache's blocks is different. Never of 8 bits."""
         shape = self._shape
         if norms is not None:
             norms.apply_(qkv, shape.heads, shape.kv_heads)

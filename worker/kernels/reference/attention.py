@@ -40,6 +40,21 @@ class AttentionShape:
     """Scores s become cap · tanh(s / cap) (Gemma 2)."""
 
 
+@dataclass(frozen=True, slots=True)
+class KVScales:
+    """Of a layer's cache of 8 bits: what is stored, times these, is what is meant.
+
+    Calibrated, they bring keys and values to where 8 bits are exact.
+    """
+
+    keys: float = 1.0
+    values: float = 1.0
+
+
+UNSCALED = KVScales()
+"""Of layers without any, and of caches in the model's dtype."""
+
+
 class PagedAttention:
     """Attention of one shape, as every layer of a model has it."""
 
@@ -71,44 +86,50 @@ class PagedAttention:
         step: AttentionPlan,
         angles: Angles | None = None,
         norms: HeadNorms | None = None,
+        scales: KVScales = UNSCALED,
     ) -> torch.Tensor:
         """Writes the step's keys and values, then attends: causal, each sequence to itself.
 
         qkv [T, heads + 2 · kv heads, head_dim], of which queries and keys are first normalised and
         rotated in place if there are ``norms`` and ``angles``; cache [2, blocks, kv heads, 16,
         head_dim]. Returns [T, heads · head_dim]. Softmax is in float32, whatever the dtype.
-        The cache may be of 8 bits: values are then clamped to what it holds, and not scaled.
+        The cache may be of 8 bits: keys and values are then divided by ``scales`` and clamped to
+        what it holds.
         """
-        heads = self._heads
+        heads, scale = self._heads, self._scale * scales.keys
         if norms is not None:
             norms.apply_(qkv, heads, self._kv_heads)
         if angles is not None:
             rotate_(qkv[:, : heads + self._kv_heads, : angles[0].shape[-1]], *angles)
-        self._store(qkv[:, heads:], cache, step)
+        self._store(qkv[:, heads:], cache, step, scales)
         if not step.chunks and step.groups[0].sequences is None:
-            return self._decode(qkv[:, :heads], cache, step.groups[0])
+            attended = self._decode(qkv[:, :heads], cache, step.groups[0], scale)
+            return attended if scales.values == 1.0 else attended.mul_(scales.values)
         output = qkv.new_empty((len(qkv), heads * self._head_dim))
         queries = qkv[: step.decoding, :heads]
         for group in step.groups:
             if group.sequences is None:
-                output[: step.decoding] = self._decode(queries, cache, group)
+                output[: step.decoding] = self._decode(queries, cache, group, scale)
             else:
                 members = queries.index_select(0, group.sequences)
-                output.index_copy_(0, group.sequences, self._decode(members, cache, group))
+                output.index_copy_(0, group.sequences, self._decode(members, cache, group, scale))
         for chunk in step.chunks:
             rows = qkv[chunk.start : chunk.stop]
-            output[chunk.start : chunk.stop] = self._prefill(rows, cache, chunk)
-        return output
+            output[chunk.start : chunk.stop] = self._prefill(rows, cache, chunk, scale)
+        return output if scales.values == 1.0 else output.mul_(scales.values)
 
-    def _store(self, written: torch.Tensor, cache: torch.Tensor, step: AttentionPlan) -> None:
-        """Keys and values [T, 2 · kv heads, head_dim]; rounded in place where the cache rounds.
+    def _store(
+        self, written: torch.Tensor, cache: torch.Tensor, step: AttentionPlan, scales: KVScales
+    ) -> None:
+        """Keys and values [T, 2 · kv heads, head_dim]; scaled and rounded in place as the cache is.
 
         So a chunk that attends to itself sees what later ones will read.
         """
         rows = written.reshape(-1, self._head_dim)
         if cache.dtype != self._dtype:
             largest = torch.finfo(cache.dtype).max  # more would be infinite, or no number
-            narrow = rows.clamp(-largest, largest).to(cache.dtype)
+            divided = rows if scales == UNSCALED else _divided(written, scales)
+            narrow = divided.clamp(-largest, largest).to(cache.dtype).view(-1, self._head_dim)
             written.copy_(narrow.to(self._dtype).view(written.shape))
             # Torch moves 8-bit floats as bytes only.
             rows, cache = narrow.view(torch.uint8), cache.view(torch.uint8)
@@ -119,7 +140,7 @@ class PagedAttention:
     # --- decoding -----------------------------------------------------------------------------
 
     def _decode(
-        self, queries: torch.Tensor, cache: torch.Tensor, group: DecodeGroup
+        self, queries: torch.Tensor, cache: torch.Tensor, group: DecodeGroup, scale: float
     ) -> torch.Tensor:
         """One query per sequence: [n, heads, head_dim] to [n, heads · head_dim].
 
@@ -131,16 +152,16 @@ class PagedAttention:
         keys, values = self._gather(cache, group.gather, pairs)
         grouped = queries.reshape(pairs, -1, self._head_dim)
         if self._cap is None:
-            scores = torch.baddbmm(group.mask, grouped, keys.transpose(1, 2), alpha=self._scale)
+            scores = torch.baddbmm(group.mask, grouped, keys.transpose(1, 2), alpha=scale)
         else:
-            scores = self._capped(torch.bmm(grouped, keys.transpose(1, 2)), self._cap)
+            scores = self._capped(torch.bmm(grouped, keys.transpose(1, 2)), scale, self._cap)
             scores.add_(group.mask)
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
         return torch.bmm(weights, values).view(count, -1)
 
-    def _capped(self, products: torch.Tensor, cap: float) -> torch.Tensor:
+    def _capped(self, products: torch.Tensor, scale: float, cap: float) -> torch.Tensor:
         """Scores from products of queries and keys, in place."""
-        return products.mul_(self._scale / cap).tanh_().mul_(cap)
+        return products.mul_(scale / cap).tanh_().mul_(cap)
 
     def _gather(self, cache: torch.Tensor, rows: torch.Tensor, pairs: int) -> torch.Tensor:
         """Whole blocks: [2, pairs of sequence and KV head, 16 · b, head_dim], a copy."""
@@ -155,7 +176,9 @@ class PagedAttention:
 
     # --- prompts ------------------------------------------------------------------------------
 
-    def _prefill(self, rows: torch.Tensor, cache: torch.Tensor, chunk: PromptChunk) -> torch.Tensor:
+    def _prefill(
+        self, rows: torch.Tensor, cache: torch.Tensor, chunk: PromptChunk, scale: float
+    ) -> torch.Tensor:
         """A chunk, [chunk, heads + 2 · kv heads, head_dim] to [chunk, heads · head_dim].
 
         The KV heads are the batch of SDPA: [kv heads, queries per KV head, tokens, head_dim].
@@ -168,11 +191,11 @@ class PagedAttention:
         else:
             keys, values = self._gather(cache, chunk.gather, kv_heads)
         if chunk.gather is None and chunk.window is None and self._cap is None:
-            attended = self._sdpa(queries, keys, values, None)
+            attended = self._sdpa(queries, keys, values, None, scale)
         else:
             attended = torch.cat(
                 [
-                    self._masked(queries, keys, values, chunk, first)
+                    self._masked(queries, keys, values, chunk, first, scale)
                     for first in range(0, count, _MASKED_QUERIES)
                 ],
                 dim=2,
@@ -186,6 +209,7 @@ class PagedAttention:
         values: torch.Tensor,
         chunk: PromptChunk,
         first: int,
+        scale: float,
     ) -> torch.Tensor:
         """Queries from ``first`` on, against the prefix and what the chunk has before them."""
         last = min(first + _MASKED_QUERIES, chunk.stop - chunk.start)
@@ -200,8 +224,8 @@ class PagedAttention:
         span = slice(oldest - chunk.skipped, chunk.prefix + last - chunk.skipped)
         queries, keys, values = queries[:, :, first:last], keys[:, span], values[:, span]
         if self._cap is None:
-            return self._sdpa(queries, keys, values, seen)
-        scores = self._capped(queries @ keys.unsqueeze(1).transpose(2, 3), self._cap)
+            return self._sdpa(queries, keys, values, seen, scale)
+        scores = self._capped(queries @ keys.unsqueeze(1).transpose(2, 3), scale, self._cap)
         scores.masked_fill_(~seen, float("-inf"))
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
         return weights @ values.unsqueeze(1)
@@ -212,6 +236,7 @@ class PagedAttention:
         keys: torch.Tensor,
         values: torch.Tensor,
         seen: torch.Tensor | None,
+        scale: float,
     ) -> torch.Tensor:
         """Without ``seen`` (bool [queries, keys]) causal; keys and values [kv heads, …]."""
         shape = (-1, queries.shape[1], -1, -1)
@@ -221,5 +246,11 @@ class PagedAttention:
             values.unsqueeze(1).expand(shape),
             attn_mask=seen,
             is_causal=seen is None,
-            scale=self._scale,
+            scale=scale,
         )
+
+
+def _divided(written: torch.Tensor, scales: KVScales) -> torch.Tensor:
+    """Keys and values [T, 2 · kv heads, head_dim] as a cache of 8 bits stores them, in float32."""
+    keys, values = written.float().chunk(2, dim=1)
+    return torch.cat((keys * (1.0 / scales.keys), values * (1.0 / scales.values)), dim=1)

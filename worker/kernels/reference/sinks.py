@@ -31,13 +31,13 @@ class SinkAttention(PagedAttention):
         self._sinks = sinks.detach().float().view(shape.kv_heads, -1, 1)
 
     def _decode(
-        self, queries: torch.Tensor, cache: torch.Tensor, group: DecodeGroup
+        self, queries: torch.Tensor, cache: torch.Tensor, group: DecodeGroup, scale: float
     ) -> torch.Tensor:
         count = len(queries)
         pairs = count * self._kv_heads
         keys, values = self._gather(cache, group.gather, pairs)
         grouped = queries.reshape(pairs, -1, self._head_dim)
-        scores = torch.baddbmm(group.mask, grouped, keys.transpose(1, 2), alpha=self._scale)
+        scores = torch.baddbmm(group.mask, grouped, keys.transpose(1, 2), alpha=scale)
         weights = self._weights(scores, self._sinks.repeat(count, 1, 1))
         return torch.bmm(weights.to(values.dtype), values).view(count, -1)
 
@@ -47,6 +47,7 @@ class SinkAttention(PagedAttention):
         keys: torch.Tensor,
         values: torch.Tensor,
         seen: torch.Tensor | None,
+        scale: float,
     ) -> torch.Tensor:
         """As ``PagedAttention._sdpa``, a few queries at a time."""
         parts = []
@@ -59,7 +60,7 @@ class SinkAttention(PagedAttention):
                 hidden = torch.arange(count, device=keys.device) > rows
             else:
                 hidden = ~seen[first : first + _QUERIES]
-            scores = some @ keys[:, None, :count].transpose(2, 3) * self._scale
+            scores = some @ keys[:, None, :count].transpose(2, 3) * scale
             weights = self._weights(scores.masked_fill_(hidden, float("-inf")), sinks)
             parts.append(weights.to(values.dtype) @ values[:, None, :count])
         return torch.cat(parts, dim=2)

@@ -11,7 +11,12 @@ import numpy as np
 import torch
 
 from worker.inputs import StepInputs
-from worker.kernels.reference.attention import Angles, AttentionShape
+from worker.kernels.reference.attention import (
+    UNSCALED,
+    Angles,
+    AttentionShape,
+    KVScales,
+)
 from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.triton.chunks import TILE_NUMBERS, attend_chunks, tile_rows
 from worker.kernels.triton.decode import (
@@ -60,8 +65,11 @@ class TritonAttention:
 
     @staticmethod
     def fits(shape: AttentionShape, dtype: torch.dtype) -> bool:
-        """Whether there is a kernel for this shape; others run on the reference."""
-        return shape.head_dim <= _MOST_DIM and dtype in _DTYPES
+        """Whether there is a kernel for this shape; others run on the reference.
+
+        The largest score is looked for before it is scaled, so the scale has to be positive.
+        """
+        return shape.scale > 0 and shape.head_dim <= _MOST_DIM and dtype in _DTYPES
 
     def plans(
         self, inputs: StepInputs, blocks: int, windows: tuple[int | None, ...] = (None,)
@@ -91,10 +99,11 @@ class TritonAttention:
         step: StepPlan,
         angles: Angles | None = None,
         norms: HeadNorms | None = None,
+        scales: KVScales = UNSCALED,
     ) -> torch.Tensor:
         """As the reference's; qkv stays as it is."""
         shape = self._shape
-        queries = store_normed(qkv, step.slots, cache, shape, angles, norms)
+        queries = store_normed(qkv, step.slots, cache, shape, angles, norms, scales)
         output = qkv.new_empty((len(qkv), shape.heads * shape.head_dim))
         if step.decoding:
             attend_decoding(
@@ -107,10 +116,18 @@ class TritonAttention:
                 window=step.window,
                 splitting=step.splitting,
                 parts=step.parts,
+                scales=scales,
             )
         if step.tiles is not None:
             attend_chunks(
-                queries, cache, step.tables, step.tiles, output, shape=shape, window=step.window
+                queries,
+                cache,
+                step.tables,
+                step.tiles,
+                output,
+                shape=shape,
+                window=step.window,
+                scales=scales,
             )
         return output
 
@@ -142,10 +159,11 @@ def store_normed(
     shape: AttentionShape,
     angles: Angles | None,
     norms: HeadNorms | None,
+    scales: KVScales = UNSCALED,
 ) -> torch.Tensor:
     """``store`` with any norms: what every attention over a cache of these pages begins with."""
     fused = fuse_norms(norms, qkv, shape)
-    return store(qkv, slots, cache, shape=shape, angles=angles, norms=fused)
+    return store(qkv, slots, cache, shape=shape, angles=angles, norms=fused, scales=scales)
 
 
 def fuse_norms(

@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 
 from common.messages import BLOCK_TOKENS
-from worker.kernels.reference.attention import AttentionShape
-from worker.kernels.triton.online import absorb, in_powers_of_two, score
+from worker.kernels.reference.attention import UNSCALED, AttentionShape, KVScales
+from worker.kernels.triton.online import STAGES, absorb, in_powers_of_two, score
 
 TILE_NUMBERS = 4
 """Of a tile: sequence, first row of the packed tokens, tokens, position of the first one."""
@@ -71,7 +71,8 @@ def _absorb_tiles(
             if WINDOW > 0:
                 seen = seen & (positions[None, :] > own[:, None] - WINDOW)
             scores = tl.where(seen, scores, float("-inf"))
-        most, total, sums = absorb(scores, values.to(query.dtype), most, total, sums)
+        values = values.to(query.dtype)
+        most, total, sums = absorb(scores, values, most, total, sums, scale, CAPPED)
     return most, total, sums
 
 
@@ -87,6 +88,7 @@ def _attend(
     output,
     scale,
     cap,
+    value_scale,
     CAPPED: tl.constexpr,
     WINDOW: tl.constexpr,
     KV_HEADS: tl.constexpr,
@@ -119,20 +121,28 @@ def _attend(
     total = tl.zeros([ROWS], tl.float32)
     sums = tl.zeros([ROWS, CHANNELS], tl.float32)
     table = tables + sequence * table_row
+    # Keys before the tile's first token are seen by every row, unless a window has passed them.
+    begin = 0
+    whole = 0
     if WINDOW > 0:
         begin = tl.maximum(position + 1 - WINDOW, 0) // KEYS * KEYS
-    else:
-        # Every row sees every key before the tile's first token.
-        begin = position // KEYS * KEYS
+        whole = tl.cdiv(tl.maximum(length - WINDOW, 0), KEYS) * KEYS
+    last = tl.maximum(position // KEYS * KEYS, begin)
+    whole = tl.minimum(whole, last)
+    if WINDOW > 0:
         most, total, sums = _absorb_tiles(
-            query, own, 0, begin, length, cache, to_values, table, kv_head, most, total, sums,
-            scale, cap, CAPPED, False, WINDOW, KV_HEADS, HEAD_DIM, CHANNELS, BLOCK, KEYS,
+            query, own, begin, whole, length, cache, to_values, table, kv_head, most, total, sums,
+            scale, cap, CAPPED, True, WINDOW, KV_HEADS, HEAD_DIM, CHANNELS, BLOCK, KEYS,
         )  # fmt: skip
     most, total, sums = _absorb_tiles(
-        query, own, begin, length, length, cache, to_values, table, kv_head, most, total, sums,
+        query, own, whole, last, length, cache, to_values, table, kv_head, most, total, sums,
+        scale, cap, CAPPED, False, WINDOW, KV_HEADS, HEAD_DIM, CHANNELS, BLOCK, KEYS,
+    )  # fmt: skip
+    most, total, sums = _absorb_tiles(
+        query, own, last, length, length, cache, to_values, table, kv_head, most, total, sums,
         scale, cap, CAPPED, True, WINDOW, KV_HEADS, HEAD_DIM, CHANNELS, BLOCK, KEYS,
     )  # fmt: skip
-    sums = sums / tl.where(total > 0, total, 1.0)[:, None]
+    sums = sums * (value_scale / tl.where(total > 0, total, 1.0))[:, None]
     where = (first_row + token) * (KV_HEADS * GROUP) + head
     where = output + where[:, None] * HEAD_DIM + channels[None, :]
     tl.store(where, sums.to(output.dtype.element_ty), mask=held)
@@ -157,18 +167,19 @@ def attend_chunks(
     *,
     shape: AttentionShape,
     window: int,
+    scales: KVScales = UNSCALED,
 ) -> None:
     """Queries of the ``tiles``, causal, over their own sequences: the latest ``window`` tokens.
 
     queries [T, heads, head_dim], heads side by side; cache as ``KVCache`` has it, in the dtype of
-    the queries or in 8 bits; tables [S, blocks], any integers; tiles [tiles, 4] int32, of at most
-    ``tile_rows`` / (query heads per KV head) tokens each; output [T, heads · head_dim], contiguous,
-    of which the tiles' rows are written. A window of 0 sees everything.
+    the queries or in 8 bits, with ``scales``; tables [S, blocks], any integers; tiles [tiles, 4]
+    int32, of at most ``tile_rows`` / (query heads per KV head) tokens each; output [T, heads ·
+    head_dim], contiguous, of which the tiles' rows are written. A window of 0 sees everything.
     """
     rows = tile_rows(shape, queries.dtype)
     channels = triton.next_power_of_2(max(16, shape.head_dim))
     wide = queries.dtype == torch.float32
-    scale, cap = in_powers_of_two(shape)
+    scale, cap = in_powers_of_two(shape, scales)
     _attend[(len(tiles), shape.kv_heads)](
         queries,
         queries.stride(0),
@@ -180,6 +191,7 @@ def attend_chunks(
         output,
         scale,
         cap,
+        scales.values,
         CAPPED=shape.cap is not None,
         WINDOW=window,
         KV_HEADS=shape.kv_heads,
@@ -190,5 +202,6 @@ def attend_chunks(
         BLOCK=BLOCK_TOKENS,
         KEYS=16 if wide else 64 if channels <= 128 else 32,
         num_warps=8 if rows >= 128 or wide else 4,
-        num_stages=2 if wide else 3,
+        num_stages=2 if wide else STAGES,
+        enable_fp_fusion=True,  # not the default of every Triton
     )

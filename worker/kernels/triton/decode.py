@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 
 from common.messages import BLOCK_TOKENS
-from worker.kernels.reference.attention import AttentionShape
-from worker.kernels.triton.online import absorb, in_powers_of_two, score
+from worker.kernels.reference.attention import UNSCALED, AttentionShape, KVScales
+from worker.kernels.triton.online import STAGES, absorb, in_powers_of_two, score
 
 _PROGRAMS = 2048
 """Most programs that splitting makes: those without work cost their start."""
@@ -74,6 +74,7 @@ def _attend(
     logs,
     scale,
     cap,
+    value_scale,
     least_tiles,
     CAPPED: tl.constexpr,
     WINDOW: tl.constexpr,
@@ -117,7 +118,8 @@ def _attend(
     for start in range(begin, end, KEYS):
         positions = start + tl.arange(0, KEYS)
         seen = (positions < end) & (positions >= oldest)
-        # Only what the sequence has written is read: 0 · NaN would be NaN.
+        # Only what the sequence has written is read: 0 · NaN would be NaN. PERF: masks in every
+        # tile, not a last tile by itself: memory is the limit, and a loop of its own waits anew.
         blocks = tl.load(tables + sequence * table_row + positions // BLOCK, mask=seen, other=0)
         places = (blocks.to(tl.int64) * KV_HEADS + kv_head) * BLOCK + positions % BLOCK
         places = places * HEAD_DIM
@@ -128,10 +130,10 @@ def _attend(
         wanted = seen[:, None] & (channels < HEAD_DIM)[None, :]
         values = cache + to_values + places[:, None] + channels[None, :]
         values = tl.load(values, mask=wanted, other=0.0).to(query.dtype)
-        most, total, sums = absorb(scores, values, most, total, sums)
+        most, total, sums = absorb(scores, values, most, total, sums, scale, CAPPED)
 
     # A sequence of no tokens (a graph's padding) yields zeros.
-    sums = sums / tl.where(total > 0, total, 1.0)[:, None]
+    sums = sums * (value_scale / tl.where(total > 0, total, 1.0))[:, None]
     every_head = sequence * KV_HEADS * GROUP + heads
     if SPLITS == 1:
         where = output + every_head[:, None] * HEAD_DIM + channels[None, :]
@@ -182,18 +184,19 @@ def attend_decoding(
     window: int,
     splitting: Splitting,
     parts: Parts | None,
+    scales: KVScales = UNSCALED,
 ) -> None:
     """One query per sequence, which sees the latest ``window`` tokens of it (0: all).
 
     queries [n, heads, head_dim], heads side by side; cache as ``KVCache`` has it, in the dtype of
-    the queries or in 8 bits; tables [n, blocks] and lengths [n], any integers; output [n, heads ·
-    head_dim], contiguous. A sequence of length 0 gets zeros.
+    the queries or in 8 bits, with ``scales``; tables [n, blocks] and lengths [n], any integers;
+    output [n, heads · head_dim], contiguous. A sequence of length 0 gets zeros.
     """
     count = len(queries)
     group = shape.heads // shape.kv_heads
     channels = triton.next_power_of_2(max(16, shape.head_dim))
     wide = queries.dtype == torch.float32
-    scale, cap = in_powers_of_two(shape)
+    scale, cap = in_powers_of_two(shape, scales)
     _attend[(count, shape.kv_heads, splitting.splits)](
         queries,
         queries.stride(0),
@@ -206,6 +209,7 @@ def attend_decoding(
         parts.logs if parts is not None else output,
         scale,
         cap,
+        scales.values,
         splitting.least_tiles,
         CAPPED=shape.cap is not None,
         WINDOW=window,
@@ -215,10 +219,11 @@ def attend_decoding(
         HEAD_DIM=shape.head_dim,
         CHANNELS=channels,
         BLOCK=BLOCK_TOKENS,
-        KEYS=16 if wide else 64,
+        KEYS=16 if wide else 64 if channels <= 128 else 32,
         SPLITS=splitting.splits,
         num_warps=8 if wide else 4,
-        num_stages=2 if wide else 3,
+        num_stages=2 if wide else STAGES,
+        enable_fp_fusion=True,  # not the default of every Triton
     )
     if parts is None:
         return

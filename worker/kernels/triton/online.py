@@ -7,16 +7,22 @@ log2(e), as ``in_powers_of_two`` does.
 import triton
 import triton.language as tl
 
-from worker.kernels.reference.attention import AttentionShape
+from worker.kernels.reference.attention import AttentionShape, KVScales
 
 _LOG2_E = 1.4426950408889634
 
+STAGES = 5
+"""Of the pipeline over tiles. PERF: keys are behind a load of the block table, which takes as many
+stages as they do: with 3 or 4, Triton gives them one buffer and waits for each tile before it asks
+for the next; with 5 they have two, and a tile is on its way while another is multiplied."""
 
-def in_powers_of_two(shape: AttentionShape) -> tuple[float, float]:
-    """``scale`` and ``cap`` as ``score`` takes them."""
+
+def in_powers_of_two(shape: AttentionShape, scales: KVScales) -> tuple[float, float]:
+    """``scale``, that of the keys included, and ``cap``, as ``score`` and ``absorb`` take them."""
+    scale = shape.scale * scales.keys
     if shape.cap is None:
-        return shape.scale * _LOG2_E, 0.0
-    return shape.scale / shape.cap, shape.cap * _LOG2_E
+        return scale * _LOG2_E, 0.0
+    return scale / shape.cap, shape.cap * _LOG2_E
 
 
 @triton.jit
@@ -27,29 +33,33 @@ def score(
     cap,
     CAPPED: tl.constexpr,
 ):
-    """Queries [M, D] times keys [D, N] to scores [M, N] float32, times log2(e).
+    """Queries [M, D] times keys [D, N] to scores [M, N] float32, as ``absorb`` takes them.
 
-    ``scale`` brings log2(e) with it; with a cap it is scale / cap, and the cap brings log2(e). A
-    float32 model gets float32 products: Triton would take tf32 for them.
+    With a cap they are whole, times log2(e), which ``cap`` brings; ``scale`` is then scale / cap.
+    Without, they lack the scale: ``absorb`` multiplies. A float32 model gets float32 products:
+    Triton would take tf32 for them.
     """
-    scores = tl.dot(queries, keys, input_precision="ieee") * scale
+    scores = tl.dot(queries, keys, input_precision="ieee")
     if CAPPED:
         # tanh, as Triton has none: exact at both ends, since exp gives 0 or infinity there.
-        scores = cap * (1.0 - 2.0 / (tl.exp(2.0 * scores) + 1.0))
+        scores = cap * (1.0 - 2.0 / (tl.exp(2.0 * scale * scores) + 1.0))
     return scores
 
 
 @triton.jit
-def absorb(scores, values, most, total, sums):
+def absorb(scores, values, most, total, sums, scale, CAPPED: tl.constexpr):
     """One more tile into the running softmax of each row.
 
     scores [M, N], -inf where a row does not see a key; values [N, D], zero where nobody does; most
     [M], the largest score so far; total [M] and sums [M, D], relative to it. Returns the new three.
+    ``scale`` is positive and brings log2(e). PERF: multiplied where the largest score is taken
+    away, it costs nothing: one instruction does both.
     """
-    larger = tl.maximum(most, tl.max(scores, 1))
+    factor = 1.0 if CAPPED else scale
+    larger = tl.maximum(most, tl.max(scores, 1) * factor)
     # A row that has seen nothing yet has no largest score: -inf less -inf would be NaN.
     base = tl.where(larger == float("-inf"), 0.0, larger)
-    weights = tl.exp2(scores - base[:, None])
+    weights = tl.exp2(scores * factor - base[:, None])
     kept = tl.exp2(most - base)
     total = total * kept + tl.sum(weights, 1)
     sums = sums * kept[:, None]

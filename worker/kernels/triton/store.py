@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from common.messages import BLOCK_TOKENS
-from worker.kernels.reference.attention import Angles, AttentionShape
+from worker.kernels.reference.attention import UNSCALED, Angles, AttentionShape, KVScales
 from worker.kernels.triton.norm import TritonNorm
 
 _ELEMENTS = 2048
@@ -32,6 +32,8 @@ def _store(
     cache,
     to_values,
     limit,
+    key_factor,
+    value_factor,
     FIRST: tl.constexpr,
     HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
@@ -86,6 +88,7 @@ def _store(
     place = ((slot // BLOCK) * KV_HEADS + kv_head) * BLOCK + slot % BLOCK
     where = cache + tl.where(is_value, to_values, 0) + place * HEAD_DIM + channels[None, :]
     if LIMITED:  # what is larger would become infinite, or no number
+        x = x * tl.where(is_value, value_factor, key_factor)
         x = tl.clamp(x, -limit, limit, propagate_nan=tl.PropagateNan.ALL)
     tl.store(where, x.to(cache.dtype.element_ty), mask=held & (heads >= HEADS)[:, None])
 
@@ -98,12 +101,13 @@ def store(
     shape: AttentionShape,
     angles: Angles | None,
     norms: tuple[TritonNorm, TritonNorm] | None,
+    scales: KVScales = UNSCALED,
 ) -> torch.Tensor:
     """Writes keys and values; returns the queries, [T, heads, head_dim], heads side by side.
 
     qkv [T, heads + 2 kv heads, head_dim], which stays as it is; slots [T], any integers; cache as
-    ``KVCache`` has it, in the dtype of qkv or in 8 bits; angles as ``rotate_`` takes them; norms of
-    queries' and of keys' heads.
+    ``KVCache`` has it, in the dtype of qkv or in 8 bits (of what has been divided by ``scales``);
+    angles as ``rotate_`` takes them; norms of queries' and of keys' heads.
     """
     heads, kv_heads, head_dim = shape.heads, shape.kv_heads, shape.head_dim
     changed = angles is not None or norms is not None
@@ -129,6 +133,8 @@ def store(
         cache,
         cache.stride(0),
         torch.finfo(cache.dtype).max,
+        1.0 / scales.keys,
+        1.0 / scales.values,
         FIRST=first,
         HEADS=heads,
         KV_HEADS=kv_heads,

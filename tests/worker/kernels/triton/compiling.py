@@ -3,7 +3,8 @@
 No GPU is needed: kernels are called as ever, with tensors of the CPU, under a driver that names a
 Hopper GPU; nothing is launched. A table of what ptxas and the disassembler say goes to the output.
 Runs in a process of its own, in which Triton's interpreter is off. Fails where a kernel does not
-compile, does not fit into shared memory, or spills where that is not expected.
+compile, does not fit into shared memory, spills registers, or waits for each tile of keys before it
+asks for the next.
 """
 
 import re
@@ -25,6 +26,7 @@ from worker.kernels.triton.activation import silu_and_multiply
 from worker.kernels.triton.chunks import attend_chunks
 from worker.kernels.triton.decode import attend_decoding, choose_splitting, make_parts
 from worker.kernels.triton.draw import draw
+from worker.kernels.triton.filters import top_k, top_p
 from worker.kernels.triton.gather import gather_inputs
 from worker.kernels.triton.norm import TritonNorm, prepare_norm
 from worker.kernels.triton.penalties import penalize_
@@ -133,7 +135,10 @@ def sampling(kept):
     row, whole = torch.empty(4), torch.zeros(4, dtype=torch.int64)
     draw(logits, row, whole, whole)
     counts = torch.zeros((4, 128256), dtype=torch.int32)
-    penalize_(logits, Penalties(row, row, row, row, whole, whole), counts, counts, whole)
+    asked = Penalties(None, row, row, row, row, whole, whole)
+    penalize_(logits, asked, counts, counts, whole)
+    top_p(logits, row)
+    top_k(logits, whole, 9)
     gather_inputs(whole, whole, whole, torch.zeros((4, 32), dtype=torch.int64))
 
 
@@ -155,6 +160,12 @@ def inspected(compiled):
     return registers, stack, counts, wide
 
 
+def buffers(compiled):
+    """Of the tiles that are on their way while another is used: what the pipeline has come to."""
+    found = re.findall(r"memdesc<(\d+)x\d+x\d+x\w+, \S+ #smem, mutable>", compiled.asm["ttgir"])
+    return max(map(int, found), default=0)
+
+
 def main(arguments):
     kept = Compiled()
     few = "few" in arguments
@@ -164,20 +175,23 @@ def main(arguments):
         pointwise(kept)
     sampling(kept)
     wrong = []
-    print("| kernel | for | registers | stack | shared | HGMMA | HMMA | LDGSTS | 16-byte loads |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    columns = ("registers", "stack", "shared", "buffers", "HGMMA", "HMMA", "LDGSTS")
+    print(f"| kernel | for | {' | '.join(columns)} | 16-byte loads |")
+    print("|---" * (len(columns) + 3) + "|")
     for case, kernel, compiled in kept.found:
         name = f"{kernel.fn.__module__.rpartition('.')[2]}.{kernel.fn.__name__}"
         registers, stack, counts, wide = inspected(compiled)
-        shared = compiled.metadata.shared
+        shared, tiles = compiled.metadata.shared, buffers(compiled)
         print(
-            f"| {name} | {case} | {registers} | {stack} | {shared} | {counts['HGMMA']}"
+            f"| {name} | {case} | {registers} | {stack} | {shared} | {tiles} | {counts['HGMMA']}"
             f" | {counts['HMMA']} | {counts['LDGSTS']} | {wide} |"
         )
         if shared > _SHARED_BYTES:
             wrong.append(f"{name} for {case} wants {shared} bytes of shared memory")
         if counts["STL"]:
             wrong.append(f"{name} for {case} spills registers")
+        if name.endswith("._attend") and "float32" not in case and tiles < 2:
+            wrong.append(f"{name} for {case} has one buffer: it waits for every tile")
         if name == "chunks._attend" and "float32" not in case and not counts["HGMMA"]:
             wrong.append(f"{name} for {case} does not use Hopper's matrix instructions")
     print(f"{len(kept.found)} kernels compiled for sm_90 with Triton {triton.__version__}")

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from tests.worker.kernels.attending import Attending, assert_near
-from worker.kernels.reference.attention import AttentionShape, PagedAttention
+from worker.kernels.reference.attention import (
+    UNSCALED,
+    AttentionShape,
+    KVScales,
+    PagedAttention,
+)
 from worker.kernels.triton import decode
 from worker.kernels.triton.attention import TritonAttention
 from worker.kernels.triton.decode import Splitting, attend_decoding, choose_splitting, make_parts
@@ -97,6 +102,14 @@ def test_windows_of_a_step_share_what_they_can():
     assert windowed.tiles is whole.tiles
 
 
+@pytest.mark.parametrize("window", [20, 90])
+def test_a_window_leaves_a_middle_that_all_rows_see(window):
+    """Keys by 64: begins, whole tiles and ends of windows that lie before, in and behind a tile."""
+    made = {"heads": 1, "kv_heads": 1, "head_dim": 16, "dtype": torch.bfloat16, "window": window}
+    step = Attending([200, 0], [9, 70], 0, **made)
+    step.check(kernel(step))
+
+
 def test_a_long_prompt_in_tiles():
     step = Attending([21], [75], 0, heads=4, kv_heads=1, head_dim=32, dtype=torch.bfloat16)
     attention = kernel(step)
@@ -106,11 +119,18 @@ def test_a_long_prompt_in_tiles():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "kv_dtype"),
-    [(torch.float32, torch.float8_e5m2), (torch.bfloat16, torch.float8_e4m3fn)],
+    ("dtype", "kv_dtype", "scales"),
+    [
+        (torch.float32, torch.float8_e5m2, UNSCALED),
+        (torch.bfloat16, torch.float8_e4m3fn, UNSCALED),
+        (torch.bfloat16, torch.float8_e4m3fn, KVScales(0.0073, 0.3)),
+        (torch.float32, torch.float8_e4m3fn, KVScales(3.1, 0.0021)),  # values are clamped
+    ],
 )
-def test_a_cache_of_8_bits(dtype, kv_dtype):
-    made = {"dtype": dtype, "kv_dtype": kv_dtype, "kv_heads": 1, "head_dim": 32}
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_a_cache_of_8_bits(dtype, kv_dtype, scales, cap):
+    made = {"dtype": dtype, "kv_dtype": kv_dtype, "kv_heads": 1, "head_dim": 32, "scales": scales}
+    made["cap"] = cap
     step = Attending([40, 16, 0], [1, 9, 12], 1, **made)
     step.check(kernel(step))
     again = Attending([40, 16, 0], [1, 9, 12], 1, **made)
@@ -135,3 +155,4 @@ def test_what_it_fits():
     assert TritonAttention.fits(shape, torch.float16)
     assert not TritonAttention.fits(replace(shape, head_dim=512), torch.float16)
     assert not TritonAttention.fits(shape, torch.float64)
+    assert not TritonAttention.fits(replace(shape, scale=-1.0), torch.float16)

@@ -1,17 +1,19 @@
-"""Penalties and the draw in Triton: against the reference, which is held to the formulas."""
+"""Penalties, filters and the draw in Triton: against the reference, held to the formulas."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
 from common.sampling import SamplingParameters
 from tests.worker.naive import processed
+from worker import filters as reference_filters
 from worker import noise
 from worker.kernels.reference import draw as reference_draw
 from worker.kernels.reference import penalties as reference_penalties
 from worker.kernels.reference.penalties import Penalties
-from worker.kernels.triton import draw, penalties
+from worker.kernels.triton import draw, filters, penalties
 
 VOCABULARY = 3001
 SEEDS = [0, 7, -5, 2**62, -(2**63), 2**40 + 1]
@@ -102,6 +104,7 @@ def penalties_of():
         return table
 
     asked = Penalties(
+        rows=None,
         repetition=column("repetition_penalty"),
         frequency=column("frequency_penalty"),
         output_frequency=column("output_frequency_penalty"),
@@ -115,26 +118,120 @@ def penalties_of():
     return asked, seen, output, lengths
 
 
-@pytest.mark.parametrize("kernel", [penalties, reference_penalties])
-def test_penalties_are_those_of_the_processors(kernel):
-    logits = logits_of(4)
-    wanted = torch.tensor(
+def written_out(logits):
+    return torch.tensor(
         [
             processed(row.tolist(), parameters, prompt, generated, [])
             for row, parameters, (prompt, generated) in zip(logits, ASKED, KNOWN, strict=True)
         ]
     )
+
+
+@pytest.mark.parametrize("kernel", [penalties, reference_penalties])
+def test_penalties_are_those_of_the_formulas(kernel):
+    logits = logits_of(4)
+    wanted = written_out(logits)
     kernel.penalize_(logits, *penalties_of())
     torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_penalties_without_any_counts():
-    logits = logits_of(2)
-    before = logits.clone()
-    none = torch.zeros(2)
-    rows = torch.full((2,), -1)
-    asked = Penalties(torch.ones(2), none, none, none, rows, rows)
-    nothing = torch.zeros((0, VOCABULARY), dtype=torch.int32)
-    for kernel in (penalties, reference_penalties):
-        kernel.penalize_(logits, asked, nothing, nothing, torch.ones(2))
-        assert torch.equal(logits, before)
+@pytest.mark.parametrize("kernel", [penalties, reference_penalties])
+def test_penalties_of_some_rows(kernel):
+    """Rows 3 and 0 of the four, in this order, among six: the others are not touched."""
+    logits = logits_of(6)
+    wanted, order = logits.clone(), torch.tensor([3, 0])
+    wanted[[1, 4]] = written_out(logits[[1, 2, 3, 4]])[[0, 3]]
+    asked, seen, output, lengths = penalties_of()
+    columns = {
+        name: getattr(asked, name).index_select(0, order)
+        for name in asked.__slots__
+        if isinstance(getattr(asked, name), torch.Tensor)
+    }
+    known = torch.ones(6, dtype=torch.int64)
+    known[[4, 1]] = lengths[order]
+    some = Penalties(rows=torch.tensor([4, 1]), **columns)
+    kernel.penalize_(logits, some, seen, output, known)
+    torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_what_nobody_asks_for_is_left_out():
+    """The reference is told on the host; the numbers are the same."""
+    asked, seen, output, lengths = penalties_of()
+    repeated = replace(asked, frequency=torch.zeros(4), output_rows=torch.full((4,), -1))
+    logits = logits_of(4)
+    wanted = logits.clone()
+    reference_penalties.penalize_(wanted, repeated, seen, output, lengths)
+    told = replace(repeated, frequent=False, counts_output=False)
+    reference_penalties.penalize_(logits, told, seen, torch.zeros((0, VOCABULARY)), lengths)
+    assert torch.equal(logits, wanted)
+
+
+# --- filters ----------------------------------------------------------------------------------
+
+
+def kept(filtered):
+    return filtered > -torch.inf
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "levels"), [(7, 2), (7, 100_000), (3001, 2), (3001, 40), (5000, 100_000)]
+)
+@pytest.mark.parametrize("kernel", [filters.top_p, reference_filters.top_p_unseen])
+def test_the_nucleus_is_the_shortest_beginning(kernel, vocabulary, levels):
+    """In falling order, equal ones by id, of which there are many (as bfloat16 makes them)."""
+    generator = torch.Generator().manual_seed(vocabulary + levels)
+    logits = torch.randn(6, vocabulary, generator=generator) * 3
+    logits = (logits * levels / 10).round() / levels * 10
+    logits[4, : vocabulary // 2] = -torch.inf
+    logits[5] = 0.0
+    p = torch.tensor([0.001, 0.3, 0.9, 0.9999, 0.8, 0.5])
+    got = kernel(logits.clone(), p)
+    stays = kept(got)
+    assert torch.equal(got[stays], logits[stays])
+    order = logits.sort(dim=-1, descending=True, stable=True).indices
+    falling = stays.gather(1, order)
+    assert torch.equal(falling, falling.cumprod(-1).bool())
+    mass = logits.double().softmax(-1).gather(1, order).cumsum(-1)
+    counts, margin = stays.sum(-1), 2e-6  # sums in float32 round
+    reached = mass.gather(1, counts[:, None] - 1)[:, 0]
+    before = torch.cat((torch.zeros(6, 1), mass), 1).gather(1, counts[:, None] - 1)[:, 0]
+    possible = kept(logits).sum(-1)
+    assert ((reached > p - margin) | (counts == possible)).all()
+    assert ((before < p + margin) | (counts == 1)).all()
+
+
+def test_the_nucleus_of_equal_logits_begins_with_the_first_ids():
+    logits = torch.tensor([[0.0, 1.0, 1.0, -1.0, 1.0, 1.0], [0.0, -0.0, 0.0, -0.0, -5.0, -5.0]])
+    got = kept(filters.top_p(logits, torch.tensor([0.35, 0.6])))
+    assert got.tolist() == [[False, True, True, False, False, False], [True] * 3 + [False] * 3]
+
+
+@pytest.mark.parametrize(("vocabulary", "levels"), [(7, 2), (3001, 100_000), (5000, 2)])
+def test_the_k_largest_are_those_of_sorting(vocabulary, levels):
+    logits = torch.randn(5, vocabulary, generator=torch.Generator().manual_seed(vocabulary)) * 3
+    logits = (logits * levels / 10).round() / levels * 10
+    logits[3, 2:] = -torch.inf
+    logits[4, 3] = -0.0
+    k = torch.tensor([1, 5, vocabulary, 4, 2])
+    wanted = reference_filters.top_k(logits.clone(), k, vocabulary)
+    assert torch.equal(filters.top_k(logits.clone(), k, vocabulary), wanted)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of the interpreter
+def test_a_row_without_a_distribution_stays_without():
+    logits = logits_of(3)
+    logits[0] = -torch.inf
+    logits[1, 5] = torch.nan
+    for filtered in (
+        filters.top_p(logits.clone(), torch.tensor([0.5, 0.5, 0.5])),
+        filters.top_k(logits.clone(), torch.tensor([3, 3, 3]), 3),
+    ):
+        _, logprobs = draw.draw(filtered, *arguments([1.0, 1.0, 1.0]))
+        assert logprobs.isnan().tolist() == [True, True, False]
+        assert not kept(filtered[0]).any()
+
+
+def test_a_mass_that_rounding_keeps_from_being_reached_keeps_all():
+    logits = torch.zeros(1, 3001)
+    assert kept(filters.top_p(logits, torch.tensor([2.0]))).all()
+    assert filters.top_p(torch.empty(0, 5), torch.empty(0)).shape == (0, 5)

@@ -1,0 +1,141 @@
+"""What shards agree on when they meet: who adds up small sums. Two shards, each on a thread."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from worker.parallel.group import Group
+from worker.parallel.one_shot import fits, obstacle
+
+CPU = torch.device("cpu")
+LIMIT_S = 60
+MOST_BYTES = 1024
+
+
+class Board:
+    """As ``OneShot``: each puts its part where the others can read it."""
+
+    fails_in = -1
+    wrong_in = -1
+    where = "make"
+
+    def __init__(self, rank: int, size: int, device: torch.device, store: Any, name: str) -> None:
+        self.rank, self.size, self.store, self.name = rank, size, store, name
+        self.calls = 0
+        if self.fails_in == rank and self.where == "make":
+            raise RuntimeError("no memory that others can read\nand more")
+
+    def meet(self) -> None:
+        if self.fails_in == self.rank and self.where == "meet":
+            raise RuntimeError("nobody came")
+
+    def takes(self, tensor: torch.Tensor) -> bool:
+        return tensor.dtype == torch.float32 and fits(tensor.nbytes, MOST_BYTES)
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        keys = [f"{self.name}-{self.calls}-{rank}" for rank in range(self.size)]
+        self.store.set(keys[self.rank], tensor.numpy().tobytes())
+        parts = [np.frombuffer(self.store.get(key), dtype=np.float32) for key in keys]
+        total = torch.from_numpy(np.sum(parts, axis=0)).view(tensor.shape)
+        return total + 1 if self.wrong_in == self.rank else total
+
+
+def board(**changes: Any) -> type[Board]:
+    return type("Board", (Board,), changes)
+
+
+def together(
+    path: Path,
+    act: Callable[[Group, int], Any],
+    make_small: Any,
+    hindered: int = -1,
+) -> list[Any]:
+    """What two shards get from ``act``, in their order."""
+    found: dict[int, Any] = {}
+
+    def run(rank: int) -> None:
+        group = Group(
+            rank, 2, CPU, make_small=make_small,
+            obstacle=lambda rank, *_: "too far away" if rank == hindered else "",
+        )  # fmt: skip
+        group.form(str(path / "store"))
+        found[rank] = act(group, rank)
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_S)
+        assert not thread.is_alive()
+    return [found[rank] for rank in range(2)]
+
+
+def sums(group: Group, rank: int) -> tuple[Any, int]:
+    """Of a small tensor, a large one, one of odd length and one of another type."""
+    tensors = [torch.full((count,), rank + 2.0) for count in (64, 1000, 3)]
+    tensors.append(torch.full((8,), rank + 2, dtype=torch.int64))
+    totals = [group.add_up(tensor.clone()) for tensor in tensors]
+    for tensor, total in zip(tensors, totals, strict=True):
+        assert total.shape == tensor.shape
+        assert total.dtype == tensor.dtype
+        assert (total == 5).all()
+    small = group._small
+    assert small is None or isinstance(small, Board)
+    return type(small), 0 if small is None else small.calls
+
+
+def test_small_sums_go_their_way_and_others_do_not(tmp_path: Path) -> None:
+    made = board()
+    # One to see that it adds up, one for the small tensor.
+    assert together(tmp_path, sums, made) == [(made, 2), (made, 2)]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    "changes", [{"where": "make"}, {"where": "meet"}, {"wrong": True}, {"hindered": True}]
+)
+def test_all_do_without_if_one_cannot(tmp_path: Path, rank: int, changes: dict[str, Any]) -> None:
+    made, hindered = board(), -1
+    if "where" in changes:
+        made = board(fails_in=rank, where=changes["where"])
+    elif "wrong" in changes:
+        made = board(wrong_in=rank)
+    else:
+        hindered = rank
+    if changes.get("where") == "meet":  # whoever meets nobody is alone: the other waits no sum
+        made = board(fails_in=rank, where="meet", __call__=lambda self, tensor: tensor)
+    none = (type(None), 0)
+    assert together(tmp_path, sums, made, hindered) == [none, none]
+
+
+def test_the_first_shard_tells_the_others(tmp_path: Path) -> None:
+    def tell(group: Group, rank: int) -> list[int]:
+        return group.tell(torch.arange(3) + 10 * rank).tolist()
+
+    assert together(tmp_path, tell, board()) == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_what_fits() -> None:
+    assert fits(4096, 4096)
+    assert not fits(4112, 4096)
+    assert not fits(24, 4096)
+    assert not fits(0, 4096)
+
+
+def test_a_cpu_has_no_memory_to_read_from_others() -> None:
+    assert obstacle(0, 2, CPU) == "shards of a CPU add up over sockets"
+
+
+def test_gpus_that_do_not_reach_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda own, other: other != 2)
+    assert obstacle(1, 4, torch.device("cuda:1")) == "GPU 1 does not reach the memory of GPU 2"
+    assert obstacle(1, 8, torch.device("cuda:1")) == "8 shards are on 4 GPUs"
+    monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda own, other: True)
+    assert obstacle(1, 4, torch.device("cuda:1")) == ""
