@@ -8,8 +8,8 @@ MODELS = Path(__file__).resolve().parent / "models"
 
 
 def model_of(size: str) -> Path:
-    """The directory of a size of ``bench.random_llama``."""
+    """The directory of a size of ``bench.random_model``."""
     path = MODELS / size
     if not (path / "tokenizer_config.json").exists():
-        subprocess.run([sys.executable, "-m", "bench.random_llama", path, size], check=True)
+        subprocess.run([sys.executable, "-m", "bench.random_model", path, size], check=True)
     return path

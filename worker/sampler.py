@@ -75,7 +75,10 @@ class Choice:
 
     def read(self, packed: torch.Tensor | None = None) -> Sampled:
         """On the host; ``packed`` may have been copied there before."""
-        ids, values = (self.packed if packed is None else packed).tolist()
+        if packed is None:
+            ids, values = self.ids.tolist(), self.logprobs.tolist()
+        else:
+            ids, values = packed.tolist()
         tops: list[list[tuple[int, float]]] = [[] for _ in self.batch.rows]
         if self.asked is not None:
             found = _tops(self.asked, self.batch)

@@ -4,7 +4,7 @@ The result is handed to every layer: no layer asks where it runs.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -31,7 +31,7 @@ from worker.kernels.reference.gather import Gather, gather_inputs
 from worker.kernels.reference.linear import PackLinear
 from worker.kernels.reference.norm import NormOperations
 from worker.kernels.sampling import SEEING, UNSEEN, SamplingKernels
-from worker.kernels.stack import LayerParts, StackOperation, keep_layers
+from worker.kernels.stack import FuseLayers, keep_layers
 from worker.race import SparseDraw
 from worker.sharding import WHOLE, Sharding
 
@@ -65,14 +65,15 @@ class Kernels:
     sharding: Sharding
     pack_linear: PackLinear
     pack_output: PackLinear
-    pack_gated: Mapping[str, PackLinear]
+    pack_activated: Mapping[str, PackLinear]
     """By the name of the activation that follows."""
+    pack_gated: Mapping[str, PackLinear]
+    """The same where that is gated."""
     prepare_norm: Callable[[torch.Tensor, float], NormOperations]
     prepare_wide_norm: Callable[[torch.Tensor, float], NormOperations]
     prepare_layer_norm: Callable[[torch.Tensor, torch.Tensor, float], NormOperations]
-    activations: Mapping[str, Activation]
     attention: AttentionMaker
-    fuse_layers: Callable[[Sequence[LayerParts | None], NormOperations], StackOperation | None]
+    fuse_layers: FuseLayers
 
 
 def reference(device: torch.device, dtype: torch.dtype, sharding: Sharding = WHOLE) -> Kernels:
@@ -83,11 +84,11 @@ def reference(device: torch.device, dtype: torch.dtype, sharding: Sharding = WHO
         sharding=sharding,
         pack_linear=linear.pack,
         pack_output=linear.widened(linear.pack),
-        pack_gated=_gating(linear.pack, GATED_ACTIVATIONS),
+        pack_activated=_activating(linear.pack, ACTIVATIONS),
+        pack_gated=_activating(linear.pack, GATED_ACTIVATIONS),
         prepare_norm=norm.prepare,
         prepare_wide_norm=norm.prepare_wide,
         prepare_layer_norm=norm.prepare_layer,
-        activations=ACTIVATIONS,
         attention=partial(PagedAttention, device=device, dtype=dtype),
         fuse_layers=keep_layers,
     )
@@ -114,32 +115,36 @@ def select(
         kernels,
         pack_linear=pack,
         pack_output=linear.widened(pack),
-        pack_gated=_gating(pack, GATED_ACTIVATIONS),
+        pack_activated=_activating(pack, ACTIVATIONS),
+        pack_gated=_activating(pack, GATED_ACTIVATIONS),
         prepare_norm=cpu_norm.prepare,
     )
     if library is None or ELEMENTS.get(dtype) not in library.variant.elements:
         return kernels
     own_cache = choices.kv_dtype in (None, dtype)  # attention in C knows no other
-    silu = pointwise.silu_and_multiply(library, dtype)
-    activations = {**GATED_ACTIVATIONS, "silu": silu, "swish": silu}
+    plain = pointwise.activations(library, dtype)
+    gated = pointwise.gated_activations(library, dtype)
     kernels = replace(
         kernels,
-        pack_gated=_gating(pack, activations),
+        pack_activated=_activating(pack, plain),
+        pack_gated=_activating(pack, gated),
         prepare_norm=partial(pointwise.prepare_norm, library, dtype),
         prepare_wide_norm=partial(pointwise.prepare_norm, library, dtype),
+        prepare_layer_norm=partial(pointwise.prepare_layer_norm, library, dtype),
     )
     if own_cache:
         kernels = replace(kernels, attention=partial(_attention, kernels.attention, library, dtype))
     if not cpu_linear.native_works(library, dtype):
         return kernels
     pack = partial(cpu_linear.pack_native, library)
-    gated = partial(pack, kind=Kind.GATED)
+    pack_silu = partial(pack, kind=Kind.GATED)
     alone = sharding.size == 1 and own_cache  # shards have sums between their layers
     return replace(
         kernels,
         pack_linear=pack,
         pack_output=partial(pack, kind=Kind.WIDE),
-        pack_gated={**_gating(pack, activations), "silu": gated, "swish": gated},
+        pack_activated=_activating(pack, plain),
+        pack_gated={**_activating(pack, gated), "silu": pack_silu, "swish": pack_silu},
         fuse_layers=partial(fuse_layers, library) if alone else keep_layers,
     )
 
@@ -163,15 +168,15 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
     activations = {**GATED_ACTIVATIONS, "silu": silu_and_multiply, "swish": silu_and_multiply}
     return replace(
         kernels,
-        pack_gated=_gating(linear.pack, activations),
+        pack_gated=_activating(linear.pack, activations),
         prepare_norm=prepare_norm,
         prepare_wide_norm=prepare_norm,
         attention=lambda shape: fitting(shape) or otherwise(shape),
     )
 
 
-def _gating(pack: PackLinear, activations: Mapping[str, Activation]) -> dict[str, PackLinear]:
-    return {name: linear.gated(pack, activation) for name, activation in activations.items()}
+def _activating(pack: PackLinear, activations: Mapping[str, Activation]) -> dict[str, PackLinear]:
+    return {name: linear.activated(pack, activation) for name, activation in activations.items()}
 
 
 def _attention(

@@ -1,28 +1,43 @@
-"""What a stack of decoder layers is made of, for kernels that run all of it as one operation."""
+"""How a decoder's layers are described to kernels that run all of them as one operation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
 from worker.inputs import StepInputs
+from worker.kernels.attention import AttentionKernel
 from worker.kernels.reference.attention import Angles
 from worker.kernels.reference.linear import LinearOperation
-from worker.kernels.reference.norm import NormOperations
+from worker.kernels.reference.norm import HeadNorms, NormOperations
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Half of a layer: its result is added to the residual, which it begins with.
+
+    What stands between its linear layers is attention, or an activation that belongs to ``first``.
+    """
+
+    before: NormOperations | None
+    """Of the residual; None: it is read as it is."""
+    first: LinearOperation
+    second: LinearOperation
+    after: NormOperations | None = None
+    """Of the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerParts:
-    """One layer: attention and a gated block, each after a norm, each added to the residual."""
+    """One layer."""
 
-    input_norm: NormOperations
-    qkv: LinearOperation
-    output: LinearOperation
-    inner_norm: NormOperations
-    gate_up: LinearOperation
-    """With its activation."""
-    down: LinearOperation
+    attention: Block
+    feed_forward: Block
+    head_norms: HeadNorms | None = None
+    """Between projection and rotation: of each head or, being as long, of all heads together."""
+    parallel: bool = False
+    """Both blocks read the same residual; else the second reads what the first has added to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +47,7 @@ class StackStep:
     kinds: Sequence[tuple[Any, Angles | None]]
     """The kernel's plan, and angles, of each kind of layer."""
     kind_of: Sequence[int]
-    """Of each layer."""
+    """Of each layer; always the same."""
     caches: Sequence[torch.Tensor]
     """Of each layer; the same object as long as they are the same."""
 
@@ -44,6 +59,14 @@ class StackOperation(Protocol):
         """[T, hidden], overwritten, to a new tensor [R, hidden] of ``inputs.logit_rows``."""
 
 
-def keep_layers(parts: Sequence[LayerParts | None], norm: NormOperations) -> StackOperation | None:
+FuseLayers = Callable[
+    [Sequence[LayerParts | None], NormOperations, AttentionKernel], StackOperation | None
+]
+"""Makes one of layers, the norm behind them and their attention; None where it cannot."""
+
+
+def keep_layers(
+    parts: Sequence[LayerParts | None], norm: NormOperations, attention: AttentionKernel
+) -> StackOperation | None:
     """The reference has no such operation: layers run one by one."""
     return None

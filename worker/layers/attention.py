@@ -51,7 +51,7 @@ class Attention:
         sharding = kernels.sharding
         heads, kv_heads = Units(shape.heads), Units(shape.kv_heads)
         shape = replace(shape, heads=sharding.length(heads), kv_heads=sharding.length(kv_heads))
-        self._kernel = kernels.attention(shape)
+        self.kernel = kernels.attention(shape)
         self._row = (-1, shape.heads + 2 * shape.kv_heads, shape.head_dim)
         self._queries = shape.heads * shape.head_dim
         self._keys = self._queries + shape.kv_heads * shape.head_dim
@@ -69,16 +69,11 @@ class Attention:
             None if kind.rotary is None else list(tables).index(kind.rotary) for kind in kinds
         ]
 
-    @property
-    def capturable(self) -> bool:
-        """Whether plan and attention of decoding sequences can be recorded and replayed."""
-        return self._kernel.capturable
-
     def begin(self, inputs: StepInputs, cache: KVCache) -> Step:
         """Work out, once, what every layer needs."""
         longest = max(inputs.lengths_host)
         angles = [rotary.at(inputs.positions, longest) for rotary in self._rotaries]
-        plans = self._kernel.plans(inputs, cache.blocks, self._windows)
+        plans = self.kernel.plans(inputs, cache.blocks, self._windows)
         kinds = [
             KindStep(None if number is None else angles[number], plan)
             for number, plan in zip(self._rotary_of, plans, strict=True)
@@ -101,4 +96,4 @@ class Attention:
         rows = qkv.view(self._row)
         kind = step.kinds[self._kind_of[layer]]
         cache, scales = step.cache.layers[layer], step.cache.scales[layer]
-        return self._kernel.attend(rows, cache, kind.plan, kind.angles, norms, scales)
+        return self.kernel.attend(rows, cache, kind.plan, kind.angles, norms, scales)

@@ -208,6 +208,11 @@ class Transposed(Layer):
         """[T, inputs] to a new tensor [T, outputs]."""
         return self._linear(x)
 
+    @property
+    def operation(self) -> LinearOperation:
+        """As ``Matrix.operation``."""
+        return self._linear.operation
+
     def slots(self, path: str = "") -> Iterator[Slot]:
         """As the checkpoint has them."""
         for slot in self._linear.slots(path):

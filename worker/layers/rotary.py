@@ -1,9 +1,9 @@
 """Rotary position embedding: which angle each channel turns by at each position.
 
 One function per kind of scaling, from parameters to inverse frequencies; a table of cosines and
-sines in float32 that grows with the longest sequence seen. The angles of a position depend on the
-position alone: not on the batch, the chunk, or how long the sequence will become. So blocks can be
-shared and recomputed.
+sines, computed in float32, that grows with the longest sequence seen. The angles of a position
+depend on the position alone: not on the batch, the chunk, or how long the sequence will become. So
+blocks can be shared and recomputed.
 """
 
 import math
@@ -54,7 +54,8 @@ class Rotary:
         self._parameters = parameters
         self._device = device
         self._dtype = dtype
-        self._table = torch.empty((0, 2, parameters.channels))  # [positions, 2, channels] float32
+        self._table = torch.empty((0, 2, parameters.channels))
+        """[positions, 2, channels] in the model's dtype."""
         self.reserve(min(parameters.max_positions, _FIRST_ROWS))
 
     def at(self, positions: torch.Tensor, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,7 +68,7 @@ class Rotary:
             self.reserve(max(longest, 2 * len(self._table)))
             if longest > len(self._table):
                 raise ValueError(f"{longest} positions are more than {self._parameters.limit}")
-        rows = self._table.index_select(0, positions).to(self._dtype)
+        rows = self._table.index_select(0, positions)
         return rows[:, :1], rows[:, 1:]
 
     def reserve(self, positions: int) -> None:
@@ -81,7 +82,7 @@ class Rotary:
         table = torch.stack(
             (torch.cat((cosines, cosines), -1), torch.cat((-sines, sines), -1)), dim=1
         )
-        self._table = table.to(self._device)
+        self._table = table.to(self._device, self._dtype)
 
 
 def _angles(parameters: RotaryParameters, positions: torch.Tensor) -> torch.Tensor:

@@ -40,7 +40,7 @@ class DecoderLayer(Layer, ABC):
         """
 
     def parts(self) -> LayerParts | None:
-        """For kernels that run a whole stack; None if the layer is of another kind."""
+        """For kernels that run a whole stack; None if the layer cannot be described so."""
         return None
 
 
@@ -58,10 +58,18 @@ class DecoderStack(Layer, ABC):
     @property
     def capturable(self) -> bool:
         """As ``Model.capturable``."""
-        return self._attention.capturable
+        return self._attention.kernel.capturable
 
     def finish(self) -> None:
         """Once the weights are there: run as one operation if there is one."""
+        layers, norm = self.stack
+        parts = [layer.parts() for layer in layers]
+        self._fused = self._fuse_layers(parts, norm.operations, self._attention.kernel)
+
+    @property
+    @abstractmethod
+    def stack(self) -> tuple[list[DecoderLayer], Norm]:
+        """The layers, and the norm behind them."""
 
     @property
     @abstractmethod
@@ -72,18 +80,12 @@ class DecoderStack(Layer, ABC):
     def __call__(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
         """Hidden rows [R, hidden] of ``inputs.logit_rows``."""
 
-    def _run(
-        self,
-        layers: list[DecoderLayer],
-        norm: Norm,
-        residual: torch.Tensor,
-        inputs: StepInputs,
-        cache: KVCache,
-    ) -> torch.Tensor:
+    def _run(self, residual: torch.Tensor, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
         """All layers over the embedded tokens [T, hidden], overwritten."""
         step = self._attention.begin(inputs, cache)
         if self._fused is not None:
             return self._fused(residual, inputs, self._attention.of_stack(step))
+        layers, norm = self.stack
         x = None
         for layer in layers[:-1]:
             x, residual = layer(x, residual, step)
@@ -124,14 +126,14 @@ class Decoder(DecoderStack):
         """As ``DecoderStack.tokens``."""
         return self.embed_tokens
 
-    def finish(self) -> None:
-        """As ``DecoderStack.finish``."""
-        parts = [layer.parts() for layer in self.layers]
-        self._fused = self._fuse_layers(parts, self.norm.operations)
+    @property
+    def stack(self) -> tuple[list[DecoderLayer], Norm]:
+        """As ``DecoderStack.stack``."""
+        return self.layers, self.norm
 
     def __call__(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
         """As ``DecoderStack.__call__``."""
-        return self._run(self.layers, self.norm, self.embed_tokens(inputs.token_ids), inputs, cache)
+        return self._run(self.embed_tokens(inputs.token_ids), inputs, cache)
 
 
 class CausalLM(Model):

@@ -7,7 +7,9 @@ of their size. Windows, caps of scores and logits, and the two bases of rotation
 import torch
 
 from worker.kernels.select import Kernels
+from worker.kernels.stack import LayerParts
 from worker.layers.attention import Attention, Step
+from worker.layers.block import block_of
 from worker.layers.feedforward import GatedFeedForward
 from worker.layers.norm import RMSNorm
 from worker.models.configuration import ModelConfiguration
@@ -39,6 +41,24 @@ class Gemma2Layer(DecoderLayer):
             kernels, size, configuration.intermediate_size, configuration.activation
         )
         self.post_feedforward_layernorm = RMSNorm(kernels, size, epsilon, _NORM_OFFSET)
+
+    def parts(self) -> LayerParts:
+        """As ``DecoderLayer.parts``."""
+        return LayerParts(
+            block_of(
+                self.input_layernorm,
+                self.self_attn.qkv_proj,
+                self.self_attn.o_proj,
+                self.post_attention_layernorm,
+            ),
+            block_of(
+                self.pre_feedforward_layernorm,
+                self.mlp.gate_up_proj,
+                self.mlp.down_proj,
+                self.post_feedforward_layernorm,
+            ),
+            self.self_attn.head_norms,
+        )
 
     def __call__(
         self,

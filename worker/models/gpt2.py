@@ -5,11 +5,13 @@ import torch
 from worker.cache import KVCache
 from worker.inputs import StepInputs
 from worker.kernels.select import Kernels
+from worker.kernels.stack import LayerParts
 from worker.layers.attention import Attention, Step
+from worker.layers.block import block_of
 from worker.layers.embedding import Embedding, VocabularyEmbedding
 from worker.layers.layer import Layer
 from worker.layers.linear import ColumnParallelLinear, RowParallelLinear, Transposed
-from worker.layers.norm import LayerNorm
+from worker.layers.norm import LayerNorm, Norm
 from worker.models.configuration import ModelConfiguration
 from worker.models.decoder import CausalLM, DecoderLayer, DecoderStack
 from worker.sharding import Units
@@ -47,13 +49,13 @@ class GPT2FeedForward(Layer):
 
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
         hidden, width = configuration.hidden_size, Units(configuration.intermediate_size)
-        self.c_fc = Transposed(ColumnParallelLinear(kernels, hidden, width, bias=True))
+        pack = kernels.pack_activated[configuration.activation]
+        self.c_fc = Transposed(ColumnParallelLinear(kernels, hidden, width, bias=True, pack=pack))
         self.c_proj = Transposed(RowParallelLinear(kernels, width, hidden, bias=True))
-        self._activation = kernels.activations[configuration.activation]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, hidden] to a new tensor [T, hidden]."""
-        return self.c_proj(self._activation(self.c_fc(x)))
+        return self.c_proj(self.c_fc(x))
 
 
 class GPT2Layer(DecoderLayer):
@@ -71,6 +73,13 @@ class GPT2Layer(DecoderLayer):
         self.attn = GPT2Attention(configuration, kernels, attention, number)
         self.ln_2 = LayerNorm(kernels, size, epsilon)
         self.mlp = GPT2FeedForward(configuration, kernels)
+
+    def parts(self) -> LayerParts:
+        """As ``DecoderLayer.parts``."""
+        return LayerParts(
+            block_of(self.ln_1, self.attn.c_attn, self.attn.c_proj),
+            block_of(self.ln_2, self.mlp.c_fc, self.mlp.c_proj),
+        )
 
     def __call__(
         self,
@@ -100,6 +109,11 @@ class GPT2Decoder(DecoderStack):
         self.ln_f = LayerNorm(kernels, size, configuration.norm_epsilon)
 
     @property
+    def stack(self) -> tuple[list[DecoderLayer], Norm]:
+        """As ``DecoderStack.stack``."""
+        return self.h, self.ln_f
+
+    @property
     def tokens(self) -> VocabularyEmbedding:
         """As ``DecoderStack.tokens``."""
         return self.wte
@@ -107,7 +121,7 @@ class GPT2Decoder(DecoderStack):
     def __call__(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
         """As ``DecoderStack.__call__``."""
         embedded = self.wte(inputs.token_ids).add_(self.wpe(inputs.positions))
-        return self._run(self.h, self.ln_f, embedded, inputs, cache)
+        return self._run(embedded, inputs, cache)
 
 
 class GPT2LMHeadModel(CausalLM):

@@ -8,11 +8,13 @@ import torch
 from worker.cache import KVCache
 from worker.inputs import StepInputs
 from worker.kernels.select import Kernels
+from worker.kernels.stack import LayerParts
 from worker.layers.attention import Attention, Step
+from worker.layers.block import block_of
 from worker.layers.embedding import VocabularyEmbedding
 from worker.layers.layer import Layer
 from worker.layers.linear import ColumnParallelLinear, HeadwiseLinear, RowParallelLinear
-from worker.layers.norm import LayerNorm
+from worker.layers.norm import LayerNorm, Norm
 from worker.models.configuration import ModelConfiguration
 from worker.models.decoder import CausalLM, DecoderLayer, DecoderStack
 from worker.sharding import Units
@@ -55,13 +57,13 @@ class GPTNeoXFeedForward(Layer):
 
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
         hidden, width = configuration.hidden_size, Units(configuration.intermediate_size)
-        self.dense_h_to_4h = ColumnParallelLinear(kernels, hidden, width, bias=True)
+        pack = kernels.pack_activated[configuration.activation]
+        self.dense_h_to_4h = ColumnParallelLinear(kernels, hidden, width, bias=True, pack=pack)
         self.dense_4h_to_h = RowParallelLinear(kernels, width, hidden, bias=True)
-        self._activation = kernels.activations[configuration.activation]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, hidden] to a new tensor [T, hidden]."""
-        return self.dense_4h_to_h(self._activation(self.dense_h_to_4h(x)))
+        return self.dense_4h_to_h(self.dense_h_to_4h(x))
 
 
 class GPTNeoXLayer(DecoderLayer):
@@ -81,6 +83,15 @@ class GPTNeoXLayer(DecoderLayer):
         self.mlp = GPTNeoXFeedForward(configuration, kernels)
         self._parallel = configuration.parallel_residual
 
+    def parts(self) -> LayerParts:
+        """As ``DecoderLayer.parts``."""
+        attention, mlp = self.attention, self.mlp
+        return LayerParts(
+            block_of(self.input_layernorm, attention.query_key_value, attention.dense),
+            block_of(self.post_attention_layernorm, mlp.dense_h_to_4h, mlp.dense_4h_to_h),
+            parallel=self._parallel,
+        )
+
     def __call__(
         self,
         x: torch.Tensor | None,
@@ -98,7 +109,8 @@ class GPTNeoXLayer(DecoderLayer):
             x, residual = x.index_select(0, rows), residual.index_select(0, rows)
         x = self.attention.dense(x)
         if self._parallel:
-            return self.mlp(self.post_attention_layernorm(residual)).add_(x), residual
+            normed = self.post_attention_layernorm(residual)
+            return self.mlp(normed), residual.add_(x)
         return self.mlp(self.post_attention_layernorm.after_adding(x, residual)), residual
 
 
@@ -113,6 +125,11 @@ class GPTNeoXDecoder(DecoderStack):
         self.final_layer_norm = LayerNorm(kernels, size, configuration.norm_epsilon)
 
     @property
+    def stack(self) -> tuple[list[DecoderLayer], Norm]:
+        """As ``DecoderStack.stack``."""
+        return self.layers, self.final_layer_norm
+
+    @property
     def tokens(self) -> VocabularyEmbedding:
         """As ``DecoderStack.tokens``."""
         return self.embed_in
@@ -120,7 +137,7 @@ class GPTNeoXDecoder(DecoderStack):
     def __call__(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
         """As ``DecoderStack.__call__``."""
         embedded = self.embed_in(inputs.token_ids)
-        return self._run(self.layers, self.final_layer_norm, embedded, inputs, cache)
+        return self._run(embedded, inputs, cache)
 
 
 class GPTNeoXForCausalLM(CausalLM):

@@ -5,9 +5,11 @@ Mistral is Llama with a sliding window, Qwen2 with biases of its own: both by co
 
 import torch
 
+from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.select import Kernels
 from worker.kernels.stack import LayerParts
 from worker.layers.attention import Attention, Step
+from worker.layers.block import block_of
 from worker.layers.feedforward import GatedFeedForward
 from worker.layers.layer import Layer
 from worker.layers.linear import FusedLinear, Matrix, RowParallelLinear
@@ -37,9 +39,14 @@ class LlamaAttention(Layer):
         self._attention = attention
         self._number = number
 
+    @property
+    def head_norms(self) -> HeadNorms | None:
+        """Of queries and keys, before they are rotated."""
+        return None
+
     def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
         """[T, hidden] to [T, heads · head_dim]: all but the output projection."""
-        return self._attention(self.qkv_proj(x), step, self._number)
+        return self._attention(self.qkv_proj(x), step, self._number, self.head_norms)
 
 
 class LlamaLayer(DecoderLayer):
@@ -74,16 +81,13 @@ class LlamaLayer(DecoderLayer):
         return GatedFeedForward(kernels, hidden, width, activation, bias=bias)
 
     def parts(self) -> LayerParts | None:
-        """As ``DecoderLayer.parts``; of another attention or a mixture there are none."""
-        if type(self.self_attn) is not LlamaAttention or not isinstance(self.mlp, GatedFeedForward):
+        """As ``DecoderLayer.parts``; with a mixture there are none."""
+        if not isinstance(self.mlp, GatedFeedForward):
             return None
         return LayerParts(
-            input_norm=self.input_layernorm.operations,
-            qkv=self.self_attn.qkv_proj.operation,
-            output=self.self_attn.o_proj.operation,
-            inner_norm=self.post_attention_layernorm.operations,
-            gate_up=self.mlp.gate_up_proj.operation,
-            down=self.mlp.down_proj.operation,
+            block_of(self.input_layernorm, self.self_attn.qkv_proj, self.self_attn.o_proj),
+            block_of(self.post_attention_layernorm, self.mlp.gate_up_proj, self.mlp.down_proj),
+            self.self_attn.head_norms,
         )
 
     def __call__(

@@ -2,8 +2,11 @@
 
 import torch
 
+from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.select import Kernels
+from worker.kernels.stack import LayerParts
 from worker.layers.attention import Attention, Step
+from worker.layers.block import block_of
 from worker.layers.feedforward import GatedFeedForward
 from worker.layers.norm import RMSNorm, SplitRMSNorm
 from worker.models.configuration import ModelConfiguration
@@ -51,6 +54,20 @@ class Olmo2Layer(DecoderLayer):
             kernels, size, configuration.intermediate_size, configuration.activation
         )
         self.post_feedforward_layernorm = RMSNorm(kernels, size, epsilon)
+
+    def parts(self) -> LayerParts:
+        """As ``DecoderLayer.parts``."""
+        attention = self.self_attn
+        return LayerParts(
+            block_of(None, attention.qkv_proj, attention.o_proj, self.post_attention_layernorm),
+            block_of(
+                None,
+                self.mlp.gate_up_proj,
+                self.mlp.down_proj,
+                self.post_feedforward_layernorm,
+            ),
+            HeadNorms(attention.q_norm.operations, attention.k_norm.operations),
+        )
 
     def __call__(
         self,

@@ -3,11 +3,11 @@
 The mixture is Llama's own, by configuration.
 """
 
-import torch
+from functools import cached_property
 
 from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.select import Kernels
-from worker.layers.attention import Attention, Step
+from worker.layers.attention import Attention
 from worker.layers.norm import RMSNorm
 from worker.models.configuration import ModelConfiguration
 from worker.models.llama import LlamaAttention, LlamaForCausalLM, LlamaLayer
@@ -30,10 +30,10 @@ class Qwen3Attention(LlamaAttention):
         self.q_norm = RMSNorm(kernels, size, epsilon, self.norm_offset)
         self.k_norm = RMSNorm(kernels, size, epsilon, self.norm_offset)
 
-    def __call__(self, x: torch.Tensor, step: Step) -> torch.Tensor:
-        """As ``LlamaAttention.__call__``."""
-        norms = HeadNorms(self.q_norm.operations, self.k_norm.operations)
-        return self._attention(self.qkv_proj(x), step, self._number, norms)
+    @cached_property
+    def head_norms(self) -> HeadNorms:
+        """As ``LlamaAttention.head_norms``; once the weights are there."""
+        return HeadNorms(self.q_norm.operations, self.k_norm.operations)
 
 
 class Qwen3Layer(LlamaLayer):

@@ -1,5 +1,6 @@
 """The kernels in C but attention: compiled, kept, and compared with the reference."""
 
+import math
 import shutil
 
 import pytest
@@ -8,8 +9,13 @@ import torch
 from worker.kernels.cpu import library as native
 from worker.kernels.cpu import linear, pointwise
 from worker.kernels.reference import norm, sampling
-from worker.kernels.reference.activation import silu_and_multiply
+from worker.kernels.reference.activation import (
+    ACTIVATIONS,
+    GATED_ACTIVATIONS,
+    silu_and_multiply,
+)
 
+FLOAT = torch.float32
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 1e-2}
 
 
@@ -167,19 +173,52 @@ def test_rms_norm_of_views(library, dtype):
         assert relative_error(got, wanted) < TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("shape", [(1, 32), (7, 96), (40, 2048), (3, 40)])
-def test_silu_and_multiply(library, shape, dtype):
-    x = numbers(*shape, dtype=dtype) * 4
-    got = pointwise.silu_and_multiply(library, dtype)(x)
-    assert relative_error(got, silu_and_multiply(x)) < TOLERANCE[dtype]
+@pytest.mark.parametrize("shape", [(1, 16), (3, 576), (200, 128), (2, 24)])
+def test_layer_norm(library, shape, dtype):
+    weight, bias = numbers(2, shape[1], seed=1).to(dtype)
+    x, residual = numbers(*shape, dtype=dtype) + 3, numbers(*shape, dtype=dtype, seed=2)
+    reference = norm.prepare_layer(weight, bias, 1e-5)
+    operations = pointwise.prepare_layer_norm(library, dtype, weight, bias, 1e-5)
+    assert relative_error(operations.norm(x), reference.norm(x)) < TOLERANCE[dtype]
+    mine, theirs = residual.clone(), residual.clone()
+    got, wanted = operations.add_norm(x, mine), reference.add_norm(x, theirs)
+    assert relative_error(got, wanted) < TOLERANCE[dtype]
+    assert torch.equal(mine, theirs)
 
 
-def test_silu_at_the_ends(library):
-    x = torch.tensor([[-1e30, -200.0, -90.0, 0.0, 90.0, 1e30, float("nan"), float("inf")] * 2])
-    x = torch.cat((x, torch.ones_like(x)), 1)
-    got = pointwise.silu_and_multiply(library, torch.float32)(x)
-    wanted = silu_and_multiply(x)
-    assert torch.allclose(got, wanted, atol=1e-6, equal_nan=True)
+def test_layer_norm_far_from_zero(library):
+    """Where the mean of squares less the square of the mean would have no digit left."""
+    x = numbers(4, 64) + 10_000
+    operations = pointwise.prepare_layer_norm(library, FLOAT, torch.ones(64), torch.zeros(64), 0.0)
+    wide = x.double()
+    centred = wide - wide.mean(-1, keepdim=True)
+    wanted = centred / centred.square().mean(-1, keepdim=True).sqrt()
+    assert (operations.norm(x) - wanted).abs().max() < 2e-3
+
+
+@pytest.mark.parametrize("width", [16, 48, 272, 1024, 20])
+@pytest.mark.parametrize("rows", [1, 7, 40])
+@pytest.mark.parametrize("name", pointwise.FUNCTIONS)
+def test_activations(library, name, rows, width, dtype):
+    x = numbers(rows, 2 * width, dtype=dtype) * 4
+    half = x[:, :width].contiguous()
+    got = pointwise.activations(library, dtype)[name](half)
+    assert relative_error(got, ACTIVATIONS[name](half)) < TOLERANCE[dtype]
+    if name in GATED_ACTIVATIONS:
+        got = pointwise.gated_activations(library, dtype)[name](x)
+        assert relative_error(got, GATED_ACTIVATIONS[name](x)) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("name", pointwise.FUNCTIONS)
+def test_activations_at_the_ends(library, name):
+    ends = [-1e30, -200.0, -90.0, -6.0, -1e-6, 0.0, 1e-6, 6.0, 90.0, 1e30, 3.0, math.nan]
+    x = torch.tensor([[*ends, -1.0, -0.5, 0.5, 1.0]])
+    got = pointwise.activations(library, FLOAT)[name](x)
+    assert torch.allclose(got, ACTIVATIONS[name](x), atol=1e-6, equal_nan=True)
+
+
+def test_names_and_functions_of_activations():
+    assert set(pointwise.FUNCTIONS) == set(ACTIVATIONS)
 
 
 # --- sampling ---------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.worker.paged import Paged
+from tests.worker.kernels.stacks import long_prompts, run, threads
 from worker.kernels.select import select
 from worker.models.configuration import parse
 from worker.models.llama import LlamaForCausalLM
@@ -29,18 +29,6 @@ def model_of(library, dtype=torch.bfloat16, **changes):
     return model
 
 
-def run(model):
-    """Prompts, then steps that decode beside prompts; all logits."""
-    paged = Paged(model)
-    first, second = paged.start(list(range(1, 41))), paged.start([5, 6, 7])
-    found = [paged.step([(first, 33)]), paged.step([(first, 7), (second, 3)])]
-    for sequence, token in ((first, 3), (second, 4)):
-        sequence.ids.append(token)
-    third = paged.start(list(range(50, 90)))
-    found.append(paged.step([(first, 1), (second, 1), (third, 40)], rows="all"))
-    return torch.cat(found)
-
-
 @pytest.mark.parametrize(
     "changes",
     [{}, {"attention_bias": True}, {"sliding_window": 20, "model_type": "mistral"},
@@ -54,6 +42,13 @@ def test_equals_the_layers_one_by_one(bfloat16, changes):
     assert torch.equal(run(model), together)
 
 
+def test_heads_that_attention_in_c_does_not_take(bfloat16):
+    """The linear layers would do, the reference's plan would not."""
+    model = model_of(bfloat16, head_dim=24, num_attention_heads=8, num_key_value_heads=4)
+    assert model.decoder._fused is None
+    assert run(model).isfinite().all()
+
+
 def test_in_float32_layers_run_one_by_one(library):
     assert model_of(library, dtype=torch.float32).decoder._fused is None
 
@@ -61,18 +56,7 @@ def test_in_float32_layers_run_one_by_one(library):
 def test_threads_that_work_apart(bfloat16):
     """From 512 rows a thread on; the last token's logits alone, and those of all tokens."""
     model = model_of(bfloat16, max_position_embeddings=2048)
-    prompt = [(7 * i) % 80 for i in range(1100)]
-
-    def logits():
-        paged = Paged(model, blocks=160)
-        one, two = paged.start(prompt), paged.start(prompt)
-        return torch.cat([paged.step([(one, 1100)]), paged.step([(two, 1100)], rows="all")])
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        together = logits()
+    with threads(2):
+        together = long_prompts(model)
         model.decoder._fused = None
-        assert torch.equal(logits(), together)
-    finally:
-        torch.set_num_threads(threads)
+        assert torch.equal(long_prompts(model), together)

@@ -1,82 +1,89 @@
 """CPU kernel: a stack of decoder layers in one call of C, in bfloat16.
 
-The same kernels as one by one, without what Python and the threads cost between them. For layers of
-one kind: attention and a gated SiLU block, each after an RMS norm, each added to the residual.
+The same kernels as one by one, without what Python and the threads cost between them. From the
+declarations of ``kernels/stack.py`` to the structures that layers.c reads; a stack with a part that
+is not in C (a mixture of experts, sizes that our kernels do not take) is left as it is.
 """
 
 import ctypes
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from worker.inputs import StepInputs
-from worker.kernels.cpu.attention import StepPlan
+from worker.kernels.attention import AttentionKernel
+from worker.kernels.cpu.attention import NativeAttention, StepPlan
 from worker.kernels.cpu.library import Library
 from worker.kernels.cpu.linear import Kind, LinearStructure, NativeLinear
-from worker.kernels.cpu.pointwise import NativeNorm
+from worker.kernels.cpu.pointwise import (
+    ActivationStructure,
+    NativeActivation,
+    NativeNorm,
+    NormStructure,
+)
 from worker.kernels.reference.attention import Angles
+from worker.kernels.reference.linear import ActivatedLinear, LinearOperation
 from worker.kernels.reference.norm import NormOperations
-from worker.kernels.stack import LayerParts, StackOperation, StackStep
+from worker.kernels.stack import Block, LayerParts, StackOperation, StackStep
 
 _CHUNK = 512
 """Rows at a time and thread, as layers.c has it."""
 _TILE = 16
 
 
-_VARYING = ("step", "cosines", "sines", "angle_stride")
-"""From step to step; the others stay."""
+class _Block(ctypes.Structure):
+    """``Block`` of layers.c."""
+
+    _fields_ = [
+        *[(name, NormStructure) for name in ("before", "after")],
+        *[(name, LinearStructure) for name in ("first", "second")],
+    ]
 
 
 class _Layer(ctypes.Structure):
     """``Layer`` of layers.c."""
 
     _fields_ = [
-        *[(name, ctypes.c_void_p) for name in ("input_norm", "inner_norm")],
-        *[(name, LinearStructure) for name in ("qkv", "output", "gate_up", "down")],
-        *[(name, ctypes.c_int64) for name in ("step", "keys", "values", "cosines", "sines")],
-        ("angle_stride", ctypes.c_int64),
-        ("epsilon", ctypes.c_float),
+        *[(name, _Block) for name in ("attention", "feed_forward")],
+        *[(name, NormStructure) for name in ("queries", "keys")],
+        ("activation", ActivationStructure),
+        *[(name, ctypes.c_int64) for name in ("parallel", "kind", "cached_keys", "cached_values")],
     ]
 
 
-_BUFFERS = ("hidden", "qkv", "attended", "gated", "output", "added")
+_BUFFERS = ("hidden", "qkv", "attended", "wide", "inner", "output", "added")
 
 
 class _Workspace(ctypes.Structure):
     """``Workspace`` of layers.c."""
 
-    _fields_ = [*[(name, ctypes.c_void_p) for name in _BUFFERS], ("threads", ctypes.c_int64)]
-
-
-class _NativeParts(NamedTuple):
-    """``LayerParts`` that are all ours."""
-
-    input_norm: NativeNorm
-    inner_norm: NativeNorm
-    qkv: NativeLinear
-    output: NativeLinear
-    gate_up: NativeLinear
-    down: NativeLinear
+    _fields_ = [
+        *[(name, ctypes.c_void_p) for name in _BUFFERS],
+        *[(name, ctypes.c_int64) for name in ("threads", "width")],
+    ]
 
 
 class NativeStack:
     """All layers of a model, and the norm behind them."""
 
-    def __init__(self, library: Library, parts: Sequence[_NativeParts], norm: NativeNorm) -> None:
+    def __init__(
+        self,
+        library: Library,
+        parts: Sequence[LayerParts],
+        layers: Sequence[_Layer],
+        norm: NativeNorm,
+    ) -> None:
+        """``layers`` are what has been made of ``parts``."""
         self._run = library.decoder_layers
-        self._parts = list(parts)
-        self._norm = norm
-        self._layers = (_Layer * len(parts))(*[_layer(part) for part in parts])
-        words = ctypes.sizeof(_Layer) // 8
-        self._words = np.frombuffer(memoryview(self._layers).cast("B"), dtype=np.int64).reshape(
-            len(parts), words
-        )
-        self._varying = [getattr(_Layer, name).offset // 8 for name in _VARYING]
+        self._kept = list(parts), norm
+        self._layers = (_Layer * len(layers))(*layers)
         self._caches: Sequence[torch.Tensor] = ()
         self._capacity = 0
-        self._space = _Workspace()
+        self._space = _Workspace(width=max(layer.feed_forward.second.inputs for layer in layers))
+        structures = (self._layers, norm.structure, self._space)
+        self._addresses = [ctypes.addressof(structure) for structure in structures]
         self._buffers: list[torch.Tensor] = []
 
     def __call__(self, residual: torch.Tensor, inputs: StepInputs, step: StackStep) -> torch.Tensor:
@@ -84,30 +91,32 @@ class NativeStack:
         tokens, size = residual.shape
         self._reserve(tokens, size)
         if step.caches is not self._caches:
-            self._enter(step.caches)
-        addresses = np.array([_addresses(*kind) for kind in step.kinds], dtype=np.int64)
-        self._words[:, self._varying] = addresses[list(step.kind_of)]
+            self._enter(step)
+        kinds = np.array([_kind(*kind) for kind in step.kinds], dtype=np.int64)
         wanted = inputs.logit_rows
         y = residual.new_empty((len(wanted), size))
+        layers, norm, space = self._addresses
         self._run(
-            ctypes.addressof(self._layers),
+            layers,
             len(self._layers),
+            kinds.ctypes.data,
             residual.data_ptr(),
             tokens,
             size,
             wanted.data_ptr(),
             len(wanted),
-            self._norm.weight.data_ptr(),
-            ctypes.addressof(self._space),
+            norm,
+            space,
             y.data_ptr(),
         )
         return y
 
-    def _enter(self, caches: Sequence[torch.Tensor]) -> None:
-        for layer, cache in zip(self._layers, caches, strict=True):
-            layer.keys = cache.data_ptr()
-            layer.values = layer.keys + cache.stride(0) * cache.element_size()
-        self._caches = caches
+    def _enter(self, step: StackStep) -> None:
+        for layer, kind, cache in zip(self._layers, step.kind_of, step.caches, strict=True):
+            layer.kind = kind
+            layer.cached_keys = cache.data_ptr()
+            layer.cached_values = layer.cached_keys + cache.stride(0) * cache.element_size()
+        self._caches = step.caches
 
     def _reserve(self, tokens: int, size: int) -> None:
         """Room for so many tokens; it is kept."""
@@ -115,12 +124,15 @@ class NativeStack:
             return
         rows = -(-tokens // _TILE) * _TILE
         threads = torch.get_num_threads()
-        part, chunk = self._parts[0], min(rows, threads * _CHUNK)
-        queries, width = part.output.inputs, part.down.inputs
+        chunk, width = min(rows, threads * _CHUNK), self._space.width
+        queries = max(layer.attention.second.inputs for layer in self._layers)
+        projected = max(layer.attention.first.outputs for layer in self._layers)
+        gated = any(layer.activation.gated for layer in self._layers)
         elements = (
             chunk * size,
-            rows * max(part.qkv.outputs, queries + size),
+            rows * max(projected, queries + size),
             rows * queries,
+            chunk * 2 * width if gated else 0,
             chunk * width,
             chunk * size,
             rows * size,
@@ -133,50 +145,72 @@ class NativeStack:
 
 
 def fuse_layers(
-    library: Library, parts: Sequence[LayerParts | None], norm: NormOperations
+    library: Library,
+    parts: Sequence[LayerParts | None],
+    norm: NormOperations,
+    attention: AttentionKernel,
 ) -> StackOperation | None:
-    """All layers as one operation, or None if one of them is not of the kind that this knows."""
-    found = [_native(part) for part in parts]
-    layers = [layer for layer in found if layer is not None]
-    if not isinstance(norm, NativeNorm) or not layers or len(layers) < len(found):
+    """All layers as one operation, or None if a part of one of them is not in C."""
+    known = [part for part in parts if part is not None]
+    if not (isinstance(norm, NativeNorm) and isinstance(attention, NativeAttention)):
         return None
-    norms = [one for layer in layers for one in (layer.input_norm, layer.inner_norm)]
-    if any(one.epsilon != norm.epsilon for one in norms):
+    if not known or len(known) < len(parts):
         return None
-    return NativeStack(library, layers, norm)
+    try:
+        layers = [_layer(part) for part in known]
+    except _NotInCError:
+        return None
+    return NativeStack(library, known, layers, norm)
 
 
-def _native(part: LayerParts | None) -> _NativeParts | None:
-    """The same, if all of it is ours."""
-    if (
-        part is not None
-        and isinstance(part.input_norm, NativeNorm)
-        and isinstance(part.inner_norm, NativeNorm)
-        and isinstance(part.qkv, NativeLinear)
-        and isinstance(part.output, NativeLinear)
-        and isinstance(part.gate_up, NativeLinear)
-        and part.gate_up.kind is Kind.GATED
-        and isinstance(part.down, NativeLinear)
-    ):
-        return _NativeParts(
-            part.input_norm, part.inner_norm, part.qkv, part.output, part.gate_up, part.down
-        )
-    return None
+class _NotInCError(Exception):
+    """A part of a layer has no structure."""
 
 
-def _layer(part: _NativeParts) -> _Layer:
+def _layer(part: LayerParts) -> _Layer:
+    norms = part.head_norms
+    first, activation = _activation(part.feed_forward.first)
     return _Layer(
-        part.input_norm.weight.data_ptr(),
-        part.inner_norm.weight.data_ptr(),
-        part.qkv.structure,
-        part.output.structure,
-        part.gate_up.structure,
-        part.down.structure,
-        epsilon=part.input_norm.epsilon,
+        _block(part.attention, part.attention.first, Kind.NARROW),
+        _block(part.feed_forward, first, Kind.NARROW if activation.function else Kind.GATED),
+        queries=_norm(norms.queries if norms else None),
+        keys=_norm(norms.keys if norms else None),
+        activation=activation,
+        parallel=part.parallel,
     )
 
 
-def _addresses(plan: StepPlan, angles: Angles | None) -> tuple[int, int, int, int]:
+def _activation(first: LinearOperation) -> tuple[LinearOperation, ActivationStructure]:
+    """A layer, and what follows it; nothing does where it has its activation inside."""
+    if not isinstance(first, ActivatedLinear):
+        return first, ActivationStructure()
+    if not isinstance(first.activation, NativeActivation):
+        raise _NotInCError
+    return first.linear, first.activation.structure
+
+
+def _block(block: Block, first: LinearOperation, kind: Kind) -> _Block:
+    return _Block(
+        _norm(block.before), _norm(block.after), _linear(first, kind), _linear(block.second)
+    )
+
+
+def _norm(norm: NormOperations | None) -> NormStructure:
+    if norm is None:
+        return NormStructure()
+    if not isinstance(norm, NativeNorm):
+        raise _NotInCError
+    return norm.structure
+
+
+def _linear(linear: LinearOperation, kind: Kind = Kind.NARROW) -> Any:
+    if not isinstance(linear, NativeLinear) or linear.kind is not kind:
+        raise _NotInCError
+    return linear.structure
+
+
+def _kind(plan: StepPlan, angles: Angles | None) -> tuple[int, int, int, int]:
+    """``Kind`` of layers.c."""
     if angles is None:
         return plan.address, 0, 0, 0
     plan.step.channels = angles[0].shape[-1]

@@ -71,7 +71,7 @@ VARIANTS = (
 )
 """Best first."""
 
-_ADDRESS, _WHOLE, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_ADDRESS, _WHOLE = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES = {
     "linear_prepare": ((), ctypes.c_int),
     "linear_packed_elements": ((_WHOLE, _WHOLE), _WHOLE),
@@ -80,11 +80,11 @@ _SIGNATURES = {
     "linear_bf16": ((*[_ADDRESS] * 4, _WHOLE), None),
     "attention_plan": ((_ADDRESS, _WHOLE, _ADDRESS, _ADDRESS, _ADDRESS), _WHOLE),
     "attend": ((*[_ADDRESS] * 6, _WHOLE, _ADDRESS), None),
-    "rms_norm": ((*[_ADDRESS] * 4, *[_WHOLE] * 3, _REAL), None),
-    "silu_and_multiply": ((_ADDRESS, _ADDRESS, _WHOLE, _WHOLE), None),
+    "norm": ((*[_ADDRESS] * 4, _WHOLE, _WHOLE), None),
+    "activate": ((_ADDRESS, _ADDRESS, _ADDRESS, _WHOLE, _WHOLE), None),
     "decoder_layers": (
         (
-            *(_ADDRESS, _WHOLE, _ADDRESS, _WHOLE, _WHOLE, _ADDRESS, _WHOLE),
+            *(_ADDRESS, _WHOLE, _ADDRESS, _ADDRESS, _WHOLE, _WHOLE, _ADDRESS, _WHOLE),
             *(_ADDRESS, _ADDRESS, _ADDRESS),
         ),
         None,
@@ -92,7 +92,7 @@ _SIGNATURES = {
     "summarize": ((_ADDRESS, _ADDRESS, _ADDRESS, _WHOLE, _WHOLE), None),
 }
 _BFLOAT16_ONLY = tuple(name for name in _SIGNATURES if name.startswith(("linear", "decoder")))
-_TYPED = ("attend", "rms_norm", "silu_and_multiply")
+_TYPED = ("attend", "norm", "activate")
 """Compiled for each type of elements: their names end in the type's."""
 
 

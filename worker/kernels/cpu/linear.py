@@ -129,7 +129,7 @@ def pack_native(
         return NativeLinear(library, weight, bias, kind)
     pack: PackLinear = reference.pack
     if kind is Kind.GATED:
-        pack = reference.gated(pack, silu_and_multiply)
+        pack = reference.activated(pack, silu_and_multiply)
     elif kind is Kind.WIDE:
         pack = reference.widened(pack)
     return pack(weight, bias)

@@ -1,7 +1,8 @@
-"""CPU kernels in C: RMS norm and the gated SiLU, in float32 and bfloat16; the sampler's summary."""
+"""CPU kernels in C: norms and activations, in float32 and bfloat16; the sampler's summary."""
 
-from collections.abc import Callable
+import ctypes
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import partial
 
 import torch
@@ -9,75 +10,163 @@ import torch
 from worker.kernels.cpu.attention import ELEMENTS
 from worker.kernels.cpu.library import Library
 from worker.kernels.reference import norm as reference
-from worker.kernels.reference.activation import Activation
-from worker.kernels.reference.activation import silu_and_multiply as plain_silu
+from worker.kernels.reference.activation import ACTIVATIONS, GATED_ACTIVATIONS, Activation
 from worker.kernels.reference.norm import NormOperations
 from worker.kernels.reference.sampling import Summary
 
 _LANES = 16
 
 
+# --- norms ------------------------------------------------------------------------------------
+
+
+class NormKind(IntEnum):
+    """As regions.h numbers it."""
+
+    NONE = 0
+    RMS = 1
+    LAYER = 2
+
+
+class NormStructure(ctypes.Structure):
+    """``Norm`` of regions.h; of zeros, it leaves rows as they are."""
+
+    _fields_ = [
+        *[(name, ctypes.c_void_p) for name in ("weight", "bias")],
+        *[(name, ctypes.c_int64) for name in ("size", "kind")],
+        ("epsilon", ctypes.c_float),
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class NativeNorm(NormOperations):
     """A norm in C, and what it is made of."""
 
-    weight: torch.Tensor  # [size] float32
-    epsilon: float
+    structure: NormStructure
+    kept: tuple[torch.Tensor, ...]
+    """What that points to."""
 
 
 def prepare_norm(
     library: Library, dtype: torch.dtype, weight: torch.Tensor, epsilon: float
 ) -> NormOperations:
     """As the reference, for weights of ``dtype`` or float32; both are kept in float32."""
-    size = len(weight)
-    if size % _LANES:
+    if len(weight) % _LANES:
         prepare = reference.prepare if weight.dtype == dtype else reference.prepare_wide
         return prepare(weight, epsilon)
-    function = getattr(library, f"rms_norm_{ELEMENTS[dtype]}")
-    weight = weight.float()
-    address = weight.data_ptr()
+    return _native(library, dtype, NormKind.RMS, epsilon, weight.float())
+
+
+def prepare_layer_norm(
+    library: Library,
+    dtype: torch.dtype,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    epsilon: float,
+) -> NormOperations:
+    """As the reference; weight and bias are kept in float32."""
+    if len(weight) % _LANES:
+        return reference.prepare_layer(weight, bias, epsilon)
+    return _native(library, dtype, NormKind.LAYER, epsilon, weight.float(), bias.float())
+
+
+def _native(
+    library: Library, dtype: torch.dtype, kind: NormKind, epsilon: float, *kept: torch.Tensor
+) -> NativeNorm:
+    """``kept``: weight, and bias if there is one."""
+    function = getattr(library, f"norm_{ELEMENTS[dtype]}")
+    size = len(kept[0])
+    bias = kept[1].data_ptr() if len(kept) > 1 else None
+    structure = NormStructure(kept[0].data_ptr(), bias, size, kind, epsilon)
+    address = ctypes.addressof(structure)
 
     def norm(x: torch.Tensor) -> torch.Tensor:
         y = torch.empty(x.shape, dtype=dtype)
         x = x if x.stride(-1) == 1 and x.dim() == 2 else x.contiguous()
-        rows = x.numel() // size
         stride = x.stride(0) if x.dim() == 2 else size
-        function(x.data_ptr(), 0, address, y.data_ptr(), rows, size, stride, epsilon)
+        function(address, x.data_ptr(), 0, y.data_ptr(), x.numel() // size, stride)
         return y
 
     def add_norm(x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         y = torch.empty(x.shape, dtype=dtype)
-        sums = residual.data_ptr()
-        function(x.data_ptr(), sums, address, y.data_ptr(), len(x), size, size, epsilon)
+        function(address, x.data_ptr(), residual.data_ptr(), y.data_ptr(), len(x), size)
         return y
 
-    return NativeNorm(norm, add_norm, weight, epsilon)
+    return NativeNorm(norm, add_norm, structure, kept)
 
 
-def silu_and_multiply(library: Library, dtype: torch.dtype) -> Activation:
-    """As the reference."""
-    return partial(_silu_and_multiply, getattr(library, f"silu_and_multiply_{ELEMENTS[dtype]}"))
+# --- activations ------------------------------------------------------------------------------
+
+
+class Function(IntEnum):
+    """As activations.h numbers them."""
+
+    SILU = 1
+    GELU = 2
+    GELU_TANH = 3
+    RELU = 4
+
+
+FUNCTIONS = {
+    "silu": Function.SILU,
+    "swish": Function.SILU,
+    "relu": Function.RELU,
+    "gelu": Function.GELU,
+    "gelu_new": Function.GELU_TANH,
+    "gelu_fast": Function.GELU_TANH,
+    "gelu_pytorch_tanh": Function.GELU_TANH,
+}
+"""By the names of ``ACTIVATIONS``."""
+
+
+class ActivationStructure(ctypes.Structure):
+    """``Activation`` of regions.h; of zeros, there is none."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("function", "gated")]
+
+
+class NativeActivation:
+    """As the reference's of that name."""
+
+    def __init__(self, library: Library, dtype: torch.dtype, name: str, *, gated: bool) -> None:
+        self.structure = ActivationStructure(FUNCTIONS[name], gated)
+        self._address = ctypes.addressof(self.structure)
+        self._parts = 2 if gated else 1
+        self._activate = getattr(library, f"activate_{ELEMENTS[dtype]}")
+        self._otherwise = (GATED_ACTIVATIONS if gated else ACTIVATIONS)[name]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, width], or twice as wide where it is gated, to a new tensor [T, width]."""
+        rows, width = x.shape[0], x.shape[1] // self._parts
+        if width % _LANES:
+            return self._otherwise(x)
+        y = x.new_empty((rows, width))
+        self._activate(self._address, x.data_ptr(), y.data_ptr(), rows, width)
+        return y
+
+
+def activations(library: Library, dtype: torch.dtype) -> dict[str, Activation]:
+    """As the reference's, by the same names."""
+    return {name: NativeActivation(library, dtype, name, gated=False) for name in ACTIVATIONS}
+
+
+def gated_activations(library: Library, dtype: torch.dtype) -> dict[str, Activation]:
+    """As the reference's, by the same names."""
+    return {name: NativeActivation(library, dtype, name, gated=True) for name in GATED_ACTIVATIONS}
+
+
+# --- sampling ---------------------------------------------------------------------------------
 
 
 def summarize(library: Library) -> Summary:
     """As the reference."""
-
-    def summary(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        rows, size = logits.shape
-        largest = torch.empty(rows, dtype=torch.int64)
-        log_sums = torch.empty(rows, dtype=torch.float32)
-        addresses = logits.data_ptr(), largest.data_ptr(), log_sums.data_ptr()
-        library.summarize(*addresses, rows, size)
-        return largest, log_sums
-
-    return summary
+    return partial(_summarize, library)
 
 
-def _silu_and_multiply(function: Callable[..., int], gate_and_up: torch.Tensor) -> torch.Tensor:
-    rows, both = gate_and_up.shape
-    width = both // 2
-    if width % _LANES:
-        return plain_silu(gate_and_up)
-    y = gate_and_up.new_empty((rows, width))
-    function(gate_and_up.data_ptr(), y.data_ptr(), rows, width)
-    return y
+def _summarize(library: Library, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    rows, size = logits.shape
+    largest = torch.empty(rows, dtype=torch.int64)
+    log_sums = torch.empty(rows, dtype=torch.float32)
+    addresses = logits.data_ptr(), largest.data_ptr(), log_sums.data_ptr()
+    library.summarize(*addresses, rows, size)
+    return largest, log_sums

@@ -1,6 +1,7 @@
 """Reference kernel: a linear layer, and what may follow on it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -32,11 +33,18 @@ def widened(pack: PackLinear) -> PackLinear:
     return pack_wide
 
 
-def gated(pack: PackLinear, activation: Activation) -> PackLinear:
-    """The same followed by a gated activation: a weight [2 · width, in], to [T, width]."""
+@dataclass(frozen=True, slots=True)
+class ActivatedLinear:
+    """A linear layer and the activation that follows it."""
 
-    def pack_gated(weight: torch.Tensor, bias: torch.Tensor | None) -> LinearOperation:
-        apply = pack(weight, bias)
-        return lambda x: activation(apply(x))
+    linear: LinearOperation
+    activation: Activation
 
-    return pack_gated
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, in] to a new tensor [T, out], or half as wide where the activation is gated."""
+        return self.activation(self.linear(x))
+
+
+def activated(pack: PackLinear, activation: Activation) -> PackLinear:
+    """The same followed by an activation; of a gated one, weights of gates first: [2 · width, in]."""
+    return lambda weight, bias: ActivatedLinear(pack(weight, bias), activation)

@@ -49,7 +49,7 @@ def test_logits_of_a_model(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "select", on_gpu)
     model = loading.load_model(str(tmp_path), device=CPU, dtype=torch.float32)
     got = logits_of(model)
-    assert not isinstance(model.decoder._attention._kernel, PagedAttention)
+    assert not isinstance(model.decoder._attention.kernel, PagedAttention)
     assert (got - wanted).norm() / wanted.norm() < 1e-5
 
 

@@ -1,7 +1,10 @@
-/* A stack of decoder layers in one parallel region, in bfloat16: attention and a gated SiLU block,
- * each after an RMS norm, each added to the residual (Llama and its kin). The same as the kernels one
- * by one, without their starts and ends (those were a tenth of a step with one sequence), and with
- * what lies between two of them still in the caches.
+/* A stack of decoder layers in one parallel region, in bfloat16. The same as the kernels one by one,
+ * without their starts and ends (those were a tenth of a step with one sequence), and with what lies
+ * between two of them still in the caches.
+ *
+ * A layer is two blocks, attention and feed-forward, and each of them is: a norm of the residual, a
+ * linear layer, something, a linear layer, a norm; the result is added to the residual. Any norm may
+ * be none. What a family has of its own is in its layers' declarations (``kernels/stack.py``).
  */
 #include "regions.h"
 #include "vectors.h"
@@ -11,30 +14,41 @@
 #define CHUNK 512 /* rows at a time, but in attention */
 
 typedef struct {
-    const float *input_norm, *inner_norm;
-    Linear qkv, output, gate_up, down;
-    const AttentionStep *step; /* these five change from step to step */
-    bf16 *keys, *values;
-    const bf16 *cosines, *sines;
-    int64_t angle_stride;
-    float epsilon;
+    Norm before, after;
+    Linear first, second;
+} Block;
+
+typedef struct {
+    Block attention, feed_forward;
+    Norm queries, keys;    /* before they are rotated: of each head, or of all together */
+    Activation activation; /* of the feed-forward block, if its first layer has none itself */
+    int64_t parallel;      /* both blocks read the same residual */
+    int64_t kind;          /* of its attention */
+    bf16 *cached_keys, *cached_values;
 } Layer;
 
-/* Of a chunk: hidden, gated, output, one after another for so many threads as may work apart. Of all
- * rows: qkv, attended, added; qkv is wide enough for a row of the residual beside one of attended.
- * What linear layers read is in tiles where they take them: rows of hidden, gated, attended and qkv
- * are a multiple of 16. */
+/* What layers whose attention is of one kind have in common in one step. */
 typedef struct {
-    bf16 *hidden, *qkv, *attended, *gated, *output, *added;
-    int64_t threads;
+    const AttentionStep *step;
+    const bf16 *cosines, *sines;
+    int64_t angle_stride;
+} Kind;
+
+/* Of a chunk: hidden, wide (before a gated activation), inner, output, one after another for so many
+ * threads as may work apart. Of all rows: qkv, attended, added; qkv is wide enough for a row of the
+ * residual beside one of attended. What linear layers read is in tiles where they take them: rows of
+ * hidden, inner, attended and qkv are a multiple of 16. `width`: the most of a row of inner. */
+typedef struct {
+    bf16 *hidden, *qkv, *attended, *wide, *inner, *output, *added;
+    int64_t threads, width;
 } Workspace;
 
 /* The rows that this thread computes, with the others of its team or, PERF: where there are many, for
  * itself: what it has written is then in its own cache, and it waits for nobody. */
 typedef struct {
-    int64_t first, beyond;
+    int64_t first, beyond, size;
     Share share;
-    bf16 *hidden, *gated, *output;
+    bf16 *hidden, *wide, *inner, *output;
 } Range;
 
 static void gather(const int64_t *wanted, int64_t rows, const bf16 *from, int from_tiled, bf16 *to,
@@ -46,9 +60,9 @@ static void gather(const int64_t *wanted, int64_t rows, const bf16 *from, int fr
                    LANES * sizeof(bf16));
 }
 
-static Range range_of(const Layer *layer, int64_t rows, int64_t size, const Workspace *space) {
+static Range range_of(int64_t rows, int64_t size, const Workspace *space) {
     const Share team = team_share();
-    Range range = {0, rows, team, space->hidden, space->gated, space->output};
+    Range range = {0, rows, size, team, space->hidden, space->wide, space->inner, space->output};
     if (team.threads == 1 || team.threads > space->threads || rows < CHUNK * team.threads)
         return range;
     const int64_t tiles = (rows + 31) / 32;
@@ -56,58 +70,90 @@ static Range range_of(const Layer *layer, int64_t rows, int64_t size, const Work
     range.beyond = least(rows, share_of(tiles, team.own + 1, team) * 32);
     range.share = (Share){1, 0};
     range.hidden += team.own * CHUNK * size;
-    range.gated += team.own * CHUNK * layer->down.inputs;
+    range.wide += team.own * CHUNK * 2 * space->width;
+    range.inner += team.own * CHUNK * space->width;
     range.output += team.own * CHUNK * size;
     return range;
 }
 
-/* From the residual to queries, keys and values; `added` belongs to the residual, but is not there
- * yet, if there is any. */
+/* `added` belongs to the residual, but is not there yet, if there is any. */
+static void begin(const Block *block, bf16 *residual, const bf16 *added, int tiled, bf16 *to,
+                  int to_tiled, int64_t rows, const Range *range) {
+    norm_region_bf16(&block->before, added ? added : residual, added ? residual : NULL,
+                     range->hidden, tiled, rows, range->size, range->size, range->share);
+    linear_region(&block->first, range->hidden, tiled, to, to_tiled, rows, range->share);
+}
+
+static void end(const Block *block, const bf16 *x, int tiled, bf16 *to, int64_t rows,
+                const Range *range) {
+    linear_region(&block->second, x, tiled, to, 0, rows, range->share);
+    if (block->after.kind != NO_NORM)
+        norm_region_bf16(&block->after, to, NULL, to, 0, rows, range->size, range->size,
+                         range->share);
+}
+
+/* From the residual to queries, keys and values; `added` as in `begin`. */
 static void before_attention(const Layer *layer, bf16 *residual, const bf16 *added,
-                             const Range *range, int tiled, int64_t size, const Workspace *space) {
+                             const Range *range, int tiled, const Workspace *space) {
+    const Block *block = &layer->attention;
+    const int64_t stride = block->first.outputs, queries = block->second.inputs;
     for (int64_t r = range->first; r < range->beyond; r += CHUNK) {
-        int64_t n = least(CHUNK, range->beyond - r);
-        bf16 *sum = residual + r * size;
-        rms_norm_region_bf16(added ? added + r * size : sum, added ? sum : NULL, layer->input_norm,
-                             range->hidden, tiled, n, size, size, layer->epsilon, range->share);
-        linear_region(&layer->qkv, range->hidden, tiled, space->qkv + r * layer->qkv.outputs, 0, n,
-                      range->share);
+        const int64_t n = least(CHUNK, range->beyond - r), at = r * range->size;
+        bf16 *qkv = space->qkv + r * stride;
+        begin(block, residual + at, added ? added + at : NULL, tiled, qkv, 0, n, range);
+        if (layer->queries.kind != NO_NORM)
+            norm_parts_region_bf16(&layer->queries, qkv, n, queries, stride, range->share);
+        if (layer->keys.kind != NO_NORM)
+            norm_parts_region_bf16(&layer->keys, qkv + queries, n, (stride - queries) / 2, stride,
+                                   range->share);
     }
+}
+
+static void feed_forward(const Layer *layer, bf16 *residual, const bf16 *added, bf16 *to,
+                         int64_t rows, const Range *range, int tiled) {
+    const Block *block = &layer->feed_forward;
+    const Activation *activation = &layer->activation;
+    const int gated = activation->gated != 0;
+    bf16 *first = gated ? range->wide : range->inner;
+    begin(block, residual, added, tiled, first, !gated && tiled, rows, range);
+    if (activation->function)
+        activate_region_bf16(activation, first, range->inner, tiled, rows, block->second.inputs,
+                             range->share);
+    end(block, range->inner, tiled, to, rows, range);
 }
 
 /* From what attention found to what belongs to the residual next, space->added. */
 static void after_attention(const Layer *layer, bf16 *residual, const bf16 *attended,
-                            const Range *range, int tiled, int64_t size, const Workspace *space) {
+                            const Range *range, int tiled, const Workspace *space) {
     for (int64_t r = range->first; r < range->beyond; r += CHUNK) {
-        int64_t n = least(CHUNK, range->beyond - r);
-        linear_region(&layer->output, attended + r * layer->output.inputs, tiled, range->output, 0,
-                      n, range->share);
-        rms_norm_region_bf16(range->output, residual + r * size, layer->inner_norm, range->hidden,
-                             tiled, n, size, size, layer->epsilon, range->share);
-        linear_region(&layer->gate_up, range->hidden, tiled, range->gated, tiled, n, range->share);
-        linear_region(&layer->down, range->gated, tiled, space->added + r * size, 0, n,
-                      range->share);
+        const int64_t n = least(CHUNK, range->beyond - r), size = range->size;
+        const bf16 *x = attended + r * layer->attention.second.inputs;
+        bf16 *sum = residual + r * size, *added = space->added + r * size;
+        end(&layer->attention, x, tiled, range->output, n, range);
+        feed_forward(layer, sum, layer->parallel ? NULL : range->output, added, n, range, tiled);
+        if (layer->parallel) add_region_bf16(range->output, sum, n * size, range->share);
     }
 }
 
-/* residual [T, size] is overwritten; only the rows `wanted` (all, where NULL) leave the last layer:
- * y [rows, size], after `norm`. */
-EXPORT void decoder_layers(const Layer *layers, int64_t count, bf16 *residual, int64_t tokens,
-                           int64_t size, const int64_t *wanted, int64_t rows, const float *norm,
-                           const Workspace *space, bf16 *y) {
+/* residual [T, size] is overwritten; only the rows `wanted` leave the last layer: y [rows, size],
+ * after `norm`. */
+EXPORT void decoder_layers(const Layer *layers, int64_t count, const Kind *kinds, bf16 *residual,
+                           int64_t tokens, int64_t size, const int64_t *wanted, int64_t rows,
+                           const Norm *norm, const Workspace *space, bf16 *y) {
 #pragma omp parallel
     {
         bf16 *sum = residual, *attended = space->attended;
-        Range range = range_of(layers, tokens, size, space);
+        Range range = range_of(tokens, size, space);
         int tiled = linear_takes_tiles(tokens);
         for (int64_t l = 0; l < count; l++) {
             const Layer *layer = layers + l;
-            before_attention(layer, sum, l ? space->added : NULL, &range, tiled, size, space);
+            const Kind *kind = kinds + layer->kind;
+            before_attention(layer, sum, l ? space->added : NULL, &range, tiled, space);
 #pragma omp barrier
-            attend_region_bf16(layer->step, space->qkv, layer->keys, layer->values, layer->cosines,
-                               layer->sines, layer->angle_stride, attended, tiled);
-            if (l == count - 1 && wanted) {
-                const int64_t queries = layer->output.inputs;
+            attend_region_bf16(kind->step, space->qkv, layer->cached_keys, layer->cached_values,
+                               kind->cosines, kind->sines, kind->angle_stride, attended, tiled);
+            if (l == count - 1) {
+                const int64_t queries = layer->attention.second.inputs;
                 const int was_tiled = tiled;
                 bf16 *kept = space->qkv + (rows + 15) / 16 * 16 * queries;
                 tiled = linear_takes_tiles(rows);
@@ -115,12 +161,11 @@ EXPORT void decoder_layers(const Layer *layers, int64_t count, bf16 *residual, i
                 gather(wanted, rows, sum, 0, kept, 0, size);
                 attended = space->qkv;
                 sum = kept;
-                range = range_of(layers, rows, size, space);
+                range = range_of(rows, size, space);
             }
-            after_attention(layer, sum, attended, &range, tiled, size, space);
+            after_attention(layer, sum, attended, &range, tiled, space);
         }
 #pragma omp barrier
-        rms_norm_region_bf16(space->added, sum, norm, y, 0, wanted ? rows : tokens, size, size,
-                             layers->epsilon, team_share());
+        norm_region_bf16(norm, space->added, sum, y, 0, rows, size, size, team_share());
     }
 }

@@ -1,49 +1,123 @@
-/* What is done to each number, or to each row: norms and gated activations, for the element type
- * that the including file defines (see attention.h). Computed in float32, rounded once.
+/* What is done to each number, or to each row: norms, activations and sums, for the element type that
+ * the including file defines (see attention.h). Computed in float32, rounded once.
  */
+#include "activations.h"
 #include "regions.h"
 #include "vectors.h"
 
 #define SMALL 16384 /* elements: PERF: fewer are done before another thread has begun */
+#define PIECE 256   /* columns: rows are cut, so that few wide ones are work for all threads */
 
-void NAME(rms_norm_region)(const ELEMENT *x, ELEMENT *residual, const float *weight, ELEMENT *y,
-                           int tiled, int64_t rows, int64_t size, int64_t stride, float epsilon,
-                           Share share) {
+/* y, in place if it is x and not in tiles. */
+INLINE void NAME(norm_row)(const Norm *norm, const ELEMENT *x, ELEMENT *y, int tiled, int64_t row) {
+    const int64_t size = norm->size;
+    float mean = 0;
+    if (norm->kind == LAYER_NORM) {
+        f32x16 sum = splat(0);
+        for (int64_t i = 0; i < size; i += LANES) sum += load16(x + i);
+        mean = sum_of(sum) / (float)size;
+    }
+    f32x16 squares = splat(0);
+    for (int64_t i = 0; i < size; i += LANES) {
+        f32x16 a = load16(x + i) - mean;
+        squares += a * a;
+    }
+    float scale = 1.0f / sqrtf(sum_of(squares) / (float)size + norm->epsilon);
+    for (int64_t i = 0; i < size; i += LANES) {
+        f32x16 a = (load16(x + i) - mean) * scale * load_f32(norm->weight + i);
+        if (norm->bias) a += load_f32(norm->bias + i);
+        store16(y + place(tiled, row, i, size), a);
+    }
+}
+
+void NAME(norm_region)(const Norm *norm, const ELEMENT *x, ELEMENT *residual, ELEMENT *y, int tiled,
+                       int64_t rows, int64_t size, int64_t stride, Share share) {
     const int64_t beyond = share_of(rows, share.own + 1, share);
     for (int64_t r = share_of(rows, share.own, share); r < beyond; r++) {
         const ELEMENT *from = x + r * stride;
-        ELEMENT *sum = residual ? residual + r * size : 0;
-        f32x16 squares = splat(0);
-        for (int64_t i = 0; i < size; i += LANES) {
-            f32x16 a = load16(from + i);
-            if (sum) {
-                store16(sum + i, a + load16(sum + i));
-                a = load16(sum + i);
-            }
-            squares += a * a;
+        if (residual) {
+            ELEMENT *sum = residual + r * size;
+            for (int64_t i = 0; i < size; i += LANES)
+                store16(sum + i, load16(from + i) + load16(sum + i));
+            from = sum;
         }
-        if (sum) from = sum;
-        float scale = 1.0f / sqrtf(sum_of(squares) / (float)size + epsilon);
+        if (norm->kind != NO_NORM) {
+            NAME(norm_row)(norm, from, y, tiled, r);
+            continue;
+        }
         for (int64_t i = 0; i < size; i += LANES)
-            store16(y + place(tiled, r, i, size), load16(from + i) * scale * load_f32(weight + i));
+            memcpy(y + place(tiled, r, i, size), from + i, LANES * sizeof(ELEMENT));
     }
     meet(share);
 }
 
-/* y[rows][size] = x / sqrt(mean(x^2) + epsilon) * weight (Zhang and Sennrich 2019). With a residual,
- * x is added to that first, and the sum is what is normalised. size is a multiple of 16. */
-EXPORT void NAME(rms_norm)(const ELEMENT *x, ELEMENT *residual, const float *weight, ELEMENT *y,
-                           int64_t rows, int64_t size, int64_t stride, float epsilon) {
-#pragma omp parallel if (rows * size > SMALL)
-    NAME(rms_norm_region)(x, residual, weight, y, 0, rows, size, stride, epsilon, team_share());
+/* In place, the first `width` numbers of each row, so many at a time as the norm has. */
+void NAME(norm_parts_region)(const Norm *norm, ELEMENT *x, int64_t rows, int64_t width,
+                             int64_t stride, Share share) {
+    const int64_t parts = width / norm->size, beyond = share_of(rows * parts, share.own + 1, share);
+    for (int64_t p = share_of(rows * parts, share.own, share); p < beyond; p++) {
+        ELEMENT *part = x + p / parts * stride + p % parts * norm->size;
+        NAME(norm_row)(norm, part, part, 0, 0);
+    }
+    meet(share);
 }
 
-/* y[rows][width] = silu(x[rows][0 .. width]) * x[rows][width .. 2 width] (Shazeer 2020). */
-EXPORT void NAME(silu_and_multiply)(const ELEMENT *x, ELEMENT *y, int64_t rows, int64_t width) {
-#pragma omp parallel for schedule(static) if (rows * width > SMALL)
-    for (int64_t r = 0; r < rows; r++) {
-        const ELEMENT *gate = x + r * 2 * width, *up = gate + width;
-        for (int64_t i = 0; i < width; i += LANES)
-            store16(y + r * width + i, silu16(load16(gate + i)) * load16(up + i));
+/* y[rows][size] = norm(x), rows of x `stride` apart. With a residual, x is added to that first, and
+ * the sum is what is normalised. size is a multiple of 16. */
+EXPORT void NAME(norm)(const Norm *norm, const ELEMENT *x, ELEMENT *residual, ELEMENT *y,
+                       int64_t rows, int64_t stride) {
+#pragma omp parallel if (rows * norm->size > SMALL)
+    NAME(norm_region)(norm, x, residual, y, 0, rows, norm->size, stride, team_share());
+}
+
+/* Some columns of a row; x is that row's first half where it is gated. */
+INLINE void NAME(activate_piece)(const int64_t function, const int gated, const ELEMENT *x,
+                                 ELEMENT *y, int tiled, int64_t row, int64_t first, int64_t beyond,
+                                 int64_t width) {
+    for (int64_t i = first; i < beyond; i += LANES) {
+        const int64_t at = place(tiled, row, i, width);
+        if (gated) {
+            const ELEMENT *gate = x + row * 2 * width + i;
+            store16(y + at, activation16(function, load16(gate)) * load16(gate + width));
+        } else {
+            store16(y + at, activation16(function, load16(x + at)));
+        }
     }
+}
+
+void NAME(activate_region)(const Activation *activation, const ELEMENT *x, ELEMENT *y, int tiled,
+                           int64_t rows, int64_t width, Share share) {
+    const int64_t pieces = (width + PIECE - 1) / PIECE, all = rows * pieces;
+    const int64_t beyond = share_of(all, share.own + 1, share);
+    const int gated = activation->gated != 0;
+    for (int64_t p = share_of(all, share.own, share); p < beyond; p++) {
+        const int64_t row = p / pieces, i = p % pieces * PIECE, end = least(i + PIECE, width);
+        switch (activation->function) {
+            case SILU: NAME(activate_piece)(SILU, gated, x, y, tiled, row, i, end, width); break;
+            case GELU: NAME(activate_piece)(GELU, gated, x, y, tiled, row, i, end, width); break;
+            case GELU_TANH:
+                NAME(activate_piece)(GELU_TANH, gated, x, y, tiled, row, i, end, width);
+                break;
+            default: NAME(activate_piece)(RELU, gated, x, y, tiled, row, i, end, width);
+        }
+    }
+    meet(share);
+}
+
+/* y[rows][width] = activation(x), where gated (Shazeer 2020) times the second half of x[rows][2 width].
+ * width is a multiple of 16. */
+EXPORT void NAME(activate)(const Activation *activation, const ELEMENT *x, ELEMENT *y, int64_t rows,
+                           int64_t width) {
+#pragma omp parallel if (rows * width > SMALL)
+    NAME(activate_region)(activation, x, y, 0, rows, width, team_share());
+}
+
+/* residual += x; a multiple of 16 elements. */
+void NAME(add_region)(const ELEMENT *x, ELEMENT *residual, int64_t elements, Share share) {
+    const int64_t groups = elements / LANES, beyond = share_of(groups, share.own + 1, share);
+    for (int64_t g = share_of(groups, share.own, share); g < beyond; g++) {
+        ELEMENT *sum = residual + g * LANES;
+        store16(sum, load16(x + g * LANES) + load16(sum));
+    }
+    meet(share);
 }

@@ -19,6 +19,22 @@ typedef struct {
     int64_t outputs, inputs, kind;
 } Linear;
 
+/* A norm of `size` numbers, with weights (and a layer norm's biases) in float32: RMS norm (Zhang and
+ * Sennrich 2019), layer norm (Ba et al. 2016), or none, which leaves rows as they are. */
+enum { NO_NORM, RMS_NORM, LAYER_NORM };
+
+typedef struct {
+    const float *weight, *bias;
+    int64_t size, kind;
+    float epsilon;
+} Norm;
+
+/* What becomes of each number between two linear layers; gated: of the first half of a row, which
+ * then multiplies the other. */
+typedef struct {
+    int64_t function, gated;
+} Activation;
+
 /* Where a row's column is among rows of some width: row after row, or in tiles of 16 rows and 32
  * columns, one after another, as AMX reads them (widths are multiples of 32). */
 static inline int64_t place(int tiled, int64_t row, int64_t column, int64_t width) {
@@ -55,9 +71,13 @@ void linear_region(const Linear *layer, const uint16_t *x, int x_tiled, void *y,
     void attend_region_##type(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,              \
                               ELEMENT *values, const ELEMENT *cosines, const ELEMENT *sines,       \
                               int64_t angle_stride, ELEMENT *output, int tiled);                   \
-    void rms_norm_region_##type(const ELEMENT *x, ELEMENT *residual, const float *weight,          \
-                                ELEMENT *y, int tiled, int64_t rows, int64_t size, int64_t stride, \
-                                float epsilon, Share share);
+    void norm_region_##type(const Norm *norm, const ELEMENT *x, ELEMENT *residual, ELEMENT *y,      \
+                            int tiled, int64_t rows, int64_t size, int64_t stride, Share share);   \
+    void norm_parts_region_##type(const Norm *norm, ELEMENT *x, int64_t rows, int64_t width,        \
+                                  int64_t stride, Share share);                                    \
+    void activate_region_##type(const Activation *activation, const ELEMENT *x, ELEMENT *y,         \
+                                int tiled, int64_t rows, int64_t width, Share share);              \
+    void add_region_##type(const ELEMENT *x, ELEMENT *residual, int64_t elements, Share share);
 
 DECLARE(uint16_t, bf16)
 DECLARE(float, f32)

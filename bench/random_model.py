@@ -1,6 +1,6 @@
-"""Write a random-weight Llama checkpoint with a real tokenizer: the model of the speed comparisons.
+"""Write a random-weight checkpoint with a real tokenizer: the models of the speed comparisons.
 
-usage: python -m bench.random_llama OUT_DIR 135m|1b
+usage: python -m bench.random_model OUT_DIR 135m|1b|qwen3|gemma3|gpt2
 
 Weights are random, so it says nothing sensible; speed does not depend on their values. The
 tokenizer is a byte-level BPE trained on the standard library of the interpreter that runs this.
@@ -9,40 +9,58 @@ tokenizer is a byte-level BPE trained on the standard library of the interpreter
 import json
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedConfig,
+    Qwen3Config,
+)
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "135m": {
+CONTEXT_TOKENS = 8192
+_COMMON: dict[str, Any] = {
+    "tie_word_embeddings": True,
+    "max_position_embeddings": CONTEXT_TOKENS,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "vocab_size": 49152,
+}
+SHAPES: dict[str, Callable[[], PreTrainedConfig]] = {
+    "135m": lambda: LlamaConfig(**_COMMON | {
         "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-        "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152,
-        "rope_theta": 100000.0,
-    },
-    "1b": {
+        "num_attention_heads": 9, "num_key_value_heads": 3, "rope_theta": 100000.0,
+    }),
+    "1b": lambda: LlamaConfig(**_COMMON | {
         "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
         "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
         "vocab_size": 128256, "rope_theta": 500000.0,
-    },
+    }),
+    "qwen3": lambda: Qwen3Config(**_COMMON | {
+        "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 24,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 128,
+    }),
+    "gemma3": lambda: Gemma3TextConfig(**_COMMON | {
+        "hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18,
+        "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256,
+        "query_pre_attn_scalar": 256, "sliding_window": 512,
+    }),
+    "gpt2": lambda: GPT2Config(**_COMMON),
 }  # fmt: skip
-CONTEXT_TOKENS = 8192
+"""Llamas in two sizes, and about 120 million parameters of other families."""
 
 
-def write(out: Path, size: str) -> None:
+def write(out: Path, name: str) -> None:
     """The checkpoint of one of ``SHAPES``, bfloat16, seed 0."""
-    shape = SHAPES[size]
     torch.manual_seed(0)
-    configuration = LlamaConfig(
-        **shape,
-        tie_word_embeddings=True,
-        max_position_embeddings=CONTEXT_TOKENS,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    model: Any = LlamaForCausalLM(configuration)
+    configuration = SHAPES[name]()
+    model: Any = AutoModelForCausalLM.from_config(configuration)
     model = model.to(torch.bfloat16)
     model.save_pretrained(out)
     stdlib = Path(sysconfig.get_paths()["stdlib"])
@@ -52,7 +70,7 @@ def write(out: Path, size: str) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=shape["vocab_size"],
+        vocab_size=configuration.vocab_size,
         special_tokens=["<unk>", "<s>", "</s>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
