@@ -46,5 +46,5 @@ class ActivatedLinear:
 
 
 def activated(pack: PackLinear, activation: Activation) -> PackLinear:
-    """The same followed by an activation; of a gated one, weights of gates first: [2 · width, in]."""
+    """The same followed by an activation; if that is gated, of weights with the gates first."""
     return lambda weight, bias: ActivatedLinear(pack(weight, bias), activation)
