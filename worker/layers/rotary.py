@@ -54,8 +54,8 @@ class Rotary:
         self._parameters = parameters
         self._device = device
         self._dtype = dtype
-        self._table = torch.empty((0, 2, parameters.channels))
-        """[positions, 2, channels] in the model's dtype."""
+        self._table = torch.empty((0, 2, 1, parameters.channels))
+        """[positions, 2, 1, channels] in the model's dtype."""
         self.reserve(min(parameters.max_positions, _FIRST_ROWS))
 
     def at(self, positions: torch.Tensor, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,8 +68,8 @@ class Rotary:
             self.reserve(max(longest, 2 * len(self._table)))
             if longest > len(self._table):
                 raise ValueError(f"{longest} positions are more than {self._parameters.limit}")
-        rows = self._table.index_select(0, positions)
-        return rows[:, :1], rows[:, 1:]
+        cosines, sines = self._table.index_select(0, positions).unbind(1)
+        return cosines, sines
 
     def reserve(self, positions: int) -> None:
         """Have the table ready for so many positions, or as many as there may be."""
@@ -79,10 +79,8 @@ class Rotary:
         amplitude = _amplitude(self._parameters)
         cosines = angles.cos().mul_(amplitude)
         sines = angles.sin().mul_(amplitude)
-        table = torch.stack(
-            (torch.cat((cosines, cosines), -1), torch.cat((-sines, sines), -1)), dim=1
-        )
-        self._table = table.to(self._device, self._dtype)
+        halves = torch.cat((cosines, cosines), -1), torch.cat((-sines, sines), -1)
+        self._table = torch.stack(halves, dim=1)[:, :, None].to(self._device, self._dtype)
 
 
 def _angles(parameters: RotaryParameters, positions: torch.Tensor) -> torch.Tensor:

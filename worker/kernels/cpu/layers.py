@@ -94,7 +94,8 @@ class NativeStack:
             self._enter(step)
         kinds = np.array([_kind(*kind) for kind in step.kinds], dtype=np.int64)
         wanted = inputs.logit_rows
-        y = residual.new_empty((len(wanted), size))
+        rows = wanted.shape[0]
+        y = residual.new_empty((rows, size))
         layers, norm, space = self._addresses
         self._run(
             layers,
@@ -104,7 +105,7 @@ class NativeStack:
             tokens,
             size,
             wanted.data_ptr(),
-            len(wanted),
+            rows,
             norm,
             space,
             y.data_ptr(),

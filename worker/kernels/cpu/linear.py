@@ -113,7 +113,7 @@ class NativeLinear:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, inputs] to a new tensor [T, width]."""
-        rows = len(x)
+        rows = x.shape[0]  # PERF: len(x) takes 1 µs more
         y = torch.empty((rows, self.width), dtype=self._dtype)
         x = x.contiguous()
         scratch = torch.empty(self._scratch_elements(rows, self.inputs), dtype=torch.bfloat16)
