@@ -72,7 +72,9 @@ def _on_cpu(make: MakeEngine, worst: Worst) -> Cost:
     more_tokens, more_rows = worst.tokens / sample.tokens, worst.rows / sample.rows
     engine = make(sample.blocks)
     growth = Growth()
-    result = warm_up(engine, sample)
+    # PERF: once: nothing is compiled, and what a first time takes longer errs on the safe side. A
+    # second one took half a second of a start with 1.2 B parameters.
+    result = warm_up(engine, sample, times=1)
     return Cost(
         result.forward_s * more_tokens + result.sample_s * more_rows,
         int(growth.peak_bytes() * max(more_tokens, more_rows)),

@@ -37,11 +37,11 @@ class Worst:
         return 1 + self.rows + _blocks(self.tokens) + prompts
 
 
-def warm_up(engine: Engine, worst: Worst) -> StepResult:
-    """Run it, after a step in which its decoding sequences begin; what it cost.
+def warm_up(engine: Engine, worst: Worst, times: int = 2) -> StepResult:
+    """Run it, after a step in which its decoding sequences begin; what it cost the last time.
 
-    It is run twice, because the first of its kind compiles kernels and takes memory for good. All
-    is cut to what the engine's blocks hold. Raises StartupError if the model fails, or memory is
+    It is run twice where the first of its kind compiles kernels and takes memory for good. All is
+    cut to what the engine's blocks hold. Raises StartupError if the model fails, or memory is
     short.
     """
     rows = max(1, min(worst.rows, worst.tokens, engine.blocks - 1))
@@ -55,8 +55,8 @@ def warm_up(engine: Engine, worst: Worst) -> StepResult:
         left -= lengths[-1]
         blocks -= _blocks(lengths[-1])
     add = _prompts(lengths, sampling, first=rows, block=1 + rows, new_tokens=1)
-    _run(engine, 2, add, worst.tokens)
-    result = _run(engine, 3, add, worst.tokens)
+    for number in range(2, 2 + times):
+        result = _run(engine, number, add, worst.tokens)
     engine.reset()
     return result
 
