@@ -63,6 +63,8 @@ class Kernels:
     device: torch.device
     dtype: torch.dtype
     sharding: Sharding
+    repacks: bool
+    """Whether packing a weight keeps nothing of the tensor that it is given."""
     pack_linear: PackLinear
     pack_output: PackLinear
     pack_activated: Mapping[str, PackLinear]
@@ -82,6 +84,7 @@ def reference(device: torch.device, dtype: torch.dtype, sharding: Sharding = WHO
         device=device,
         dtype=dtype,
         sharding=sharding,
+        repacks=False,
         pack_linear=linear.pack,
         pack_output=linear.widened(linear.pack),
         pack_activated=_activating(linear.pack, ACTIVATIONS),
@@ -141,6 +144,7 @@ def select(
     alone = sharding.size == 1 and own_cache  # shards have sums between their layers
     return replace(
         kernels,
+        repacks=True,
         pack_linear=pack,
         pack_output=partial(pack, kind=Kind.WIDE),
         pack_activated=_activating(pack, plain),

@@ -62,12 +62,17 @@ class Matrix(Layer):
             yield Slot(f"{path}.bias", shape[:1], partial(self._fill, "bias", start), cut=rows)
 
     def _fill(self, kind: str, start: int, tensor: torch.Tensor) -> None:
-        whole = self._tensors.get(kind)
-        if whole is None:
-            shape = (self._outputs, self._inputs) if kind == "weight" else (self._outputs,)
-            whole = torch.empty(shape, dtype=self._kernels.dtype, device=self._kernels.device)
-            self._tensors[kind] = whole
-        whole[start : start + len(tensor)].copy_(tensor)
+        kernels = self._kernels
+        shape = (self._outputs, self._inputs) if kind == "weight" else (self._outputs,)
+        complete = tensor.shape == shape and tensor.dtype == kernels.dtype
+        if kernels.repacks and complete and kind == "weight":
+            self._tensors[kind] = tensor  # PERF: read where the file is mapped, not copied first
+        else:
+            whole = self._tensors.get(kind)
+            if whole is None:
+                whole = torch.empty(shape, dtype=kernels.dtype, device=kernels.device)
+                self._tensors[kind] = whole
+            whole[start : start + len(tensor)].copy_(tensor)
         self._missing -= 1
         if not self._missing:
             self._finish(self._tensors.pop("weight"), self._tensors.pop("bias", None))

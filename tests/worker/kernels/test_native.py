@@ -146,6 +146,18 @@ def test_inputs_that_do_not_fit_stay_with_torch(bfloat16):
     assert relative_error(got, x.double() @ weight.double().T) < 5e-3
 
 
+@pytest.mark.parametrize("inputs", [64, 40])
+@pytest.mark.parametrize("kind", linear.Kind)
+def test_packing_keeps_nothing_of_the_weight(bfloat16, kind, inputs):
+    """The loader hands over what is mapped from a file."""
+    weight, x = numbers(32, inputs, dtype=torch.bfloat16), numbers(3, inputs, dtype=torch.bfloat16)
+    apply = linear.pack_native(bfloat16, weight, None, kind)
+    before = apply(x)
+    weight.zero_()
+    assert before.any()
+    assert torch.equal(apply(x), before)
+
+
 # --- pointwise --------------------------------------------------------------------------------
 
 

@@ -100,9 +100,8 @@ class NativeLinear:
         elements = library.linear_packed_elements(self.outputs, self.inputs)
         self._kept = torch.empty(elements, dtype=torch.bfloat16), bias
         packed = self._kept[0].data_ptr()
-        library.linear_pack(
-            weight.contiguous().data_ptr(), packed, self.outputs, self.inputs, kind is Kind.GATED
-        )
+        rows = weight.contiguous()  # alive until they are packed
+        library.linear_pack(rows.data_ptr(), packed, self.outputs, self.inputs, kind is Kind.GATED)
         self.structure = LinearStructure(
             packed, None if bias is None else bias.data_ptr(), self.outputs, self.inputs, kind
         )
@@ -124,7 +123,7 @@ class NativeLinear:
 def pack_native(
     library: Library, weight: torch.Tensor, bias: torch.Tensor | None, kind: Kind = Kind.NARROW
 ) -> LinearOperation:
-    """Our own form; torch's for the few shapes that it does not take."""
+    """Our own form; torch's, of a copy, for the few shapes that it does not take."""
     if weight.shape[1] % _TILE == 0 and (kind is not Kind.GATED or len(weight) % _TILE == 0):
         return NativeLinear(library, weight, bias, kind)
     pack: PackLinear = reference.pack
@@ -132,7 +131,7 @@ def pack_native(
         pack = reference.activated(pack, silu_and_multiply)
     elif kind is Kind.WIDE:
         pack = reference.widened(pack)
-    return pack(weight, bias)
+    return pack(weight.clone(), bias)
 
 
 def pack_half(weight: torch.Tensor, bias: torch.Tensor | None) -> LinearOperation:
