@@ -1,6 +1,6 @@
 """``python -m frontend.serve``: gunicorn's parent process. Started by ``frontend``, not by hand.
 
-PERF: it waits for the model when all is imported, not before: 0.5 s of a start.
+PERF: it waits for the model when all is imported, not before: 0.6 s of a start beside other work.
 
 gunicorn as a library: unlike its command line, it then looks neither at the environment nor into
 the current directory.

@@ -73,7 +73,7 @@ def _on_cpu(make: MakeEngine, worst: Worst) -> Cost:
     engine = make(sample.blocks)
     growth = Growth()
     # PERF: once: nothing is compiled, and what a first time takes longer errs on the safe side. A
-    # second one took half a second of a start with 1.2 B parameters.
+    # second one took a second of processor time with 1.2 B parameters.
     result = warm_up(engine, sample, times=1)
     return Cost(
         result.forward_s * more_tokens + result.sample_s * more_rows,

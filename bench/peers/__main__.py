@@ -75,7 +75,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=pieces, default=pieces, metavar="PIECE",
                         help=", ".join(pieces))  # fmt: skip
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="1 for a first look")
-    parser.add_argument("--size", default="135m", help="of the random model, as bench.random_model has it")
+    parser.add_argument("--size", default="135m", help="of bench.random_model: 135m or 1b")
     parser.add_argument("--into", type=Path, help="the results; continued if it is there")
     parser.add_argument("--environments", type=Path, default=ENVIRONMENTS)
     parser.add_argument("--server-arguments", default="", help="more flags for our own server")
