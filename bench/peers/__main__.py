@@ -4,8 +4,8 @@ usage: python -m bench.peers [--only PIECE …] [--rounds 3] [--into FILE.json]
 
 Pieces are ``machine`` (what it can do at best), ``steps`` (decode steps without the pipeline),
 ``engine`` (our engine without HTTP, text and scheduler, on the same work) and the peers, each with
-our server beside it. ``--into`` names a file that is continued: what it has is not measured again. So ``--only machine``
-with a file that is complete measures nothing, and writes its table and its plot.
+our server beside it. ``--into`` names a file that is continued: what it has is not measured again.
+So ``--only machine`` with a finished file measures nothing, and writes its table and its plot.
 """
 
 import argparse
