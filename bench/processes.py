@@ -23,14 +23,16 @@ ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "common" / "models" / "builtin"
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 20.0
-TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time of all threads so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    """Processor time of all threads that it has, so far.
+
+    By the scheduler's own clock: the one of ``/proc/PID/stat`` only counts who runs when it ticks.
+    """
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
 def rss_mb(pid: int) -> float:

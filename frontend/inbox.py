@@ -10,7 +10,7 @@ from typing import Any
 
 import zmq
 from gevent import get_hub
-from gevent.event import Event
+from gevent.hub import Waiter
 
 _READ = 1
 
@@ -20,33 +20,37 @@ class Inbox:
 
     def __init__(self, socket: Any) -> None:
         self._socket = socket
-        self._watcher = get_hub().loop.io(socket.getsockopt(zmq.FD), _READ)
-        self._ready = Event()
-        self._waiting = False
+        self._hub = get_hub()
+        self._watcher = self._hub.loop.io(socket.getsockopt(zmq.FD), _READ)
+        self._waiter: Any = None
 
     def receive(self) -> list[bytes]:
         """The next message's frames; for one greenlet only."""
-        while True:
-            try:
-                frames: list[bytes] = self._socket.recv_multipart(zmq.NOBLOCK)
-                return frames
-            except zmq.Again:
-                self._wait()
+        while not self._has_some():
+            self._wait()
+        frames: list[bytes] = self._socket.recv_multipart(zmq.NOBLOCK)
+        return frames
 
     def look(self) -> None:
         """To be called after every other use of the socket: a send, a connect.
 
         RACE: libzmq tells of an arrival once, by its descriptor, and that use may have taken it.
         """
-        if self._waiting and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            self._ready.set()
+        if self._waiter is not None and self._has_some():
+            waiter, self._waiter = self._waiter, None
+            self._hub.loop.run_callback(waiter.switch, None)
+
+    def _has_some(self) -> bool:
+        """PERF: to ask costs 1.6 us, to be told by an exception that there is nothing 6."""
+        return bool(self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
 
     def _wait(self) -> None:
-        self._ready.clear()
-        self._waiting = True
-        self._watcher.start(self._ready.set)
+        # RACE: the descriptor and ``look`` may both wake: every wait has a waiter of its own, so
+        # the later call finds nobody.
+        waiter = self._waiter = Waiter(self._hub)
+        self._watcher.start(waiter.switch, None)
         try:
-            self._ready.wait()
+            waiter.get()
         finally:
-            self._waiting = False
+            self._waiter = None
             self._watcher.stop()

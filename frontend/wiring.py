@@ -3,7 +3,6 @@
 Runs in the gunicorn worker after it has been forked and patched for gevent.
 """
 
-import gc
 import logging
 from collections.abc import Callable, Iterable
 from importlib import metadata
@@ -11,6 +10,7 @@ from typing import Any
 
 import gevent
 
+from common.collector import settle
 from common.errors import ErrorKind, RequestError, StartupError
 from common.failure import record_failure
 from common.settings import Settings, load
@@ -35,10 +35,6 @@ LAST_WORDS_S = 2.0
 LEAST_WAITING = 64
 """Large prompts that may wait to be tokenized; not fewer than there are seats for, or a burst of
 them would be refused while seats are free."""
-YOUNG_OBJECTS = 50_000
-"""So many new objects are looked through at once for unreachable cycles, not Python's 700.
-
-PERF: reading 600,000 empty lists in a body takes 60 ms, not 350."""
 
 
 class FrontEnd:
@@ -74,9 +70,7 @@ class FrontEnd:
         self._wires.start()
         # RACE: a request that came before the scheduler's first word would be refused.
         self._wires.link.heard.wait(FIRST_WORD_S)
-        # What has been loaded stays: no collection needs to look through it again.
-        gc.freeze()
-        gc.set_threshold(YOUNG_OBJECTS, 20, 20)
+        settle()
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]

@@ -1,6 +1,5 @@
 """The scheduler process: ``python -m scheduler``."""
 
-import gc
 import logging
 import random
 import signal
@@ -10,6 +9,7 @@ import time
 import zmq
 
 from common import logs, settings
+from common.collector import settle
 from common.errors import StartupError
 from common.failure import EXIT_CONFIGURATION, record_failure
 from common.pulse import Pulse
@@ -70,8 +70,7 @@ def serve(resolved: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.drain(grace_s))
     signal.set_wakeup_fd(link.wake_descriptor, warn_on_full_buffer=False)
-    gc.collect()
-    gc.freeze()
+    settle()
     _log.info("the scheduler is ready")
     loop.run()
     link.close()

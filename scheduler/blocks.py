@@ -20,7 +20,7 @@ import msgspec
 from common.messages import BLOCK_TOKENS
 
 _KEY_BYTES = 32
-_ENCODER = msgspec.msgpack.Encoder()
+_encode = msgspec.msgpack.Encoder().encode
 
 
 def blocks_for(tokens: int) -> int:
@@ -49,11 +49,18 @@ class KeyChain:
 
     def key(self, index: int) -> bytes:
         """The key of block ``index``, all of whose tokens must be known."""
+        return self.keys(index + 1)[index + 1]
+
+    def keys(self, count: int) -> list[bytes]:
+        """The key that the chain begins with, and those of at least the first ``count`` blocks.
+
+        All tokens of these blocks must be known. The caller only reads.
+        """
         keys = self._keys
-        while len(keys) <= index + 1:
-            ids = self._ids((len(keys) - 1) * BLOCK_TOKENS)
-            keys.append(blake2b(keys[-1] + _ENCODER.encode(ids), digest_size=_KEY_BYTES).digest())
-        return keys[index + 1]
+        for block in range(len(keys) - 1, count):
+            packed = _encode(self._ids(block * BLOCK_TOKENS))
+            keys.append(blake2b(keys[-1] + packed, digest_size=_KEY_BYTES).digest())
+        return keys
 
     def _ids(self, start: int) -> list[int]:
         end = start + BLOCK_TOKENS

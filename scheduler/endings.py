@@ -122,8 +122,15 @@ class Endings:
     # --- delivery -----------------------------------------------------------------------------
 
     def replay(self, record: Record, index: int) -> None:
-        """Send what is known from ``index`` on."""
-        self._mail.to_frontend(record.frontend, Replay(record.items_from(index)))
+        """Send what is known from ``index`` on; if that is nothing, as soon as it is something.
+
+        RACE: a front end may have missed tokens that the worker has published and not reported yet.
+        """
+        items = record.items_from(index)
+        if items:
+            self._mail.to_frontend(record.frontend, Replay(items))
+        else:
+            record.owes_from, record.steady_until = index, 0
 
     def replay_undelivered(self, now: float) -> None:
         """Send finished records again whose front ends have said nothing."""

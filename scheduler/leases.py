@@ -8,15 +8,18 @@ A shared block is never written to: sharing covers whole blocks only and always 
 known token to be computed, so that the first written block is a fresh one.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from common.messages import BLOCK_TOKENS
 from scheduler.blocks import BlockPool, KeyChain, blocks_for
 
 LOW_ROOM_TOKENS = 2 * BLOCK_TOKENS
-"""A running sequence with less room than this should get more blocks …"""
+"""A running sequence with no more room than this should get more blocks …"""
 ENOUGH_ROOM_TOKENS = 3 * BLOCK_TOKENS
-"""… until it has at least this much, so that most steps need no grant."""
+"""… until it has at least this much …"""
+AMPLE_ROOM_TOKENS = 6 * BLOCK_TOKENS
+"""… or this much, while there is as much for everybody, so that most steps need no grant."""
 
 
 class Fit(NamedTuple):
@@ -47,7 +50,8 @@ class Lease:
         """Blocks that the sequence can use at most: prompt and all that it may generate."""
         self.capacity = len(blocks) * BLOCK_TOKENS
         self.computed = shared * BLOCK_TOKENS
-        """Tokens whose keys and values are written."""
+        """Tokens whose keys and values are written; of a steady sequence, when its latest block was
+        begun (``Record.steady_until``)."""
         self.registered = shared
         """Blocks at the start that have been offered to the prefix cache."""
 
@@ -59,7 +63,7 @@ class Lease:
     @property
     def is_low(self) -> bool:
         """Whether more blocks are needed soon."""
-        return self.capacity - self.computed < LOW_ROOM_TOKENS and len(self.blocks) < self.limit
+        return self.capacity - self.computed <= LOW_ROOM_TOKENS and len(self.blocks) < self.limit
 
     def wanted(self, room_tokens: int) -> int:
         """Blocks missing for so much room, as far as the sequence can ever use them."""
@@ -75,13 +79,11 @@ class Leases:
         self.pool = pool
         self._caching = caching
         self._held: dict[int, Lease] = {}
+        self.get: Callable[[int], Lease | None] = self._held.get
+        """The lease of a sequence, if it holds one. PERF: asked for every token."""
 
     def __len__(self) -> int:
         return len(self._held)
-
-    def get(self, sequence: int) -> Lease | None:
-        """The lease of a sequence, if it holds one."""
-        return self._held.get(sequence)
 
     def fit(self, chain: KeyChain, blocks: int, *, read_cache: bool) -> Fit:
         """What a sequence with these known tokens would need for ``blocks`` blocks in all."""
@@ -113,8 +115,9 @@ class Leases:
         full = computed // BLOCK_TOKENS
         if full > lease.registered and self._caching:
             full = min(full, len(lease.blocks), lease.chain.tokens // BLOCK_TOKENS)
+            keys = lease.chain.keys(full)
             for index in range(lease.registered, full):
-                self.pool.register(lease.blocks[index], lease.chain.key(index))
+                self.pool.register(lease.blocks[index], keys[index + 1])
             lease.registered = max(full, lease.registered)
 
     def release(self, sequence: int) -> None:

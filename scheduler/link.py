@@ -82,11 +82,9 @@ class ZmqLink:
     def wait(self, timeout_s: float) -> None:
         """See Link."""
         # Rounded up: waking a fraction of a millisecond early would turn waiting into polling.
-        self._poller.poll(int(max(timeout_s, 0.0) * 1000) + (timeout_s > 0))
-        try:
+        ready = self._poller.poll(int(max(timeout_s, 0.0) * 1000) + (timeout_s > 0))
+        if (self._wakened.fileno(), zmq.POLLIN) in ready:
             self._wakened.recv(4096)
-        except BlockingIOError:
-            return
 
     def from_workers(self, limit: int) -> Iterator[tuple[bytes, FromWorker]]:
         """See Link."""
@@ -124,10 +122,10 @@ class ZmqLink:
         self, source: Any, codec: Codec[M], name: str, limit: int
     ) -> Iterator[tuple[bytes, M]]:
         for _ in range(limit):
-            try:
-                frames = source.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            # PERF: to ask costs 1.6 us, to be told by an exception that there is nothing 6.
+            if not source.getsockopt(zmq.EVENTS) & zmq.POLLIN:
                 return
+            frames = source.recv_multipart(zmq.NOBLOCK)
             try:
                 if len(frames) != 2:
                     raise BadFrameError(f"{len(frames)} frames")

@@ -11,13 +11,13 @@ tokens, ``filter`` their publishing.
 
 import re
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter
 
 from common.errors import ErrorKind
 from common.messages import Delivered, StepTiming, Tally
 from common.settings import Settings
 from scheduler.exposition import render
-from scheduler.series import Catalogue, Labelled, WorstOf
+from scheduler.series import Buckets, Catalogue, Labelled, WorstOf
 
 DURATION_BUCKETS = tuple(0.0001 * 1.5**k for k in range(1, 36))
 SKIPPED_BUCKETS = (0, 1, 2, 3, 4, 6, 8, 12, 16)
@@ -60,12 +60,12 @@ class Metrics:
 
     def accepted(self, input_tokens: int, max_new_tokens: int) -> None:
         """A sequence was accepted for the first time (Submit)."""
-        self._input_length.observe(input_tokens)
-        self._max_new_tokens.observe(min(max_new_tokens, CHUNK_TOKENS))
+        self._input_length.add(input_tokens)
+        self._max_new_tokens.add(min(max_new_tokens, CHUNK_TOKENS))
 
     def first_token(self, seconds: float) -> None:
         """The first token of a sequence is there, so long after its request came."""
-        self._first_token.observe(seconds)
+        self._first_token.add(seconds)
 
     def pause(self, seconds: float, now: float) -> None:
         """A sequence goes on that had stood still for want of blocks or of its worker."""
@@ -103,13 +103,13 @@ class Metrics:
         if not delivered.success:
             return
         self._request_success.inc()
-        self._duration.observe(delivered.total_s)
+        self._duration.add(delivered.total_s)
         self._generated += delivered.generated_tokens
-        self._validation.observe(delivered.validation_s)
-        self._queue.observe(delivered.queue_s)
-        self._inference.observe(delivered.inference_s)
-        self._per_token.observe(delivered.inference_s / max(delivered.generated_tokens, 1))
-        self._generated_tokens.observe(delivered.generated_tokens)
+        self._validation.add(delivered.validation_s)
+        self._queue.add(delivered.queue_s)
+        self._inference.add(delivered.inference_s)
+        self._per_token.add(delivered.inference_s / max(delivered.generated_tokens, 1))
+        self._generated_tokens.add(delivered.generated_tokens)
 
     def step(self, timing: StepTiming, now: float, *, failed: bool) -> None:
         """A worker's step has retired; ``failed`` if it lost a sequence.
@@ -119,10 +119,10 @@ class Metrics:
         method = METHODS[0] if timing.prefill_tokens else METHODS[1]
         self._step_count[method].inc()
         (self._step_failure if failed else self._step_success)[method].inc()
-        self._step_inference[method].observe(timing.total_s)
-        self._step_forward[method].observe(timing.forward_s)
-        self._step_decode[method].observe(timing.sample_s)
-        self._step_filter[method].observe(timing.publish_s)
+        self._step_inference[method].add(timing.total_s)
+        self._step_forward[method].add(timing.forward_s)
+        self._step_decode[method].add(timing.sample_s)
+        self._step_filter[method].add(timing.publish_s)
         if timing.decode_tokens:
             self.stalls.see(max(timing.gap_s, timing.total_s), now)
             if timing.gap_s > 0.0:
@@ -130,15 +130,15 @@ class Metrics:
 
     def admitted(self, sequences: int, reason: str | None, took_s: float) -> None:
         """Sequences left the queue together; with a reason if they joined running ones."""
-        self._next_size.observe(sequences)
+        self._next_size.add(sequences)
         if reason is not None:
             self._concat.labels(reason).inc()
-            self._concat_duration.observe(took_s)
+            self._concat_duration.add(took_s)
 
     # --- the registry -------------------------------------------------------------------------
 
-    def _seconds(self, name: str, meaning: str, *labels: str) -> Histogram:
-        return self.catalogue.histogram(name, meaning, DURATION_BUCKETS, _DURATIONS, *labels)
+    def _seconds(self, name: str, meaning: str) -> Buckets:
+        return self.catalogue.histogram(name, meaning, DURATION_BUCKETS, _DURATIONS)
 
     def _requests(self, settings: Settings) -> None:
         inputs = hundredths(settings.max_input_tokens)
@@ -183,7 +183,7 @@ class Metrics:
             totals,
             of_total,
         )
-        self.skipped = self.catalogue.tallied(
+        self.skipped = self.catalogue.histogram(
             "tgi_request_skipped_tokens",
             "Tokens beyond the first that a sequence got in one step",
             SKIPPED_BUCKETS,
@@ -193,9 +193,12 @@ class Metrics:
     def _by_method(self, metric: Counter) -> dict[str, Counter]:
         return {method: metric.labels(method) for method in METHODS}
 
-    def _duration_by_method(self, name: str, help_text: str) -> dict[str, Histogram]:
-        metric = self._seconds(name, help_text, "method")
-        return {method: metric.labels(method) for method in METHODS}
+    def _duration_by_method(
+        self, name: str, meaning: str, methods: tuple[str, ...] = METHODS
+    ) -> dict[str, Buckets]:
+        return self.catalogue.histograms(
+            name, meaning, DURATION_BUCKETS, _DURATIONS, "method", methods
+        )
 
     def _batches(self) -> None:
         counter = self.catalogue.counter
@@ -213,9 +216,11 @@ class Metrics:
         self._step_forward = durations("tgi_batch_forward_duration", "Seconds in the model")
         self._step_decode = durations("tgi_batch_decode_duration", "Seconds choosing tokens")
         self._step_filter = durations("tgi_batch_filter_duration", "Seconds publishing tokens")
-        self._concat_duration = self._seconds(
-            "tgi_batch_concat_duration", "Seconds of admitting sequences to running ones", "method"
-        ).labels("decode")
+        self._concat_duration = durations(
+            "tgi_batch_concat_duration",
+            "Seconds of admitting sequences to running ones",
+            ("decode",),
+        )["decode"]
         self._concat = counter(
             "tgi_batch_concat", "How often sequences joined running ones", "reason"
         )
@@ -234,7 +239,7 @@ class Metrics:
             "millrace_time_to_first_token_seconds",
             "Seconds from a request's arrival to a sequence's first token",
         )
-        self._inter_token = self.catalogue.tallied(
+        self._inter_token = self.catalogue.histogram(
             "millrace_inter_token_seconds",
             "Seconds between two tokens of a sequence, pauses included",
             DURATION_BUCKETS,

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from common.messages import BLOCK_TOKENS
 from scheduler.admission import Admission, Reason
+from scheduler.blocks import blocks_for
 from scheduler.endings import Endings
-from scheduler.leases import ENOUGH_ROOM_TOKENS, Fit
+from scheduler.leases import AMPLE_ROOM_TOKENS, ENOUGH_ROOM_TOKENS, Fit
 from scheduler.metrics import Metrics
 from scheduler.queue import Queue
 from scheduler.recovery import Recovery
@@ -87,12 +88,15 @@ class Planner:
         needs a fresh one.
         """
         pool = replica.leases.pool
+        room = ENOUGH_ROOM_TOKENS
+        if pool.available >= len(replica.running) * blocks_for(AMPLE_ROOM_TOKENS):
+            room = AMPLE_ROOM_TOKENS
         starved = []
         for record in sorted(replica.hungry.values(), key=_seniority):
             lease = replica.leases.get(record.id)
             if lease is None:
                 continue
-            count = min(lease.wanted(ENOUGH_ROOM_TOKENS), pool.available)
+            count = min(lease.wanted(room), pool.available)
             if count:
                 replica.grow(record, lease, count)
             if not lease.is_low:

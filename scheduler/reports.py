@@ -7,7 +7,15 @@ no state. Knows neither sockets nor who runs next.
 import logging
 
 from common.logs import about
-from common.messages import Progress, Replay, SequenceTokens, StepReport, frontend_of
+from common.messages import (
+    BLOCK_TOKENS,
+    Progress,
+    Replay,
+    SequenceTokens,
+    Steady,
+    StepReport,
+    frontend_of,
+)
 from scheduler.endings import Endings
 from scheduler.leases import Lease
 from scheduler.mail import Mail
@@ -36,40 +44,66 @@ class Reports:
 
     def step(self, replica: Replica, report: StepReport, now: float) -> None:
         """One step of one replica."""
-        running = replica.running
-        get_lease = replica.leases.get
-        ones = wasted = 0
-        failed = False
-        for progress in report.items:
-            tokens = progress.tokens
-            count = len(tokens.ids)
-            if count == 1:
-                ones += 1
-            elif count:
-                self._metrics.skipped.add(count - 1, 1)
-            record = running.get(tokens.id)
-            lease = get_lease(tokens.id)
-            if record is None or lease is None or record.attempt != tokens.attempt:
-                wasted += count
-                continue
-            failed = failed or bool(progress.error)
-            if record.state is State.CANCELLING:
-                wasted += count
-                if tokens.finish or progress.error:
-                    self._endings.dropped(record)
-            else:
-                self._advance(replica, record, lease, progress, now)
+        others = [] if report.steady is None else self._go_on(replica, report.steady)
+        for progress in report.items + others:
+            self._take(replica, progress, now)
         for sequence in report.released:
             self._recovery.released(replica, sequence, now)
         if report.undelivered:
             self._replay(replica, report)
-        if ones:
-            self._metrics.skipped.add(0, ones)
-        if wasted:
-            self._metrics.wasted_tokens.inc(wasted)
         if report.timing is not None:
+            failed = any(progress.error for progress in report.items)
             self._metrics.step(report.timing, now, failed=failed)
         replica.progressed(report.timing, now)
+
+    def _go_on(self, replica: Replica, steady: Steady) -> list[Progress]:
+        """The next token of each; those back of which there is more to be said here.
+
+        PERF: once per token. What changes only with a full block waits for that, so that nothing
+        but the record is touched: it takes a third of what ``_take`` does.
+        """
+        find = replica.running.get
+        others = []
+        columns = zip(
+            steady.ids,
+            steady.attempts,
+            steady.indices,
+            steady.tokens,
+            steady.logprobs,
+            steady.computed_tokens,
+            strict=True,
+        )
+        for sequence, attempt, index, token, logprob, computed in columns:
+            record = find(sequence)
+            if (
+                record is None
+                or index >= record.steady_until
+                or attempt != record.attempt
+                or index != len(record.generated)
+            ):
+                tokens = SequenceTokens(sequence, attempt, index, [token], [logprob])
+                others.append(Progress(tokens, computed))
+            else:
+                record.generated.append(token)
+                record.logprobs.append(logprob)
+        self._metrics.skipped.add(0, len(steady.ids) - len(others))
+        return others
+
+    def _take(self, replica: Replica, progress: Progress, now: float) -> None:
+        """What a step did for one sequence."""
+        tokens = progress.tokens
+        count = len(tokens.ids)
+        if count:
+            self._metrics.skipped.add(count - 1)
+        record, lease = replica.running.get(tokens.id), replica.leases.get(tokens.id)
+        if record is None or lease is None or record.attempt != tokens.attempt:
+            self._metrics.wasted_tokens.inc(count)
+        elif record.state is State.CANCELLING:
+            self._metrics.wasted_tokens.inc(count)
+            if tokens.finish or progress.error:
+                self._endings.dropped(record)
+        else:
+            self._advance(replica, record, lease, progress, now)
 
     def _advance(
         self, replica: Replica, record: Record, lease: Lease, progress: Progress, now: float
@@ -98,14 +132,21 @@ class Reports:
         if (tokens.ids or tokens.finish) and not record.append(tokens):
             self._refuse(record, tokens)
             return
+        if record.owes_from >= 0 and tokens.ids:
+            index, record.owes_from = record.owes_from, -1
+            self._endings.replay(record, index)
         if record.is_suspect and record.known_tokens >= record.cleared_at:
             record.deaths = 0
             replica.absolve(record)
         replica.leases.confirm(lease, computed)
         if tokens.finish:
             self._endings.finish(record, tokens.finish, now)
-        elif lease.is_low and record.state is State.DISPATCHED:
-            replica.hungry[record.id] = record
+        elif record.state is State.DISPATCHED:
+            if lease.is_low:
+                replica.hungry[record.id] = record
+            elif tokens.ids and not record.prefill_left and not record.is_suspect:
+                in_block = BLOCK_TOKENS - computed % BLOCK_TOKENS
+                record.steady_until = len(record.generated) + in_block - 1
 
     def _begins(self, record: Record, now: float) -> None:
         """The first token since a record was dispatched is there."""

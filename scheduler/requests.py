@@ -105,6 +105,7 @@ class Record:
         "logprobs",
         "order",
         "orphaned_at",
+        "owes_from",
         "preemptions",
         "prefill_left",
         "priority",
@@ -117,6 +118,7 @@ class Record:
         "start_by_s",
         "started",
         "state",
+        "steady_until",
         "ticket",
         "tops",
     )
@@ -141,6 +143,9 @@ class Record:
         self.finished_s = -1.0
         """When all tokens were there; negative before."""
         self.state = State.QUEUED
+        self.steady_until = 0
+        """Its tokens before this index need no second look: it decodes, and fills a block that it
+        has begun. Found by ``reports.py``; over with the next change of state."""
         self.reason = ""
         """Why it ended; known from FINISHED or CANCELLING on."""
         self.replica: int | None = None
@@ -158,6 +163,8 @@ class Record:
         """Known tokens with which a suspect is found harmless."""
         self.delivered = False
         """The front end saw the end before we did."""
+        self.owes_from = -1
+        """From this index on its front end misses tokens that we do not have; negative: none."""
         self.replays = 0
         """How often the whole of a finished record was sent."""
         self.ticket = "" if submit.keep is None else submit.keep.ticket
@@ -225,15 +232,15 @@ class Record:
         PERF: the lists of single steps are not kept. A million small lists would make every full
         garbage collection take a tenth of a second.
         """
-        count = len(tokens.ids)
-        if tokens.index != len(self.generated) or len(tokens.logprobs) != count:
+        ids, logprobs, generated = tokens.ids, tokens.logprobs, self.generated
+        if tokens.index != len(generated) or len(logprobs) != len(ids):
             return False
         if tokens.tops:
-            if len(tokens.tops) != count:
+            if len(tokens.tops) != len(ids):
                 return False
-            self.tops.extend(tokens.tops)
-        self.generated.extend(tokens.ids)
-        self.logprobs.extend(tokens.logprobs)
+            self.tops += tokens.tops
+        generated += ids
+        self.logprobs += logprobs
         if self.started is None:
             self.started = tokens.started
         return True
@@ -350,6 +357,7 @@ class Requests:
             elif is_live and not was_live:
                 self.live += 1
         record.state = state
+        record.steady_until = 0
 
     def deliver(self, record: Record) -> None:
         """The front end has the end of a LIVE record: its worker's own report is still to come.

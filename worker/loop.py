@@ -32,6 +32,7 @@ from common.messages import (
 from common.sockets import HEARTBEAT_S
 from worker.engine import Engine
 from worker.flight import StepResult
+from worker.reports import LONGEST_S, Held, in_columns
 
 _log = logging.getLogger(__name__)
 
@@ -69,8 +70,14 @@ class Loop:
     """Runs an engine for whoever is at the other end of the link."""
 
     def __init__(
-        self, engine: Engine, link: Link, identity: Identity, clock: Callable[[], float]
+        self,
+        engine: Engine,
+        link: Link,
+        identity: Identity,
+        clock: Callable[[], float],
+        hold_s: float = LONGEST_S,
     ) -> None:
+        """``hold_s``: so long may reports wait that say nothing but that all goes on."""
         self._engine = engine
         self._link = link
         self._identity = identity
@@ -81,6 +88,7 @@ class Loop:
         self._published_s: float | None = None
         """When the last step was published; None while there is nothing to do."""
         self._heartbeat_due = 0.0
+        self._held = Held(clock, hold_s)
         self._undelivered: list[int] = []
         """Front ends that did not get last tokens whose Progress is in a later report."""
         self.stale_dispatches = 0
@@ -104,6 +112,7 @@ class Loop:
     def _apply(self, message: ToWorker) -> None:
         if isinstance(message, Reset):
             self._engine.reset()
+            self._held.take()
             self._epoch, self._dispatch = message.epoch, 0
             self._say_ready()
         elif message.epoch == self._epoch or self._epoch == 0:
@@ -135,21 +144,27 @@ class Loop:
         undelivered = self._publish_tokens([item.tokens for item in items if not item.error])
         undelivered += self._undelivered
         self._undelivered = self._publish_tokens(ahead)
+        steady = None
+        if not undelivered:
+            items, steady = in_columns(items)
         timing = None if result is None else self._timing(result, began, computed)
-        self._report(
-            StepReport(
-                epoch=self._epoch,
-                incarnation=self._identity.incarnation,
-                dispatch=self._dispatch,
-                step=self._engine.steps,
-                items=items + behind,
-                released=released,
-                undelivered=undelivered,
-                timing=timing,
-            )
+        report = StepReport(
+            epoch=self._epoch,
+            incarnation=self._identity.incarnation,
+            dispatch=self._dispatch,
+            step=self._engine.steps,
+            items=items + behind,
+            released=released,
+            undelivered=undelivered,
+            timing=timing,
+            steady=steady,
         )
+        if not self._held.keeps(report):
+            self._report(report)
 
     def _give_a_sign(self) -> None:
+        """There is nothing to do: nobody is disturbed by what was held."""
+        self._let_go()
         if self._clock() >= self._heartbeat_due:
             self._report(Heartbeat(self._epoch, self._identity.incarnation, self._engine.steps))
 
@@ -201,5 +216,10 @@ class Loop:
         )
 
     def _report(self, message: FromWorker) -> None:
+        self._let_go()
         self._link.report(message)
         self._heartbeat_due = self._clock() + HEARTBEAT_S
+
+    def _let_go(self) -> None:
+        for report in self._held.take():
+            self._link.report(report)

@@ -16,7 +16,6 @@ import openvino_genai
 from bench.drivers.exchange import Run, serve
 
 CACHE_GB = 2
-STEP_TOKENS = 4096
 MOST_STREAMS = 64
 
 
@@ -24,7 +23,6 @@ def load() -> tuple[str, Run]:
     """The pipeline, and how to run it."""
     scheduler: Any = openvino_genai.SchedulerConfig()
     scheduler.cache_size = CACHE_GB
-    scheduler.max_num_batched_tokens = STEP_TOKENS
     scheduler.max_num_seqs = MOST_STREAMS
     scheduler.enable_prefix_caching = True
     pipeline: Any = openvino_genai.ContinuousBatchingPipeline(

@@ -5,6 +5,7 @@ usage: python -m bench.peers [--only PIECE …] [--rounds 3] [--into FILE.json]
 Pieces are ``machine`` (what it can do at best), ``steps`` (decode steps without the pipeline),
 ``engine`` (our engine without HTTP, text and scheduler, on the same work) and the peers, each with
 our server beside it. ``--into`` names a file that is continued: what it has is not measured again.
+So ``--only machine`` with a finished file measures nothing, and writes its table and its plot.
 """
 
 import argparse
@@ -90,7 +91,8 @@ def main() -> int:
     path = options.into or BENCH / "results" / named
     results = Results.read(path, options.size, commit())
     environments = options.environments.absolute()
-    model = model_of(options.size)
+    needs_model = set(options.only) != {MACHINE}
+    model = model_of(options.size) if needs_model else Path()
     logs = environments / "logs"
     measure(options, results, Places(environments, model, logs, options.server_arguments))
     print(report.table(results))

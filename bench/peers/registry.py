@@ -19,6 +19,7 @@ BENCH = ROOT / "bench"
 ENVIRONMENTS = BENCH / "peers-env"
 LLAMA_SOURCE = Path("source", "vendor", "llama.cpp")
 LLAMA_SERVER = Path("build", "bin", "llama-server")
+TCMALLOC_DIRECTORY = "tcmalloc"
 KV_TOKENS = 1 << 16
 """Room of every peer whose documentation asks for it to be set: 2,048 tokens for 32 streams."""
 
@@ -101,16 +102,24 @@ def _convert_to_gguf(places: Places) -> None:
         _convert(command, places.log("gguf"))
 
 
+def tcmalloc_of(environment: Path) -> Path | None:
+    """The allocator that vLLM wants preloaded, if it was to be had."""
+    found = environment.glob(f"{TCMALLOC_DIRECTORY}/usr/lib/*/libtcmalloc_minimal.so.4")
+    return next(found, None)
+
+
 def _vllm(places: Places) -> Contender:
+    environment = places.environments / "vllm"
+    preloaded = [tcmalloc_of(environment), environment / "lib" / "libiomp5.so"]
     command = (
-        *(str(places.environments / "vllm" / "bin" / "vllm"), "serve", str(places.model)),
+        *(str(environment / "bin" / "vllm"), "serve", str(places.model)),
         *("--dtype", "bfloat16", "--max-model-len", "4096", "--served-model-name", "tgi"),
         *("--host", "127.0.0.1", "--port", "{port}"),
     )
     variables = {
         "VLLM_CPU_KVCACHE_SPACE": "2",
         "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
-        "LD_PRELOAD": str(places.environments / "vllm" / "lib" / "libiomp5.so"),
+        "LD_PRELOAD": ":".join(str(path) for path in preloaded if path is not None),
     }
     return Server("vllm", Start(command, variables), places.log("vllm"))
 

@@ -75,6 +75,8 @@ def plot(results: Results, path: Path) -> None:
     """Bars of every contender by row. Raises ImportError without matplotlib."""
     matplotlib: Any = importlib.import_module("matplotlib")
     matplotlib.use("Agg")
+    # Text stays text, and the same figures make the same file: pictures are kept.
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "millrace"})
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
     known = [peer.name for peer in PEERS if results.rounds.get(peer.name)]
     names = [OURS, *known]

@@ -10,7 +10,7 @@ def test_the_loop_runs_on_it_until_a_sequence_ends():
     clock = Clock()
     link = ListLink(clock, inbox=[Dispatch(7, 1, 64, add=[new(ALICE, 1, 3)])])
     turns = iter(range(3))
-    loop = Loop(FakeEngine(32, 0.0, clock), link, Identity(0, 99, 4321), clock)
+    loop = Loop(FakeEngine(32, 0.0, clock), link, Identity(0, 99, 4321), clock, 0.0)
     loop.run(lambda: next(turns, None) is None)
     ready, *steps = link.reports
     assert isinstance(ready, Ready)

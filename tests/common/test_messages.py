@@ -14,6 +14,8 @@ from common.messages import (
     FromFrontend,
     FromWorker,
     SequenceSpec,
+    Steady,
+    StepReport,
     ToFrontend,
     Tokens,
     ToWorker,
@@ -56,9 +58,17 @@ FLOATS = st.floats(allow_nan=False)
 
 def built(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
     """Any instance of a message, its parts built the same way."""
+    if kind is Steady:
+        row = st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS, FLOATS, NUMBERS)
+        return st.lists(row, max_size=3).map(lambda rows: Steady(*zip_lists(rows)))
     hints = typing.get_type_hints(kind)
     fields = {name: typed(hints[name]) for name in kind.__struct_fields__}
     return st.builds(kind, **fields)
+
+
+def zip_lists(rows: list[tuple[typing.Any, ...]]) -> list[list[typing.Any]]:
+    """The columns of Steady."""
+    return [[row[number] for row in rows] for number in range(6)]
 
 
 def typed(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
@@ -184,3 +194,12 @@ def test_damaged_frames_never_raise_anything_else(
 def test_text_that_is_not_unicode_is_a_bad_frame(codec: Codec[typing.Any]) -> None:
     with pytest.raises(BadFrameError):
         codec.decode(b"\x91\xa1\xff")
+
+
+def test_columns_of_several_lengths_do_not_decode() -> None:
+    frame = encode(StepReport(1, 2, 3, 4, steady=Steady([5], [0], [0], [6], [-0.5], [9])))
+    assert FROM_WORKER.decode(frame)
+    fields = msgspec.msgpack.decode(frame)
+    fields[-1][2] = []
+    with pytest.raises(BadFrameError):
+        FROM_WORKER.decode(msgspec.msgpack.encode(fields))

@@ -2,9 +2,10 @@
 
 A turn with one StepReport of so many decoding sequences, from its frame to the frame of the
 Dispatch, in microseconds of processor time. In every step one sequence ends, one that waits takes
-its place, and a new one comes in, with priorities and deadlines of all kinds. Without arguments:
-the table over running and waiting sequences. All sequences that were there from the start cross
-their block boundaries in the same steps, which is what the worst ones are.
+its place, and a new one comes in, with priorities and deadlines of all kinds. The collector is
+settled as in the process. Without arguments: the table over running and waiting sequences. All
+sequences that were there from the start cross their block boundaries in the same steps, which is
+what the worst ones are.
 """
 
 import gc
@@ -14,7 +15,17 @@ import time
 from collections import deque
 from typing import NamedTuple
 
-from common.messages import Delivered, Progress, SequenceTokens, StepReport, StepTiming, Submit
+from common.collector import settle
+from common.messages import (
+    Delivered,
+    Progress,
+    SequenceTokens,
+    Started,
+    Steady,
+    StepReport,
+    StepTiming,
+    Submit,
+)
 from common.sockets import encode, frontend_identity
 from tests.scheduler.harness import EPOCH, FRONTEND, spec, started
 
@@ -89,24 +100,35 @@ class Bench:
         """Every sequence gets a token; the first ends, its client has it, and another one asks."""
         self._step += 1
         assert self._replica is not None
-        items = []
-        for number, record in enumerate(self._replica.running.values()):
-            finish = "length" if number == 0 else ""
+        steady = Steady([], [], [], [], [], [])
+        first, *others = self._replica.running.values()
+        index = len(first.generated)
+        end = SequenceTokens(first.id, 0, index, [index], [-0.5], [], "length")
+        items = [Progress(end, PROMPT_TOKENS + index)]
+        for record in others:
             index = len(record.generated)
-            tokens = SequenceTokens(record.id, 0, index, [index], [-0.5], [], finish)
-            items.append(Progress(tokens, PROMPT_TOKENS + index))
+            if index:
+                steady.ids.append(record.id)
+                steady.attempts.append(0)
+                steady.indices.append(index)
+                steady.tokens.append(index)
+                steady.logprobs.append(-0.5)
+                steady.computed_tokens.append(PROMPT_TOKENS + index)
+            else:
+                tokens = SequenceTokens(record.id, 0, 0, [0], [-0.5], started=Started(0.01))
+                items.append(Progress(tokens, PROMPT_TOKENS))
         self._submit()
         delivered = Delivered(items[0].tokens.id, True, 5, 1.0, 0.1, 0.1, 0.8)
         self.house.link.frontend_inbox.append((frontend_identity(FRONTEND), encode(delivered)))
-        timing = StepTiming(0, len(items), 0.004, 0.0003, 0.0002, 0.005)
-        return encode(StepReport(EPOCH, 9, 1, self._step, items, timing=timing))
+        timing = StepTiming(0, len(others) + 1, 0.004, 0.0003, 0.0002, 0.005)
+        report = StepReport(EPOCH, 9, 1, self._step, items, timing=timing, steady=steady)
+        return encode(report)
 
 
 def measure(running: int, waiting: int, steps: int = STEPS) -> Cost:
     """What the turns cost."""
     bench = Bench(running, waiting)
-    gc.collect()
-    gc.freeze()
+    settle()
     took = []
     for number in range(steps):
         took.append(bench.step())

@@ -251,10 +251,23 @@ def test_missing() -> None:
     house.from_frontend(Missing(queued, 0))
     house.from_frontend(Missing(sequence_id(99), 4))
     house.turn()
-    first, second = house.said(Replay)
-    assert [(item.index, item.ids) for item in first.items] == [(3, [7, 7])]
-    assert second.items == []
+    (replay,) = house.said(Replay)
+    assert [(item.index, item.ids) for item in replay.items] == [(3, [7, 7])]
     assert house.said(Ended) == [Ended(sequence_id(99), 0, "unknown")]
+
+
+def test_what_is_missing_here_too_is_replayed_when_it_is_reported() -> None:
+    house = started()
+    sequence = house.submit(1)
+    house.run_to(sequence, 5)
+    house.from_frontend(Missing(sequence, 5))
+    house.turn()
+    assert house.said(Replay) == []
+    house.report(house.token(sequence, 8))
+    (replay,) = house.said(Replay)
+    assert [(item.index, item.ids) for item in replay.items] == [(5, [8])]
+    house.report(house.token(sequence, 9))
+    assert len(house.said(Replay)) == 1
 
 
 def test_nobody_speaks_for_another_front_end() -> None:

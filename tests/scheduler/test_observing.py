@@ -154,7 +154,7 @@ def test_tokens_computed_for_nobody() -> None:
 
 def test_many_observations_at_once() -> None:
     catalogue = Catalogue()
-    tallied = catalogue.tallied("x", "meaning", (1, 2), "1, 2")
+    tallied = catalogue.histogram("x", "meaning", (1, 2), "1, 2")
     tallied.add(0.5, 3)
     tallied.add(2)
     tallied.add(7, 2)

@@ -33,6 +33,7 @@ from common.sockets import (
 )
 from tests.worker.driver import CPU, HistoryModel
 from tests.worker.grammars import byte_guidance, regex
+from tests.worker.reported import progress_of
 from worker.engine import Engine
 from worker.link import SocketLink
 from worker.loop import Identity, Loop
@@ -201,10 +202,10 @@ def test_a_whole_conversation(peers):
         while not all(len(ids) == n for ids, n in ((got.get(8, []), 3), (got.get(9, []), 6))):
             report = peers.read()
             if isinstance(report, StepReport):
-                for item in report.items:
+                for item in progress_of(report):
                     got.setdefault(item.tokens.id >> 32, []).extend(item.tokens.ids)
                 assert 9 not in report.undelivered
-                running = {item.tokens.id >> 32 for item in report.items}
+                running = {item.tokens.id >> 32 for item in progress_of(report)}
                 assert (8 in report.undelivered) == (8 in running)
         assert got == {8: model.continuation([4], 3), 9: model.continuation([1, 2], 6)}
         delivered: list[int] = []

@@ -15,6 +15,7 @@ from common.messages import (
 from common.sampling import SamplingParameters
 from tests.worker.driver import CPU, HistoryModel
 from tests.worker.grammars import Held, byte_guidance, regex
+from tests.worker.reported import progress_of
 from worker.engine import Engine
 from worker.loop import Identity, Loop
 
@@ -55,7 +56,7 @@ class ListLink:
 
 
 class World:
-    def __init__(self, guidance=None) -> None:
+    def __init__(self, guidance=None, hold_s=0.0) -> None:
         self.clock = Clock()
         self.link = ListLink(self.clock)
         self.model = HistoryModel(256)
@@ -67,7 +68,7 @@ class World:
             clock=self.clock,
             guidance=guidance,
         )
-        self.loop = Loop(self.engine, self.link, Identity(2, 99, 4321), self.clock)
+        self.loop = Loop(self.engine, self.link, Identity(2, 99, 4321), self.clock, hold_s)
         self.number = 0
 
     def turn(self, *messages):
@@ -183,6 +184,32 @@ def test_busy_turns_do_not_wait_and_idle_ones_wait_for_the_heartbeat():
     assert world.link.timeouts[-2:] == [0.0, 0.75]
 
 
+def test_reports_that_can_wait_come_in_order_before_what_cannot():
+    world = World(hold_s=0.1)
+    (report,) = world.turn(world.dispatch(new(ALICE, 1, 4)))
+    assert report.step == 1
+    assert world.turn() == []
+    assert len(world.link.published) == 1
+    assert world.turn() == []
+    assert [report.step for report in world.turn()] == [2, 3, 4]
+
+
+def test_nothing_is_held_back_once_there_is_nothing_to_do():
+    world = World(hold_s=0.1)
+    world.turn(world.dispatch(new(ALICE, 1, 20, blocks=[1])))
+    while world.link.published:
+        last = world.turn()
+    assert progress_of(last[-1])[0].computed_tokens == 16
+    assert world.link.timeouts[-1] == 0.0
+
+
+def test_what_was_held_is_dropped_with_its_epoch():
+    world = World(hold_s=0.1)
+    world.turn(world.dispatch(new(ALICE, 1, 10)))
+    assert world.turn() == []
+    assert [type(report) for report in world.turn(Reset(8))] == [Ready]
+
+
 def test_a_sequence_without_room_is_waited_for():
     world = World()
     world.turn(world.dispatch(new(ALICE, 1, blocks=[])))
@@ -236,7 +263,7 @@ def test_a_release_comes_before_the_next_step():
     world.turn(world.dispatch(leaver, stays))
     (report,) = world.turn(world.dispatch(release=[leaver.spec.id]))
     assert report.released == [leaver.spec.id]
-    assert [item.tokens.id for item in report.items] == [stays.spec.id]
+    assert [item.tokens.id for item in progress_of(report)] == [stays.spec.id]
 
 
 def test_several_messages_at_once_are_applied_in_order():

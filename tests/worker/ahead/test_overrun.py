@@ -8,6 +8,7 @@ import torch
 from common.messages import BLOCK_TOKENS, Dispatch, Grant, NewSequence, Reset, SequenceSpec
 from common.sampling import SamplingParameters
 from tests.worker.driver import CPU, GREEDY, RUNNERS, HistoryModel, fake_driver
+from tests.worker.reported import progress_of
 from tests.worker.test_loop import ALICE, Clock, ListLink
 from worker.engine import Engine
 from worker.loop import Identity, Loop
@@ -44,7 +45,7 @@ class World:
             **RUNNERS[runner],
         )
         self.engine.prepare()
-        self.loop = Loop(self.engine, self.link, Identity(0, 9, 1), self.clock)
+        self.loop = Loop(self.engine, self.link, Identity(0, 9, 1), self.clock, 0.0)
         self.free = list(range(1, blocks))
         self.leases: dict[int, list[int]] = {}
         self.computed: dict[int, int] = {}
@@ -89,7 +90,7 @@ class World:
             for tokens in message.items:
                 self.published.setdefault(tokens.id, []).extend(tokens.ids)
         for report in self.link.reports:
-            for item in getattr(report, "items", []):
+            for item in progress_of(report):
                 number = item.tokens.id
                 self.reported.setdefault(number, []).extend(item.tokens.ids)
                 self.computed[number] = item.computed_tokens

@@ -1,0 +1,75 @@
+"""What of a step goes into columns; which reports wait, how long, and in what order they go."""
+
+import pytest
+
+from common.messages import Progress, SequenceTokens, Started, Steady, StepReport
+from worker.reports import MOST_STEPS, Held, in_columns
+
+STEADY = Steady([1], [0], [3], [5], [-0.5], [20])
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def report(*items: Progress, steady: Steady | None = STEADY, **changes) -> StepReport:
+    return StepReport(7, 99, 1, 1, list(items), steady=steady, **changes)
+
+
+def progress(ids=(5,), error: str = "", **changes) -> Progress:
+    return Progress(SequenceTokens(1, 0, 3, list(ids), [-0.5] * len(ids), **changes), 20, error)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        progress(finish="length"),
+        progress(started=Started(0.1)),
+        progress(tops=[[(5, -0.5)]]),
+        progress(error="no"),
+        progress(ids=()),
+        progress(ids=(5, 6)),
+    ],
+)
+def test_only_a_next_token_and_nothing_else_goes_into_the_columns(more: Progress) -> None:
+    assert in_columns([progress(), more, progress()]) == (
+        [more],
+        Steady([1, 1], [0, 0], [3, 3], [5, 5], [-0.5, -0.5], [20, 20]),
+    )
+    assert in_columns([more]) == ([more], None)
+
+
+@pytest.mark.parametrize(
+    "urgent",
+    [report(progress()), report(steady=None), report(released=[4]), report(undelivered=[5])],
+)
+def test_what_says_more_than_that_all_goes_on_does_not_wait(urgent: StepReport) -> None:
+    held = Held(Clock())
+    assert held.keeps(report())
+    assert not held.keeps(urgent)
+    assert held.take() == [report()]
+    assert held.take() == []
+
+
+def test_so_many_wait_at_most() -> None:
+    held = Held(Clock())
+    assert [held.keeps(report()) for _ in range(MOST_STEPS)] == [True] * (MOST_STEPS - 1) + [False]
+
+
+def test_the_first_waits_no_longer_than_it_may() -> None:
+    clock = Clock()
+    held = Held(clock, 0.1)
+    assert held.keeps(report())
+    clock.now += 0.06
+    assert held.keeps(report())
+    clock.now += 0.06
+    assert not held.keeps(report())
+    held.take()
+    assert held.keeps(report())
+
+
+def test_without_patience_nothing_waits() -> None:
+    assert not Held(Clock(), 0.0).keeps(report())

@@ -1,0 +1,59 @@
+"""How the scheduler is told of steps: what is usual in columns, and what can wait later.
+
+Runs in the worker. A step in which everybody got a token and went on is said in ``Steady``, and
+nothing depends on its being heard at once, for the scheduler leases ahead. PERF: each report wakes
+threads of two processes, on cores that compute; kept back for a moment, several wake them once.
+"""
+
+from collections.abc import Callable, Iterable
+
+from common.messages import Progress, Steady, StepReport
+
+MOST_STEPS = 8
+"""As many tokens of a sequence at most: a quarter of the room with which leases are topped up."""
+LONGEST_S = 0.1
+
+
+def in_columns(items: Iterable[Progress]) -> tuple[list[Progress], Steady | None]:
+    """What is more than the next token of a sequence, and all the rest; None if there is none."""
+    others: list[Progress] = []
+    steady = Steady([], [], [], [], [], [])
+    for item in items:
+        tokens = item.tokens
+        plain = len(tokens.ids) == 1 and tokens.started is None
+        if plain and not (tokens.finish or tokens.tops or item.error):
+            steady.ids.append(tokens.id)
+            steady.attempts.append(tokens.attempt)
+            steady.indices.append(tokens.index)
+            steady.tokens.extend(tokens.ids)
+            steady.logprobs.extend(tokens.logprobs)
+            steady.computed_tokens.append(item.computed_tokens)
+        else:
+            others.append(item)
+    return others, steady if steady.ids else None
+
+
+class Held:
+    """Reports that have not been sent yet."""
+
+    def __init__(self, clock: Callable[[], float], longest_s: float = LONGEST_S) -> None:
+        """With ``longest_s`` 0 nothing is kept back."""
+        self._clock = clock
+        self._longest_s = longest_s
+        self._reports: list[StepReport] = []
+        self._due_s = 0.0
+
+    def keeps(self, report: StepReport) -> bool:
+        """Whether a report can wait: then it is held."""
+        if not self._reports:
+            self._due_s = self._clock() + self._longest_s
+        is_urgent = report.items or report.released or report.undelivered or not report.steady
+        if is_urgent or len(self._reports) >= MOST_STEPS - 1 or self._clock() >= self._due_s:
+            return False
+        self._reports.append(report)
+        return True
+
+    def take(self) -> list[StepReport]:
+        """What is held, in order; nothing is afterwards."""
+        reports, self._reports = self._reports, []
+        return reports
