@@ -11,7 +11,8 @@ from typing import Any
 
 SLOW, EXIT, HANG, MEMORY, SLEEP = "zebra", "fatally", "forever", "hungrily", "sleepily"
 """Words of prompts, and what they do to the steps that compute them."""
-TOKENS = 80
+TOKENS = 200
+"""More than there may be room for in a lease: texts outlast what workers do without a scheduler."""
 SCHEMA = {
     "type": "object",
     "properties": {
