@@ -12,10 +12,11 @@ from worker.warmup import Worst
 
 
 class Makes:
-    """Engines whose clock ticks once per look: each half of a step takes a second."""
+    """Engines whose clock ticks once per look: each half of a step takes a tick."""
 
-    def __init__(self) -> None:
+    def __init__(self, tick_s: float = 1.0) -> None:
         self.model = HistoryModel()
+        self.tick_s = tick_s
 
     def __call__(self, blocks: int, longest_step_s: float = 0.0) -> Engine:
         ticks = count()
@@ -24,7 +25,7 @@ class Makes:
             self.model.cache(blocks),
             blocks=blocks,
             device=CPU,
-            clock=lambda: float(next(ticks)),
+            clock=lambda: next(ticks) * self.tick_s,
             longest_step_s=longest_step_s,
         )
 
@@ -45,6 +46,13 @@ def test_a_part_of_it_is_run_and_scaled_up(
     assert make.model.steps == steps
     assert cost.seconds == seconds
     assert cost.activation_bytes >= 0
+
+
+def test_a_quick_one_is_run_again_because_the_first_time_takes_longer() -> None:
+    make = Makes(tick_s=0.01)
+    cost = measure(make, Worst(100, 3, 1000), CPU)
+    assert make.model.steps == [(1, 1, 1), (1, 1, 1, 97)] * 2
+    assert cost.seconds == pytest.approx(0.02)
 
 
 def test_an_engine_knows_how_long_its_longest_step_will_be() -> None:
