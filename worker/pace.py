@@ -8,8 +8,9 @@ scheduler says for how long it may. The cost of a prompt's token has two parts: 
 the same, and attention to all tokens before it. So costs are counted in units of a first token:
 the token at position p costs 1 + p × slope. The slope belongs to model and machine; it is the slope
 of a line through the costs of many pieces by their mean positions. What a unit takes changes with
-whatever else the machine does; the latest piece counts if it was dearer than the mean: too short a
-piece costs a little time, too long a one is what this is to prevent.
+whatever else the machine does; the latest ones count if they were dearer than the mean: too short a
+piece costs a little time, too long a one is what this is to prevent. Pieces count by their length:
+one short prompt that came while the front end was busy says little about the next thousand tokens.
 """
 
 import math
@@ -20,7 +21,12 @@ _UNKNOWN_TOKENS = 128
 """Before anything was measured; and at least so many where the bound is lost: short pieces would
 only make the wait for prompts long."""
 _KEPT, _KEPT_LONG = 0.8, 0.98
-"""Weight of what was known against a new step: of what a unit takes, and of the slope."""
+"""Weight of what was known against a new step: of what decoding takes, and of the slope."""
+_MEAN_TOKENS, _LATEST_TOKENS = 1500.0, 150.0
+"""So many tokens later, what was known of a unit weighs 1/e: for the mean, for the latest ones."""
+_PASS_SHARE = 0.5
+"""Of a step that only reads prompts, what one that decodes takes is not the tokens' cost either: it
+is that of reading the weights. But no more than this share of the step."""
 _SHORT_TOKENS = 16
 """The cost of shorter pieces says nothing about a token's."""
 _MARGIN = 0.8
@@ -66,8 +72,7 @@ class Pace:
         self._known_step_s = longest_step_s
         self._max_stall_s, self._step_tokens = 0.0, 1
         self._decode_s = 0.0
-        self._unit_s = 0.0
-        self._latest_unit_s = 0.0
+        self._mean, self._latest = _Rate(_MEAN_TOKENS), _Rate(_LATEST_TOKENS)
         self._line = _Line()
 
     def bound(self, max_stall_s: float, step_tokens: int) -> None:
@@ -81,31 +86,52 @@ class Pace:
         if not tokens:
             self._decode_s = _mean(self._decode_s, seconds)
         elif tokens >= _SHORT_TOKENS:
-            cost_s = max(seconds - (self._decode_s if decoding else 0.0), 0.0)
+            rest_s = self._decode_s if decoding else min(self._decode_s, _PASS_SHARE * seconds)
+            cost_s = max(seconds - rest_s, 0.0)
             attended = sum([units_of(count, start, 1.0) - count for start, count in pieces])
             self._line.add(attended / tokens, cost_s / tokens)
-            self._latest_unit_s = cost_s / (tokens + self._line.slope * attended)
-            self._unit_s = _mean(self._unit_s, self._latest_unit_s)
+            for rate in (self._mean, self._latest):
+                rate.add(tokens, attended, cost_s)
 
     def allowance(self) -> Allowance | None:
         """Of a step in which others decode; None: there is no bound."""
         if not self._max_stall_s:
             return None
         known_s = self._known_step_s / self._step_tokens
-        unit_s = max(self._unit_s, self._latest_unit_s) or known_s
+        slope = self._line.slope
+        unit_s = max(self._mean.unit_s(slope), self._latest.unit_s(slope)) or known_s
         if not unit_s:
             return Allowance(_UNKNOWN_TOKENS, 0.0)
         if self._decode_s > self._max_stall_s:
             units = max(_SHARE * self._decode_s / unit_s, _UNKNOWN_TOKENS)
         else:
             units = max(_MARGIN * self._max_stall_s - self._decode_s, 0.0) / unit_s
-        return Allowance(units, self._line.slope)
+        return Allowance(units, slope)
 
     @property
     def piece_tokens(self) -> int:
         """Of a new prompt, in a step in which others decode; 0: as much as fits."""
         allowance = self.allowance()
         return 0 if allowance is None else allowance.take(0, self._step_tokens)
+
+
+class _Rate:
+    """What a unit takes; what is old is forgotten by the tokens that came since."""
+
+    def __init__(self, memory_tokens: float) -> None:
+        self._memory_tokens = memory_tokens
+        self._tokens = self._attended = self._seconds = 0.0
+
+    def add(self, tokens: int, attended: float, seconds: float) -> None:
+        kept = math.exp(-tokens / self._memory_tokens)
+        self._tokens = kept * self._tokens + tokens
+        self._attended = kept * self._attended + attended
+        self._seconds = kept * self._seconds + seconds
+
+    def unit_s(self, slope: float) -> float:
+        """By what is known of the slope now; 0 before the first piece."""
+        units = self._tokens + slope * self._attended
+        return self._seconds / units if units else 0.0
 
 
 class _Line:

@@ -179,3 +179,18 @@ def test_a_piece_is_as_long_as_it_may_be(slope: float, position: int, units: flo
     tokens = Allowance(units, slope).take(position, 10**9)
     assert tokens == FEWEST_TOKENS or units_of(tokens, position, slope) <= units * (1 + 1e-9)
     assert units_of(tokens + 1, position, slope) >= units * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_a_busy_moment_said_of_a_few_short_prompts_is_corrected(seed: int) -> None:
+    """Short pieces whose costs say nothing: neither of the slope, nor of the next long prompt."""
+    choice = random.Random(seed)
+    made = room(Machine(noise=0.9, choice=choice))
+    for _ in range(8):
+        made.read(choice.randrange(20, 120))
+    made.machine.noise = 0.0
+    made.decode(40)
+    made.stalls_s.clear()
+    made.read(20_000)
+    assert max(made.stalls_s) <= 1.25 * MAX_STALL_S
+    assert sorted(made.stalls_s)[len(made.stalls_s) // 2] > 0.1
