@@ -201,7 +201,7 @@ def attend_chunks(
         CHANNELS=channels,
         BLOCK=BLOCK_TOKENS,
         KEYS=16 if wide else 64 if channels <= 128 else 32,
-        num_warps=8 if rows >= 128 or wide else 4,
+        num_warps=8 if rows >= 128 or channels > 128 or wide else 4,
         num_stages=2 if wide else STAGES,
         enable_fp_fusion=True,  # not the default of every Triton
     )
