@@ -9,7 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,17 +111,26 @@ def tcmalloc_of(environment: Path) -> Path | None:
 def _vllm(places: Places) -> Contender:
     environment = places.environments / "vllm"
     preloaded = [tcmalloc_of(environment), environment / "lib" / "libiomp5.so"]
+    variables = {
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
+        "LD_PRELOAD": ":".join(str(path) for path in preloaded if path is not None),
+    }
+    return _vllm_with(variables, places, "vllm")
+
+
+def _vllm_plain(places: Places) -> Contender:
+    return _vllm_with({}, places, "vllm-plain")
+
+
+def _vllm_with(variables: Mapping[str, str], places: Places, name: str) -> Contender:
+    environment = places.environments / "vllm"
     command = (
         *(str(environment / "bin" / "vllm"), "serve", str(places.model)),
         *("--dtype", "bfloat16", "--max-model-len", "4096", "--served-model-name", "tgi"),
         *("--host", "127.0.0.1", "--port", "{port}"),
     )
-    variables = {
-        "VLLM_CPU_KVCACHE_SPACE": "2",
-        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
-        "LD_PRELOAD": ":".join(str(path) for path in preloaded if path is not None),
-    }
-    return Server("vllm", Start(command, variables), places.log("vllm"))
+    variables = {"VLLM_CPU_KVCACHE_SPACE": "2", **variables}
+    return Server(name, Start(command, variables), places.log(name))
 
 
 def _openvino(places: Places) -> Contender:
@@ -188,6 +197,12 @@ PEERS = (
         _convert_to_openvino,
     ),
     Peer("vllm", "vLLM for CPU, over HTTP", ("vllm/bin/vllm",), _vllm),
+    Peer(
+        "vllm-plain",
+        "the same as pip leaves it: nothing preloaded, nothing bound",
+        ("vllm/bin/vllm",),
+        _vllm_plain,
+    ),
     Peer(
         "transformers-serve",
         "transformers serve --continuous-batching, over HTTP",
