@@ -3,8 +3,8 @@
 No GPU is needed: kernels are called as ever, with tensors of the CPU, under a driver that names a
 Hopper GPU; nothing is launched. A table of what ptxas and the disassembler say goes to the output.
 Runs in a process of its own, in which Triton's interpreter is off. Fails where a kernel does not
-compile, does not fit into shared memory, spills registers, or waits for each tile of keys before it
-asks for the next.
+compile, does not fit into shared memory, spills more than a few registers, or waits for each tile
+of keys before it asks for the next. PYTHONPATH may name another Triton: 3.6, 3.7 and 3.9 pass.
 """
 
 import re
@@ -34,6 +34,8 @@ from worker.kernels.triton.store import store
 
 _SHARED_BYTES = 227 << 10
 """Of a block, on Hopper."""
+_SPILLED_BYTES = 16
+"""Of a thread: so few are reloaded from L1 unnoticed beside what attention reads."""
 _TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 _LLAMA = AttentionShape(32, 8, 128, 0.1)
 _SHAPES = {
@@ -188,8 +190,8 @@ def main(arguments):
         )
         if shared > _SHARED_BYTES:
             wrong.append(f"{name} for {case} wants {shared} bytes of shared memory")
-        if counts["STL"]:
-            wrong.append(f"{name} for {case} spills registers")
+        if counts["STL"] and stack > _SPILLED_BYTES:
+            wrong.append(f"{name} for {case} spills {stack} bytes of registers")
         if name.endswith("._attend") and "float32" not in case and tiles < 2:
             wrong.append(f"{name} for {case} has one buffer: it waits for every tile")
         if name == "chunks._attend" and "float32" not in case and not counts["HGMMA"]:
