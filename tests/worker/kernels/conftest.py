@@ -29,7 +29,7 @@ def loaded(kept, variant):
     return found
 
 
-@pytest.fixture(scope="session", params=COMPILED, ids=lambda variant: variant.name)
+@pytest.fixture(scope="session")
 def library(request, kept):
     """The kernels of each instruction set."""
     return loaded(kept, request.param)
@@ -45,9 +45,23 @@ def bfloat16(request, kept):
     return loaded(kept, request.param)
 
 
-@pytest.fixture(params=list(ELEMENTS), ids=str)
-def dtype(request, library):
-    """Each type of numbers that it has kernels for."""
-    if ELEMENTS[request.param] not in library.variant.elements:
-        pytest.skip("this instruction set has kernels for float32 only")
+@pytest.fixture
+def dtype(request):
+    """Each type of numbers that the library has kernels for."""
     return request.param
+
+
+def pytest_generate_tests(metafunc):
+    """Libraries, and types of numbers where a test asks for them: no pair that there is not."""
+    names = set(metafunc.fixturenames) & {"library", "dtype"}
+    if names == {"library", "dtype"}:
+        pairs = [
+            pytest.param(variant, dtype, id=f"{variant.name}-{dtype}")
+            for variant in COMPILED
+            for dtype, element in ELEMENTS.items()
+            if element in variant.elements
+        ]
+        metafunc.parametrize(("library", "dtype"), pairs, indirect=True, scope="session")
+    elif names == {"library"}:
+        ids = [variant.name for variant in COMPILED]
+        metafunc.parametrize("library", COMPILED, indirect=True, ids=ids, scope="session")

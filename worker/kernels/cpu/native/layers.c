@@ -12,6 +12,7 @@
 #include <stddef.h>
 
 #define CHUNK 512 /* rows at a time, but in attention */
+#define APART 256 /* rows a thread: from here on each computes rows of its own */
 
 typedef struct {
     Norm before, after;
@@ -63,30 +64,31 @@ static void gather(const int64_t *wanted, int64_t rows, const bf16 *from, int fr
 static Range range_of(int64_t rows, int64_t size, const Workspace *space) {
     const Share team = team_share();
     Range range = {0, rows, size, team, space->hidden, space->wide, space->inner, space->output};
-    if (team.threads == 1 || team.threads > space->threads || rows < CHUNK * team.threads)
+    if (team.threads == 1 || team.threads > space->threads || rows < APART * team.threads)
         return range;
     const int64_t tiles = (rows + 31) / 32;
     range.first = share_of(tiles, team.own, team) * 32;
+    const int64_t at = rows <= CHUNK * team.threads ? range.first : team.own * CHUNK;
     range.beyond = least(rows, share_of(tiles, team.own + 1, team) * 32);
     range.share = (Share){1, 0};
-    range.hidden += team.own * CHUNK * size;
-    range.wide += team.own * CHUNK * 2 * space->width;
-    range.inner += team.own * CHUNK * space->width;
-    range.output += team.own * CHUNK * size;
+    range.hidden += at * size;
+    range.wide += at * 2 * space->width;
+    range.inner += at * space->width;
+    range.output += at * size;
     return range;
 }
 
 /* `added` belongs to the residual, but is not there yet, if there is any. */
 static void begin(const Block *block, bf16 *residual, const bf16 *added, int tiled, bf16 *to,
-                  int to_tiled, int64_t rows, const Range *range) {
+                  int to_tiled, int64_t rows, const Linear *then, const Range *range) {
     norm_region_bf16(&block->before, added ? added : residual, added ? residual : NULL,
                      range->hidden, tiled, rows, range->size, range->size, range->share);
-    linear_region(&block->first, range->hidden, tiled, to, to_tiled, rows, range->share);
+    linear_region(&block->first, range->hidden, tiled, to, to_tiled, rows, then, range->share);
 }
 
 static void end(const Block *block, const bf16 *x, int tiled, bf16 *to, int64_t rows,
-                const Range *range) {
-    linear_region(&block->second, x, tiled, to, 0, rows, range->share);
+                const Linear *then, const Range *range) {
+    linear_region(&block->second, x, tiled, to, 0, rows, then, range->share);
     if (block->after.kind != NO_NORM)
         norm_region_bf16(&block->after, to, NULL, to, 0, rows, range->size, range->size,
                          range->share);
@@ -100,7 +102,8 @@ static void before_attention(const Layer *layer, bf16 *residual, const bf16 *add
     for (int64_t r = range->first; r < range->beyond; r += CHUNK) {
         const int64_t n = least(CHUNK, range->beyond - r), at = r * range->size;
         bf16 *qkv = space->qkv + r * stride;
-        begin(block, residual + at, added ? added + at : NULL, tiled, qkv, 0, n, range);
+        const Linear *then = r + CHUNK < range->beyond ? &block->first : &block->second;
+        begin(block, residual + at, added ? added + at : NULL, tiled, qkv, 0, n, then, range);
         if (layer->queries.kind != NO_NORM)
             norm_parts_region_bf16(&layer->queries, qkv, n, queries, stride, range->share);
         if (layer->keys.kind != NO_NORM)
@@ -110,27 +113,32 @@ static void before_attention(const Layer *layer, bf16 *residual, const bf16 *add
 }
 
 static void feed_forward(const Layer *layer, bf16 *residual, const bf16 *added, bf16 *to,
-                         int64_t rows, const Range *range, int tiled) {
+                         int64_t rows, const Linear *then, const Range *range, int tiled) {
     const Block *block = &layer->feed_forward;
     const Activation *activation = &layer->activation;
     const int gated = activation->gated != 0;
     bf16 *first = gated ? range->wide : range->inner;
-    begin(block, residual, added, tiled, first, !gated && tiled, rows, range);
+    begin(block, residual, added, tiled, first, !gated && tiled, rows, &block->second, range);
     if (activation->function)
         activate_region_bf16(activation, first, range->inner, tiled, rows, block->second.inputs,
                              range->share);
-    end(block, range->inner, tiled, to, rows, range);
+    end(block, range->inner, tiled, to, rows, then, range);
 }
 
-/* From what attention found to what belongs to the residual next, space->added. */
-static void after_attention(const Layer *layer, bf16 *residual, const bf16 *attended,
-                            const Range *range, int tiled, const Workspace *space) {
+/* From what attention found to what belongs to the residual next, space->added. `next`: the layer
+ * after this one, or NULL. */
+static void after_attention(const Layer *layer, const Layer *next, bf16 *residual,
+                            const bf16 *attended, const Range *range, int tiled,
+                            const Workspace *space) {
+    const Linear *last = next ? &next->attention.first : NULL;
     for (int64_t r = range->first; r < range->beyond; r += CHUNK) {
         const int64_t n = least(CHUNK, range->beyond - r), size = range->size;
         const bf16 *x = attended + r * layer->attention.second.inputs;
         bf16 *sum = residual + r * size, *added = space->added + r * size;
-        end(&layer->attention, x, tiled, range->output, n, range);
-        feed_forward(layer, sum, layer->parallel ? NULL : range->output, added, n, range, tiled);
+        const Linear *then = r + CHUNK < range->beyond ? &layer->attention.second : last;
+        end(&layer->attention, x, tiled, range->output, n, &layer->feed_forward.first, range);
+        feed_forward(layer, sum, layer->parallel ? NULL : range->output, added, n, then, range,
+                     tiled);
         if (layer->parallel) add_region_bf16(range->output, sum, n * size, range->share);
     }
 }
@@ -163,7 +171,8 @@ EXPORT void decoder_layers(const Layer *layers, int64_t count, const Kind *kinds
                 sum = kept;
                 range = range_of(rows, size, space);
             }
-            after_attention(layer, sum, attended, &range, tiled, space);
+            const Layer *next = l + 1 < count ? layer + 1 : NULL;
+            after_attention(layer, next, sum, attended, &range, tiled, space);
         }
 #pragma omp barrier
         norm_region_bf16(norm, space->added, sum, y, 0, rows, size, size, team_share());

@@ -40,6 +40,8 @@ EXPORT void linear_pack(const bf16 *weight, bf16 *packed, int64_t outputs, int64
     }
 }
 
+INLINE int64_t panels_of(const Linear *layer) { return (layer->outputs + PANEL - 1) / PANEL; }
+
 /* --- results --------------------------------------------------------------------------------- */
 
 /* Where a layer's results go. */
@@ -78,13 +80,12 @@ INLINE void put(const Output *y, int64_t row, int64_t first, f32x16 left, f32x16
         right += load_bf16(y->bias + n + (y->kind == GATED ? y->width : LANES));
     }
     if (y->kind == GATED) {
-        store_bf16((bf16 *)y->rows + at, silu16(left) * right);
+        store_bf16((bf16 *)y->rows + at, short_silu16(left) * right);
     } else if (y->kind == WIDE) {
         store_f32((float *)y->rows + at, left);
         store_f32((float *)y->rows + at + LANES, right);
     } else {
-        store_bf16((bf16 *)y->rows + at, left);
-        store_bf16((bf16 *)y->rows + at + LANES, right);
+        store_two_bf16((bf16 *)y->rows + at, left, right);
     }
 }
 
@@ -161,17 +162,20 @@ int linear_takes_tiles(int64_t rows) {
 
 /* As linear_bf16; x and a gated y may be in tiles. */
 void linear_region(const Linear *layer, const bf16 *x, int x_tiled, void *y, int y_tiled,
-                   int64_t rows, Share share) {
-    const int64_t inputs = layer->inputs, panels = (layer->outputs + PANEL - 1) / PANEL;
+                   int64_t rows, const Linear *then, Share share) {
+    const int64_t inputs = layer->inputs, panels = panels_of(layer);
     const Output to = output_of(layer, y, y_tiled);
     int64_t from = share_of(panels, share.own, share);
     const int64_t beyond = share_of(panels, share.own + 1, share);
 #if defined(__AMX_BF16__)
     if (x_tiled || rows >= AMX_ROWS) {
-        panels_many(rows, x, x_tiled, layer->weights, &to, inputs, from, beyond);
+        const Operands of = {x, layer->weights, x_tiled, rows, inputs};
+        panels_many(&of, &to, from, beyond, then ? first_of(then, rows, share) : (Wanted){0});
         _tile_release();
         from = beyond;
     }
+#else
+    (void)then; /* nothing is asked for beforehand */
 #endif
     for (int64_t p = from; p < beyond; p++)
         panel_few(rows, x, layer->weights + p * PANEL * inputs, &to, inputs, p * PANEL);
@@ -197,11 +201,11 @@ EXPORT void linear_bf16(const Linear *layer, const bf16 *x, void *y, bf16 *scrat
 #pragma omp for
             for (int64_t s = 0; s < n; s += TILE)
                 pack_rows(least(n - s, TILE), some + s * inputs, scratch + s * inputs, inputs);
-            linear_region(layer, scratch, 1, to, 0, n, team_share());
+            linear_region(layer, scratch, 1, to, 0, n, NULL, team_share());
             continue;
         }
 #endif
         (void)scratch; /* not without tiles */
-        linear_region(layer, some, 0, to, 0, n, team_share());
+        linear_region(layer, some, 0, to, 0, n, NULL, team_share());
     }
 }

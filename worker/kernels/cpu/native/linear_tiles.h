@@ -8,13 +8,16 @@
 
 #define DEPTH 32              /* elements of a row that a tile holds */
 #define AMX_ROWS 3            /* PERF: from here on tiles are faster than dot products */
-#define GROUP_BYTES (1 << 19) /* of panels that stay in the L2 cache while rows pass */
-#define AHEAD 64              /* pairs of inputs */
+#define FEW_ROWS (2 * TILE)   /* up to here weights are read once, and all of them from memory */
+#define AHEAD 64              /* lines of weights that are asked for then, before they are read */
+#define GROUP_BYTES (1 << 19) /* of panels that stay in the L2 cache while more rows pass */
 #define MOST_INPUTS 2048      /* more are cut into slices, where so many rows pass: */
 #define MANY_ROWS 128
 #define SLICE 512             /* inputs of SLICE_ROWS rows and SLICE_PANELS panels at a time */
 #define SLICE_ROWS 512
 #define SLICE_PANELS 8
+
+#define SUMS (2 * TILE * PANEL) /* of 32 rows and a panel: [2][32][16] */
 
 /* Asks the system for the tiles' registers: 0, or AMX is not to be had. */
 EXPORT int linear_prepare(void) { return (int)syscall(SYS_arch_prctl, 0x1023, 18); }
@@ -22,30 +25,30 @@ EXPORT int linear_prepare(void) { return (int)syscall(SYS_arch_prctl, 0x1023, 18
 /* Up to 32 rows of x: where they are, and how far it is to the next 32 inputs and the next row. */
 typedef struct {
     const bf16 *high, *low;
-    int high_rows, low_rows;
     int64_t step, stride_bytes;
 } Rows;
 
-INLINE Rows rows_of(const bf16 *x, int tiled, int64_t row, int64_t rows, int64_t inputs) {
-    int64_t left = rows - row;
-    return (Rows){.high = x + row * inputs,
-                  .low = x + (row + TILE) * inputs,
-                  .high_rows = left < TILE ? (int)left : TILE,
-                  .low_rows = left <= TILE ? 0 : left < 2 * TILE ? (int)left - TILE : TILE,
-                  .step = tiled ? TILE * DEPTH : DEPTH,
-                  .stride_bytes = (tiled ? DEPTH : inputs) * (int64_t)sizeof(bf16)};
+INLINE Rows rows_of(const bf16 *x, int tiled, int64_t row, int64_t input, int64_t inputs) {
+    const int64_t step = tiled ? TILE * DEPTH : DEPTH;
+    const bf16 *high = x + row * inputs + input / DEPTH * step;
+    const int64_t stride = tiled ? DEPTH : inputs;
+    return (Rows){high, high + TILE * inputs, step, stride * (int64_t)sizeof(bf16)};
 }
 
-/* Sums in 0-3, x in 4 and 5, the panel in 6 and 7. */
-static void configure(const Rows *x) {
+/* Sums in 0-3, x in 4 and 5, the panel in 6 and 7. Of more than 32 rows the last tile may have some
+ * that nobody asked for: they are there, in tiles, and computed for nothing. */
+static void configure(int64_t rows) {
     TileConfig config = {.palette = 1};
+    const int64_t low_rows = rows > FEW_ROWS ? TILE : rows > TILE ? rows - TILE : 1;
     for (int t = 0; t < 8; t++) {
         int low = t == 5 || t == 2 || t == 3;
         config.bytes[t] = 64;
-        config.rows[t] = (uint8_t)(t >= 6 ? TILE : !low ? x->high_rows : x->low_rows ? x->low_rows : 1);
+        config.rows[t] = (uint8_t)(t >= 6 ? TILE : low ? low_rows : least(rows, TILE));
     }
     tiles_configure(&config);
 }
+
+/* --- beside the products ---------------------------------------------------------------------- */
 
 /* Sums of up to 32 rows and one panel, its left and its right half, that have yet to be put where
  * they belong: that is done while the next are computed, by other parts of the processor. */
@@ -56,8 +59,8 @@ typedef struct {
 } Pending;
 
 INLINE void put_next(Pending *from, const Output *y) {
-    const float *left = from->sums + from->next * TILE, *right = left + 2 * TILE * TILE;
-    put(y, from->row + from->next, from->first, load_f32(left), load_f32(right));
+    const float *left = from->sums + from->next * TILE;
+    put(y, from->row + from->next, from->first, load_f32(left), load_f32(left + SUMS / 2));
     from->next++;
 }
 
@@ -65,14 +68,48 @@ static void put_rest(Pending *from, const Output *y) {
     while (from->next < from->rows) put_next(from, y);
 }
 
-/* Adds to the sums of one panel, or begins them, what `inputs` inputs contribute; `ahead` where the
- * panel comes from memory. PERF: what comes from the L2 cache is read past L1, where x stays: a
+/* Weights that are wanted next, on their way into the L2 cache: so many bytes of each of some
+ * panels. */
+typedef struct {
+    const char *at;
+    int64_t panels, bytes, left, panel_bytes;
+} Wanted;
+
+INLINE void fetch_next(Wanted *wanted) {
+    __builtin_prefetch(wanted->at, 0, 2);
+    wanted->at += 64;
+    wanted->left -= 64;
+    if (wanted->left > 0) return;
+    wanted->at += wanted->panel_bytes - wanted->bytes;
+    wanted->left = wanted->bytes;
+    wanted->panels--;
+}
+
+/* What is done beside the products. */
+typedef struct {
+    Pending pending;
+    Wanted wanted;
+    int64_t fetches; /* for each 32 inputs of 32 rows and a panel */
+    const Output *y;
+} Aside;
+
+INLINE void do_aside(Aside *aside) {
+    for (int64_t i = 0; i < aside->fetches && aside->wanted.panels > 0; i++)
+        fetch_next(&aside->wanted);
+    if (aside->pending.next < aside->pending.rows) put_next(&aside->pending, aside->y);
+    if (aside->pending.next < aside->pending.rows) put_next(&aside->pending, aside->y);
+}
+
+/* --- products --------------------------------------------------------------------------------- */
+
+/* Adds to the sums of one panel, or begins them, what `inputs` inputs contribute; `memory` where the
+ * panel comes from there. PERF: what comes from the L2 cache is read past L1, where x stays: a
  * fifth faster. */
-INLINE void panel_tiles(const int two, const int ahead, const Rows *x, const bf16 *panel,
-                        int64_t inputs, int begins, float *sums, Pending *before, const Output *y) {
+INLINE void block_tiles(const int two, const int memory, const Rows *x, const bf16 *panel,
+                        int64_t inputs, int begins, float *sums, Aside *aside) {
     const int64_t stride = TILE * sizeof(float);
     const bf16 *high = x->high, *low = x->low;
-    float *right = sums + 2 * TILE * TILE;
+    float *right = sums + SUMS / 2;
     if (begins) {
         _tile_zero(0);
         _tile_zero(1);
@@ -88,9 +125,10 @@ INLINE void panel_tiles(const int two, const int ahead, const Rows *x, const bf1
     }
     for (int64_t k = 0; k < inputs; k += DEPTH, high += x->step, low += x->step) {
         const bf16 *w = panel + k * PANEL;
-        _tile_loadd(4, high, x->stride_bytes);
-        if (ahead) {
+        if (memory)
             for (int i = 0; i < DEPTH; i++) __builtin_prefetch(w + (AHEAD + i) * PANEL);
+        _tile_loadd(4, high, x->stride_bytes);
+        if (memory) {
             _tile_loadd(6, w, 2 * PANEL * sizeof(bf16));
             _tile_loadd(7, w + PANEL, 2 * PANEL * sizeof(bf16));
         } else {
@@ -104,10 +142,9 @@ INLINE void panel_tiles(const int two, const int ahead, const Rows *x, const bf1
             _tile_dpbf16ps(2, 5, 6);
             _tile_dpbf16ps(3, 5, 7);
         }
-        if (before->next < before->rows) put_next(before, y);
-        if (before->next < before->rows) put_next(before, y);
+        do_aside(aside);
     }
-    put_rest(before, y);
+    put_rest(&aside->pending, aside->y);
     _tile_stored(0, sums, stride);
     _tile_stored(1, right, stride);
     if (two) { /* the rows of high are all there */
@@ -121,57 +158,105 @@ typedef struct {
     int64_t row, beyond_row, panel, beyond_panel, input, beyond_input;
 } Piece;
 
-/* `sums`: [2][32][16] for each 32 rows and panel of a piece, if it has not all inputs; one
- * otherwise. */
-static void panels_piece(const Piece *piece, int64_t rows, const bf16 *x, int tiled,
-                         const bf16 *packed, const Output *y, int64_t inputs, float *sums,
-                         Pending *pending, int *configured) {
+/* One layer's x and weights. */
+typedef struct {
+    const bf16 *x, *packed;
+    int tiled;
+    int64_t rows, inputs;
+} Operands;
+
+/* `sums`: [2][32][16] for each 32 rows and panel of a piece that has not all inputs; one otherwise. */
+static void multiply_piece(const Operands *of, const Piece *piece, float *sums, Aside *aside) {
+    const int64_t inputs = of->inputs, some = piece->beyond_input - piece->input;
     const int whole = piece->beyond_input == inputs, begins = piece->input == 0;
-    const int64_t some = piece->beyond_input - piece->input;
-    const int64_t panels = piece->beyond_panel - piece->panel;
+    float *to = sums;
     for (int64_t r = piece->row; r < piece->beyond_row; r += 2 * TILE) {
-        Rows at = rows_of(x, tiled, r, rows, inputs);
-        int shape = at.high_rows * 64 + at.low_rows, count = at.high_rows + at.low_rows;
-        if (shape != *configured) configure(&at);
-        *configured = shape;
-        at.high += piece->input / DEPTH * at.step;
-        at.low += piece->input / DEPTH * at.step;
-        for (int64_t p = piece->panel; p < piece->beyond_panel; p++) {
-            const bf16 *panel = packed + p * PANEL * inputs + piece->input * PANEL;
-            int64_t number = (r - piece->row) / (2 * TILE) * panels + p - piece->panel;
-            float *to = sums + (whole && begins ? 0 : number) * PANEL * 2 * TILE;
-            if (!at.low_rows)
-                panel_tiles(0, 1, &at, panel, some, begins, to, pending, y);
-            else if (r == 0)
-                panel_tiles(1, 1, &at, panel, some, begins, to, pending, y);
-            else
-                panel_tiles(1, 0, &at, panel, some, begins, to, pending, y);
-            if (whole) *pending = (Pending){to, r, p * PANEL, 0, count};
+        const Rows at = rows_of(of->x, of->tiled, r, piece->input, inputs);
+        const int64_t rows = least(2 * TILE, of->rows - r);
+        for (int64_t p = piece->panel; p < piece->beyond_panel; p++, to += SUMS) {
+            const bf16 *panel = of->packed + (p * inputs + piece->input) * PANEL;
+            if (whole && begins) to = sums;
+            if (of->rows <= TILE) block_tiles(0, 1, &at, panel, some, begins, to, aside);
+            else if (of->rows <= FEW_ROWS) block_tiles(1, 1, &at, panel, some, begins, to, aside);
+            else if (rows <= TILE) block_tiles(0, 0, &at, panel, some, begins, to, aside);
+            else block_tiles(1, 0, &at, panel, some, begins, to, aside);
+            if (whole) aside->pending = (Pending){to, r, p * PANEL, 0, (int)rows};
         }
     }
 }
 
-/* Panels `from` to `to`, for rows that are there already. PERF: many rows of many inputs in slices,
- * so that a slice of x stays in L1 while a group of panels passes, and all of a group in L2. */
-static void panels_many(int64_t rows, const bf16 *x, int tiled, const bf16 *packed, const Output *y,
-                        int64_t inputs, int64_t from, int64_t to) {
-    static const int64_t tile_sums = PANEL * 2 * TILE;
-    const int sliced = rows >= MANY_ROWS && inputs > MOST_INPUTS;
-    const int64_t slice = sliced ? SLICE : inputs, some_rows = sliced ? SLICE_ROWS : rows;
-    int64_t group = sliced ? SLICE_PANELS : GROUP_BYTES / (PANEL * inputs * (int64_t)sizeof(bf16));
-    float sums[SLICE_ROWS / (2 * TILE) * SLICE_PANELS * tile_sums] __attribute__((aligned(64)));
-    Pending pending = {.next = 0, .rows = 0};
-    int configured = 0;
-    if (group < 1) group = 1;
-    for (int64_t g = from; g < to; g += group)
-        for (int64_t r = 0; r < rows; r += some_rows)
-            for (int64_t k = 0; k < inputs; k += slice) {
-                Piece piece = {r, least(r + some_rows, rows), g, least(g + group, to),
-                               k, least(k + slice, inputs)};
-                panels_piece(&piece, rows, x, tiled, packed, y, inputs, sums, &pending,
-                             &configured);
-            }
-    put_rest(&pending, y);
+/* How a layer is cut: at most so many rows, panels and inputs at a time, panels up to `beyond`. */
+typedef struct {
+    int64_t rows, panels, inputs, beyond;
+} Cut;
+
+static Cut cut_of(const Operands *of, int64_t from, int64_t to) {
+    if (of->rows <= FEW_ROWS) return (Cut){of->rows, 1, of->inputs, to};
+    if (of->rows >= MANY_ROWS && of->inputs > MOST_INPUTS)
+        return (Cut){SLICE_ROWS, SLICE_PANELS, SLICE, to};
+    const int64_t fit = GROUP_BYTES / (PANEL * of->inputs * (int64_t)sizeof(bf16));
+    const int64_t most = fit < 1 ? 1 : fit, groups = (to - from + most - 1) / most;
+    return (Cut){of->rows, groups ? (to - from + groups - 1) / groups : 1, of->inputs, to};
+}
+
+INLINE Piece piece_at(const Cut *cut, const Operands *of, int64_t row, int64_t panel,
+                      int64_t input) {
+    return (Piece){row,   least(row + cut->rows, of->rows),
+                   panel, least(panel + cut->panels, cut->beyond),
+                   input, least(input + cut->inputs, of->inputs)};
+}
+
+static Piece piece_after(const Cut *cut, const Operands *of, const Piece *piece) {
+    if (piece->beyond_input < of->inputs)
+        return piece_at(cut, of, piece->row, piece->panel, piece->beyond_input);
+    if (piece->beyond_row < of->rows) return piece_at(cut, of, piece->beyond_row, piece->panel, 0);
+    return piece_at(cut, of, 0, piece->beyond_panel, 0);
+}
+
+static Wanted weights_of(const bf16 *packed, const Piece *piece, int64_t inputs) {
+    const int64_t row_bytes = PANEL * sizeof(bf16);
+    const int64_t bytes = (piece->beyond_input - piece->input) * row_bytes;
+    return (Wanted){(const char *)(packed + (piece->panel * inputs + piece->input) * PANEL),
+                    piece->beyond_panel - piece->panel, bytes, bytes, inputs * row_bytes};
+}
+
+/* How many of its lines are fetched beside each step of a piece, so that all are. */
+static int64_t fetches_of(const Wanted *wanted, const Piece *piece) {
+    const int64_t steps = (piece->beyond_row - piece->row + FEW_ROWS - 1) / FEW_ROWS *
+                          (piece->beyond_panel - piece->panel) *
+                          ((piece->beyond_input - piece->input) / DEPTH);
+    return (wanted->panels * wanted->bytes / 64 + steps - 1) / steps;
+}
+
+/* Panels `from` to `to`, for rows that are there already; `then` is wanted after them. PERF: weights
+ * come from memory while those before them are multiplied; many rows of many inputs are cut into
+ * slices, so that a slice of x stays in L1 while a group of panels passes, and all of a group in
+ * L2. */
+static void panels_many(const Operands *of, const Output *y, int64_t from, int64_t to,
+                        Wanted then) {
+    float sums[SLICE_ROWS / (2 * TILE) * SLICE_PANELS * SUMS] __attribute__((aligned(64)));
+    const Cut cut = cut_of(of, from, to);
+    Aside aside = {.y = y};
+    configure(of->rows);
+    for (Piece piece = piece_at(&cut, of, 0, from, 0); piece.panel < to;) {
+        const Piece next = piece_after(&cut, of, &piece);
+        if (of->rows > FEW_ROWS) {
+            aside.wanted = next.panel < to ? weights_of(of->packed, &next, of->inputs) : then;
+            aside.fetches = fetches_of(&aside.wanted, &piece);
+        }
+        multiply_piece(of, &piece, sums, &aside);
+        piece = next;
+    }
+    put_rest(&aside.pending, y);
+}
+
+/* The weights with which this thread begins a layer. */
+static Wanted first_of(const Linear *layer, int64_t rows, Share share) {
+    const Operands of = {.rows = rows, .inputs = layer->inputs};
+    const int64_t panels = panels_of(layer), from = share_of(panels, share.own, share);
+    const Cut cut = cut_of(&of, from, share_of(panels, share.own + 1, share));
+    const Piece piece = piece_at(&cut, &of, 0, from, 0);
+    return weights_of(layer->weights, &piece, layer->inputs);
 }
 
 /* 16 rows to tiles. */

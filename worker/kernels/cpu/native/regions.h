@@ -64,8 +64,9 @@ static inline void meet(Share share) {
 
 int linear_takes_tiles(int64_t rows);
 
+/* `then`: the layer for as many rows whose weights are wanted next, or NULL. */
 void linear_region(const Linear *layer, const uint16_t *x, int x_tiled, void *y, int y_tiled,
-                   int64_t rows, Share share);
+                   int64_t rows, const Linear *then, Share share);
 
 #define DECLARE(ELEMENT, type)                                                                     \
     void attend_region_##type(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,              \
