@@ -102,8 +102,8 @@ INLINE void panel_rows(const int rows, const bf16 *x, const bf16 *panel, const O
 #pragma GCC unroll 4
         for (int c = 0; c < chains; c++) {
             const bf16 *w = panel + (k + 2 * c) * PANEL;
-            __builtin_prefetch(w + 64 * PANEL);
-            __builtin_prefetch(w + 65 * PANEL);
+            __builtin_prefetch(w + 64 * PANEL, 0, 2);
+            __builtin_prefetch(w + 65 * PANEL, 0, 2);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
                 const bf16 *pair = x + r * inputs + k + 2 * c;

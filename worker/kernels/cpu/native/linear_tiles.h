@@ -126,7 +126,7 @@ INLINE void block_tiles(const int two, const int memory, const Rows *x, const bf
     for (int64_t k = 0; k < inputs; k += DEPTH, high += x->step, low += x->step) {
         const bf16 *w = panel + k * PANEL;
         if (memory)
-            for (int i = 0; i < DEPTH; i++) __builtin_prefetch(w + (AHEAD + i) * PANEL);
+            for (int i = 0; i < DEPTH; i++) __builtin_prefetch(w + (AHEAD + i) * PANEL, 0, 2);
         _tile_loadd(4, high, x->stride_bytes);
         if (memory) {
             _tile_loadd(6, w, 2 * PANEL * sizeof(bf16));
