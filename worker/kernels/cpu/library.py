@@ -61,8 +61,8 @@ _BFLOAT16 = _V4 | {"avx512_bf16"}
 VARIANTS = (
     Variant(
         "amx",
-        _BFLOAT16 | {"amx_tile", "amx_bf16"},
-        ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
+        _BFLOAT16 | {"avx512vbmi", "amx_tile", "amx_bf16"},
+        ("-march=x86-64-v4", "-mavx512bf16", "-mavx512vbmi", "-mamx-tile", "-mamx-bf16"),
         True,
     ),
     Variant("avx512-bf16", _BFLOAT16, ("-march=x86-64-v4", "-mavx512bf16"), True),
