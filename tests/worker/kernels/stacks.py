@@ -19,12 +19,12 @@ def run(model):
     return torch.cat(found)
 
 
-def long_prompts(model):
+def long_prompts(model, tokens=1100):
     """So long that two threads work apart; the last token's logits alone, and those of all."""
     paged = Paged(model, blocks=160)
-    prompt = [(7 * i) % 80 for i in range(1100)]
+    prompt = [(7 * i) % 80 for i in range(tokens)]
     one, two = paged.start(prompt), paged.start(prompt)
-    return torch.cat([paged.step([(one, 1100)]), paged.step([(two, 1100)], rows="all")])
+    return torch.cat([paged.step([(one, tokens)]), paged.step([(two, tokens)], rows="all")])
 
 
 @contextmanager

@@ -53,10 +53,11 @@ def test_in_float32_layers_run_one_by_one(library):
     assert model_of(library, dtype=torch.float32).decoder._fused is None
 
 
-def test_threads_that_work_apart(bfloat16):
-    """From 512 rows a thread on; the last token's logits alone, and those of all tokens."""
+@pytest.mark.parametrize("tokens", [520, 1100])
+def test_threads_that_work_apart(bfloat16, tokens):
+    """From 256 rows a thread on; the last token's logits alone, and those of all tokens."""
     model = model_of(bfloat16, max_position_embeddings=2048)
     with threads(2):
-        together = long_prompts(model)
+        together = long_prompts(model, tokens)
         model.decoder._fused = None
-        assert torch.equal(long_prompts(model), together)
+        assert torch.equal(long_prompts(model, tokens), together)

@@ -102,8 +102,8 @@ INLINE void do_aside(Aside *aside) {
 
 /* --- products --------------------------------------------------------------------------------- */
 
-/* Adds to the sums of one panel, or begins them, what `inputs` inputs contribute; `memory` where the
- * panel comes from there. PERF: what comes from the L2 cache is read past L1, where x stays: a
+/* Adds to the sums of one panel, or begins them, what `inputs` inputs contribute; `memory` where
+ * the panel comes from there. PERF: what comes from the L2 cache is read past L1, where x stays: a
  * fifth faster. */
 INLINE void block_tiles(const int two, const int memory, const Rows *x, const bf16 *panel,
                         int64_t inputs, int begins, float *sums, Aside *aside) {
@@ -165,7 +165,8 @@ typedef struct {
     int64_t rows, inputs;
 } Operands;
 
-/* `sums`: [2][32][16] for each 32 rows and panel of a piece that has not all inputs; one otherwise. */
+/* `sums`: [2][32][16] for each 32 rows and panel of a piece that has not all inputs; one otherwise.
+ */
 static void multiply_piece(const Operands *of, const Piece *piece, float *sums, Aside *aside) {
     const int64_t inputs = of->inputs, some = piece->beyond_input - piece->input;
     const int whole = piece->beyond_input == inputs, begins = piece->input == 0;
@@ -228,10 +229,10 @@ static int64_t fetches_of(const Wanted *wanted, const Piece *piece) {
     return (wanted->panels * wanted->bytes / 64 + steps - 1) / steps;
 }
 
-/* Panels `from` to `to`, for rows that are there already; `then` is wanted after them. PERF: weights
- * come from memory while those before them are multiplied; many rows of many inputs are cut into
- * slices, so that a slice of x stays in L1 while a group of panels passes, and all of a group in
- * L2. */
+/* Panels `from` to `to`, for rows that are there already; `then` is wanted after them. PERF:
+ * weights come from memory while those before them are multiplied; many rows of many inputs are cut
+ * into slices, so that a slice of x stays in L1 while a group of panels passes, and all of a group
+ * in L2. */
 static void panels_many(const Operands *of, const Output *y, int64_t from, int64_t to,
                         Wanted then) {
     float sums[SLICE_ROWS / (2 * TILE) * SLICE_PANELS * SUMS] __attribute__((aligned(64)));
