@@ -60,8 +60,8 @@ static const uint8_t BENT[64] __attribute__((aligned(64))) = {
 /* 2 to the power of x in bfloat16, to 9e-3 (4e-3 is what rounding costs), of two times 16 numbers
  * (x + 127) 256: as whole numbers of 16 bits those are the exponent and 8 bits of a mantissa that
  * has to be bent a little. What they are all too large by, 1.5e-3, is in their total too. Pairs of
- * the first and of the second 16 take turns by two, as packing leaves them: see SEEN_PAIR. Below -127,
- * for -inf and for a NaN, 0. PERF: 6 operations on floats instead of 15. */
+ * the first and of the second 16 take turns by two, as packing leaves them: see SEEN_PAIR. Below
+ * -127, for -inf and for a NaN, 0. PERF: 6 operations on floats instead of 15. */
 INLINE __m512i two_powers(f32x16 left, f32x16 right) {
     const __m512i bent = _mm512_load_si512(BENT);
     __m512i bits = _mm512_packus_epi32(_mm512_cvtps_epi32((__m512)left),
