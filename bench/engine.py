@@ -32,6 +32,8 @@ from common.sampling import SamplingParameters
 from common.settings import Settings
 from launcher.commands.serve import kernel_cache
 from worker.engine import Engine
+from worker.speculation.drafter import MakeDrafter
+from worker.speculation.ngrams import NgramDrafter
 from worker.start import start
 
 STEP_TOKENS = 4096
@@ -50,6 +52,10 @@ class Record:
     gaps_s: list[float] = field(default_factory=list)
     decode_s: list[float] = field(default_factory=list)
     """Steps in which every stream decoded and none read a prompt."""
+    drafted: int = 0
+    accepted: int = 0  # of those
+    texts: list[list[int]] = field(default_factory=list)
+    """Prompts with what followed, in the order of their ends."""
 
 
 class InstantScheduler:
@@ -63,6 +69,7 @@ class InstantScheduler:
         self._leases: dict[int, list[int]] = {}
         self._last: dict[int, float] = {}
         """By sequence, when it came or had its last token."""
+        self._texts: dict[int, list[int]] = {}
 
     def run(
         self, prompts: Iterable[list[int]], streams: int, max_tokens: int, *, cached: bool = False
@@ -78,6 +85,7 @@ class InstantScheduler:
             for prompt in islice(waiting, streams - len(self._leases)):
                 add.append(self._new(prompt, max_tokens, cached=cached))
                 self._leases[add[-1].spec.id] = add[-1].blocks
+                self._texts[add[-1].spec.id] = list(prompt)
                 self._last[add[-1].spec.id] = time.perf_counter()
             if not self._leases:
                 return record
@@ -92,6 +100,8 @@ class InstantScheduler:
             now = time.perf_counter()
             if result.prefill_tokens == 0 and result.decode_tokens == streams:
                 record.decode_s.append(now - began)
+            record.drafted += result.drafted_tokens
+            record.accepted += result.accepted_tokens
             for item in result.items:
                 self._enter(item, record, now)
 
@@ -105,7 +115,9 @@ class InstantScheduler:
         times = record.gaps_s if tokens.index else record.first_s
         times.append(now - self._last[tokens.id])
         self._last[tokens.id] = now
+        self._texts[tokens.id] += tokens.ids
         if tokens.finish:
+            record.texts.append(self._texts.pop(tokens.id))
             self._free.extend(self._leases.pop(tokens.id))
             del self._last[tokens.id]
 
@@ -132,7 +144,7 @@ def ready_engine(model_dir: str, threads: int) -> Engine:
     )
 
 
-def started(model_dir: str, **settings: Any) -> Engine:
+def started(model_dir: str, make_drafter: MakeDrafter = NgramDrafter, **settings: Any) -> Engine:
     """An engine with these settings; every page of its cache has been written."""
     with tempfile.TemporaryDirectory(prefix="bench-") as runtime_dir:
         engine = start(
@@ -144,7 +156,8 @@ def started(model_dir: str, **settings: Any) -> Engine:
                 max_batch_prefill_tokens=STEP_TOKENS,
                 disable_grammar_support=True,  # nothing asks for one
                 **settings,
-            )
+            ),
+            make_drafter=make_drafter,
         )
     for layer in engine.cache.layers:
         if layer.dtype.itemsize > 1:

@@ -156,7 +156,9 @@ class Progress(_Record, frozen=True):
 
 
 class Steady(_Record, frozen=True):
-    """Sequences of which a step has nothing to say but their next token; columns of equal length.
+    """Sequences of which a step has nothing to say but their next tokens, one each as a rule.
+
+    Columns of equal length, unless there are ``counts``.
 
     PERF: of 256 sequences they are read in 25 us, as Progress in 110, and make no work for the
     collector of cycles.
@@ -168,11 +170,17 @@ class Steady(_Record, frozen=True):
     tokens: list[int]
     logprobs: list[float]
     computed_tokens: list[int]
+    counts: list[int] = []
+    """How many of ``tokens`` and ``logprobs`` each sequence has; empty: all have one."""
 
     def __post_init__(self) -> None:
-        """A frame with columns of several lengths does not decode."""
-        columns = (self.attempts, self.indices, self.tokens, self.logprobs, self.computed_tokens)
-        if any(len(column) != len(self.ids) for column in columns):
+        """A frame with columns of other lengths does not decode."""
+        counts, size = self.counts, len(self.ids)
+        tokens = sum(counts) if counts else size
+        columns = (self.attempts, self.indices, self.computed_tokens, counts or self.ids)
+        if any(len(column) != size for column in columns) or min(counts, default=1) < 1:
+            raise ValueError("columns of different lengths")
+        if not len(self.tokens) == len(self.logprobs) == tokens:
             raise ValueError("columns of different lengths")
 
 
@@ -181,6 +189,7 @@ class StepTiming(_Record, frozen=True):
 
     prefill_tokens: int
     decode_tokens: int
+    """Sequences that decoded: each got one token, and one more for each accepted draft."""
     forward_s: float
     sample_s: float
     publish_s: float
@@ -189,6 +198,10 @@ class StepTiming(_Record, frozen=True):
     """Since the step before was published; 0 if the worker was idle in between."""
     piece_tokens: int = 0
     """So much of a new prompt would be read in a step beside others; 0: as much as fits."""
+    drafted_tokens: int = 0
+    """With ``--speculate``: guessed, and computed to see whether they are right."""
+    accepted_tokens: int = 0
+    """Those of them that were."""
 
 
 class NewSequence(_Record, frozen=True):

@@ -16,6 +16,8 @@ MOST_PROCESSES = 1024
 """Of a kind, and threads of one."""
 LARGEST_BATCH = 4096
 """The largest of ``batch_sizes``."""
+MOST_DRAFTS = 32
+"""Of a sequence and step."""
 FAULTS_PREFIX = "test-only:"
 """What a value of ``debug_faults`` begins with."""
 
@@ -163,6 +165,11 @@ def choice(*words: str) -> Kind:
 def at_least(minimum: int) -> Callable[[Any], str]:
     """A check for numbers."""
     return lambda value: "" if value >= minimum else f"must be at least {minimum}"
+
+
+def drafts(value: int) -> str:
+    """A check for numbers of drafts of a sequence and step."""
+    return "" if 0 <= value <= MOST_DRAFTS else f"must be between 0 and {MOST_DRAFTS}"
 
 
 def processes(value: int) -> str:

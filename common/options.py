@@ -21,6 +21,7 @@ from common.option import (
     batch_sizes,
     choice,
     collector,
+    drafts,
     for_tests,
     fraction,
     port,
@@ -203,6 +204,12 @@ SCHEDULING = (
         negation=True,
     ),
     Option(
+        "speculate", WHOLE, 0,
+        "Tokens guessed per sequence and step: what followed its last ones before. The model "
+        "checks them, so texts are the same; those that repeat something take fewer steps. Not "
+        "with a grammar, and not yet on GPUs. 0: none.", drafts,
+    ),
+    Option(
         "cuda_memory_fraction", NUMBER, 1.0, "Share of the GPU's memory that may be used.", fraction
     ),
     Option(
@@ -350,8 +357,6 @@ NOT_YET = (
     Option("quantize", TEXT, None, "TGI: quantization of the weights.",
            not_yet="quantized weights are not supported yet; choose an unquantized model",
            harmless=(None,), environment=("HF_MODEL_QUANTIZE",)),
-    Option("speculate", WHOLE, None, "TGI: speculative tokens per step.", at_least(0),
-           not_yet="speculation is not supported yet; leave it out", harmless=(None, 0)),
     Option("trust_remote_code", SWITCH, False, "TGI: run Python code from the repository.",
            not_yet="code from model repositories is never run; choose a model without it",
            harmless=(False,), environment=("HF_MODEL_TRUST_REMOTE_CODE",)),

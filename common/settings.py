@@ -78,6 +78,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_stall_ms: int = 200
     """Of running streams, by the prompts of others; 0 is no bound."""
     prefix_caching: bool = True
+    speculate: int = 0
+    """Drafts of a sequence and step at most."""
     # processes and network
     num_shard: int = 1
     """Worker processes of each replica."""

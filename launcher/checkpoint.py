@@ -16,6 +16,9 @@ from common.errors import StartupError
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+_MEDUSA = "medusa_lm_head."
+_NO_HEADS = "which are not supported: serve the model that they draft for"
+_HOW_TO_SPECULATE = "with --speculate, which drafts without heads"
 _MAX_HEADER_BYTES = 100_000_000
 
 
@@ -29,7 +32,7 @@ class Checkpoint:
 
 def verify(directory: Path) -> Checkpoint:
     """Look at config, weights and tokenizer. Raises StartupError."""
-    read_config(directory)
+    _refuse_draft_heads(directory, read_config(directory))
     weights = _weights(directory)
     tensors: set[str] = set()
     for path in weights:
@@ -47,6 +50,19 @@ def read_config(directory: Path) -> dict[str, Any]:
             hint = "; it is an adapter: merge it into its base model first"
         raise StartupError(f"{directory} is not a model: there is no config.json{hint}")
     return _json_object(path)
+
+
+def _refuse_draft_heads(directory: Path, config: dict[str, Any]) -> None:
+    """What TGI serves together with the model that the heads were trained for."""
+    if "medusa_num_heads" in config:
+        kind = "Medusa heads"
+    elif config.get("model_type") == "mlp_speculator":
+        kind = "an MLP speculator"
+    else:
+        return
+    base = config.get("base_model_name_or_path")
+    name = f" ({base})" if isinstance(base, str) and base else ""
+    raise StartupError(f"{directory} holds {kind}, {_NO_HEADS}{name}, {_HOW_TO_SPECULATE}")
 
 
 def _json_object(path: Path) -> dict[str, Any]:
@@ -79,6 +95,8 @@ def choose_weights(names: list[str]) -> list[str]:
 
 def no_weights(place: str, names: list[str]) -> StartupError:
     """The sentence for a place without safetensors."""
+    if any(name.startswith(_MEDUSA) for name in names):
+        return StartupError(f"{place} holds Medusa heads, {_NO_HEADS}, {_HOW_TO_SPECULATE}")
     pickled = sorted(name for name in names if name.endswith(PICKLED))
     if pickled and not any(name.endswith(".safetensors") for name in names):
         return StartupError(

@@ -127,6 +127,10 @@ class Metrics:
             self.stalls.see(max(timing.gap_s, timing.total_s), now)
             if timing.gap_s > 0.0:
                 self._inter_token.add(timing.gap_s, timing.decode_tokens)
+        if timing.drafted_tokens:
+            self._drafted.inc(timing.drafted_tokens)
+            self._accepted.inc(timing.accepted_tokens)
+            self._inter_token.add(0.0, timing.accepted_tokens)  # they came with the one before
 
     def admitted(self, sequences: int, reason: str | None, took_s: float) -> None:
         """Sequences left the queue together; with a reason if they joined running ones."""
@@ -185,7 +189,7 @@ class Metrics:
         )
         self.skipped = self.catalogue.histogram(
             "tgi_request_skipped_tokens",
-            "Tokens beyond the first that a sequence got in one step",
+            "Tokens beyond the first that a sequence got in one step: its accepted drafts",
             SKIPPED_BUCKETS,
             "0, 1, 2, 3, 4, 6, 8, 12, 16",
         )
@@ -258,6 +262,10 @@ class Metrics:
         )
         self.wasted_tokens = counter(
             "millrace_wasted_tokens", "Tokens computed for nobody: the client had gone, or had all"
+        )
+        self._drafted = counter("millrace_drafted_tokens", "Tokens guessed and verified")
+        self._accepted = counter(
+            "millrace_accepted_tokens", "Tokens guessed right: each came with the one before it"
         )
         self.resumed = counter(
             "millrace_resumed_sequences", "Sequences whose clients took up their streams again"

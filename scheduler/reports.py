@@ -44,7 +44,11 @@ class Reports:
 
     def step(self, replica: Replica, report: StepReport, now: float) -> None:
         """One step of one replica."""
-        others = [] if report.steady is None else self._go_on(replica, report.steady)
+        steady = report.steady
+        others: list[Progress] = []
+        if steady is not None:
+            go_on = self._go_on_by_several if steady.counts else self._go_on
+            others = go_on(replica, steady)
         for progress in report.items + others:
             self._take(replica, progress, now)
         for sequence in report.released:
@@ -87,6 +91,37 @@ class Reports:
                 record.generated.append(token)
                 record.logprobs.append(logprob)
         self._metrics.skipped.add(0, len(steady.ids) - len(others))
+        return others
+
+    def _go_on_by_several(self, replica: Replica, steady: Steady) -> list[Progress]:
+        """As ``_go_on``, where some have several next tokens."""
+        others = []
+        columns = zip(
+            steady.ids,
+            steady.attempts,
+            steady.indices,
+            steady.counts,
+            steady.computed_tokens,
+            strict=True,
+        )
+        first = 0
+        for sequence, attempt, index, count, computed in columns:
+            ids = steady.tokens[first : first + count]
+            logprobs = steady.logprobs[first : first + count]
+            first += count
+            record = replica.running.get(sequence)
+            if (
+                record is None
+                or index + count > record.steady_until
+                or attempt != record.attempt
+                or index != len(record.generated)
+            ):
+                tokens = SequenceTokens(sequence, attempt, index, ids, logprobs)
+                others.append(Progress(tokens, computed))
+            else:
+                record.generated += ids
+                record.logprobs += logprobs
+                self._metrics.skipped.add(count - 1)
         return others
 
     def _take(self, replica: Replica, progress: Progress, now: float) -> None:

@@ -69,25 +69,30 @@ class BlockTables:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which hidden rows a step returns, in their order: next tokens first, then prompt tokens."""
+    """Which hidden rows a step returns, in order: next tokens, after drafts, prompt tokens."""
 
     next_tokens: list[Part]
     """Parts whose next token is to be chosen: rows 0 … n - 1."""
     prompts: list[tuple[Part, list[int]]]
     """Parts whose prompt is scored: for each of their rows, the token that follows it."""
+    drafts: int = 0
+    """Rows n … n + drafts - 1: one after each draft of these parts."""
 
 
 def wanted_rows(parts: list[Part]) -> tuple[Wanted, list[int]]:
     """What a step is to return, and those rows of its packed tokens."""
     next_tokens: list[Part] = []
     rows: list[int] = []
+    guessed: list[int] = []
     scored: list[int] = []
     prompts: list[tuple[Part, list[int]]] = []
     first = 0
     for part in parts:
         if part.yields:
             next_tokens.append(part)
-            rows.append(first + part.tokens - 1)
+            rows.append(first + part.tokens - 1 - len(part.drafts))
+            if part.drafts:
+                guessed.extend(range(rows[-1] + 1, first + part.tokens))
         if part.sequence.announce and part.sequence.wants_prompt_logprobs:
             last = min(part.end, part.sequence.prompt_length - 1)
             following = part.sequence.ids[part.start + 1 : last + 1]
@@ -95,14 +100,15 @@ def wanted_rows(parts: list[Part]) -> tuple[Wanted, list[int]]:
                 prompts.append((part, following))
                 scored.extend(range(first, first + len(following)))
         first += part.tokens
-    return Wanted(next_tokens, prompts), rows + scored
+    return Wanted(next_tokens, prompts, len(guessed)), rows + guessed + scored
 
 
 def tokens_of(parts: list[Part]) -> list[int]:
-    """The tokens of these, packed."""
+    """The tokens of these, packed; drafts stand behind all that is known."""
     tokens: list[int] = []
     for part in parts:
         tokens += part.sequence.ids[part.start : part.end]
+        tokens += part.drafts
     return tokens
 
 

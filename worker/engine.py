@@ -25,11 +25,12 @@ from worker.kernels.sampling import SEEING, SamplingKernels
 from worker.masks import Pending
 from worker.pace import Pace
 from worker.runner import Device, HostRunner, MakeRunner
-from worker.sampler import Sampler
-from worker.sequences import Sequence, SequenceError, check, check_blocks, failure
+from worker.sampler import Chosen, Sampler
+from worker.sequences import Sequence, SequenceError, begin, check, check_blocks, failure
 from worker.shortage import relieve
+from worker.speculation.speculation import Speculation
 from worker.transfers import transfers_of
-from worker.turns import Turn, take_turns
+from worker.turns import Part, Turn, take_turns
 
 _log = logging.getLogger(__name__)
 
@@ -50,8 +51,12 @@ class Engine:
         sampling: SamplingKernels = SEEING,
         make_runner: MakeRunner = HostRunner,
         longest_step_s: float = 0.0,  # what the largest possible step will take
+        speculation: Speculation | None = None,
     ) -> None:
-        """Without ``guidance``, sequences with a grammar fail; ``faults`` are for tests only."""
+        """Without ``guidance``, sequences with a grammar fail; ``faults`` are for tests only.
+
+        ``speculation`` needs a runner that is not ahead.
+        """
         self._cache = cache
         self._blocks = blocks
         self._device = device
@@ -68,6 +73,7 @@ class Engine:
         self._released: list[int] = []
         self._step_tokens = 1
         self._pace = Pace(longest_step_s)
+        self._speculation = speculation or Speculation(0)
         self._steps = 0
         self._turns = 0
 
@@ -164,7 +170,9 @@ class Engine:
         """One step's end, with the next under way if the device can be ahead; None: nobody can."""
         self._meet_guides()
         while len(self._flights) <= self._ahead and not any(f.holds_back for f in self._flights):
-            turn = take_turns(self._running.values(), self._step_tokens, self._pace.allowance())
+            allowance = self._pace.allowance()
+            turn = take_turns(self._running.values(), self._step_tokens, allowance)
+            turn = self._speculation.extend(turn, self._step_tokens, allowance)
             if not turn.parts:
                 break
             self._flights.append(self._launch(turn))
@@ -172,7 +180,10 @@ class Engine:
             return None
         flight = self._flights.popleft()
         result = self._retire(flight)
-        self._pace.observe(result.forward_s + result.sample_s, flight.decoding, flight.pieces)
+        took_s = result.forward_s + result.sample_s
+        self._pace.observe(took_s, flight.decoding, flight.turn.pieces)
+        if not result.repeated:
+            self._speculation.observe(took_s, flight.turn)
         result.piece_tokens = self._pace.piece_tokens
         return result
 
@@ -194,24 +205,9 @@ class Engine:
                 raise
             self._news.append(failure(new, "no memory is left for the sequence's token counts"))
             return
-        sequence = Sequence(
-            spec=spec,
-            attempt=new.attempt,
-            ids=spec.prompt_ids + new.generated_ids,
-            computed=new.cached_tokens,
-            blocks=list(new.blocks),
-            row=row,
-            table_row=table_row,
-            cached_tokens=new.cached_tokens,
-            queue_s=new.queue_s,
-            stop_ids=frozenset(spec.stop_token_ids),
-            prompt_length=len(spec.prompt_ids),
-            announce=not new.generated_ids,
-            limit=len(spec.prompt_ids) + spec.max_new_tokens,
-            known=len(spec.prompt_ids) + len(new.generated_ids),
-            launched=new.cached_tokens,
-        )
-        self._running[spec.id] = sequence
+        sequence = self._running[spec.id] = begin(new, row, table_row)
+        if not spec.grammar:
+            sequence.speculator = self._speculation.admit(sequence.ids, sequence.limit)
         over = self._end(sequence)
         if over is not None:
             self._news.append(over)
@@ -312,17 +308,17 @@ class Engine:
         """A step's end; or that of its parts, one by one, if its launch failed."""
         self._steps += 1
         result = StepResult(items=flight.items, behind=flight.behind, decode_tokens=flight.decoding)
-        result.prefill_tokens = sum([part.tokens for part in flight.parts]) - flight.decoding
+        result.prefill_tokens = sum([part.tokens for part in flight.turn.readers])
         if flight.launched is not None:
             self._enter(flight, result)
-        elif len(flight.parts) == 1:
+        elif len(flight.parts) == 1 and not flight.turn.drafted:
             self._give_up(flight, result)
         else:
             result.repeated = True
             for number, part in enumerate(flight.parts):
                 if not self._runs(part.sequence):
                     continue
-                alone = self._launch(Turn([part], int(number < flight.decoding)))
+                alone = self._launch(Turn([part.without_drafts], int(number < flight.decoding)))
                 if alone.launched is not None:
                     self._enter(alone, result)
                 else:
@@ -347,8 +343,7 @@ class Engine:
         result.sample_s += outcome.sample_s
         for (part, _), logprobs in zip(flight.wanted.prompts, outcome.scores, strict=True):
             part.sequence.prompt_logprobs += logprobs
-        sampled = outcome.sampled
-        following = iter(zip(sampled.ids, sampled.logprobs, sampled.tops, strict=True))
+        following = iter(outcome.tokens())
         for part in flight.parts:
             sequence = part.sequence
             chosen = next(following) if part.yields else None
@@ -356,7 +351,9 @@ class Engine:
                 continue
             sequence.computed = part.end
             if chosen is not None:
-                self._report(sequence, self._take(sequence, *chosen), result)
+                self._report(sequence, self._take(sequence, chosen), result)
+                if part.drafts:
+                    self._learn(part, result)
             else:
                 tokens = SequenceTokens(sequence.id, sequence.attempt, sequence.index)
                 result.items.append(Progress(tokens, sequence.computed))
@@ -372,29 +369,28 @@ class Engine:
             result.ahead.append(progress.tokens)
             self._flights[-1].behind.append(progress)
 
-    def _take(
-        self, sequence: Sequence, token: int, logprob: float, top: list[tuple[int, float]]
-    ) -> Progress:
-        """A sequence's next token, and its end if this was the last."""
+    def _take(self, sequence: Sequence, chosen: list[Chosen]) -> Progress:
+        """A sequence's next tokens, and its end if the last is among them."""
         scores = sequence.prompt_logprobs
+        token, logprob, _ = chosen[0]
         if not math.isfinite(logprob) or (scores and not math.isfinite(sum(scores))):
             return self._fail(sequence, "the model's output was not a number")
         guide = sequence.guide
         if guide is not None and not guide.take(token):
             return self._end(sequence) or self._fail(sequence, guide.error)
-        index = sequence.index
-        sequence.ids.append(token)
-        finish = sequence.finish()
-        tokens = SequenceTokens(
-            sequence.id,
-            sequence.attempt,
-            index,
-            [token],
-            [logprob],
-            [top] if sequence.spec.sampling.top_n_tokens > 0 else [],
-            finish,
-            sequence.take_started() if sequence.announce else None,
-        )
-        if finish:
+        tokens = sequence.take(chosen)
+        if tokens.finish:
             self._drop(sequence.id)
-        return Progress(tokens, sequence.computed)
+        return Progress(tokens, len(sequence.ids) - 1)
+
+    def _learn(self, part: Part, result: StepResult) -> None:
+        """Its drafts have been verified: what was computed for the others does not count."""
+        sequence, drafted = part.sequence, len(part.drafts)
+        known = len(sequence.ids)
+        sequence.computed = sequence.launched = known - 1
+        sequence.known = known
+        accepted = max(known - part.start - 2, 0)
+        result.drafted_tokens += drafted
+        result.accepted_tokens += accepted
+        if sequence.speculator is not None:
+            sequence.speculator.learn(drafted, accepted, known)

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from common.messages import Progress, SequenceTokens
 from worker.batch import Wanted, wanted_rows
-from worker.sampler import Sampled
+from worker.sampler import Chosen, Sampled
 from worker.turns import Part, Turn
 
 
@@ -36,6 +36,8 @@ class StepResult:
     sample_s: float = 0.0
     repeated: bool = False  # it failed as a whole
     piece_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0  # of those
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,15 @@ class Outcome:
     scores: list[list[float]]
     """Log-probabilities of the prompt tokens asked for, one list per entry of ``Wanted.prompts``"""
     sampled: Sampled
-    """One entry per part of ``Wanted.next_tokens``."""
+    """One entry per part of ``Wanted.next_tokens``, unless there is more to say of them."""
     forward_s: float
     sample_s: float
+    verified: list[list[Chosen]] = field(default_factory=list)
+    """What each of them yields, where some have drafts."""
+
+    def tokens(self) -> list[list[Chosen]]:
+        """What each part yields."""
+        return self.verified or [[token] for token in self.sampled.tokens()]
 
 
 class Launched(Protocol):
@@ -66,9 +74,10 @@ class Flight:
 
     def __init__(self, turn: Turn) -> None:
         self.parts: list[Part] = turn.parts
+        self.turn = turn
+        self.plain = turn.plain
         self.decoding = turn.decoding
-        self.pieces = turn.pieces
-        """As ``Turn.pieces``."""
+        """As in ``Turn``."""
         self.wanted: Wanted
         self.wanted, self.logit_rows = wanted_rows(turn.parts)
         self.launched: Launched | None = None

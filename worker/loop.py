@@ -180,6 +180,8 @@ class Loop:
             total_s=published - began,
             gap_s=0.0 if before is None else published - before,
             piece_tokens=result.piece_tokens,
+            drafted_tokens=result.drafted_tokens,
+            accepted_tokens=result.accepted_tokens,
         )
 
     def _publish_tokens(self, items: list[SequenceTokens]) -> list[int]:

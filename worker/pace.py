@@ -54,6 +54,12 @@ class Allowance:
         self._units -= units_of(tokens, position, self._slope)
         return tokens
 
+    def spare(self, position: int, most: int) -> int:
+        """As ``take``, of what is not needed for prompts: maybe none."""
+        tokens = min(most, self._affordable(position))
+        self._units -= units_of(tokens, position, self._slope)
+        return tokens
+
     def _affordable(self, position: int) -> int:
         """Solves ``units_of(tokens, position, slope) = units``."""
         if self._units <= 0:
@@ -73,14 +79,14 @@ class Pace:
         self._max_stall_s, self._step_tokens = 0.0, 1
         self._decode_s = 0.0
         self._mean, self._latest = _Rate(_MEAN_TOKENS), _Rate(_LATEST_TOKENS)
-        self._line = _Line()
+        self._line = Line()
 
     def bound(self, max_stall_s: float, step_tokens: int) -> None:
         """What the scheduler wants of steps in which some sequences decode; 0 s is no bound."""
         self._max_stall_s, self._step_tokens = max_stall_s, step_tokens
 
     def observe(self, seconds: float, decoding: int, pieces: list[tuple[int, int]]) -> None:
-        """A step has been made: of so many decoding sequences and (position, tokens) of prompts."""
+        """A step has been made: of so many decoding sequences and (position, tokens) beside."""
         self.longest_step_s = max(self.longest_step_s, seconds)
         tokens = sum([piece[1] for piece in pieces])
         if not tokens:
@@ -134,21 +140,27 @@ class _Rate:
         return self._seconds / units if units else 0.0
 
 
-class _Line:
-    """Costs of tokens by their positions: a straight line, with old points forgotten slowly."""
+class Line:
+    """Costs by something that they grow with: a straight line, with old points forgotten slowly.
 
-    def __init__(self) -> None:
+    Here: of tokens by their positions.
+    """
+
+    def __init__(self, least_variance: float = 0.0) -> None:
+        """Points whose abscissas vary no more than that say nothing of the slope."""
+        self._least_variance = least_variance
         self._weight = self._x = self._y = self._xx = self._xy = 0.0
         self.slope = 0.0
-        """By how much a token gets dearer with each before it, as a share of the first one."""
+        """By how much the cost grows with each unit, as a share of what it is at 0."""
 
     def add(self, x: float, y: float) -> None:
+        """One more point."""
         self._weight = _KEPT_LONG * self._weight + 1
         for name, value in (("_x", x), ("_y", y), ("_xx", x * x), ("_xy", x * y)):
             setattr(self, name, _KEPT_LONG * getattr(self, name) + value)
         mean_x, mean_y = self._x / self._weight, self._y / self._weight
         variance = self._xx / self._weight - mean_x**2
-        if variance <= 0 or mean_y <= 0:
+        if variance <= self._least_variance or mean_y <= 0:
             return
         rise = max((self._xy / self._weight - mean_x * mean_y) / variance, 0.0)
         self.slope = rise / max(mean_y - rise * mean_x, _LEAST_SHARE * mean_y)

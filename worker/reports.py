@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterable
 
 from common.messages import Progress, Steady, StepReport
 
-MOST_STEPS = 8
-"""As many tokens of a sequence at most: a quarter of the room with which leases are topped up."""
+MOST_TOKENS = 8
+"""Of a sequence: a quarter of the room with which leases are topped up."""
 LONGEST_S = 0.1
 
 
 def in_columns(items: Iterable[Progress]) -> tuple[list[Progress], Steady | None]:
-    """What is more than the next token of a sequence, and all the rest; None if there is none."""
+    """What is more than next tokens of a sequence, and all the rest; None if there is none."""
     others: list[Progress] = []
     steady = Steady([], [], [], [], [], [])
     for item in items:
         tokens = item.tokens
-        plain = len(tokens.ids) == 1 and tokens.started is None
+        plain = bool(tokens.ids) and tokens.started is None
         if plain and not (tokens.finish or tokens.tops or item.error):
+            steady.counts.append(len(tokens.ids))
             steady.ids.append(tokens.id)
             steady.attempts.append(tokens.attempt)
             steady.indices.append(tokens.index)
@@ -30,6 +31,8 @@ def in_columns(items: Iterable[Progress]) -> tuple[list[Progress], Steady | None
             steady.computed_tokens.append(item.computed_tokens)
         else:
             others.append(item)
+    if len(steady.tokens) == len(steady.ids):
+        steady.counts.clear()
     return others, steady if steady.ids else None
 
 
@@ -41,14 +44,19 @@ class Held:
         self._clock = clock
         self._longest_s = longest_s
         self._reports: list[StepReport] = []
+        self._tokens = 0
         self._due_s = 0.0
 
     def keeps(self, report: StepReport) -> bool:
         """Whether a report can wait: then it is held."""
         if not self._reports:
             self._due_s = self._clock() + self._longest_s
-        is_urgent = report.items or report.released or report.undelivered or not report.steady
-        if is_urgent or len(self._reports) >= MOST_STEPS - 1 or self._clock() >= self._due_s:
+            self._tokens = 0
+        is_urgent = report.items or report.released or report.undelivered
+        if report.steady is None or is_urgent or self._clock() >= self._due_s:
+            return False
+        self._tokens += max(report.steady.counts, default=1)
+        if self._tokens >= MOST_TOKENS:
             return False
         self._reports.append(report)
         return True

@@ -9,7 +9,8 @@ device. Knows nothing of messages, or of when a sequence ends.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,9 +19,10 @@ from worker.batch import BlockTables, assemble, tokens_of
 from worker.flight import Flight, Launched, Outcome
 from worker.interfaces import Model
 from worker.masks import Pending
-from worker.parcel import Parcel
+from worker.parcel import Parcel, Sent
 from worker.processors import SamplingRow
-from worker.sampler import Sampled, Sampler
+from worker.sampler import Batch, Chosen, Sampled, Sampler
+from worker.speculation.verification import Round, first_round, verify
 from worker.transfers import Transfers
 
 _PROMPT_ROWS = 256
@@ -134,6 +136,15 @@ class _Read:
         return self._outcome
 
 
+class _Due(NamedTuple):
+    """A round of tokens that are to be chosen, on the device."""
+
+    batch: Batch
+    positions: Sent
+    lengths: Sent
+    numbers: Sent
+
+
 class HostRunner(Runner):
     """One step at a time."""
 
@@ -145,42 +156,67 @@ class HostRunner(Runner):
         began = self._clock()
         assembly = assemble(
             flight.parts,
-            flight.decoding,
+            flight.plain,
             tokens_of(flight.parts),
             flight.logit_rows,
             self._tables,
         )
-        sequences = [part.sequence for part in flight.wanted.next_tokens]
+        wanted = flight.wanted
+        first = first_round(wanted)
         parcel = Parcel()
         arrays = [parcel.integers(array) for array in assembly.arrays]
         following = parcel.integers(following_of(flight))
-        positions = parcel.integers([sequence.index for sequence in sequences])
-        lengths = parcel.integers([len(sequence.ids) for sequence in sequences])
-        batch = None
-        if sequences:
-            batch = self._sampler.pack([sequence.row for sequence in sequences], parcel)
+        due = self._pack(first, parcel)
         parcel.send(self._transfers)
         inputs = assembly.inputs([array.tensor for array in arrays])
         hidden = self._model.forward(inputs, self._cache)
         if self._transfers.device.type == "cuda":
             torch.cuda.synchronize(self._transfers.device)
         forwarded = self._clock()
-        count = len(sequences)
+        count = len(wanted.next_tokens) + wanted.drafts
         scored = hidden[count:]
         logits = (self._model.logits(scored[rows]) for rows in pieces(len(following.tensor)))
         scores = [
             score for piece in scores_of(logits, following.tensor) for score in piece.tolist()
         ]
         sampled = Sampled([], [], [])
-        if batch is not None:
-            choice = self._sampler.choose(
-                self._model.logits(hidden[:count]),
-                batch,
-                positions.tensor,
-                lengths.tensor,
-                masks.wait() if masks is not None else None,
-            )
-            sampled = choice.read()
-            self._sampler.accept(choice)
+        verified: list[list[Chosen]] = []
+        if due is not None:
+            next_logits = self._model.logits(hidden[:count])
+            allowed = masks.wait() if masks is not None else None
+            sampled = self._choose(due, next_logits, allowed)
+            if wanted.drafts:
+                verified = verify(wanted, first, sampled, partial(self._choose_then, next_logits))
         sample_s = self._clock() - forwarded
-        return _Read(Outcome(by_prompt(flight, scores), sampled, forwarded - began, sample_s))
+        forward_s = forwarded - began
+        return _Read(Outcome(by_prompt(flight, scores), sampled, forward_s, sample_s, verified))
+
+    def _pack(self, due: Round, parcel: Parcel) -> _Due | None:
+        """What choosing these needs on the device; None: nothing is to be chosen."""
+        if not due.rows:
+            return None
+        positions, lengths = parcel.integers(due.positions), parcel.integers(due.lengths)
+        numbers = parcel.integers(due.numbers)
+        return _Due(self._sampler.pack(due.rows, parcel), positions, lengths, numbers)
+
+    def _choose(
+        self, due: _Due, logits: torch.Tensor, allowed: torch.Tensor | None = None
+    ) -> Sampled:
+        """Of rows of ``logits`` [R, vocabulary], which are overwritten if they are all."""
+        numbers = due.numbers.tensor
+        if len(numbers) < len(logits):
+            logits = logits.index_select(0, numbers)
+        choice = self._sampler.choose(
+            logits, due.batch, due.positions.tensor, due.lengths.tensor, allowed
+        )
+        sampled = choice.read()
+        self._sampler.accept(choice)
+        return sampled
+
+    def _choose_then(self, logits: torch.Tensor, then: Round) -> Sampled:
+        """As ``verification.Choose``, of a later round."""
+        parcel = Parcel()
+        due = self._pack(then, parcel)
+        assert due is not None, "a round without tokens"
+        parcel.send(self._transfers)
+        return self._choose(due, logits)

@@ -20,6 +20,9 @@ from worker.masks import Forbid
 from worker.parcel import Parcel, Sent
 from worker.processors import NO_ROW, SamplingRow, Step, counts_output, counts_seen
 
+Chosen = tuple[int, float, list[tuple[int, float]]]
+"""A token, its log-probability, and the most likely ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
@@ -30,6 +33,10 @@ class Sampled:
     """Log-softmax of the processed logits; NaN if the row has no valid distribution."""
     tops: list[list[tuple[int, float]]]
     """The most likely tokens of rows that ask, best first; empty for the others."""
+
+    def tokens(self) -> list[Chosen]:
+        """Row by row."""
+        return list(zip(self.ids, self.logprobs, self.tops, strict=True))
 
 
 class Batch:

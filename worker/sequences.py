@@ -19,6 +19,8 @@ from common.messages import (
 )
 from worker.guide import Guide
 from worker.processors import SamplingRow
+from worker.sampler import Chosen
+from worker.speculation.speculator import Speculator
 
 
 class SequenceError(Exception):
@@ -57,6 +59,8 @@ class Sequence:
     """Its place in its grammar, if it has one."""
     waiting: bool = False
     """The guide has not arrived yet: no token can be chosen."""
+    speculator: Speculator | None = None
+    """Its drafts, if it may have any."""
     last_turn: int = 0
     """When it last took part in a step, in an order over all sequences."""
     prompt_logprobs: list[float] = field(default_factory=list)
@@ -92,11 +96,54 @@ class Sequence:
             return "eos_token"
         return ""
 
+    def take(self, chosen: Items[Chosen]) -> SequenceTokens:
+        """Its next tokens, up to its end if one of them is the last: what is said of them."""
+        index = self.index
+        asks = self.spec.sampling.top_n_tokens > 0
+        ids: list[int] = []
+        logprobs: list[float] = []
+        tops: list[list[tuple[int, float]]] = []
+        finish: WorkerFinish = ""
+        for token, logprob, top in chosen:
+            self.ids.append(token)
+            ids.append(token)
+            logprobs.append(logprob)
+            if asks:
+                tops.append(top)
+            finish = self.finish()
+            if finish:
+                break
+        started = self.take_started() if self.announce else None
+        return SequenceTokens(self.id, self.attempt, index, ids, logprobs, tops, finish, started)
+
     def take_started(self) -> Started:
         """To be sent with the client's first token, once: it announces no longer."""
         self.announce = False
         logprobs, self.prompt_logprobs = self.prompt_logprobs, []
         return Started(self.queue_s, self.cached_tokens, logprobs)
+
+
+def begin(new: NewSequence, row: SamplingRow, table_row: int) -> Sequence:
+    """A sequence that has been checked, with its rows."""
+    spec = new.spec
+    known = len(spec.prompt_ids) + len(new.generated_ids)
+    return Sequence(
+        spec=spec,
+        attempt=new.attempt,
+        ids=spec.prompt_ids + new.generated_ids,
+        computed=new.cached_tokens,
+        blocks=list(new.blocks),
+        row=row,
+        table_row=table_row,
+        cached_tokens=new.cached_tokens,
+        queue_s=new.queue_s,
+        stop_ids=frozenset(spec.stop_token_ids),
+        prompt_length=len(spec.prompt_ids),
+        announce=not new.generated_ids,
+        limit=len(spec.prompt_ids) + spec.max_new_tokens,
+        known=known,
+        launched=new.cached_tokens,
+    )
 
 
 def check(new: NewSequence, *, vocabulary: int, blocks: int) -> None:

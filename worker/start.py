@@ -7,6 +7,7 @@ there are. The process is the caller's, torch's threads are set already. Knows n
 import logging
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ from worker.parallel.team import Alone, Team
 from worker.runner import HostRunner, MakeRunner
 from worker.sharding import Sharding
 from worker.shortage import is_shortage
+from worker.speculation.drafter import MakeDrafter
+from worker.speculation.ngrams import NgramDrafter
+from worker.speculation.speculation import MOST_ROWS, Speculation
 from worker.warmup import Worst, warm_up
 
 _MOST_MASK_THREADS = 8
@@ -43,7 +47,9 @@ _MOST_MASK_THREADS = 8
 _log = logging.getLogger(__name__)
 
 
-def start(settings: Settings, team: Team | None = None) -> Engine:
+def start(
+    settings: Settings, team: Team | None = None, make_drafter: MakeDrafter = NgramDrafter
+) -> Engine:
     """An engine, warmed up, that leads ``team``. Raises StartupError with a sentence."""
     began = time.perf_counter()
     team = team or Alone()
@@ -56,12 +62,14 @@ def start(settings: Settings, team: Team | None = None) -> Engine:
     block_bytes = model.block_bytes
     if team.sharding.size > 1:
         block_bytes = KVCache.bytes_per_block(shape, model.cache_dtype)
-    make = _maker(settings, team, device, model, library)
+    drafts = most_drafts(settings, device, model)
+    speculate = partial(Speculation, drafts, make_drafter)
+    make = _maker(settings, team, device, model, library, speculate)
     loaded = time.perf_counter()
     together, longest = _together(settings), _longest(settings, model)
     worst = Worst(
         tokens=longest if model.reads_whole else settings.max_batch_prefill_tokens,
-        rows=together,
+        rows=together + min(together * drafts, MOST_ROWS),
         longest_tokens=longest,
     )
     blocks = 0
@@ -100,6 +108,7 @@ def _maker(
     device: torch.device,
     model: Model,
     library: Library | None,
+    speculate: Callable[[], Speculation],
 ) -> MakeEngine:
     """Makes engines that differ in their KV caches; all shards make theirs. One lives at a time."""
     faults = read_faults(settings.debug_faults)
@@ -133,9 +142,28 @@ def _maker(
             sampling=sampling,
             make_runner=make_runner,
             longest_step_s=longest_step_s,
+            speculation=speculate(),
         )
 
     return make
+
+
+def most_drafts(settings: Settings, device: torch.device, model: Model) -> int:
+    """Of a sequence and step at most; says so where there are none though they are asked for."""
+    asked = settings.speculate
+    if not asked:
+        return 0
+    if not model.rolls_back:
+        _log.warning("--speculate is without effect: this model cannot take tokens back")
+        return 0
+    if _goes_ahead(device, model):
+        _log.warning(
+            "--speculate is without effect: on this device steps are launched before the last"
+            " tokens are known, which drafts would have to follow"
+        )
+        return 0
+    _log.info("speculates with up to %d tokens a step, taken from each sequence's own text", asked)
+    return asked
 
 
 def _goes_ahead(device: torch.device, model: Model) -> bool:

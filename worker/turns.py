@@ -5,7 +5,8 @@ has no room waits, the others go on. Pure: knows nothing of tensors, messages or
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, replace
 
 from common.messages import BLOCK_TOKENS
 from worker.pace import Allowance
@@ -25,20 +26,52 @@ class Part:
     """Computed tokens after the step."""
     yields: bool
     """Whether the step ends with this sequence's next token."""
+    drafts: Items[int] = ()
+    """The last of its tokens, where they are guesses: more tokens come of those that are right."""
+
+    @property
+    def without_drafts(self) -> "Part":
+        """The same, one token less for each draft."""
+        count = len(self.drafts)
+        return replace(self, tokens=self.tokens - count, end=self.end - count, drafts=())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Turn:
-    """One step: decoding sequences first, one token each, then pieces of prompts."""
+    """One step: decoding sequences first, one token each; with drafts; then pieces of prompts."""
 
     parts: list[Part]
-    decoding: int
-    """How many of the parts decode."""
+    plain: int
+    """How many of the parts decode one token."""
+    drafted: int = 0
+    """How many of the parts after them decode with drafts."""
+
+    @property
+    def decoding(self) -> int:
+        """How many of the parts decode."""
+        return self.plain + self.drafted
+
+    @property
+    def decoders(self) -> list[Part]:
+        """Those that decode."""
+        return self.parts[: self.decoding]
+
+    @property
+    def readers(self) -> list[Part]:
+        """Those that read prompts."""
+        return self.parts[self.decoding :]
 
     @property
     def pieces(self) -> list[tuple[int, int]]:
-        """Of prompts: the positions where they begin, and their tokens."""
-        return [(part.start, part.tokens) for part in self.parts[self.decoding :]]
+        """Beside others that only decode: the positions where they begin, and their tokens.
+
+        Of prompts; and of drafts, where there are prompts.
+        """
+        pieces = [(part.start, part.tokens) for part in self.readers]
+        if pieces and self.drafted:
+            drafted = self.parts[self.plain : self.decoding]
+            pieces += [(part.start + 1, len(part.drafts)) for part in drafted]
+        return pieces
 
 
 def take_turns(
@@ -76,7 +109,7 @@ def take_turns(
             break
         start, known = sequence.launched, sequence.known
         readable = known - sequence.waiting
-        tokens = min(readable - start, len(sequence.blocks) * BLOCK_TOKENS - start, left)
+        tokens = min(readable - start, room_of(sequence), left)
         if decoding and allowance is not None:
             tokens = allowance.take(start, tokens)
             if tokens <= 0:
@@ -85,6 +118,11 @@ def take_turns(
         parts.append(Part(sequence, start, tokens, end, end == known))
         left -= tokens
     return Turn(parts, len(decoding))
+
+
+def room_of(sequence: Sequence) -> int:
+    """Tokens that it may compute before its lease is full."""
+    return len(sequence.blocks) * BLOCK_TOKENS - sequence.launched
 
 
 def _last_turn(sequence: Sequence) -> int:

@@ -203,3 +203,16 @@ def test_columns_of_several_lengths_do_not_decode() -> None:
     fields[-1][2] = []
     with pytest.raises(BadFrameError):
         FROM_WORKER.decode(msgspec.msgpack.encode(fields))
+
+
+@pytest.mark.parametrize(
+    ("counts", "fine"),
+    [([2, 1], True), ([], False), ([3], False), ([2, 2], False), ([3, 0], False), ([4, -1], False)],
+)
+def test_columns_of_several_tokens(counts: list[int], fine: bool) -> None:
+    frame = [[5, 6], [0, 0], [0, 3], [6, 7, 8], [-0.5] * 3, [9, 9], counts]
+    if fine:
+        assert msgspec.convert(frame, Steady).counts == counts
+        return
+    with pytest.raises(msgspec.ValidationError, match="lengths"):
+        msgspec.convert(frame, Steady)

@@ -21,7 +21,7 @@ def killer(made: Scene, what: str) -> Callable[[list[Talk]], None]:
 def test_streams_survive() -> None:
     late: list[Talk] = []
 
-    with scene("--sse-event-ids", frontends=2) as house:
+    with scene("--sse-event-ids", "--speculate", "3", frontends=2) as house:
         truth = truth_of(house, FEW)
 
         def strike(talks: list[Talk]) -> None:

@@ -18,7 +18,7 @@ LEADER, FOLLOWER = "--number 0", "--number 1"
 def group() -> Iterator[Server]:
     yield from running(
         "--num-shard", "2", "--dtype", "float32", "--max-batch-prefill-tokens", "32",
-        "--max-batch-total-tokens", "4096",
+        "--max-batch-total-tokens", "4096", "--speculate", "3",
     )  # fmt: skip
 
 
@@ -39,6 +39,9 @@ def test_the_tokens_are_those_of_one_process(group: Server, reference: Reference
         len(PROMPTS), lambda i: group.generate(PROMPTS[i], max_new_tokens=60, details=True)
     )
     assert [[t["id"] for t in a["details"]["tokens"]] for a in answers] == expected
+    metrics = group.metrics()
+    assert 0 < metrics["millrace_accepted_tokens_total"] <= metrics["millrace_drafted_tokens_total"]
+    assert metrics["tgi_request_skipped_tokens_sum"] == metrics["millrace_accepted_tokens_total"]
 
 
 def test_a_follower_that_is_killed_takes_its_leader_along(group: Server) -> None:

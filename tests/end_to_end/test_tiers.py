@@ -28,7 +28,7 @@ CONFIGS = {
     ),
     "with its own cache": BloomConfig(**SMALL, n_layer=2, n_head=4),
 }
-ROOM = ("--max-total-tokens", "128", "--max-batch-prefill-tokens", "32")
+ROOM = ("--max-total-tokens", "128", "--max-batch-prefill-tokens", "32", "--speculate", "2")
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -49,6 +49,8 @@ def tier(request: Any, tmp_path_factory: Any) -> Iterator[tuple[str, Server, lis
 def test_the_log_names_the_tier(tier: tuple[str, Server, list[list[int]]]) -> None:
     name, server, _ = tier
     assert any(name in line for line in server.log), server.tail()
+    refused = any("this model cannot take tokens back" in line for line in server.log)
+    assert refused == (name == "with its own cache")
 
 
 def test_as_transformers_generates(tier: tuple[str, Server, list[list[int]]]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import StartupError
-from launcher.checkpoint import choose_weights, read_header, verify
+from launcher.checkpoint import choose_weights, no_weights, read_header, verify
 from launcher.model import builtin_directory
 from tests.launcher.models import model_files, sharded_files, weights, write
 
@@ -43,6 +43,17 @@ NO_OFFSETS = struct.pack("<Q", 10) + b'{"a": {}} '
     [
         (without(model_files(), "config.json"), ["no config.json"]),
         ({"adapter_config.json": b"{}"}, ["is an adapter"]),
+        (
+            changed(
+                model_files(),
+                config__json=b'{"medusa_num_heads": 3, "base_model_name_or_path": "org/base"}',
+            ),
+            ["Medusa heads", "the model that they draft for (org/base)", "--speculate"],
+        ),
+        (
+            changed(model_files(), config__json=b'{"model_type": "mlp_speculator"}'),
+            ["an MLP speculator", "--speculate"],
+        ),
         (changed(model_files(), config__json=b"{"), ["config.json", "not valid JSON"]),
         (changed(model_files(), config__json=b"[]"), ["config.json", "JSON object"]),
         (changed(model_files(), config__json=b"[" * 200_000), ["config.json", "not valid JSON"]),
@@ -81,6 +92,11 @@ def test_header(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(weights({"a": 3, "b": 5}))
     assert read_header(path) == {"a", "b"}
+
+
+def test_draft_heads_alone() -> None:
+    sentence = str(no_weights("org/name", ["config.json", "medusa_lm_head.safetensors"]))
+    assert sentence.startswith("org/name holds Medusa heads, which are not supported")
 
 
 def test_weights_that_are_there_twice_are_read_once() -> None:

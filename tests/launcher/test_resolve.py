@@ -131,9 +131,20 @@ def test_what_is_not_there_yet_is_refused_by_its_flag(option) -> None:
 
 
 def test_harmless_values_of_refused_settings_pass() -> None:
-    quiet = resolved("--speculate", "0")
-    assert quiet.notes == []
     assert resolved(TRUST_REMOTE_CODE="false", QUANTIZE="").notes == []
+
+
+def test_speculation_is_asked_for_as_in_tgi() -> None:
+    for asked in (
+        resolved("--speculate", "3"),
+        resolved(SPECULATE="3"),
+        resolved(TGI_SPECULATE="3"),
+    ):
+        assert asked["speculate"] == 3
+        assert asked.notes == []
+    assert resolved()["speculate"] == 0
+    with pytest.raises(StartupError, match=r"--speculate.*between 0 and 32"):
+        resolved("--speculate", "33")
 
 
 @pytest.mark.parametrize("option", NO_EFFECT, ids=lambda option: option.name)

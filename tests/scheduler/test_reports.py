@@ -1,6 +1,7 @@
 """StepReports: tokens, ends and contradictions."""
 
 import pytest
+from msgspec.structs import replace
 
 from common.messages import (
     Delivered,
@@ -13,7 +14,8 @@ from common.messages import (
 )
 from scheduler.endings import MOST_REPLAYS
 from scheduler.requests import State
-from tests.scheduler.harness import FRONTEND, House, sequence_id, started
+from tests.scheduler.harness import FRONTEND, TIMING, House, sequence_id, started
+from worker.reports import in_columns
 
 
 def finished(house: House) -> int:
@@ -112,6 +114,39 @@ def test_several_tokens_in_a_step() -> None:
     assert 'tgi_request_skipped_tokens_bucket{le="0.0"} 1.0' in text
     assert 'tgi_request_skipped_tokens_bucket{le="2.0"} 2.0' in text
     assert "tgi_request_skipped_tokens_sum 2.0" in text
+
+
+def test_several_tokens_in_columns() -> None:
+    """As many as a worker's steps give: none is lost, and full blocks become findable."""
+    house = started(waiting_served_ratio=0.0)
+    sequences = [house.submit(1, 40), house.submit(2, 7)]
+    told: dict[int, list[int]] = {sequence: [] for sequence in sequences}
+    for step in range(40):
+        items = []
+        for sequence in sequences:
+            count = (step * 5 + sequence) % 7 + 1
+            ids = [len(told[sequence]) + number for number in range(count)]
+            told[sequence] += ids
+            items.append(house.token(sequence, *ids))
+        others, steady = in_columns(items)
+        assert (others == []) == (steady is not None)
+        house.report(*others, steady=steady)
+        for sequence in sequences:
+            assert house.record(sequence).generated == told[sequence]
+    tokens = sum(len(ids) for ids in told.values())
+    text = house.metrics.render().decode()
+    assert f"tgi_request_skipped_tokens_sum {float(tokens - 80)}" in text
+    assert "tgi_request_skipped_tokens_count 80.0" in text
+    house.check()
+
+
+def test_drafts_are_counted() -> None:
+    house = started()
+    sequence = house.submit(1)
+    timing = replace(TIMING, drafted_tokens=4, accepted_tokens=2)
+    house.report(house.token(sequence, 1, 2, 3), timing=timing)
+    assert house.metric("millrace_drafted_tokens_total") == 4
+    assert house.metric("millrace_accepted_tokens_total") == 2
 
 
 def test_prefill_without_tokens_counts_as_work_done() -> None:

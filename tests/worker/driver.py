@@ -133,6 +133,7 @@ class Driver:
         guidance=None,
         runner: str | None = None,
         faults=None,
+        speculation=None,
     ) -> None:
         ticks = iter(range(10**9))
         self.model = model
@@ -144,6 +145,7 @@ class Driver:
             clock=lambda: float(next(ticks)),
             guidance=guidance,
             faults=faults,
+            speculation=speculation,
             **RUNNERS[runner or default_runner],
         )
         self.engine.prepare()
@@ -218,7 +220,10 @@ class Driver:
 
     def step(self) -> list[Progress] | None:
         """One step; None if nobody could advance."""
-        result = self.engine.step()
+        return self.enter(self.engine.step())
+
+    def enter(self, result) -> list[Progress] | None:
+        """What a step of the engine gave."""
         news, released = self.engine.take_news()
         self.released += released
         items = news + (result.items if result is not None else [])

@@ -9,8 +9,16 @@ def progress_of(report: FromWorker) -> list[Progress]:
         return []
     found = list(report.items)
     if report.steady is not None:
-        columns = [getattr(report.steady, name) for name in report.steady.__struct_fields__]
-        for sequence, attempt, index, token, logprob, computed in zip(*columns, strict=True):
-            tokens = SequenceTokens(sequence, attempt, index, [token], [logprob])
-            found.append(Progress(tokens, computed))
+        steady, first = report.steady, 0
+        counts = steady.counts or [1] * len(steady.ids)
+        for number, count in enumerate(counts):
+            tokens = SequenceTokens(
+                steady.ids[number],
+                steady.attempts[number],
+                steady.indices[number],
+                steady.tokens[first : first + count],
+                steady.logprobs[first : first + count],
+            )
+            found.append(Progress(tokens, steady.computed_tokens[number]))
+            first += count
     return found

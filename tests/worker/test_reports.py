@@ -3,7 +3,7 @@
 import pytest
 
 from common.messages import Progress, SequenceTokens, Started, Steady, StepReport
-from worker.reports import MOST_STEPS, Held, in_columns
+from worker.reports import MOST_TOKENS, Held, in_columns
 
 STEADY = Steady([1], [0], [3], [5], [-0.5], [20])
 
@@ -31,15 +31,22 @@ def progress(ids=(5,), error: str = "", **changes) -> Progress:
         progress(tops=[[(5, -0.5)]]),
         progress(error="no"),
         progress(ids=()),
-        progress(ids=(5, 6)),
     ],
 )
-def test_only_a_next_token_and_nothing_else_goes_into_the_columns(more: Progress) -> None:
+def test_only_next_tokens_and_nothing_else_goes_into_the_columns(more: Progress) -> None:
     assert in_columns([progress(), more, progress()]) == (
         [more],
         Steady([1, 1], [0, 0], [3, 3], [5, 5], [-0.5, -0.5], [20, 20]),
     )
     assert in_columns([more]) == ([more], None)
+
+
+def test_several_next_tokens_of_some() -> None:
+    others, steady = in_columns([progress(), progress(ids=(5, 6, 7)), progress()])
+    assert others == []
+    assert steady == Steady(
+        [1, 1, 1], [0, 0, 0], [3, 3, 3], [5, 5, 6, 7, 5], [-0.5] * 5, [20, 20, 20], [1, 3, 1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,7 +63,12 @@ def test_what_says_more_than_that_all_goes_on_does_not_wait(urgent: StepReport) 
 
 def test_so_many_wait_at_most() -> None:
     held = Held(Clock())
-    assert [held.keeps(report()) for _ in range(MOST_STEPS)] == [True] * (MOST_STEPS - 1) + [False]
+    assert [held.keeps(report()) for _ in range(MOST_TOKENS)] == [True] * (MOST_TOKENS - 1) + [
+        False
+    ]
+    held.take()
+    several = Steady([1, 2], [0, 0], [3, 3], [5, 5, 6, 7], [-0.5] * 4, [20, 20], [1, 3])
+    assert [held.keeps(report(steady=several)) for _ in range(3)] == [True, True, False]
 
 
 def test_the_first_waits_no_longer_than_it_may() -> None:

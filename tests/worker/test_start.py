@@ -3,6 +3,7 @@
 import os
 import select
 from time import perf_counter as time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from tests.worker.driver import CPU, HistoryModel
 from tests.worker.grammars import regex
 from tests.worker.tiny import write_tiny_llama
 from worker.engine import Engine
-from worker.start import keep_compiled, start
+from worker.start import keep_compiled, most_drafts, start
 from worker.warmup import Worst, warm_up
 
 
@@ -76,6 +77,35 @@ def test_a_cache_of_8_bits_holds_more(model_dir):
 def test_what_is_impossible_is_one_sentence(model_dir, changes, sentence):
     with pytest.raises(StartupError, match=sentence):
         start(settings(model_dir, **changes))
+
+
+def test_drafts_where_they_can_be(model_dir):
+    engine = start(settings(model_dir, speculate=3, dtype="float32"))
+    spec = SequenceSpec(0, [5, 6, 7] * 20, 40, SamplingParameters(repetition_penalty=0.2))
+    engine.apply(Dispatch(1, 1, 200, add=[NewSequence(spec, 0, [], list(range(1, 8)))]))
+    drafted = 0
+    while (result := engine.step()) is not None:
+        drafted += result.drafted_tokens
+    assert drafted > 0
+    assert engine.held == 0
+
+
+@pytest.mark.parametrize(
+    ("device", "model", "drafts", "words"),
+    [
+        ("cpu", SimpleNamespace(rolls_back=True, runs_ahead=True), 3, "speculates with up to 3"),
+        ("cpu", SimpleNamespace(rolls_back=False, runs_ahead=False), 0, "cannot take tokens back"),
+        ("cuda", SimpleNamespace(rolls_back=True, runs_ahead=True), 0, "launched before the last"),
+        ("cuda", SimpleNamespace(rolls_back=True, runs_ahead=False), 3, "speculates"),
+    ],
+)
+def test_where_drafts_are_not_possible_the_log_says_so(device, model, drafts, words, caplog):
+    asked = settings("/m", speculate=3)
+    with caplog.at_level("INFO"):
+        assert most_drafts(asked, torch.device(device), model) == drafts
+        assert most_drafts(settings("/m"), torch.device(device), model) == 0
+    assert len(caplog.messages) == 1
+    assert words in caplog.text
 
 
 def test_where_compiled_kernels_are_kept(monkeypatch):

@@ -41,6 +41,10 @@ class Model(Layer, ABC):
     reads_whole = False
     """Whether a step may read more tokens of a prompt than its inputs say, up to all of them."""
 
+    rolls_back = True
+    """Whether a sequence's latest tokens may be computed once more, with others in their place, as
+    drafts that were wrong are."""
+
     runs_ahead = False
     """Whether ``forward`` needs nothing of a step's tokens on the host, and may be launched before
     they are known there."""

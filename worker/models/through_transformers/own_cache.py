@@ -50,6 +50,7 @@ class OwnCacheModel(Model):
     configuration: ForeignConfiguration
     shares_prefixes = False
     reads_whole = True
+    rolls_back = False
 
     def __init__(self, configuration: ForeignConfiguration, model: Any, ids: list[int]) -> None:
         """``ids`` are some tokens to measure a sequence's cache with."""

@@ -1,0 +1,86 @@
+"""Which sequences of a step speculate, and with how many tokens.
+
+Runs in the worker, one object per engine. Drafts get what a step has left when all who decode and
+all prompts have had theirs: never a token beyond the step's budget, the leased blocks, or the
+sequence's own end. And only while they pay: a row more makes a step longer by some share, which is
+measured here, and the tokens that it wins have to outweigh that. Knows nothing of tensors.
+"""
+
+from worker.pace import Allowance, Line
+from worker.sequences import Sequence
+from worker.speculation.drafter import MakeDrafter
+from worker.speculation.ngrams import NgramDrafter
+from worker.speculation.speculator import Speculator
+from worker.turns import Part, Turn, room_of
+
+MOST_ROWS = 64
+"""Drafts of one step at most: their logits, [64, vocabulary] float32, are in the worst step."""
+_UNKNOWN_SHARE = 0.03
+"""What a row adds to a step of one, before anything was measured."""
+_LEAST_VARIANCE = 0.5
+"""Steps of always the same number of rows say nothing about a row."""
+_LEAST_WORTH, _MOST_WORTH = 0.02, 0.95
+"""Whatever was measured, on a machine that does other things, too."""
+
+
+class Speculation:
+    """Drafts of one engine."""
+
+    def __init__(self, tokens: int, make_drafter: MakeDrafter = NgramDrafter) -> None:
+        """At most so many drafts of a sequence and step; 0: none, and nothing is kept for them."""
+        self._tokens = tokens
+        self._make_drafter = make_drafter
+        self._line = Line(_LEAST_VARIANCE)
+        self._line.slope = _UNKNOWN_SHARE
+
+    def admit(self, ids: list[int], limit: int) -> Speculator | None:
+        """For a sequence with these tokens, a list that grows, ``limit`` at most."""
+        return Speculator(self._make_drafter(ids, limit)) if self._tokens else None
+
+    def extend(self, turn: Turn, step_tokens: int, allowance: Allowance | None) -> Turn:
+        """The same step, with drafts from what it has left; the ``allowance`` beside prompts."""
+        if not self._tokens:
+            return turn
+        left = min(step_tokens - sum([part.tokens for part in turn.parts]), MOST_ROWS)
+        able = sum([part.sequence.speculator is not None for part in turn.decoders])
+        if left <= 0 or not able:
+            return turn
+        worth = self.worth(turn.decoding, step_tokens - left)
+        bound = allowance if turn.pieces else None
+        plain: list[Part] = []
+        drafted: list[Part] = []
+        for part in turn.decoders:
+            speculator = part.sequence.speculator
+            drafts: list[int] = []
+            if speculator is not None and left > 0:
+                most = min(self._tokens, -(-left // able), _room(part.sequence))
+                if bound is not None:
+                    most = bound.spare(part.end, most)
+                drafts = speculator.draft(part.end, most, worth)
+                able -= 1
+                left -= len(drafts)
+            if drafts:
+                tokens = 1 + len(drafts)
+                drafted.append(
+                    Part(part.sequence, part.start, tokens, part.start + tokens, True, drafts)
+                )
+            else:
+                plain.append(part)
+        if not drafted:
+            return turn
+        return Turn([*plain, *drafted, *turn.readers], len(plain), len(drafted))
+
+    def worth(self, sequences: int, rows: int) -> float:
+        """How sure a draft has to be: its row's share of the step, against a token's of all."""
+        share = self._line.slope / (1 + self._line.slope * rows)
+        return min(max(sequences * share, _LEAST_WORTH), _MOST_WORTH)
+
+    def observe(self, seconds: float, turn: Turn) -> None:
+        """A step has been made."""
+        if self._tokens and not turn.readers:
+            self._line.add(sum([part.tokens for part in turn.parts]), seconds)
+
+
+def _room(sequence: Sequence) -> int:
+    """Drafts that its blocks hold, and that leave one token to be chosen after them."""
+    return min(room_of(sequence) - 1, sequence.limit - sequence.known - 1)

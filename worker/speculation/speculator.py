@@ -1,0 +1,58 @@
+"""One sequence's drafts, and how they have fared: how many are worth a row of the next step.
+
+Runs in the worker. A row of a step costs something, and only an accepted draft gives something, so
+each sequence keeps an estimate of the share of its drafts that are right. Knows nothing of
+tensors, of steps, or of what a row costs: whoever asks says how sure a draft has to be.
+"""
+
+import math
+
+from worker.speculation.drafter import Drafter
+
+_KEPT = 0.8
+"""Weight of what was known against a new draft's outcome: about the latest five count."""
+_FIRST_HITS, _FIRST_TRIALS = 1.0, 2.0
+_REST_TOKENS = 32
+"""Where drafts do not pay, one is tried after so many tokens: below 1 % of the time in any case."""
+_SURE = 0.999
+
+
+class Speculator:
+    """Of one sequence."""
+
+    __slots__ = ("_drafter", "_hits", "_probing", "_rests_until", "_trials")
+
+    def __init__(self, drafter: Drafter) -> None:
+        self._drafter = drafter
+        self._hits, self._trials = _FIRST_HITS, _FIRST_TRIALS
+        self._rests_until = 0
+        """No drafts before so many tokens are known."""
+        self._probing = False
+
+    @property
+    def chance(self) -> float:
+        """The probability that a draft is right if all before it are, as far as is known."""
+        return self._hits / self._trials
+
+    def draft(self, known: int, most: int, worth: float) -> list[int]:
+        """At most so many drafts after ``known`` tokens; as many as pay, maybe none.
+
+        One pays if it is accepted with the probability ``worth``, which is above 0 and below 1.
+        """
+        if known < self._rests_until or most < 1:
+            return []
+        chance = self.chance
+        self._probing = chance < worth
+        if self._probing:
+            most = 1
+        elif chance < _SURE:
+            most = min(most, int(math.log(worth) / math.log(chance)))
+        return self._drafter.propose(most)
+
+    def learn(self, drafted: int, accepted: int, known: int) -> None:
+        """What became of the latest drafts; now so many tokens are known."""
+        rejected = accepted < drafted  # of those after it nothing is known
+        self._hits = _KEPT * self._hits + accepted
+        self._trials = _KEPT * self._trials + accepted + rejected
+        if self._probing and rejected:
+            self._rests_until = known + _REST_TOKENS
