@@ -1,6 +1,7 @@
 """What speculation wins and loses: two engines, with drafts and without, in turns in one run.
 
 usage: python -m bench.speculation MODEL_DIR [--speculate 4] [--rounds 3] [--worker-threads 2]
+                                   [--processor-time]   for a machine that does other things, too
 
 The engines are the worker's own, under a scheduler that costs nothing, greedy. What is won depends
 on how much of the drafts is right, so there are, beside n-grams on whatever the model says, drafts
@@ -13,7 +14,7 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,6 +72,7 @@ class Side:
     """One engine."""
 
     scheduler: InstantScheduler
+    clock: Callable[[], float] = time.perf_counter
 
     def run(self, streams: int) -> tuple[float, Record]:
         """Tokens a second, and what else there is to say."""
@@ -78,12 +80,14 @@ class Side:
             [(7 * stream + place) % 1000 + 3 for place in range(PROMPT_TOKENS)]
             for stream in range(streams)
         ]
-        began = time.perf_counter()
+        began = self.clock()
         record = self.scheduler.run(prompts, streams, NEW_TOKENS)
-        return record.tokens / (time.perf_counter() - began), record
+        return record.tokens / (self.clock() - began), record
 
 
-def compare(model_dir: str, threads: int, tokens: int, rounds: int) -> None:
+def compare(
+    model_dir: str, threads: int, tokens: int, rounds: int, clock: Callable[[], float]
+) -> None:
     """Print the table."""
     repeating = Repeating()
     options = {
@@ -91,9 +95,12 @@ def compare(model_dir: str, threads: int, tokens: int, rounds: int) -> None:
         "worker_threads": threads,
         "max_batch_total_tokens": 8192,
     }
-    plain = Side(InstantScheduler(started(model_dir, **options)))
-    drafting = Side(InstantScheduler(started(model_dir, repeating, speculate=tokens, **options)))
-    print(f"--speculate {tokens}, {threads} threads; tokens a second, medians of {rounds} rounds")
+    plain = Side(InstantScheduler(started(model_dir, **options)), clock)
+    drafting = Side(
+        InstantScheduler(started(model_dir, repeating, speculate=tokens, **options)), clock
+    )
+    unit = "second" if clock is time.perf_counter else "second of processor time"
+    print(f"--speculate {tokens}, {threads} threads; tokens a {unit}, medians of {rounds} rounds")
     print("| drafts | streams | without | with | ratio | drafts that were right | rows a step |")
     print("|---|---|---|---|---|---|---|")
     for kind, right in RIGHT.items():
@@ -132,11 +139,13 @@ def main() -> None:
     parser.add_argument("--speculate", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--worker-threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--processor-time", action="store_true")
     options = parser.parse_args()
+    clock = time.process_time if options.processor_time else time.perf_counter
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     torch.set_num_threads(options.worker_threads)
     torch.set_num_interop_threads(1)
-    compare(options.model_dir, options.worker_threads, options.speculate, options.rounds)
+    compare(options.model_dir, options.worker_threads, options.speculate, options.rounds, clock)
 
 
 if __name__ == "__main__":

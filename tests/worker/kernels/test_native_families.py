@@ -7,6 +7,7 @@ from tests.worker.kernels.stacks import long_prompts, run, threads
 from tests.worker.models.comparing import CPU, expected, load, prompt
 from tests.worker.models.families import FAMILIES
 from tests.worker.paged import Paged
+from tests.worker.speculation.exact import check_disturbed
 from tests.worker.tiny import write_tiny
 from worker.loading import load_model
 
@@ -101,3 +102,9 @@ def test_mixtures_of_experts_run_one_by_one(bfloat16, written, name):
     model = model_of(written(name), bfloat16)
     assert model.decoder._fused is None
     assert run(model).isfinite().all()
+
+
+def test_drafts_change_no_token(library, written):
+    """In float32: several queries of a sequence against keys and values of its blocks."""
+    directory = written("qwen2", dtype=torch.float32)
+    check_disturbed(model_of(directory, library, torch.float32), 4, 1, count=8)
