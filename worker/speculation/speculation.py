@@ -15,8 +15,9 @@ from worker.turns import Part, Turn, room_of
 
 MOST_ROWS = 64
 """Drafts of one step at most: their logits, [64, vocabulary] float32, are in the worst step."""
-_UNKNOWN_SHARE = 0.03
-"""What a row adds to a step of one, before anything was measured."""
+_UNKNOWN_SLOPE, _ENOUGH_STEPS = 0.03, 32
+"""What a row adds to a step, as a share of one without rows, before so many were measured: a line
+through a few points says anything."""
 _LEAST_VARIANCE = 0.5
 """Steps of always the same number of rows say nothing about a row."""
 _LEAST_WORTH, _MOST_WORTH = 0.02, 0.95
@@ -31,7 +32,8 @@ class Speculation:
         self._tokens = tokens
         self._make_drafter = make_drafter
         self._line = Line(_LEAST_VARIANCE)
-        self._line.slope = _UNKNOWN_SHARE
+        self._line.slope = _UNKNOWN_SLOPE
+        self._steps = 0
 
     def admit(self, ids: list[int], limit: int) -> Speculator | None:
         """For a sequence with these tokens, a list that grows, ``limit`` at most."""
@@ -41,11 +43,12 @@ class Speculation:
         """The same step, with drafts from what it has left; the ``allowance`` beside prompts."""
         if not self._tokens:
             return turn
-        left = min(step_tokens - sum([part.tokens for part in turn.parts]), MOST_ROWS)
+        rows = sum([part.tokens for part in turn.parts])
+        left = min(step_tokens - rows, MOST_ROWS)
         able = sum([part.sequence.speculator is not None for part in turn.decoders])
         if left <= 0 or not able:
             return turn
-        worth = self.worth(turn.decoding, step_tokens - left)
+        worth = self.worth(turn.decoding, rows)
         bound = allowance if turn.pieces else None
         plain: list[Part] = []
         drafted: list[Part] = []
@@ -72,13 +75,15 @@ class Speculation:
 
     def worth(self, sequences: int, rows: int) -> float:
         """How sure a draft has to be: its row's share of the step, against a token's of all."""
-        share = self._line.slope / (1 + self._line.slope * rows)
+        slope = self._line.slope if self._steps >= _ENOUGH_STEPS else _UNKNOWN_SLOPE
+        share = slope / (1 + slope * rows)
         return min(max(sequences * share, _LEAST_WORTH), _MOST_WORTH)
 
     def observe(self, seconds: float, turn: Turn) -> None:
         """A step has been made."""
         if self._tokens and not turn.readers:
             self._line.add(sum([part.tokens for part in turn.parts]), seconds)
+            self._steps += 1
 
 
 def _room(sequence: Sequence) -> int:

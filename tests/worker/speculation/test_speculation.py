@@ -1,5 +1,7 @@
 """Who gets drafts: only from what a step has left, never past a lease, and only while it pays."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -79,6 +81,19 @@ def test_no_more_rows_than_the_worst_step_has():
     assert 40 < rows <= 40 + MOST_ROWS
     for number, ids in enumerate(prompts):
         check(driver, number, ids, 20)
+
+
+def test_fewer_drafts_where_many_decode():
+    """The first, before anything is known of costs: as many as win more than their rows take."""
+    found = {}
+    for count in (1, 8, 16):
+        prompts = [prompt(number, 3) for number in range(count)]
+        driver = driver_with(Oracle(texts(*prompts)), step_tokens=4096, blocks=99)
+        driver.dispatch(add=[driver.new(number, ids, 20) for number, ids in enumerate(prompts)])
+        driver.step()
+        driver.step()
+        found[count] = driver.model.steps[1]
+    assert found == {1: (5,), 8: (3,) * 8, 16: (2,) * 16}
 
 
 def test_drafts_stay_within_the_lease():
@@ -182,11 +197,19 @@ def test_a_draft_has_to_win_more_than_its_row_costs():
 
 @pytest.mark.parametrize(("row_s", "expected"), [(0.0, 0.02), (0.05, 0.4 / 1.4), (1.0, 8 / 9)])
 def test_what_a_row_costs_is_measured(row_s, expected):
-    driver = driver_with(Oracle([]))
-    speculation = driver.engine._speculation
+    speculation = Speculation(4)
+
+    def step(rows: int) -> None:
+        parts = [SimpleNamespace(tokens=rows)]
+        speculation.observe(1.0 + row_s * rows, SimpleNamespace(parts=parts, readers=[]))
+
+    known = speculation.worth(8, 8)
+    for rows in range(8, 12):
+        step(rows)
+        assert speculation.worth(8, 8) == known  # a few steps say nothing
     for rows in list(range(8, 24)) * 20:
-        speculation._line.add(rows, 1.0 + row_s * rows)
+        step(rows)
     assert speculation.worth(8, 8) == pytest.approx(expected, rel=0.05)
     for _ in range(1000):
-        speculation._line.add(8, 1.0 + row_s * 8)  # says nothing of what one more costs
+        step(8)  # says nothing of what one more costs
     assert speculation.worth(8, 8) == pytest.approx(expected, rel=0.05)
