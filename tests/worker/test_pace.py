@@ -194,3 +194,12 @@ def test_what_a_busy_moment_said_of_a_few_short_prompts_is_corrected(seed: int) 
     made.read(20_000)
     assert max(made.stalls_s) <= 1.25 * MAX_STALL_S
     assert sorted(made.stalls_s)[len(made.stalls_s) // 2] > 0.1
+
+
+def test_what_is_not_needed_for_prompts_may_be_nothing() -> None:
+    allowance = Allowance(100.0, 0.01)
+    taken = allowance.take(0, 40)
+    assert allowance.spare(1000, 4) == 4
+    assert units_of(taken, 0, 0.01) + units_of(4, 1000, 0.01) == pytest.approx(92.08)
+    assert allowance.spare(1000, 4) == 0
+    assert Allowance(0.0, 0.0).spare(0, 4) == 0
