@@ -26,6 +26,7 @@ from common.failure import EXIT_CONFIGURATION, record_failure
 from common.settings import Settings, load
 from common.sockets import check_runtime_dir
 from worker.errors import GroupLostError
+from worker.heap import keep_freed_memory
 
 if TYPE_CHECKING:
     from worker.engine import Engine
@@ -134,6 +135,7 @@ def _follow(context: Any, settings: Settings, replica: int, shard: int) -> None:
 def _settle() -> None:
     gc.collect()
     gc.freeze()  # what is here now stays: later collections need not look at it
+    keep_freed_memory()
 
 
 def _run(context: Any, engine: "Engine", team: "Team", settings: Settings, replica: int) -> None:

@@ -78,6 +78,13 @@ static Range range_of(int64_t rows, int64_t size, const Workspace *space) {
     return range;
 }
 
+/* Before what one thread has computed is read by all. Those that share their rows have just met. */
+static void meet_after(const Range *range) {
+    if (range->share.threads == 1) {
+#pragma omp barrier
+    }
+}
+
 /* `added` belongs to the residual, but is not there yet, if there is any. */
 static void begin(const Block *block, bf16 *residual, const bf16 *added, int tiled, bf16 *to,
                   int to_tiled, int64_t rows, const Linear *then, const Range *range) {
@@ -157,7 +164,7 @@ EXPORT void decoder_layers(const Layer *layers, int64_t count, const Kind *kinds
             const Layer *layer = layers + l;
             const Kind *kind = kinds + layer->kind;
             before_attention(layer, sum, l ? space->added : NULL, &range, tiled, space);
-#pragma omp barrier
+            meet_after(&range);
             attend_region_bf16(kind->step, space->qkv, layer->cached_keys, layer->cached_values,
                                kind->cosines, kind->sines, kind->angle_stride, attended, tiled);
             if (l == count - 1) {
@@ -174,7 +181,7 @@ EXPORT void decoder_layers(const Layer *layers, int64_t count, const Kind *kinds
             const Layer *next = l + 1 < count ? layer + 1 : NULL;
             after_attention(layer, next, sum, attended, &range, tiled, space);
         }
-#pragma omp barrier
+        meet_after(&range);
         norm_region_bf16(norm, space->added, sum, y, 0, rows, size, size, team_share());
     }
 }
