@@ -89,6 +89,12 @@ class Generation:
         """When its first text was on its way to the client, if somebody has noted it."""
         self._bell = Bell()
         self._gone = False
+        self._forward: Callable[[Run, list[Token]], bool] | None = None
+        self._silence_s: float | None = None
+        """The ``timeout_s`` of the step that is on."""
+        self._interrupted = False
+        self._mistake: Exception | None = None
+        """One that was made while tokens were forwarded."""
         self._sequences: dict[int, _Sequence] = {}
         self.timings: dict[int, Timings] = {}
         """Of the runs that ended well, by index."""
@@ -135,7 +141,9 @@ class Generation:
 
         A run that failed comes once, without tokens, with its ``error`` set. Raises
         ClientGoneError, and RequestError when the request's own deadline has passed.
+        Empty, too, after ``interrupt``.
         """
+        self._silence_s = timeout_s
         while True:
             self._check()
             if self._past:
@@ -147,6 +155,24 @@ class Generation:
                 return news
             if not self._wait(timeout_s):
                 return []
+            if self._interrupted:
+                self._interrupted = False
+                return []
+
+    def forward(self, take: Callable[[Run, list[Token]], bool]) -> None:
+        """Have what is plain taken from the greenlet that receives it, while ``step`` waits.
+
+        Plain is what neither begins nor ends a run, of a request with one run and without stop
+        strings; all else is left to ``step``. ``take`` may not wait. It tells whether it has made
+        the silence end.
+        """
+        if len(self.runs) == 1 and not self._order.stops:
+            self._forward = take
+
+    def interrupt(self) -> None:
+        """End the ``step`` that waits, from another greenlet."""
+        self._interrupted = True
+        self._bell.ring()
 
     def finish(self) -> list[Run]:
         """Run to the end; the runs in order. Raises the first error of any run."""
@@ -220,7 +246,7 @@ class Generation:
         eager = self._order.incremental or bool(self._order.stops)
         mailbox = self._link.submit(
             spec,
-            self._bell.ring,
+            self._came,
             eager=eager,
             timeout_s=self._order.timeout_s,
             priority=self._order.priority,
@@ -250,10 +276,33 @@ class Generation:
             self._release(index, "stop_sequence")
         return news
 
+    def _came(self) -> None:
+        """Something has come for one of the sequences."""
+        if self._forward is None or not self._bell.is_waited_for or not self._is_forwarded():
+            self._bell.ring()
+
+    def _is_forwarded(self) -> bool:
+        """Whether the greenlet of the request is not needed for what has come."""
+        sequence = self._sequences.get(0)
+        if self._forward is None or sequence is None or sequence.mailbox.over:
+            return False
+        try:
+            tokens = sequence.run.advance(sequence.mailbox.take())
+            if tokens and self._forward(sequence.run, tokens) and self._silence_s is not None:
+                left_s = self._deadline - self._clock()
+                self._bell.postpone(min(self._silence_s, left_s))
+        except Exception as error:
+            self._mistake = error  # it is this request's alone
+            return False
+        return True
+
     def _check(self) -> None:
         """Raises ClientGoneError, or RequestError when the deadline has passed."""
         if self._gone:
             raise ClientGoneError
+        if self._mistake is not None:
+            mistake, self._mistake = self._mistake, None
+            raise mistake
         if self._sequences and self._clock() >= self._deadline:
             self.close("deadline")
             raise RequestError(ErrorKind.TIMEOUT, "The deadline of the request has passed")
@@ -264,7 +313,8 @@ class Generation:
             return self._bell.wait(timeout_s)
         left = self._deadline - self._clock()
         happened = self._bell.wait(left if timeout_s is None else min(left, timeout_s))
-        return happened or timeout_s is None or left < timeout_s
+        is_late = left < math.inf and self._clock() >= self._deadline
+        return happened or timeout_s is None or left < timeout_s or is_late
 
     def _release(self, index: int, reason: CancelReason) -> None:
         """The one place where a sequence is let go."""

@@ -17,10 +17,10 @@ import msgspec
 from gevent import socket, ssl
 
 from common.errors import StartupError
+from launcher.bench.body import READ_BYTES, pieces
 from launcher.bench.protocols import Asking, Piece, Protocol
 from launcher.bench.scenarios import Work
 
-_READ_BYTES = 1 << 16
 _MOST_SHOWN = 300
 
 
@@ -83,6 +83,8 @@ class _Connection(http.client.HTTPConnection):
         if self._secure:
             context = ssl.create_default_context()
             connection = context.wrap_socket(connection, server_hostname=self.host)
+        # PERF: all of a request has a limit, and gevent makes a timer for every wait that has one.
+        connection.settimeout(None)
         self.sock = connection
 
 
@@ -141,7 +143,7 @@ class Client:
 
     def _follow(self, answer: http.client.HTTPResponse, outcome: Outcome) -> None:
         if answer.status != 200:
-            outcome.failure = f"{answer.status}: {_sentence(answer.read(_READ_BYTES))}"
+            outcome.failure = f"{answer.status}: {_sentence(answer.read(READ_BYTES))}"
             return
         last = outcome.began_s
         events, complete = 0, False
@@ -190,7 +192,7 @@ def _count(piece: Piece, outcome: Outcome) -> None:
 def _events(answer: http.client.HTTPResponse) -> Iterator[bytes]:
     """What stands behind ``data:``, as soon as it is there."""
     rest = b""
-    while data := answer.read1(_READ_BYTES):
+    for data in pieces(answer):
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             if line.startswith(b"data:"):
