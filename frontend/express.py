@@ -95,7 +95,7 @@ class Express:
         # RACE: the stream's own greenlet may have woken since, and sends it all.
         if not self._events or self._rest:
             return
-        events = self._take()
+        events = self._events.pop() if len(self._events) == 1 else self._take()
         chunk = b"%X\r\n%b\r\n" % (len(events), events)
         sent = self._connection.offer(chunk)
         if sent < len(chunk):

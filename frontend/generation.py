@@ -166,8 +166,10 @@ class Generation:
         strings; all else is left to ``step``. ``take`` may not wait. It tells whether it has made
         the silence end.
         """
-        if len(self.runs) == 1 and not self._order.stops:
+        sequence = self._sequences.get(0)
+        if sequence is not None and len(self.runs) == 1 and not self._order.stops:
             self._forward = take
+            sequence.mailbox.forward(self._is_forwarded)
 
     def interrupt(self) -> None:
         """End the ``step`` that waits, from another greenlet."""
@@ -246,7 +248,7 @@ class Generation:
         eager = self._order.incremental or bool(self._order.stops)
         mailbox = self._link.submit(
             spec,
-            self._came,
+            self._bell.ring,
             eager=eager,
             timeout_s=self._order.timeout_s,
             priority=self._order.priority,
@@ -276,24 +278,22 @@ class Generation:
             self._release(index, "stop_sequence")
         return news
 
-    def _came(self) -> None:
-        """Something has come for one of the sequences."""
-        if self._forward is None or not self._bell.is_waited_for or not self._is_forwarded():
-            self._bell.ring()
-
-    def _is_forwarded(self) -> bool:
-        """Whether the greenlet of the request is not needed for what has come."""
-        sequence = self._sequences.get(0)
-        if self._forward is None or sequence is None or sequence.mailbox.over:
+    def _is_forwarded(self, token: int, logprob: float) -> bool:
+        """Whether a token was handed on from here: if the request's own greenlet waits for one."""
+        bell, silence_s = self._bell, self._silence_s
+        if self._forward is None or silence_s is None or not bell.is_waited_for:
             return False
+        run = self.runs[0]
         try:
-            tokens = sequence.run.advance(sequence.mailbox.take())
-            if tokens and self._forward(sequence.run, tokens) and self._silence_s is not None:
-                left_s = self._deadline - self._clock()
-                self._bell.postpone(min(self._silence_s, left_s))
+            ends_silence = self._forward(run, [run.next(token, logprob)])
         except Exception as error:
             self._mistake = error  # it is this request's alone
-            return False
+            bell.ring()
+            return True
+        if ends_silence:
+            if self._deadline != math.inf:
+                silence_s = min(silence_s, self._deadline - self._clock())
+            bell.postpone(silence_s)
         return True
 
     def _check(self) -> None:

@@ -24,6 +24,7 @@ from common.messages import (
     Hello,
     Keep,
     Missing,
+    NextTokens,
     Recover,
     Rejected,
     Replay,
@@ -275,7 +276,10 @@ class Link:
 
     def tokens(self, message: Tokens) -> None:
         """One step of one replica."""
-        self._deliver(message.items)
+        if message.following is not None:
+            self._go_on(message.following)
+        if message.items:
+            self._deliver(message.items)
 
     def receive(self, message: ToFrontend) -> None:
         """One message of the scheduler."""
@@ -318,6 +322,29 @@ class Link:
         answer = self._answers.get(tag)
         if answer is not None:
             answer.set(value)
+
+    def _go_on(self, following: NextTokens) -> None:
+        """The next token of each. PERF: what a stream takes as it comes is not put into objects."""
+        now = self._clock()
+        find = self._live.get
+        others = []
+        for sequence, attempt, index, token, logprob in zip(
+            following.ids,
+            following.attempts,
+            following.indices,
+            following.tokens,
+            following.logprobs,
+            strict=True,
+        ):
+            live = find(sequence)
+            if live is None:
+                continue
+            if live.mailbox.pass_on(attempt, index, token, logprob):
+                live.quiet(now)
+            else:
+                others.append(SequenceTokens(sequence, attempt, index, [token], [logprob]))
+        if others:
+            self._deliver(others)
 
     def _deliver(self, items: Iterable[SequenceTokens]) -> None:
         now = self._clock()

@@ -80,6 +80,8 @@ class Wires:
     def close(self) -> None:
         """Send what is counted, wait briefly until it is out, and end."""
         gevent.killall(self._greenlets)
+        self._answers.close()
+        self._news.close()
         self.link.flush()
         self._requests.close(linger=200)
         if self._spans is not None:

@@ -32,7 +32,7 @@ from common.messages import (
 from common.sockets import HEARTBEAT_S
 from worker.engine import Engine
 from worker.flight import StepResult
-from worker.reports import LONGEST_S, Held, in_columns
+from worker.reports import LONGEST_S, Held, following, in_columns
 
 _log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ class Loop:
         undelivered = []
         for frontend, group in groups.items():
             if self._link.subscribed(frontend):
-                message = Tokens(self._identity.incarnation, self._engine.steps, group)
+                message = Tokens(self._identity.incarnation, self._engine.steps, *following(group))
                 self._link.publish(frontend, message)
             else:
                 undelivered.append(frontend)

@@ -10,7 +10,7 @@ import pytest
 
 from bench.stream_client import unchunked
 from common.errors import ErrorKind, RequestError
-from common.messages import Cancel
+from common.messages import Cancel, Tokens
 from common.sampling import SamplingParameters
 from frontend.express import Connection, Express, Outbox, connection_of
 from frontend.generation import Generation
@@ -19,6 +19,7 @@ from frontend.sse import KEEP_ALIVE, EventStream
 from frontend.text.tokenizer import Tokenizer
 from tests.frontend.fakes import Pipeline
 from tests.frontend.test_sse import Plain
+from worker.reports import following
 
 TEXT = " hello world wörld stop here test"
 
@@ -62,19 +63,19 @@ class Client:
 
 
 class Receiver(Pipeline):
-    """Flushes the outbox after each message, as the wires do."""
+    """Says what is plain in columns, as workers do, and flushes as the wires do."""
 
-    outbox: Outbox
-
-    def _run(self, submit: Any) -> None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.outbox = Outbox()
         deliver = self.link.tokens
 
         def tokens(message: Any) -> None:
-            deliver(message)
+            others, rest = following(message.items)
+            deliver(Tokens(message.incarnation, message.step, others, rest))
             self.outbox.flush()
 
         self.link.tokens = tokens  # type: ignore[method-assign]
-        super()._run(submit)
 
 
 @pytest.fixture
@@ -92,7 +93,6 @@ def answer(
 ) -> tuple[EventStream, Receiver, list[Any]]:
     ids = tokenizer.encode(TEXT, add_special_tokens=False)
     pipe = Receiver(tokenizer, lambda spec: ids, pause_s=order.pop("pause_s", 0.0))
-    pipe.outbox = Outbox()
     plan = Plan([1], 50, SamplingParameters(), tokenizer.stop_token_ids)
     order = {"stops": [], **order}
     made = Generation(
