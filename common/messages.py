@@ -17,7 +17,7 @@ Who says what to whom::
     scheduler -> front end   Status Accepted Rejected Replay Ended Recover Scraped Resumed
     operator -> scheduler    Retire (on the front ends' socket), answered by Retired
     scheduler -> worker      Dispatch Reset
-    worker    -> scheduler   Ready StepReport Heartbeat
+    worker    -> scheduler   Ready StepReport StepReports Heartbeat
     worker    -> front end   Tokens (PUB/SUB, lossy: every token carries its index)
     follower  -> leader      Join
     leader    -> follower    Form Measure MakeCache Forward Logits Leave
@@ -518,6 +518,13 @@ class StepReport(_Message, frozen=True):
     steady: Steady | None = None
     """Sequences that are not among the ``items``; None if somebody is ``undelivered``."""
 
+class StepReports(_Message, frozen=True):
+    """Reports that were kept back and the one that could not be, in the order of their steps."""
+
+    epoch: int
+    incarnation: int
+    reports: list[StepReport]
+
 
 class Heartbeat(_Message, frozen=True):
     """Sent once a second by a worker that has nothing to report."""
@@ -649,5 +656,5 @@ FromFrontend = (
 ToOperator = Retired
 ToFrontend = Status | Accepted | Rejected | Replay | Ended | Recover | Scraped | Resumed
 ToWorker = Dispatch | Reset
-FromWorker = Ready | StepReport | Heartbeat
+FromWorker = Ready | StepReport | StepReports | Heartbeat
 ToFollower = Form | Measure | MakeCache | Forward | Logits | Record | Step | Leave

@@ -32,7 +32,7 @@ from common.messages import (
 from common.sockets import HEARTBEAT_S
 from worker.engine import Engine
 from worker.flight import StepResult
-from worker.reports import LONGEST_S, Held, following, in_columns
+from worker.reports import LONGEST_S, Held, as_one, following, in_columns
 
 _log = logging.getLogger(__name__)
 
@@ -218,10 +218,14 @@ class Loop:
         )
 
     def _report(self, message: FromWorker) -> None:
-        self._let_go()
+        if isinstance(message, StepReport):
+            message = as_one([*self._held.take(), message])
+        else:
+            self._let_go()
         self._link.report(message)
         self._heartbeat_due = self._clock() + HEARTBEAT_S
 
     def _let_go(self) -> None:
-        for report in self._held.take():
-            self._link.report(report)
+        held = self._held.take()
+        if held:
+            self._link.report(as_one(held))

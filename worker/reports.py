@@ -7,11 +7,18 @@ threads of two processes, on cores that compute; kept back for a moment, several
 
 from collections.abc import Callable, Iterable
 
-from common.messages import NextTokens, Progress, SequenceTokens, Steady, StepReport
+from common.messages import (
+    NextTokens,
+    Progress,
+    SequenceTokens,
+    Steady,
+    StepReport,
+    StepReports,
+)
 
 MOST_TOKENS = 8
 """Of a sequence: a quarter of the room with which leases are topped up."""
-LONGEST_S = 0.1
+LONGEST_S = 0.2
 
 
 def _is_plain(tokens: SequenceTokens) -> bool:
@@ -55,6 +62,12 @@ def in_columns(items: Iterable[Progress]) -> tuple[list[Progress], Steady | None
     if len(steady.tokens) == len(steady.ids):
         steady.counts.clear()
     return others, steady if steady.ids else None
+
+
+def as_one(reports: list[StepReport]) -> StepReport | StepReports:
+    """Reports in one message; there is at least one."""
+    last = reports[-1]
+    return last if len(reports) == 1 else StepReports(last.epoch, last.incarnation, reports)
 
 
 class Held:
