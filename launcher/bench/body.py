@@ -39,7 +39,7 @@ def unchunked(read: Callable[[], bytes]) -> Iterator[bytes]:
 
 def _cut(received: bytes) -> tuple[bytes, bytes, bool]:
     """The data of whole chunks, what is left after them, and whether the last chunk was there."""
-    parts = []
+    parts: list[bytes] = []
     at = 0
     while True:
         line_end = received.find(b"\r\n", at)
