@@ -17,10 +17,10 @@ import msgspec
 from gevent import socket, ssl
 
 from common.errors import StartupError
-from launcher.bench.body import READ_BYTES, pieces
 from launcher.bench.protocols import Asking, Piece, Protocol
 from launcher.bench.scenarios import Work
 
+_READ_BYTES = 1 << 16
 _MOST_SHOWN = 300
 
 
@@ -143,7 +143,7 @@ class Client:
 
     def _follow(self, answer: http.client.HTTPResponse, outcome: Outcome) -> None:
         if answer.status != 200:
-            outcome.failure = f"{answer.status}: {_sentence(answer.read(READ_BYTES))}"
+            outcome.failure = f"{answer.status}: {_sentence(answer.read(_READ_BYTES))}"
             return
         last = outcome.began_s
         events, complete = 0, False
@@ -192,7 +192,7 @@ def _count(piece: Piece, outcome: Outcome) -> None:
 def _events(answer: http.client.HTTPResponse) -> Iterator[bytes]:
     """What stands behind ``data:``, as soon as it is there."""
     rest = b""
-    for data in pieces(answer):
+    while data := answer.read1(_READ_BYTES):
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             if line.startswith(b"data:"):
