@@ -158,8 +158,8 @@ class Progress(_Record, frozen=True):
 class NextTokens(_Record, frozen=True):
     """Sequences of which a step has nothing to say but their next token; columns of equal length.
 
-    PERF: once per token and front end; of 32 sequences they are read in 4 us, as SequenceTokens in
-    15, and a token of a stream needs no object of its own.
+    PERF: once per token; of 32 sequences they are read in 13 us, as SequenceTokens in 37, and a
+    token of a stream needs no object of its own.
     """
 
     ids: list[int]
@@ -517,6 +517,7 @@ class StepReport(_Message, frozen=True):
     timing: StepTiming | None = None
     steady: Steady | None = None
     """Sequences that are not among the ``items``; None if somebody is ``undelivered``."""
+
 
 class StepReports(_Message, frozen=True):
     """Reports that were kept back and the one that could not be, in the order of their steps."""

@@ -4,8 +4,8 @@ Runs in front ends. Knows nothing of what the frames mean. The socket is a plain
 
 PERF: the sockets of ``zmq.green`` look at the socket's state after every call and at every turn of
 gevent's loop while the descriptor is readable: an eighth of all that a front end did per token.
-Nor does a wait here begin and end to watch the descriptor, or make an object: that was 30 us of
-the 430 that a step of eight streams took.
+Nor does a wait here begin and end to watch the descriptor: that was 17 of the 430 us that a step
+of eight streams took.
 """
 
 from collections.abc import Callable
