@@ -15,7 +15,7 @@ from common.errors import ErrorKind, RequestError
 from common.messages import Delivered, Keep, SequenceSpec, SequenceTokens
 from frontend.bell import Bell
 from frontend.identity import Origin
-from frontend.link import CancelReason, Links
+from frontend.links import CancelReason, Links
 from frontend.mailbox import Brim, Mailbox
 from frontend.resume.kept import Keeping
 from frontend.resume.past import PastTokens, plan_of

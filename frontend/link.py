@@ -8,7 +8,7 @@ and the way out are injected.
 import logging
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import msgspec
 from gevent.event import AsyncResult, Event
@@ -41,6 +41,7 @@ from common.messages import (
     ToFrontend,
     Tokens,
 )
+from frontend.links import CancelReason
 from frontend.live import Live, failure, rejection
 from frontend.mailbox import Brim, Mailbox
 from frontend.standing import SILENT_S, Standing
@@ -50,61 +51,7 @@ GIVE_UP_S = 60.0
 UNKNOWN_LIMIT = 5
 """So often may the scheduler not know a sequence before it fails."""
 
-CancelReason = Literal["stop_sequence", "client_gone", "sibling_failed", "deadline"]
-
 _log = logging.getLogger(__name__)
-
-
-class Links(Protocol):
-    """What a request needs of the link; tests put their own in its place."""
-
-    def next_id(self) -> int:
-        """A sequence id that was never used before."""
-
-    def submit(
-        self,
-        spec: SequenceSpec,
-        wake: Callable[[], None],
-        *,
-        eager: bool = True,
-        timeout_s: float = 0.0,
-        priority: int = 0,
-        age_s: float = 0.0,
-        keep: Keep | None = None,
-        past: SequenceTokens | None = None,
-        brim: Brim | None = None,
-    ) -> Mailbox:
-        """Hand a sequence in. Raises RequestError if the scheduler is not there.
-
-        ``age_s`` is how old its request is. ``past`` are tokens that it has already; they do not
-        come again. ``brim`` bounds what waits to be taken.
-        """
-
-    def resume(self, ticket: str, owner: str, timeout_s: float) -> Resumed | None:
-        """A kept stream, without runs if there is none; None if no answer came in time."""
-
-    def release(
-        self, mailbox: Mailbox, delivered: Delivered, cancel: CancelReason | None = None
-    ) -> None:
-        """Let a sequence go, for good; ``cancel`` if it is not over."""
-
-    def tally(self, *, requests: int = 0, failure: str | None = None) -> None:
-        """Count what only a front end sees."""
-
-    def scrape(self, timeout_s: float) -> bytes | None:
-        """The metrics; None if they did not come in time."""
-
-    def replica(self) -> ReplicaStatus | None:
-        """One that is ready, if there is any."""
-
-    def unhealthy(self) -> str:
-        """Why no request can be served at the moment; empty if they can."""
-
-    def status(self) -> Status | None:
-        """The scheduler's latest heartbeat; None if it is silent."""
-
-    def live_sequences(self) -> int | None:
-        """How many wait or run in the whole server, at most about a second ago; None: unknown."""
 
 
 class Link:

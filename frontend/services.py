@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from common.settings import Settings
 from frontend.express import Outbox
 from frontend.guidance.source import Grammars
-from frontend.link import Links
+from frontend.links import Links
 from frontend.pool import Offload
 from frontend.text.template import ChatTemplate
 from frontend.text.tokenizer import Tokenizer
