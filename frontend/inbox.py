@@ -55,7 +55,8 @@ class Inbox:
         return bool(self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
 
     def _wait(self) -> None:
-        # The descriptor stays readable until it is looked at, so it may be watched all the time.
+        # The descriptor is readable until it is looked at, so it is watched as long as somebody
+        # waits whenever it is.
         if not self._watcher.active:
             self._watcher.start(self._wake)
         self._waiting = getcurrent()
@@ -67,5 +68,7 @@ class Inbox:
     def _wake(self) -> None:
         """In the hub. RACE: the descriptor and ``look`` may both wake; the later finds nobody."""
         waiting, self._waiting = self._waiting, None
-        if waiting is not None:
+        if waiting is None:
+            self._watcher.stop()
+        else:
             waiting.switch()
