@@ -53,10 +53,9 @@ def test_a_descriptor_that_nobody_looks_at_does_not_keep_the_loop_busy(pair) -> 
     inbox = Inbox(near)
     waiting = gevent.spawn(inbox.receive)
     gevent.sleep(0)
-    far.send(b"1")
-    assert waiting.get(timeout=5) == [b"1"]
+    waiting.kill()
     far.send(b"2")
-    for _ in range(100):
+    for _ in range(1000):
         gevent.sleep(0.001)
         if not inbox._watcher.active:
             break
