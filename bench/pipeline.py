@@ -27,23 +27,21 @@ from tests.scheduler import step_cost
 RESULTS = Path(__file__).resolve().parent / "results"
 BLOCKS = 60_000
 WARMUP_S = 2.0
+OPENAI = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 PROMPT = "The quick brown fox jumps over the lazy dog, and then it does it again: "
 
 
 def request(api: str, number: int, tokens: int) -> bytes:
     """The n-th request."""
     prompt = f"{PROMPT}{number}"
-    if api == "chat":
-        return request_bytes(
-            "/v1/chat/completions",
-            {
-                "messages": [{"role": "user", "content": prompt}],
-                "max_tokens": tokens,
-                "temperature": 0,
-                "stream": True,
-                "model": "tgi",
-            },
+    if api in OPENAI:
+        asked = (
+            {"messages": [{"role": "user", "content": prompt}]}
+            if api == "chat"
+            else {"prompt": prompt}
         )
+        wanted = {"max_tokens": tokens, "temperature": 0, "stream": True, "model": "tgi"}
+        return request_bytes(OPENAI[api], {**asked, **wanted})
     return request_bytes(
         "/generate_stream", {"inputs": prompt, "parameters": {"max_new_tokens": tokens}}
     )
@@ -62,16 +60,23 @@ def check(load: Load, api: str, tokens: int) -> None:
             if [(event["index"], event["token"]["id"]) for event in events] != wanted:
                 raise BrokenAnswerError("tokens were lost, repeated or reordered")
         elif events[-1]["choices"][0]["finish_reason"] != "length":
-            raise BrokenAnswerError("a chat did not end by its length")
+            raise BrokenAnswerError("an answer did not end by its length")
 
 
 def measure(
-    pipeline: Pipeline, *, api: str, streams: int, tokens: int, seconds: float
+    pipeline: Pipeline,
+    *,
+    api: str,
+    streams: int,
+    tokens: int,
+    seconds: float,
+    warmup_s: float = WARMUP_S,
 ) -> dict[str, Any]:
     """One load on a running pipeline."""
     client = Client(pipeline.port, streams, lambda number: request(api, number, tokens))
-    client.run(events=tokens, seconds=WARMUP_S)
-    client.load = Load()
+    if warmup_s:
+        client.run(events=tokens, seconds=warmup_s)
+        client.load = Load()
     pids = {**pipeline.pids(), "client": os.getpid()}
     before = {name: cpu_s(pid) for name, pid in pids.items()}
     began = time.monotonic()

@@ -63,9 +63,11 @@ class Pipeline:
         step_ms: float,
         blocks: int,
         frontend: str = "frontend",
+        root: Path = ROOT,
         **settings: Any,
     ) -> None:
-        """``frontend`` is the module that is run as front end."""
+        """``frontend`` is the module that is run as front end, ``root`` whose tree all of it is."""
+        self._root = root
         self.port = free_port()
         self.runtime_dir = Path(tempfile.mkdtemp(prefix="bench-"))
         values = Settings(
@@ -140,11 +142,11 @@ class Pipeline:
     def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", module, *arguments],
-            cwd=ROOT,
+            cwd=self._root,
             env={
                 **os.environ,
                 SETTINGS_VARIABLE: str(self.runtime_dir / "settings.json"),
-                "PYTHONPATH": str(ROOT),
+                "PYTHONPATH": str(self._root),
             },
             stdout=self._log,
             stderr=subprocess.STDOUT,

@@ -5,6 +5,7 @@ What the documents look like is ``surfaces.py``'s business; which statuses there
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -34,6 +35,24 @@ def retry_after(error: RequestError) -> str | None:
 def event(document: object) -> bytes:
     """One SSE event."""
     return b"data: " + orjson.dumps(document) + b"\n\n"
+
+
+class Template:
+    """SSE events that differ in one text; byte for byte what ``event`` makes of them.
+
+    PERF: a chunk of chat takes 0.4 us instead of 2.4.
+    """
+
+    def __init__(self, document: Callable[[str], object]) -> None:
+        """``document`` makes that of an event from its text."""
+        mark = "text"
+        while len(parts := event(document(mark)).split(orjson.dumps(mark))) != 2:
+            mark += "-"
+        self._before, self._after = parts
+
+    def event(self, text: str) -> bytes:
+        """One SSE event."""
+        return self._before + orjson.dumps(text) + self._after
 
 
 def native_stream_error(error: RequestError) -> bytes:

@@ -40,6 +40,15 @@ class Bell:
         """From now on a wait waits."""
         self._rung = False
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody waits and has not been woken."""
+        return self._waiter is not None
+
+    def postpone(self, timeout_s: float) -> None:
+        """Let the wait that is on end so long from now, not sooner than it would have."""
+        self._due_s = self._clock() + timeout_s
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Return when it has been rung, or False after the timeout."""
         if self._rung:

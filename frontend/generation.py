@@ -15,7 +15,7 @@ from common.errors import ErrorKind, RequestError
 from common.messages import Delivered, Keep, SequenceSpec, SequenceTokens
 from frontend.bell import Bell
 from frontend.identity import Origin
-from frontend.link import CancelReason, Links
+from frontend.links import CancelReason, Links
 from frontend.mailbox import Brim, Mailbox
 from frontend.resume.kept import Keeping
 from frontend.resume.past import PastTokens, plan_of
@@ -89,6 +89,12 @@ class Generation:
         """When its first text was on its way to the client, if somebody has noted it."""
         self._bell = Bell()
         self._gone = False
+        self._forward: Callable[[Run, list[Token]], bool] | None = None
+        self._silence_s: float | None = None
+        """The ``timeout_s`` of the step that is on."""
+        self._interrupted = False
+        self._mistake: Exception | None = None
+        """One that was made while tokens were forwarded."""
         self._sequences: dict[int, _Sequence] = {}
         self.timings: dict[int, Timings] = {}
         """Of the runs that ended well, by index."""
@@ -135,7 +141,9 @@ class Generation:
 
         A run that failed comes once, without tokens, with its ``error`` set. Raises
         ClientGoneError, and RequestError when the request's own deadline has passed.
+        Empty, too, after ``interrupt``.
         """
+        self._silence_s = timeout_s
         while True:
             self._check()
             if self._past:
@@ -147,6 +155,26 @@ class Generation:
                 return news
             if not self._wait(timeout_s):
                 return []
+            if self._interrupted:
+                self._interrupted = False
+                return []
+
+    def forward(self, take: Callable[[Run, list[Token]], bool]) -> None:
+        """Have what is plain taken from the greenlet that receives it, while ``step`` waits.
+
+        Plain is what neither begins nor ends a run, of a request with one run and without stop
+        strings; all else is left to ``step``. ``take`` may not wait. It tells whether it has made
+        the silence end.
+        """
+        sequence = self._sequences.get(0)
+        if sequence is not None and len(self.runs) == 1 and not self._order.stops:
+            self._forward = take
+            sequence.mailbox.forward(self._is_forwarded)
+
+    def interrupt(self) -> None:
+        """End the ``step`` that waits, from another greenlet."""
+        self._interrupted = True
+        self._bell.ring()
 
     def finish(self) -> list[Run]:
         """Run to the end; the runs in order. Raises the first error of any run."""
@@ -250,10 +278,31 @@ class Generation:
             self._release(index, "stop_sequence")
         return news
 
+    def _is_forwarded(self, token: int, logprob: float) -> bool:
+        """Whether a token was handed on from here: if the request's own greenlet waits for one."""
+        bell, silence_s = self._bell, self._silence_s
+        if self._forward is None or silence_s is None or not bell.is_waited_for:
+            return False
+        run = self.runs[0]
+        try:
+            ends_silence = self._forward(run, [run.next(token, logprob)])
+        except Exception as error:
+            self._mistake = error  # it is this request's alone
+            bell.ring()
+            return True
+        if ends_silence:
+            if self._deadline != math.inf:
+                silence_s = min(silence_s, self._deadline - self._clock())
+            bell.postpone(silence_s)
+        return True
+
     def _check(self) -> None:
         """Raises ClientGoneError, or RequestError when the deadline has passed."""
         if self._gone:
             raise ClientGoneError
+        if self._mistake is not None:
+            mistake, self._mistake = self._mistake, None
+            raise mistake
         if self._sequences and self._clock() >= self._deadline:
             self.close("deadline")
             raise RequestError(ErrorKind.TIMEOUT, "The deadline of the request has passed")
@@ -264,7 +313,8 @@ class Generation:
             return self._bell.wait(timeout_s)
         left = self._deadline - self._clock()
         happened = self._bell.wait(left if timeout_s is None else min(left, timeout_s))
-        return happened or timeout_s is None or left < timeout_s
+        is_late = left < math.inf and self._clock() >= self._deadline
+        return happened or timeout_s is None or left < timeout_s or is_late
 
     def _release(self, index: int, reason: CancelReason) -> None:
         """The one place where a sequence is let go."""

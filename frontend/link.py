@@ -8,7 +8,7 @@ and the way out are injected.
 import logging
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import msgspec
 from gevent.event import AsyncResult, Event
@@ -24,6 +24,7 @@ from common.messages import (
     Hello,
     Keep,
     Missing,
+    NextTokens,
     Recover,
     Rejected,
     Replay,
@@ -40,6 +41,7 @@ from common.messages import (
     ToFrontend,
     Tokens,
 )
+from frontend.links import CancelReason
 from frontend.live import Live, failure, rejection
 from frontend.mailbox import Brim, Mailbox
 from frontend.standing import SILENT_S, Standing
@@ -49,61 +51,7 @@ GIVE_UP_S = 60.0
 UNKNOWN_LIMIT = 5
 """So often may the scheduler not know a sequence before it fails."""
 
-CancelReason = Literal["stop_sequence", "client_gone", "sibling_failed", "deadline"]
-
 _log = logging.getLogger(__name__)
-
-
-class Links(Protocol):
-    """What a request needs of the link; tests put their own in its place."""
-
-    def next_id(self) -> int:
-        """A sequence id that was never used before."""
-
-    def submit(
-        self,
-        spec: SequenceSpec,
-        wake: Callable[[], None],
-        *,
-        eager: bool = True,
-        timeout_s: float = 0.0,
-        priority: int = 0,
-        age_s: float = 0.0,
-        keep: Keep | None = None,
-        past: SequenceTokens | None = None,
-        brim: Brim | None = None,
-    ) -> Mailbox:
-        """Hand a sequence in. Raises RequestError if the scheduler is not there.
-
-        ``age_s`` is how old its request is. ``past`` are tokens that it has already; they do not
-        come again. ``brim`` bounds what waits to be taken.
-        """
-
-    def resume(self, ticket: str, owner: str, timeout_s: float) -> Resumed | None:
-        """A kept stream, without runs if there is none; None if no answer came in time."""
-
-    def release(
-        self, mailbox: Mailbox, delivered: Delivered, cancel: CancelReason | None = None
-    ) -> None:
-        """Let a sequence go, for good; ``cancel`` if it is not over."""
-
-    def tally(self, *, requests: int = 0, failure: str | None = None) -> None:
-        """Count what only a front end sees."""
-
-    def scrape(self, timeout_s: float) -> bytes | None:
-        """The metrics; None if they did not come in time."""
-
-    def replica(self) -> ReplicaStatus | None:
-        """One that is ready, if there is any."""
-
-    def unhealthy(self) -> str:
-        """Why no request can be served at the moment; empty if they can."""
-
-    def status(self) -> Status | None:
-        """The scheduler's latest heartbeat; None if it is silent."""
-
-    def live_sequences(self) -> int | None:
-        """How many wait or run in the whole server, at most about a second ago; None: unknown."""
 
 
 class Link:
@@ -275,7 +223,10 @@ class Link:
 
     def tokens(self, message: Tokens) -> None:
         """One step of one replica."""
-        self._deliver(message.items)
+        if message.following is not None:
+            self._go_on(message.following)
+        if message.items:
+            self._deliver(message.items)
 
     def receive(self, message: ToFrontend) -> None:
         """One message of the scheduler."""
@@ -318,6 +269,29 @@ class Link:
         answer = self._answers.get(tag)
         if answer is not None:
             answer.set(value)
+
+    def _go_on(self, following: NextTokens) -> None:
+        """The next token of each. PERF: what a stream takes as it comes is not put into objects."""
+        now = self._clock()
+        find = self._live.get
+        others = []
+        for sequence, attempt, index, token, logprob in zip(
+            following.ids,
+            following.attempts,
+            following.indices,
+            following.tokens,
+            following.logprobs,
+            strict=True,
+        ):
+            live = find(sequence)
+            if live is None:
+                continue
+            if live.mailbox.pass_on(attempt, index, token, logprob):
+                live.quiet(now)
+            else:
+                others.append(SequenceTokens(sequence, attempt, index, [token], [logprob]))
+        if others:
+            self._deliver(others)
 
     def _deliver(self, items: Iterable[SequenceTokens]) -> None:
         now = self._clock()

@@ -25,6 +25,7 @@ class Mailbox:
     __slots__ = (
         "_brim",
         "_eager",
+        "_forward",
         "_fresh",
         "_held",
         "_wake",
@@ -70,6 +71,7 @@ class Mailbox:
         self._wake = wake
         self._eager = eager
         self._brim = brim
+        self._forward: Callable[[int, float], bool] | None = None
 
     @property
     def over(self) -> bool:
@@ -108,6 +110,34 @@ class Mailbox:
         if self._brim is not None and len(self._fresh) > self._brim.items:
             brim, self._brim = self._brim, None
             brim.spill()
+        return True
+
+    def forward(self, take: Callable[[int, float], bool]) -> None:
+        """From now on, offer the next token and its log-probability to ``take`` as it comes.
+
+        It tells whether it has taken them. What is unusual never comes this way.
+        """
+        self._forward = take
+
+    def pass_on(self, attempt: int, index: int, token: int, logprob: float) -> bool:
+        """Whether a token was the next one and was taken. If not, it is to be ``put``."""
+        ids = self.ids
+        if (
+            self._forward is None
+            or index != len(ids)
+            or attempt != self.attempt
+            or self._fresh
+            or self._held
+            or self.finish
+            or self.failure is not None
+            or index >= self.spec.max_new_tokens
+            or not self._forward(token, logprob)
+        ):
+            return False
+        ids.append(token)
+        if self.logprobs is not None:
+            self.logprobs.append(logprob)
+        self.accepted = True
         return True
 
     def take(self) -> list[SequenceTokens]:

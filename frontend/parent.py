@@ -12,8 +12,11 @@ import time
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 
 OVERSLEPT_S = 5.0
+RETRY_S = 5.0
+"""So long after a worker could not begin, none is begun."""
 HELD_WHILE_FORKING = (signal.SIGTERM,)
 """What a new worker hears only when it can heed it; ``gunicorn_conf.post_fork`` lets it through."""
 
@@ -25,6 +28,8 @@ class Parent(Arbiter):  # type: ignore[misc]
 
     looked_s = math.inf
     """When it last looked for workers that hang; it does about once a second."""
+    retry_s = -math.inf
+    """Nobody is begun before."""
 
     def murder_workers(self) -> None:
         """End workers that have said nothing for ``timeout`` seconds.
@@ -46,6 +51,7 @@ class Parent(Arbiter):  # type: ignore[misc]
         RACE: a SIGTERM before the child has its own handlers would go to the parent's and be lost;
         the child would serve on until it is killed at the end of the grace.
         """
+        self.app.is_start = self.worker_age < self.num_workers
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD_WHILE_FORKING)
         try:
             return super().spawn_worker()
@@ -57,6 +63,28 @@ class Parent(Arbiter):  # type: ignore[misc]
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_WHILE_FORKING)
 
+    def reap_workers(self) -> None:
+        """Bury the dead. One that could not even begin leaves the others be; it is tried again.
+
+        gunicorn itself would end them, too. It does where nobody serves: then nobody ever may.
+        """
+        while True:
+            before = list(self.WORKERS.values())
+            try:
+                super().reap_workers()
+                return
+            except HaltServer as halt:
+                if not self.WORKERS:
+                    raise
+                # The base class has left in the middle: of one worker it has not let go.
+                left = [worker for worker in before if worker.pid not in self.WORKERS]
+                for worker in left:
+                    if not worker.tmp._tmp.closed:
+                        worker.tmp.close()
+                        self.cfg.child_exit(self, worker)
+                self.retry_s = time.monotonic() + RETRY_S
+                _log.error("%s Trying again in %g s; the others serve on", halt.reason, RETRY_S)
+
     def manage_workers(self) -> None:
         """Start those that are missing; have those that are too many, the oldest, finish.
 
@@ -64,8 +92,9 @@ class Parent(Arbiter):  # type: ignore[misc]
         would take the place of a new one that died.
         """
         staying = [worker for worker in self.WORKERS.values() if not worker.is_leaving]
-        for _ in range(self.num_workers - len(staying)):
-            self.spawn_worker()
+        if time.monotonic() >= self.retry_s:
+            for _ in range(self.num_workers - len(staying)):
+                self.spawn_worker()
         staying.sort(key=lambda worker: int(worker.age))
         for worker in staying[: max(len(staying) - self.num_workers, 0)]:
             worker.is_leaving = True

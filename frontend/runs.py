@@ -136,6 +136,13 @@ class Run:
             self._keep_tokens(tokens)
         return tokens
 
+    def next(self, token: int, logprob: float) -> Token:
+        """What ``advance`` makes of one token that does not end the run."""
+        made = self._last = self._token(token, logprob, [], "")
+        if self._keep:
+            self.tokens.append(made)
+        return made
+
     def _keep_tokens(self, tokens: list[Token]) -> None:
         """An end that came alone is told by the token that it belongs to."""
         for token in tokens:

@@ -28,9 +28,12 @@ class GunicornApplication(BaseApplication):  # type: ignore[misc]
         """Be the parent. Does not return."""
         Parent(self).run()
 
+    is_start = True
+    """Whether the worker that is begun is one of the first, not another one's successor."""
+
     def load(self) -> FrontEnd:
         """Called in each worker."""
-        return application()
+        return application(is_start=self.is_start)
 
 
 if __name__ == "__main__":

@@ -171,6 +171,14 @@ class ClientSocket(sockets.socket):  # type: ignore[misc]
         if sent < len(data):
             super().sendall(memoryview(data)[sent:], flags)
 
+    def offer(self, data: bytes) -> int:
+        """Send what there is room for; so many bytes. Errors are found by who sends the rest."""
+        try:
+            sent: int = self._sock.send(data)
+        except OSError:
+            return 0
+        return sent
+
 
 class Server(StreamServer):  # type: ignore[misc]
     """Accepts connections as ``ClientSocket``."""

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from common.settings import Settings
+from frontend.express import Outbox
 from frontend.guidance.source import Grammars
-from frontend.link import Links
+from frontend.links import Links
 from frontend.pool import Offload
 from frontend.text.template import ChatTemplate
 from frontend.text.tokenizer import Tokenizer
@@ -30,6 +31,8 @@ class Services:
     version: str = "0.0.0"
     tracer: RequestTracer | None = None
     """None while no traces are sent."""
+    outbox: Outbox = field(default_factory=Outbox)
+    """Flushed by whoever receives the tokens."""
     clock: Callable[[], float] = field(default=time.monotonic)
     """Seconds, monotonic."""
     wall_clock: Callable[[], float] = field(default=time.time)

@@ -5,11 +5,13 @@ whatever happens, and lets its generation go exactly once: at the end, or when t
 because a write failed.
 """
 
+import errno
 import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from common.errors import ErrorKind, RequestError
+from frontend.express import Express
 from frontend.faults import describe
 from frontend.generation import ClientGoneError, Generation
 from frontend.runs import Run, Token
@@ -43,12 +45,17 @@ class EventStream:
         dialect: Dialect,
         on_close: Callable[[RequestError | ClientGoneError | None], None],
         keep_alive_s: float = KEEP_ALIVE_S,
+        express: Express | None = None,
     ) -> None:
-        """``on_close`` is called once, with what ended the stream early or None."""
+        """``on_close`` is called once, with what ended the stream early or None.
+
+        ``express`` takes events from other greenlets, while the one that iterates waits for them.
+        """
         self._generation = generation
         self._dialect = dialect
         self._on_close = on_close
         self._keep_alive_s = keep_alive_s
+        self._express = express
         self._begun = False
         self._flowing = False
         """Whether the first text was sent."""
@@ -66,13 +73,21 @@ class EventStream:
             raise StopIteration
         if not self._flowing:
             return self._begin()
+        data = self._next()
+        early = None if self._express is None else self._express.settle()
+        if early is None:
+            return data
+        return early if data == KEEP_ALIVE else early + data
+
+    def _next(self) -> bytes:
         try:
             news = self._generation.step(self._keep_alive_s)
             if not news:
                 return KEEP_ALIVE
             data = b"".join([self._events(run, tokens) for run, tokens in news])
         except ClientGoneError as gone:
-            self._close(gone)
+            if self._leave(gone):
+                raise BrokenPipeError(errno.EPIPE, "the client has left in a chunk") from None
             raise StopIteration from None
         except RequestError as error:
             self._close(error)
@@ -91,7 +106,7 @@ class EventStream:
 
     def close(self) -> None:
         """The server is done with the stream; if that is too early, the client has gone."""
-        self._close(ClientGoneError())
+        self._leave(ClientGoneError())
 
     def _begin(self) -> bytes:
         """What comes up to the first text, which is noted."""
@@ -104,13 +119,29 @@ class EventStream:
             self._flowing = False
         else:
             self._generation.flows()
+            if self._express is not None:
+                self._express.needs_help = self._generation.interrupt
+                self._generation.forward(self._hurry)
         return data
+
+    def _hurry(self, run: Run, tokens: list[Token]) -> bool:
+        """In the greenlet that receives: whether plain tokens of a run make an event by now."""
+        events = self._dialect.tokens(run, tokens)
+        if events and self._express is not None:
+            self._express.put(events)
+        return bool(events)
 
     def _events(self, run: Run, tokens: list[Token]) -> bytes:
         events = self._dialect.tokens(run, tokens) if tokens else b""
         if run.error is not None:
             events += self._dialect.failure(run.error, run)
         return events
+
+    def _leave(self, gone: ClientGoneError) -> bool:
+        """Nobody reads any more; whether the end of the body would stand within a chunk."""
+        is_torn = self._express is not None and self._express.drop()
+        self._close(gone)
+        return is_torn
 
     def _close(self, why: RequestError | ClientGoneError | None) -> None:
         if not self._closed:

@@ -29,6 +29,7 @@ from common.sockets import (
     requests_endpoint,
     tokens_endpoint,
 )
+from frontend.express import Outbox
 from frontend.inbox import Inbox
 from frontend.link import Link
 from frontend.tracing import RequestTracer
@@ -46,13 +47,15 @@ class Wires:
         """Connects to the scheduler and to ``replicas`` workers' token sockets."""
         number = random.getrandbits(31)
         self._runtime_dir = runtime_dir
+        self.outbox = Outbox()
+        """What is to be sent to clients before this process waits for more."""
         self._context = zmq.Context()
         self._requests = open_socket(self._context, zmq.DEALER, identity=frontend_identity(number))
         self._requests.connect(requests_endpoint(runtime_dir))
-        self._answers = Inbox(self._requests)
+        self._answers = Inbox(self._requests, self.outbox.flush)
         self._tokens = open_socket(self._context, zmq.SUB)
         self._tokens.subscribe(topic_of(number))
-        self._news = Inbox(self._tokens)
+        self._news = Inbox(self._tokens, self.outbox.flush)
         self._replicas: set[int] = set()
         for replica in range(replicas):
             self._listen_to(replica)
@@ -77,6 +80,8 @@ class Wires:
     def close(self) -> None:
         """Send what is counted, wait briefly until it is out, and end."""
         gevent.killall(self._greenlets)
+        self._answers.close()
+        self._news.close()
         self.link.flush()
         self._requests.close(linger=200)
         if self._spans is not None:
@@ -135,6 +140,7 @@ class Wires:
             turn += 1
             if turn >= MESSAGES_PER_TURN:
                 turn = 0
+                self.outbox.flush()
                 gevent.sleep(0)
 
     def _beat(self) -> None:

@@ -65,6 +65,7 @@ class FrontEnd:
                 grammars=self._grammars,
                 version=version(),
                 tracer=self._wires.tracer_of(settings),
+                outbox=self._wires.outbox,
             )
         )
         self._wires.start()
@@ -123,11 +124,15 @@ def version() -> str:
         return "0.0.0"
 
 
-def application() -> FrontEnd:
-    """What gunicorn calls in each worker. Raises StartupError, after recording it."""
+def application(*, is_start: bool) -> FrontEnd:
+    """What gunicorn calls in each worker. Raises StartupError.
+
+    At the server's start the failure is recorded, which ends all of it; later, others may serve.
+    """
     settings = load()
     try:
         return FrontEnd(settings)
     except StartupError as error:
-        record_failure(settings, "frontend", str(error))
+        if is_start:
+            record_failure(settings, "frontend", str(error))
         raise

@@ -1,6 +1,6 @@
 """``python -m launcher`` is ``millrace``."""
 
-from launcher.cli import main
+from launcher.entry import main
 
 if __name__ == "__main__":
     main()

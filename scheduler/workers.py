@@ -12,7 +12,15 @@ epoch; it never replaces a current one.
 import logging
 import re
 
-from common.messages import PROTOCOL_VERSION, FromWorker, Heartbeat, Ready, Reset, StepReport
+from common.messages import (
+    PROTOCOL_VERSION,
+    FromWorker,
+    Heartbeat,
+    Ready,
+    Reset,
+    StepReport,
+    StepReports,
+)
 from scheduler.mail import Mail
 from scheduler.metrics import Metrics
 from scheduler.processes import Processes
@@ -110,7 +118,11 @@ class Workers:
     # --- parts --------------------------------------------------------------------------------
 
     def _current(
-        self, replica: Replica, identity: bytes, message: StepReport | Heartbeat, now: float
+        self,
+        replica: Replica,
+        identity: bytes,
+        message: StepReport | StepReports | Heartbeat,
+        now: float,
     ) -> bool:
         if message.epoch not in (0, self._epoch):
             self._lose(replica, "it obeys another scheduler", now)
@@ -118,6 +130,9 @@ class Workers:
             return True
         if isinstance(message, StepReport):
             self._reports.step(replica, message, now)
+        elif isinstance(message, StepReports):
+            for report in message.reports:
+                self._reports.step(replica, report, now)
         else:
             replica.heard_s = now
         return replica.review(now)

@@ -32,7 +32,7 @@ from common.messages import (
 from common.sockets import HEARTBEAT_S
 from worker.engine import Engine
 from worker.flight import StepResult
-from worker.reports import LONGEST_S, Held, in_columns
+from worker.reports import LONGEST_S, Held, as_one, following, in_columns
 
 _log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ class Loop:
         undelivered = []
         for frontend, group in groups.items():
             if self._link.subscribed(frontend):
-                message = Tokens(self._identity.incarnation, self._engine.steps, group)
+                message = Tokens(self._identity.incarnation, self._engine.steps, *following(group))
                 self._link.publish(frontend, message)
             else:
                 undelivered.append(frontend)
@@ -218,10 +218,14 @@ class Loop:
         )
 
     def _report(self, message: FromWorker) -> None:
-        self._let_go()
+        if isinstance(message, StepReport):
+            message = as_one([*self._held.take(), message])
+        else:
+            self._let_go()
         self._link.report(message)
         self._heartbeat_due = self._clock() + HEARTBEAT_S
 
     def _let_go(self) -> None:
-        for report in self._held.take():
-            self._link.report(report)
+        held = self._held.take()
+        if held:
+            self._link.report(as_one(held))

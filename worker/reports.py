@@ -1,4 +1,4 @@
-"""How the scheduler is told of steps: what is usual in columns, and what can wait later.
+"""How the others are told of steps: what is usual in columns, and what can wait later.
 
 Runs in the worker. A step in which everybody got a token and went on is said in ``Steady``, and
 nothing depends on its being heard at once, for the scheduler leases ahead. PERF: each report wakes
@@ -7,11 +7,39 @@ threads of two processes, on cores that compute; kept back for a moment, several
 
 from collections.abc import Callable, Iterable
 
-from common.messages import Progress, Steady, StepReport
+from common.messages import (
+    NextTokens,
+    Progress,
+    SequenceTokens,
+    Steady,
+    StepReport,
+    StepReports,
+)
 
 MOST_TOKENS = 8
 """Of a sequence: a quarter of the room with which leases are topped up."""
-LONGEST_S = 0.1
+LONGEST_S = 0.2
+
+
+def _is_plain(tokens: SequenceTokens) -> bool:
+    """Whether there is nothing to say but a sequence's next token."""
+    return len(tokens.ids) == 1 and not (tokens.started or tokens.finish or tokens.tops)
+
+
+def following(items: Iterable[SequenceTokens]) -> tuple[list[SequenceTokens], NextTokens | None]:
+    """What is more than the next token of a sequence, and all the rest; None if there is none."""
+    others: list[SequenceTokens] = []
+    rest = NextTokens([], [], [], [], [])
+    for tokens in items:
+        if _is_plain(tokens):
+            rest.ids.append(tokens.id)
+            rest.attempts.append(tokens.attempt)
+            rest.indices.append(tokens.index)
+            rest.tokens.extend(tokens.ids)
+            rest.logprobs.extend(tokens.logprobs)
+        else:
+            others.append(tokens)
+    return others, rest if rest.ids else None
 
 
 def in_columns(items: Iterable[Progress]) -> tuple[list[Progress], Steady | None]:
@@ -34,6 +62,12 @@ def in_columns(items: Iterable[Progress]) -> tuple[list[Progress], Steady | None
     if len(steady.tokens) == len(steady.ids):
         steady.counts.clear()
     return others, steady if steady.ids else None
+
+
+def as_one(reports: list[StepReport]) -> StepReport | StepReports:
+    """Reports in one message; there is at least one."""
+    last = reports[-1]
+    return last if len(reports) == 1 else StepReports(last.epoch, last.incarnation, reports)
 
 
 class Held:

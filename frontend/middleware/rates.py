@@ -8,7 +8,7 @@ take it: only the scheduler knows at the moment when it decides.
 import falcon
 
 from frontend import exchange
-from frontend.link import Links
+from frontend.links import Links
 
 RENEWED_S = 1
 """How soon it pays to look again, where nothing was refused."""

@@ -13,6 +13,7 @@ from common.errors import RequestError
 from frontend import access, exchange
 from frontend.answers import EVENT_STREAM, JSON
 from frontend.exchange import Exchange
+from frontend.express import Express, connection_of
 from frontend.generation import ClientGoneError, Generation
 from frontend.mailbox import Brim
 from frontend.resume import keeping
@@ -165,7 +166,9 @@ def run_stream(
         access.over(req, services)
 
     exchange.of(req).streams = True
-    resp.stream = EventStream(generation, dialect, closed)
+    connection = connection_of(req.env)
+    express = None if connection is None else Express(connection, services.outbox)
+    resp.stream = EventStream(generation, dialect, closed, express=express)
     stream_headers(resp)
 
 

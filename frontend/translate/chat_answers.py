@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.errors import RequestError
-from frontend.answers import event, request_error_document
+from frontend.answers import Template, event, request_error_document
 from frontend.identity import Identity
 from frontend.runs import Run, Token
 from frontend.schema.openai import ChatBody
@@ -89,6 +89,8 @@ class _Choice:
     reading: Reading
     role: dict[str, str] = field(default_factory=lambda: {"role": "assistant"})
     """Goes with the choice's first chunk, and is empty afterwards."""
+    plain: Template | None = None
+    """Of chunks that say some content and nothing else; once there was one."""
 
 
 class ChatDialect:
@@ -124,7 +126,16 @@ class ChatDialect:
 
     def _chunks(self, index: int, choice: _Choice, token: Token) -> bytes:
         """A chunk for each delta; none for a token that says nothing yet."""
-        deltas = [self._delta(index, delta) for delta in choice.reading.read(token)]
+        said = choice.reading.read(token)
+        if (
+            len(said) == 1
+            and isinstance(said[0], Content)
+            and not choice.role
+            and not token.finish
+            and not self._request.logprobs
+        ):
+            return self._plain(index, choice).event(said[0].text)
+        deltas = [self._delta(index, delta) for delta in said]
         logprobs = None
         if self._request.logprobs and token.counted:
             logprobs = openai.logprobs([token], self._tokenizer)
@@ -136,15 +147,27 @@ class ChatDialect:
         last = len(deltas) - 1
         chunks = []
         for number, delta in enumerate(deltas):
-            document = {
-                "index": index,
-                "delta": {**choice.role, **delta},
-                "logprobs": logprobs if number == 0 else None,
-                "finish_reason": reason if number == last else None,
-            }
+            chunk = self._chunk(
+                index,
+                {**choice.role, **delta},
+                logprobs if number == 0 else None,
+                reason if number == last else None,
+            )
             choice.role = {}
-            chunks.append(event({**self._head, "choices": [document], "usage": None}))
+            chunks.append(event(chunk))
         return b"".join(chunks)
+
+    def _plain(self, index: int, choice: _Choice) -> Template:
+        """Chunks of content alone."""
+        if choice.plain is None:
+            choice.plain = Template(lambda text: self._chunk(index, {"content": text}, None, None))
+        return choice.plain
+
+    def _chunk(
+        self, index: int, delta: dict[str, Any], logprobs: dict[str, Any] | None, reason: str | None
+    ) -> dict[str, Any]:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        return {**self._head, "choices": [choice], "usage": None}
 
     def _delta(self, index: int, delta: Delta) -> dict[str, Any]:
         """OpenAI's words for what a token says."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from common.errors import RequestError
-from frontend.answers import event, request_error_document
+from frontend.answers import Template, event, request_error_document
 from frontend.runs import Run, Token
 from frontend.surfaces import Surface
 from frontend.text.tokenizer import Tokenizer
@@ -87,6 +87,8 @@ class CompletionDialect:
         self._head = request.stamp.document("text_completion")
         self._runs: dict[int, Run] = {}
         self._offsets: dict[int, int] = {}
+        self._plain: dict[int, Template] = {}
+        """Of chunks with nothing but text, by the index of their choice."""
 
     def tokens(self, run: Run, tokens: list[Token]) -> bytes:
         """One chunk per token that says something; the last one of the run carries the reason."""
@@ -121,7 +123,16 @@ class CompletionDialect:
             logprobs = _Logprobs(self._tokenizer, self._offsets[index])
             logprobs.add([token])
             self._offsets[index] = logprobs.offset
-        if not text and reason is None and logprobs is None:
-            return b""
-        choice = _choice(index, text, logprobs, reason)
-        return event({**self._head, "choices": [choice], "usage": None})
+        if reason is None and logprobs is None:
+            return self._template(index).event(text) if text else b""
+        return event(self._document(_choice(index, text, logprobs, reason)))
+
+    def _template(self, index: int) -> Template:
+        template = self._plain.get(index)
+        if template is None:
+            template = Template(lambda text: self._document(_choice(index, text, None, None)))
+            self._plain[index] = template
+        return template
+
+    def _document(self, choice: dict[str, Any]) -> dict[str, Any]:
+        return {**self._head, "choices": [choice], "usage": None}

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from common.errors import RequestError
 from common.sampling import SamplingParameters
 from frontend import limits
@@ -188,6 +190,19 @@ def top_tokens(token: Token, tokenizer: Tokenizer) -> list[dict[str, Any]]:
     ]
 
 
+_PLAIN = (
+    b'data: {"index":%d,"token":{"id":%d,"text":%b,"logprob":%b,"special":%b},'
+    b'"generated_text":null,"details":null}\n\n'
+)
+"""PERF: 0.9 us instead of 1.7 by ``event``, which writes the same bytes."""
+
+
+def _plain(index: int, token: Token) -> bytes:
+    """The event of a token that neither ends the stream nor has candidates beside it."""
+    text, logprob = orjson.dumps(token.text), orjson.dumps(token.logprob)
+    return _PLAIN % (index, token.id, text, logprob, b"true" if token.special else b"false")
+
+
 class NativeDialect:
     """The events of a native stream: one per token, no ``[DONE]``."""
 
@@ -210,6 +225,8 @@ class NativeDialect:
 
     def _event(self, run: Run, token: Token) -> bytes:
         self._index += 1
+        if not (token.tops or token.finish):
+            return _plain(self._index, token)
         document: dict[str, Any] = {"index": self._index, "token": _token(token)}
         if token.tops:
             document["top_tokens"] = top_tokens(token, self._tokenizer)

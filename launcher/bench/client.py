@@ -83,6 +83,8 @@ class _Connection(http.client.HTTPConnection):
         if self._secure:
             context = ssl.create_default_context()
             connection = context.wrap_socket(connection, server_hostname=self.host)
+        # PERF: all of a request has a limit, and gevent makes a timer for every wait that has one.
+        connection.settimeout(None)
         self.sock = connection
 
 

@@ -15,6 +15,7 @@ def test_the_loop_runs_on_it_until_a_sequence_ends():
     ready, *steps = link.reports
     assert isinstance(ready, Ready)
     assert all(isinstance(step, StepReport) for step in steps)
-    tokens = [tokens.items[0] for _, tokens in link.published]
-    assert [part.ids for part in tokens] == [[token_at(0)], [token_at(1)], [token_at(2)]]
-    assert [part.finish for part in tokens] == ["", "", "length"]
+    first, second, last = [tokens for _, tokens in link.published]
+    assert first.items[0].ids == [token_at(0)]
+    assert second.following.tokens == [token_at(1)]
+    assert (last.items[0].ids, last.items[0].finish) == ([token_at(2)], "length")

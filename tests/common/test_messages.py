@@ -13,6 +13,7 @@ from common import messages
 from common.messages import (
     FromFrontend,
     FromWorker,
+    NextTokens,
     SequenceSpec,
     Steady,
     StepReport,
@@ -56,19 +57,27 @@ NUMBERS = st.integers(0, 2**63 - 1)
 FLOATS = st.floats(allow_nan=False)
 
 
+COLUMNS: dict[type, list[typing.Any]] = {
+    Steady: [NUMBERS, NUMBERS, NUMBERS, NUMBERS, FLOATS, NUMBERS],
+    NextTokens: [NUMBERS, NUMBERS, NUMBERS, NUMBERS, FLOATS],
+}
+
+
 def built(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
     """Any instance of a message, its parts built the same way."""
-    if kind is Steady:
-        row = st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS, FLOATS, NUMBERS)
-        return st.lists(row, max_size=3).map(lambda rows: Steady(*zip_lists(rows)))
+    if kind in COLUMNS:
+        row = st.tuples(*COLUMNS[kind])
+        return st.lists(row, max_size=3).map(lambda rows: kind(*zip_lists(rows, COLUMNS[kind])))
     hints = typing.get_type_hints(kind)
     fields = {name: typed(hints[name]) for name in kind.__struct_fields__}
     return st.builds(kind, **fields)
 
 
-def zip_lists(rows: list[tuple[typing.Any, ...]]) -> list[list[typing.Any]]:
-    """The columns of Steady."""
-    return [[row[number] for row in rows] for number in range(6)]
+def zip_lists(
+    rows: list[tuple[typing.Any, ...]], columns: list[typing.Any]
+) -> list[list[typing.Any]]:
+    """The columns of rows that may be none."""
+    return [[row[number] for row in rows] for number in range(len(columns))]
 
 
 def typed(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
@@ -203,6 +212,12 @@ def test_columns_of_several_lengths_do_not_decode() -> None:
     fields[-1][2] = []
     with pytest.raises(BadFrameError):
         FROM_WORKER.decode(msgspec.msgpack.encode(fields))
+    frame = encode(Tokens(1, 2, [], NextTokens([5], [0], [0], [6], [-0.5])))
+    assert TOKENS.decode(frame)
+    fields = msgspec.msgpack.decode(frame)
+    fields[-1][2] = []
+    with pytest.raises(BadFrameError):
+        TOKENS.decode(msgspec.msgpack.encode(fields))
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ from common.sockets import (
     requests_endpoint,
     tokens_endpoint,
 )
+from worker.reports import following
 
 NEVER = 77
 STEP_S = 0.004
@@ -150,7 +151,7 @@ class Backend(threading.Thread):
         if not self.publish:
             return
         for number, items in steps.items():
-            message = Tokens(incarnation=1, step=1, items=items)
+            message = Tokens(1, 1, *following(items))
             self._tokens.send_multipart([topic_of(number), encode(message)], zmq.NOBLOCK)
 
     def _item(self, submit: Submit, first: int, end: int) -> SequenceTokens:

@@ -46,3 +46,22 @@ def test_a_look_finds_what_a_send_hid(pair) -> None:
     waiting.kill()
     far.send(b"last")
     assert inbox.receive() == [b"last"]
+
+
+def test_a_descriptor_that_nobody_looks_at_does_not_keep_the_loop_busy(pair) -> None:
+    near, far = pair
+    inbox = Inbox(near)
+    waiting = gevent.spawn(inbox.receive)
+    gevent.sleep(0)
+    waiting.kill()
+    far.send(b"2")
+    for _ in range(1000):
+        gevent.sleep(0.001)
+        if not inbox._watcher.active:
+            break
+    assert not inbox._watcher.active
+    again = gevent.spawn(lambda: [inbox.receive() for _ in range(2)])
+    gevent.sleep(0)
+    far.send(b"3")
+    assert again.get(timeout=5) == [[b"2"], [b"3"]]
+    inbox.close()

@@ -156,3 +156,35 @@ def test_tokens_imply_acceptance() -> None:
     box.put(item(0, 1))
     assert box.accepted
     assert len(woken) == 1
+
+
+def test_only_the_next_token_is_passed_on_and_only_if_it_is_taken() -> None:
+    taken: list[int] = []
+    takes = True
+    made = Mailbox(SPEC, lambda: None, eager=True, keeps=True)
+    assert not made.pass_on(0, 0, 7, -0.5), "nobody has asked for it"
+
+    def take(token: int, logprob: float) -> bool:
+        if takes:
+            taken.append(token)
+        return takes
+
+    made.forward(take)
+    assert made.pass_on(0, 0, 7, -0.5)
+    assert not made.pass_on(0, 0, 7, -0.5), "a duplicate"
+    assert not made.pass_on(0, 2, 9, -0.5), "a gap"
+    assert not made.pass_on(1, 1, 8, -0.5), "another attempt"
+    takes = False
+    assert not made.pass_on(0, 1, 8, -0.5)
+    takes = True
+    made.put(SequenceTokens(SPEC.id, 0, 1, [8], [-0.5]))
+    assert not made.pass_on(0, 2, 9, -0.5), "one before it has not been taken"
+    made.take()
+    assert made.pass_on(0, 2, 9, -0.25)
+    made.put(SequenceTokens(SPEC.id, 0, 4, [11], [-0.5]))
+    assert not made.pass_on(0, 3, 10, -0.5), "what is held follows it"
+    made.put(SequenceTokens(SPEC.id, 0, 3, [10], [-0.5], finish="length"))
+    assert not made.pass_on(0, 4, 11, -0.5), "it is over"
+    assert taken == [7, 9]
+    assert made.ids == [7, 8, 9, 10]
+    assert made.logprobs == [-0.5, -0.5, -0.25, -0.5]

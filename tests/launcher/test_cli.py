@@ -152,3 +152,20 @@ def test_sigterm_before_the_start(tmp_path: Path) -> None:
         cwd=ROOT,
     )
     assert answer.returncode == 128 + signal.SIGTERM
+
+
+def test_ctrl_c_while_it_is_loaded_leaves_no_traceback() -> None:
+    answer = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "import importlib, os, signal, sys\n"
+            "from launcher import entry\n"
+            "importlib.import_module = lambda name: os.kill(os.getpid(), signal.SIGINT)\n"
+            "entry.main()",
+        ],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (answer.returncode, answer.stderr) == (128 + signal.SIGINT, "")

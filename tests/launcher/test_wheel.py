@@ -49,8 +49,8 @@ def test_contents(wheel: zipfile.ZipFile) -> None:
     assert tops == set(PACKAGES)
     (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
     text = wheel.read(entry_points).decode()
-    assert "millrace = launcher.cli:main" in text
-    assert "text-generation-launcher = launcher.cli:main" in text
+    assert "millrace = launcher.entry:main" in text
+    assert "text-generation-launcher = launcher.entry:main" in text
 
 
 def test_runs_from_any_directory(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

@@ -10,11 +10,15 @@ from common.messages import (
     Replay,
     SequenceTokens,
     Started,
+    Steady,
+    StepReport,
+    StepReports,
     StepTiming,
 )
+from common.sockets import encode, worker_identity
 from scheduler.endings import MOST_REPLAYS
 from scheduler.requests import State
-from tests.scheduler.harness import FRONTEND, TIMING, House, sequence_id, started
+from tests.scheduler.harness import EPOCH, FRONTEND, TIMING, House, sequence_id, started
 from worker.reports import in_columns
 
 
@@ -202,3 +206,25 @@ def test_step_timings_by_method(prefill: int, decode: int, method: str) -> None:
         assert house.metric(f"{name}_count", method=method) == 1
     assert house.metric("tgi_batch_inference_count_total", method=method) == 1
     assert house.metric("tgi_batch_inference_success_total", method=method) == 1
+
+
+def test_reports_that_were_kept_back_come_before_the_one_that_brings_them() -> None:
+    house = started()
+    sequence = house.submit(1)
+    house.run_to(sequence, 2)
+    record = house.record(sequence)
+
+    def kept_back(step: int, index: int, token: int) -> StepReport:
+        steady = Steady([sequence], [record.attempt], [index], [token], [-0.5], [100 + index])
+        return StepReport(EPOCH, house.incarnations[0], 1, step, steady=steady)
+
+    end = SequenceTokens(sequence, record.attempt, 4, [32], [-0.5], finish="length")
+    last = StepReport(EPOCH, house.incarnations[0], 1, 5, [Progress(end, 104)])
+    reports = [kept_back(3, 2, 30), kept_back(4, 3, 31), last]
+    incarnation = house.incarnations[0]
+    house.link.worker_inbox.append(
+        (worker_identity(0, incarnation), encode(StepReports(EPOCH, incarnation, reports)))
+    )
+    house.turn()
+    assert record.generated == [7, 7, 30, 31, 32]
+    assert record.state is State.FINISHED

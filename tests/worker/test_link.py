@@ -17,7 +17,6 @@ from common.messages import (
     Reset,
     SequenceSpec,
     SequenceTokens,
-    StepReport,
     Tokens,
     topic_of,
 )
@@ -33,7 +32,7 @@ from common.sockets import (
 )
 from tests.worker.driver import CPU, HistoryModel
 from tests.worker.grammars import byte_guidance, regex
-from tests.worker.reported import progress_of
+from tests.worker.reported import items_of, progress_of, reports_of
 from worker.engine import Engine
 from worker.link import SocketLink
 from worker.loop import Identity, Loop
@@ -200,8 +199,7 @@ def test_a_whole_conversation(peers):
         peers.say(encode(Dispatch(5, 1, 16, add=[unseen, seen])))
         got: dict[int, list[int]] = {}
         while not all(len(ids) == n for ids, n in ((got.get(8, []), 3), (got.get(9, []), 6))):
-            report = peers.read()
-            if isinstance(report, StepReport):
+            for report in reports_of(peers.read()):
                 for item in progress_of(report):
                     got.setdefault(item.tokens.id >> 32, []).extend(item.tokens.ids)
                 assert 9 not in report.undelivered
@@ -212,7 +210,7 @@ def test_a_whole_conversation(peers):
         while len(delivered) < 6:
             assert frontend.poll(WAIT_S * 1000)
             _, frame = frontend.recv_multipart()
-            for tokens in TOKENS.decode(frame).items:
+            for tokens in items_of(TOKENS.decode(frame)):
                 assert tokens.index == len(delivered)
                 delivered += tokens.ids
         assert delivered == got[9]

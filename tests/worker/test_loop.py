@@ -11,6 +11,7 @@ from common.messages import (
     Reset,
     SequenceSpec,
     StepReport,
+    StepReports,
 )
 from common.sampling import SamplingParameters
 from tests.worker.driver import CPU, HistoryModel
@@ -36,6 +37,8 @@ class ListLink:
     subscriptions: set[int] = field(default_factory=lambda: {ALICE, BOB})
     timeouts: list[float] = field(default_factory=list)
     reports: list = field(default_factory=list)
+    """Those that come in one message one by one."""
+    messages: int = 0
     published: list = field(default_factory=list)
 
     def receive(self, timeout_s):
@@ -52,7 +55,8 @@ class ListLink:
         self.published.append((frontend, tokens))
 
     def report(self, message):
-        self.reports.append(message)
+        self.messages += 1
+        self.reports += message.reports if isinstance(message, StepReports) else [message]
 
 
 class World:
@@ -191,7 +195,9 @@ def test_reports_that_can_wait_come_in_order_before_what_cannot():
     assert world.turn() == []
     assert len(world.link.published) == 1
     assert world.turn() == []
+    before = world.link.messages
     assert [report.step for report in world.turn()] == [2, 3, 4]
+    assert world.link.messages == before + 1
 
 
 def test_nothing_is_held_back_once_there_is_nothing_to_do():

@@ -1,9 +1,18 @@
 """What of a step goes into columns; which reports wait, how long, and in what order they go."""
 
 import pytest
+from msgspec import structs
 
-from common.messages import Progress, SequenceTokens, Started, Steady, StepReport
-from worker.reports import MOST_TOKENS, Held, in_columns
+from common.messages import (
+    NextTokens,
+    Progress,
+    SequenceTokens,
+    Started,
+    Steady,
+    StepReport,
+    StepReports,
+)
+from worker.reports import MOST_TOKENS, Held, as_one, following, in_columns
 
 STEADY = Steady([1], [0], [3], [5], [-0.5], [20])
 
@@ -85,3 +94,29 @@ def test_the_first_waits_no_longer_than_it_may() -> None:
 
 def test_without_patience_nothing_waits() -> None:
     assert not Held(Clock(), 0.0).keeps(report())
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"finish": "length"},
+        {"started": Started(0.1)},
+        {"tops": [[(5, -0.5)]]},
+        {"ids": []},
+        {"ids": [5, 6], "logprobs": [-0.5, -0.5]},
+    ],
+)
+def test_front_ends_are_told_only_of_next_tokens_in_columns(more) -> None:
+    plain = SequenceTokens(1, 2, 3, [5], [-0.5])
+    unusual = SequenceTokens(**{**structs.asdict(plain), **more})
+    assert following([plain, unusual, plain]) == (
+        [unusual],
+        NextTokens([1, 1], [2, 2], [3, 3], [5, 5], [-0.5, -0.5]),
+    )
+    assert following([unusual]) == ([unusual], None)
+
+
+def test_reports_travel_in_one_message_in_order() -> None:
+    first, second = report(), report(released=[4])
+    assert as_one([first]) == first
+    assert as_one([first, second]) == StepReports(7, 99, [first, second])

@@ -8,7 +8,7 @@ import torch
 from common.messages import BLOCK_TOKENS, Dispatch, Grant, NewSequence, Reset, SequenceSpec
 from common.sampling import SamplingParameters
 from tests.worker.driver import CPU, GREEDY, RUNNERS, HistoryModel, fake_driver
-from tests.worker.reported import progress_of
+from tests.worker.reported import items_of, progress_of
 from tests.worker.test_loop import ALICE, Clock, ListLink
 from worker.engine import Engine
 from worker.loop import Identity, Loop
@@ -87,7 +87,7 @@ class World:
         self.link.published.clear()
         self.loop.turn()
         for _, message in self.link.published:
-            for tokens in message.items:
+            for tokens in items_of(message):
                 self.published.setdefault(tokens.id, []).extend(tokens.ids)
         for report in self.link.reports:
             for item in progress_of(report):
