@@ -122,8 +122,9 @@ def select(
         return _on_gpu(kernels, choices)
     if device.type != "cpu":
         return kernels
-    has_own = library is not None and ELEMENTS.get(dtype) in library.variant.elements
-    coded: PackCodes = partial(pack_codes, library, dtype) if has_own else linear.pack
+    coded: PackCodes = linear.pack
+    if library is not None and ELEMENTS.get(dtype) in library.variant.elements:
+        coded = partial(pack_codes, library, dtype)
     pack = linear.either(cpu_linear.choose_pack(dtype), coded)
     kernels = replace(
         kernels,
@@ -133,7 +134,7 @@ def select(
         pack_gated=_activating(pack, GATED_ACTIVATIONS),
         prepare_norm=cpu_norm.prepare,
     )
-    if library is None or not has_own:
+    if library is None or ELEMENTS.get(dtype) not in library.variant.elements:
         return kernels
     own_cache = choices.kv_dtype in (None, dtype)  # attention in C knows no other
     plain = pointwise.activations(library, dtype)

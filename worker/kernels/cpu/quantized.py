@@ -51,7 +51,10 @@ class QuantizedLinear:
         self.order = weight.order
         """As ``Quantized.order``."""
         rows = _rows(self.outputs, gated=kind is Kind.GATED)
-        parts = [_panels_of_codes(weight, rows), _panels_of_groups(weight.scales, rows)]
+        parts: list[torch.Tensor | None] = [
+            _panels_of_codes(weight, rows),
+            _panels_of_groups(weight.scales, rows),
+        ]
         for part in (weight.offsets, weight.levels):
             if part is not None:
                 part = _panels_of_groups(part, rows) if part.dim() == 2 else part.contiguous()

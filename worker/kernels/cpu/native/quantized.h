@@ -12,7 +12,7 @@
 
 #include <stddef.h>
 
-#define ROWS 8             /* of x at a time, in registers */
+#define FEW_ROWS 2         /* of x: PERF: for more, codes are unpacked into a buffer */
 #define MOST_INPUTS 2048   /* more are cut into slices */
 #define SLICE 512          /* inputs */
 #define SLICE_ROWS 512     /* of x, whose sums are kept */
@@ -148,68 +148,54 @@ static void unpack_any(int64_t coding, int with_scales, const Panel *panel, int6
 
 /* `sums_x`: [rows][groups], of offsets. */
 INLINE void panel_rows(const int rows, const int coding, const ELEMENT *x, const float *sums_x,
-                       const Panel *panel, const Output *y, int64_t row) {
-    const int chains = rows <= 2 ? 2 : 1;
+                       const Panel *panel, const Output *y) {
     const uint8_t *codes = panel->codes;
-    f32x16 totals[ROWS][2];
+    f32x16 totals[FEW_ROWS][2];
     for (int r = 0; r < rows; r++) totals[r][0] = totals[r][1] = splat(0);
     for (int64_t g = 0; g < panel->groups; g++) {
-        f32x16 sums[ROWS][2][2];
+        f32x16 sums[FEW_ROWS][2][2]; /* each in two, so that no addition waits */
         for (int r = 0; r < rows; r++)
-            for (int c = 0; c < chains; c++) sums[r][0][c] = sums[r][1][c] = splat(0);
+            for (int c = 0; c < 2; c++) sums[r][0][c] = sums[r][1][c] = splat(0);
         const ELEMENT *from = x + g * panel->group;
         for (int64_t k = 0; k < panel->group; k += UNIT, codes += unit_bytes(coding)) {
             Vector some[VECTORS][2];
             __builtin_prefetch(codes + FETCHED);
             if (coding != NIBBLE) __builtin_prefetch(codes + FETCHED + 64);
             unpack(coding, codes, panel->table, some);
-#pragma GCC unroll 8
+#pragma GCC unroll 2
             for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
                 for (int i = 0; i < VECTORS; i++)
 #pragma GCC unroll 2
                     for (int side = 0; side < 2; side++) {
-                        f32x16 *sum = &sums[r][side][i % chains];
+                        f32x16 *sum = &sums[r][side][i % 2];
                         *sum = add_products(*sum, some[i][side],
                                             from + r * panel->inputs + k + i * STEP);
                     }
         }
         for (int r = 0; r < rows; r++)
             for (int side = 0; side < 2; side++) {
-                f32x16 sum = sums[r][side][0];
-                if (chains == 2) sum += sums[r][side][1];
+                const f32x16 sum = sums[r][side][0] + sums[r][side][1];
                 const float sum_x = panel->offsets ? sums_x[r * panel->groups + g] : 0;
                 totals[r][side] += settle(panel, g, side, sum, sum_x);
             }
     }
-    for (int r = 0; r < rows; r++) put(y, row + r, panel->first, totals[r][0], totals[r][1]);
+    for (int r = 0; r < rows; r++) put(y, r, panel->first, totals[r][0], totals[r][1]);
 }
 
-/* So many rows at a time as there is code for: up to 7 in pieces of 4, 2 and 1. */
-INLINE void panel_few(const int coding, int64_t rows, const ELEMENT *x, const float *sums_x,
-                      const Panel *panel, const Output *y) {
-    for (int64_t row = 0, some; row < rows; row += some) {
-        const ELEMENT *from = x + row * panel->inputs;
-        const float *sums = sums_x + row * panel->groups;
-        if (rows - row >= 8) panel_rows(some = 8, coding, from, sums, panel, y, row);
-        else if (rows - row >= 4) panel_rows(some = 4, coding, from, sums, panel, y, row);
-        else if (rows - row >= 2) panel_rows(some = 2, coding, from, sums, panel, y, row);
-        else panel_rows(some = 1, coding, from, sums, panel, y, row);
-    }
-}
-
-/* Rows in registers: not more than ROWS. */
+/* At most FEW_ROWS rows. */
 INLINE void panels_few(const int coding, int64_t rows, const ELEMENT *x, const Linear *layer,
                        const Output *y, int64_t from, int64_t beyond) {
     const int64_t groups = layer->inputs / layer->codes->group;
     const Table table = table_of(layer->codes);
-    float sums_x[ROWS * groups];
+    float sums_x[FEW_ROWS * groups];
     if (layer->codes->offsets)
         for (int64_t r = 0; r < rows; r++)
             sum_groups(x, 0, r, layer->inputs, layer->codes->group, sums_x + r * groups);
     for (int64_t p = from; p < beyond; p++) {
         const Panel panel = panel_of(layer, table, coding, p);
-        panel_few(coding, rows, x, sums_x, &panel, y);
+        if (rows == 1) panel_rows(1, coding, x, sums_x, &panel, y);
+        else panel_rows(2, coding, x, sums_x, &panel, y);
     }
 }
 

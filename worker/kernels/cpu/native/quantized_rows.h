@@ -1,6 +1,5 @@
 /* Unpacked codes without tiles: belongs to quantized.h. A strip is as many rows as registers hold. */
-#define FEW_ROWS ROWS
-#define STRIP ROWS
+#define STRIP 8
 #define SOME_ROWS 0     /* more than few are many: */
 #define panels_some panels_more
 
@@ -19,7 +18,7 @@ static void end_strips(void) {}
 /* Adds to the sums of some rows and one panel, [2][STRIP][16], or begins them. */
 INLINE void add_rows(const int rows, const ELEMENT *x, int64_t stride, const ELEMENT *panel,
                      int64_t inputs, int begins, float *totals) {
-    f32x16 sums[ROWS][2];
+    f32x16 sums[STRIP][2];
     for (int r = 0; r < rows; r++)
         for (int side = 0; side < 2; side++)
             sums[r][side] = begins ? splat(0) : load_f32(totals + (side * STRIP + r) * LANES);
@@ -38,11 +37,11 @@ INLINE void add_rows(const int rows, const ELEMENT *x, int64_t stride, const ELE
 /* Adds to a strip's sums, or begins them, what some inputs of a panel contribute. */
 static void add_strip(const Strip *x, int64_t from, const ELEMENT *panel, int64_t inputs,
                       int begins, float *sums) {
-    if (x->rows == ROWS) {
-        add_rows(ROWS, x->x + from, x->stride, panel, inputs, begins, sums);
-        return;
+    for (int64_t r = 0, some; r < x->rows; r += some) {
+        const ELEMENT *rows = x->x + r * x->stride + from;
+        float *to = sums + r * LANES;
+        if (x->rows == STRIP) add_rows(some = STRIP, rows, x->stride, panel, inputs, begins, to);
+        else if (x->rows - r >= 3) add_rows(some = 3, rows, x->stride, panel, inputs, begins, to);
+        else add_rows(some = 1, rows, x->stride, panel, inputs, begins, to);
     }
-    for (int64_t r = 0; r < x->rows; r++)
-        add_rows(1, x->x + r * x->stride + from, x->stride, panel, inputs, begins,
-                 sums + r * LANES);
 }

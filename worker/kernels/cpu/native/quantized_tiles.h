@@ -3,7 +3,6 @@
  */
 #include "tiles.h"
 
-#define FEW_ROWS 2   /* PERF: for more, tiles are faster than dot products */
 #define STRIP (2 * TILE)
 #define SOME_ROWS STRIP
 #define DEPTH 32     /* elements of a row that a tile holds */
