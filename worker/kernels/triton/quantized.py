@@ -13,14 +13,16 @@ import triton.language as tl
 
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.linear import LinearOperation
-from worker.kernels.reference.quantized import Coding, Quantized
+from worker.kernels.reference.quantized import WHOLE_LEVELS, Coding, Quantized
 
 _INTEGER = tl.constexpr(int(Coding.INTEGER))
 _NIBBLE = tl.constexpr(int(Coding.NIBBLE))
 _LEAST_INPUTS = 16
 """At a time: what the matrix instructions take."""
-_MOST_INPUTS = 128
+_MOST_INPUTS = {True: 128, False: 64}
+"""For up to 16 rows in 16 bits, and beyond: registers."""
 _OUTPUTS = 64
+_LEAST_ROWS = 16
 _MOST_ROWS = 64
 
 
@@ -35,11 +37,15 @@ def _float8(code):
 
 
 @triton.jit
-def _numbers(codes, levels, inside, CODING: tl.constexpr, INPUTS: tl.constexpr):
+def _numbers(
+    codes, levels, inside, CODING: tl.constexpr, WHOLE: tl.constexpr, INPUTS: tl.constexpr
+):
     """What the codes at [outputs] (pointers to their first) stand for, [outputs, INPUTS]."""
     if CODING == _NIBBLE:
         at = codes[:, None] + tl.arange(0, INPUTS // 2)[None, :]
         both = tl.load(at, mask=inside[:, None], other=0).to(tl.int32)
+        if WHOLE:
+            return tl.interleave((both & 15) - 8, (both >> 4) - 8).to(tl.float32)
         return tl.interleave(tl.load(levels + (both & 15)), tl.load(levels + (both >> 4)))
     at = codes[:, None] + tl.arange(0, INPUTS)[None, :]
     code = tl.load(at, mask=inside[:, None], other=0).to(tl.int32)
@@ -65,6 +71,7 @@ def _multiply(
     groups,
     GROUP: tl.constexpr,
     CODING: tl.constexpr,
+    WHOLE: tl.constexpr,
     OFFSETS: tl.constexpr,
     BIAS: tl.constexpr,
     ROWS: tl.constexpr,
@@ -83,7 +90,7 @@ def _multiply(
     for k in range(0, inputs, INPUTS):
         some = tl.load(where_x + k, mask=here[:, None], other=0.0)
         first = where_codes + (k // 2 if CODING == _NIBBLE else k)
-        numbers = _numbers(first, levels, inside, CODING, INPUTS)
+        numbers = _numbers(first, levels, inside, CODING, WHOLE, INPUTS)
         products = tl.dot(some, tl.trans(numbers.to(some.dtype)), input_precision="ieee")
         scale = tl.load(scales + where_scales + k // GROUP, mask=inside, other=0.0)
         sums += products * scale[None, :]
@@ -99,14 +106,15 @@ def _multiply(
 def pack_codes(weight: Quantized, bias: torch.Tensor | None) -> LinearOperation:
     """As the reference's; which it is for groups that the kernel does not take."""
     group = weight.group
-    step = min(_MOST_INPUTS, group & -group)  # a power of two
-    if step < _LEAST_INPUTS:
+    even = group & -group  # a power of two
+    if even < _LEAST_INPUTS:
         return reference.pack(weight, bias)
     outputs, inputs = weight.shape
     unused = weight.scales
     offsets = unused if weight.offsets is None else weight.offsets
     levels = unused if weight.levels is None else weight.levels
     order = weight.order
+    whole = weight.levels is not None and weight.levels.tolist() == list(WHOLE_LEVELS)
 
     def apply(x: torch.Tensor) -> torch.Tensor:
         x = x.contiguous() if order is None else x.index_select(1, order)
@@ -114,13 +122,15 @@ def pack_codes(weight: Quantized, bias: torch.Tensor | None) -> LinearOperation:
         y = x.new_empty((rows, outputs))
         if not rows:
             return y
-        together = min(_MOST_ROWS, max(16, triton.next_power_of_2(rows)))
+        few = rows <= _LEAST_ROWS and x.dtype.itemsize == 2
+        together = min(_MOST_ROWS, max(_LEAST_ROWS, triton.next_power_of_2(rows)))
         grid = (math.ceil(outputs / _OUTPUTS), math.ceil(rows / together))
         _multiply[grid](
             x, x.stride(0), weight.codes, weight.codes.stride(0), weight.scales, offsets, levels,
             unused if bias is None else bias, y, rows, outputs, inputs, weight.scales.shape[1],
-            GROUP=group, CODING=int(weight.coding), OFFSETS=weight.offsets is not None,
-            BIAS=bias is not None, ROWS=together, OUTPUTS=_OUTPUTS, INPUTS=step, num_warps=4,
+            GROUP=group, CODING=int(weight.coding), WHOLE=whole,
+            OFFSETS=weight.offsets is not None, BIAS=bias is not None, ROWS=together,
+            OUTPUTS=_OUTPUTS, INPUTS=min(even, _MOST_INPUTS[few]), num_warps=4 if few else 8,
         )  # fmt: skip
         return y
 

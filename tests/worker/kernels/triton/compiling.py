@@ -22,7 +22,7 @@ from triton.runtime.jit import JITFunction
 
 from worker.kernels.reference.attention import AttentionShape
 from worker.kernels.reference.penalties import Penalties
-from worker.kernels.reference.quantized import Coding, Quantized
+from worker.kernels.reference.quantized import WHOLE_LEVELS, Coding, Quantized
 from worker.kernels.triton.activation import silu_and_multiply
 from worker.kernels.triton.chunks import attend_chunks
 from worker.kernels.triton.decode import attend_decoding, choose_splitting, make_parts
@@ -33,6 +33,7 @@ from worker.kernels.triton.norm import TritonNorm, prepare_norm
 from worker.kernels.triton.penalties import penalize_
 from worker.kernels.triton.quantized import pack_codes
 from worker.kernels.triton.store import store
+from worker.quantization.at_load import NF4
 
 _SHARED_BYTES = 227 << 10
 """Of a block, on Hopper."""
@@ -149,8 +150,9 @@ def quantized(kept):
         codes = torch.empty((4096, columns), dtype=torch.uint8)
         scales = torch.empty((4096, 4096 // group))
         offsets = scales if coding is Coding.NIBBLE else None
-        weight = Quantized(coding, codes, scales, offsets, levels=torch.empty(16))
-        pack_codes(weight, None)(torch.empty((rows, 4096), dtype=dtype))
+        for levels in (WHOLE_LEVELS, NF4) if coding is Coding.NIBBLE else (NF4,):
+            weight = Quantized(coding, codes, scales, offsets, torch.tensor(levels))
+            pack_codes(weight, None)(torch.empty((rows, 4096), dtype=dtype))
 
 
 def sampling(kept):

@@ -1,11 +1,13 @@
 """Linear layers of codes in Triton's interpreter, against the reference."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.worker.kernels.coded import coded
 from worker.kernels.reference import linear as reference
-from worker.kernels.reference.quantized import Coding
+from worker.kernels.reference.quantized import WHOLE_LEVELS, Coding
 from worker.kernels.triton.quantized import pack_codes
 
 
@@ -23,3 +25,10 @@ def test_equals_the_reference(coding, outputs, inputs, group, more):
         x = torch.randn(rows, inputs, generator=generator)
         assert (found(x) - wanted(x)).abs().max() < 1e-4
     assert found(x[:0]).shape == (0, outputs)
+
+
+def test_whole_levels():
+    drawn = coded(Coding.NIBBLE, 32, 64, 32)
+    weight, x = replace(drawn, levels=torch.tensor(WHOLE_LEVELS)), torch.ones(2, 64)
+    found, wanted = pack_codes(weight, None)(x), reference.pack(weight, None)(x)
+    assert (found - wanted).abs().max() < 1e-3
