@@ -13,6 +13,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     model_dir: str | None = None
     dtype: str = "auto"
     kv_cache_dtype: str = "auto"
+    quantize: str | None = None
     device: str = "auto"
     rope_scaling: str | None = None
     rope_factor: float | None = None
@@ -30,7 +31,9 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     native: bool
     """Whether the device multiplies this type itself; others are emulated, slowly."""
     weights_bytes: int
-    """In ``dtype``."""
+    """In ``dtype``, or as they are quantized."""
+    quantization: str = ""
+    """What quantized weights are, such as ``gptq, 4 bits in groups of 128``; empty if none are."""
     kv_bytes_per_token: int
     """Keys and values of all layers."""
 

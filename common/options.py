@@ -30,6 +30,7 @@ from common.option import (
     processes,
     some_keys,
 )
+from common.quantization import CHOICES
 from common.routes import OPENABLE, openable
 
 BUILTIN_MODEL = "millrace-builtin"
@@ -56,6 +57,14 @@ MODEL = (
     Option(
         "dtype", choice("auto", "float32", "bfloat16", "float16"), AUTO, "Type of the weights.",
         auto="the type in the files where the device computes it natively, else float32",
+    ),
+    Option(
+        "quantize", choice(*CHOICES), None,
+        "Quantized weights: what the checkpoint is quantized with (gptq, awq, fp8, "
+        "compressed-tensors, bitsandbytes; marlin for gptq and awq), or what becomes of others as "
+        "they are loaded (eetq, bitsandbytes: int8; fp8; bitsandbytes-nf4, bitsandbytes-fp4: "
+        "4 bits). exl2 is refused. Default: what the model's config says.",
+        environment=("HF_MODEL_QUANTIZE",),
     ),
     Option(
         "device", choice("auto", "cpu", "cuda"), AUTO, "Where the model runs.", bare=False,
@@ -354,9 +363,6 @@ NO_EFFECT = (
 )  # fmt: skip
 
 NOT_YET = (
-    Option("quantize", TEXT, None, "TGI: quantization of the weights.",
-           not_yet="quantized weights are not supported yet; choose an unquantized model",
-           harmless=(None,), environment=("HF_MODEL_QUANTIZE",)),
     Option("trust_remote_code", SWITCH, False, "TGI: run Python code from the repository.",
            not_yet="code from model repositories is never run; choose a model without it",
            harmless=(False,), environment=("HF_MODEL_TRUST_REMOTE_CODE",)),

@@ -31,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """``auto``, ``cpu`` or ``cuda``."""
     kv_cache_dtype: str = "auto"
     """``auto``, ``fp8_e4m3`` (or ``fp8_e4m3fn``) or ``fp8_e5m2``."""
+    quantize: str | None = None
+    """One of ``CHOICES`` of common/quantization.py; None: as the checkpoint is."""
     disable_custom_kernels: bool = False
     attention_kernel: str = "auto"
     """On GPUs: ``auto``, ``triton``, ``torch`` or ``flashinfer``."""

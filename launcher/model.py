@@ -7,7 +7,8 @@ from pathlib import Path
 
 from common.errors import StartupError
 from common.options import BUILTIN_MODEL
-from launcher.checkpoint import verify
+from common.quantization import Quantization, read_quantization
+from launcher.checkpoint import read_config, verify
 from launcher.prepare import prepare
 from launcher.resolve import Resolution
 
@@ -71,6 +72,16 @@ def find_local(resolution: Resolution) -> Model | None:
             f"{named}: {name!r} is neither a directory nor the name of a repository (org/name)"
         )
     return None
+
+
+def weights_of(model: Model, resolution: Resolution) -> Quantization:
+    """How its weights are quantized, or will be. Raises StartupError where that cannot be.
+
+    A directory without a configuration is none of this function's business.
+    """
+    if not (model.directory / "config.json").is_file():
+        return Quantization()
+    return read_quantization(resolution["quantize"], read_config(model.directory), model.directory)
 
 
 def builtin_directory() -> Path:

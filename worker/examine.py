@@ -67,15 +67,20 @@ def _model(question: Question, model_dir: str) -> ModelFacts:
         weights=False,
         sharding=Sharding(0, question.num_shard),
         choices=Choices(kv_dtype=choose_kv_dtype(question.kv_cache_dtype)),
+        quantize=question.quantize,
     )
     configuration = model.configuration
-    numbers = sum(math.prod(slot.shape) for slot in model.slots())
+    weights_bytes = model.weights_bytes
+    if weights_bytes is None:
+        numbers = sum(math.prod(slot.shape) for slot in model.slots())
+        weights_bytes = numbers * configuration.dtype.itemsize
     return ModelFacts(
         architecture=configuration.architecture,
         dtype=str(configuration.dtype).removeprefix("torch."),
         device=device.type,
         native=device.type != "cpu" or computes_natively(configuration.dtype),
-        weights_bytes=numbers * configuration.dtype.itemsize,
+        weights_bytes=weights_bytes,
+        quantization=model.quantization,
         kv_bytes_per_token=model.block_bytes // BLOCK_TOKENS,
     )
 

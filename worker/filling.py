@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from common.errors import StartupError
+from worker.kernels.reference.quantized import Quantized
 from worker.layers.layer import Slot
 from worker.shortage import is_shortage
 
@@ -44,9 +45,21 @@ class Stored:
     dtype: str
 
 
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """Tensors of the checkpoint that are one matrix in few bits."""
+
+    read: Callable[[Mapping[str, torch.Tensor]], Quantized]
+    """Makes it of them, whole. ValueError where the numbers make no sense."""
+    tensors: Mapping[str, Stored]
+    """By what ``read`` calls them."""
+    file: Path
+    """Of one of them."""
+
+
 def fill(
     slots: Mapping[str, Slot],
-    stored: Mapping[str, Stored],
+    stored: Mapping[str, Stored | Coded],
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """All slots, file by file, in the order of the declaration: fused layers are soon complete.
@@ -61,24 +74,47 @@ def fill(
         for path, wanted in by_file.items():
             with opened(path) as file:
                 for slot in wanted:
-                    _fill(slot, file, stored[slot.key])
+                    source = stored[slot.key]
+                    if isinstance(source, Coded):
+                        _fill_codes(slot, file, source)
+                    else:
+                        _fill(slot, file, source)
                     progress.advance()
 
 
 def _fill(slot: Slot, file: Any, found: Stored) -> None:
-    try:
+    with _named(found.key, found.file):
         slot.fill(_part(slot, file, found.key))
+
+
+def _fill_codes(slot: Slot, file: Any, found: Coded) -> None:
+    """Its tensors may be in several files."""
+    with _named(slot.key, found.file), ExitStack() as others:
+        tensors = {}
+        for name, part in found.tensors.items():
+            holder = file if part.file == found.file else others.enter_context(opened(part.file))
+            tensors[name] = holder.get_tensor(part.key)
+        try:
+            whole = found.read(tensors)
+            slot.fill(whole if slot.cut is None else whole.cut(slot.cut))
+        except ValueError as error:
+            raise StartupError(f"{slot.key} is quantized, and {error}") from None
+
+
+@contextmanager
+def _named(key: str, path: Path) -> Iterator[None]:
+    """What goes wrong names the tensor."""
+    try:
+        yield
     except (MemoryError, RuntimeError) as error:
         if not is_shortage(error):
             raise
         raise StartupError(
-            f"no memory for the tensor {found.key} of {found.file.name}: use a smaller model, a"
-            " smaller dtype, more shards, or give more memory"
+            f"no memory for the tensor {key} of {path.name}: use a smaller model, a smaller dtype,"
+            " --quantize, more shards, or give more memory"
         ) from None
     except (SafetensorError, OSError) as error:
-        raise StartupError(
-            f"the tensor {found.key} of {found.file} cannot be read: {error}"
-        ) from None
+        raise StartupError(f"the tensor {key} of {path} cannot be read: {error}") from None
 
 
 def _part(slot: Slot, file: Any, key: str) -> torch.Tensor:

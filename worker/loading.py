@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from common.errors import StartupError
+from common.quantization import read_quantization
 from worker.devices import resolve_dtype
 from worker.filling import Stored, fill, opened
 from worker.kernels.cpu.library import Library
@@ -27,6 +28,8 @@ from worker.models.configuration import (
 )
 from worker.models.model import Model
 from worker.models.registry import find
+from worker.quantization.find import Found
+from worker.quantization.plan import plan_weights
 from worker.scales import is_scale, read_scales
 from worker.sharding import WHOLE, Sharding, refusal
 
@@ -56,40 +59,32 @@ def load_model(
     weights: bool = True,
     sharding: Sharding = WHOLE,
     choices: Choices = DEFAULTS,
+    quantize: str | None = None,
 ) -> Model:
     """A model, or a part of it, with its weights on ``device``.
 
     A dtype of None is resolved from the checkpoint. Torch's threads should be set before: kernels
-    are chosen here, by ``choices``, from the C ``library`` too if there is one. Without ``weights``
-    everything is checked and nothing is read: such a model has its configuration and its slots.
-    (One without a declaration is read: only running it tells how it runs.) Raises StartupError.
+    are chosen here, by ``choices``, from the C ``library`` too if there is one. ``quantize`` is the
+    setting. Without ``weights`` everything is checked and nothing is read: such a model has its
+    configuration and its slots. (One without a declaration is read: only running it tells how it
+    runs.) Raises StartupError.
     """
     directory = Path(model_dir)
     config = _read_json(directory / "config.json")
     architecture = architecture_of(config)
+    plan = plan_weights(read_quantization(quantize, config, directory))
     stored = _stored(directory)
-    dtype = resolve_dtype(dtype, checkpoint_dtype(config) or _dtype_of(stored), device)
+    kind = checkpoint_dtype(config) or _dtype_of(stored)
+    dtype = resolve_dtype(dtype, plan.computed_in(kind, device), device)
     declaration = find(architecture, str(config.get("model_type")))
     if declaration is None:
         check_plain(config, rope_scaling=rope_scaling, rope_factor=rope_factor)
-        if sharding.size > 1:
-            raise StartupError(
-                f"{architecture} runs through transformers, which cannot be split over shards:"
-                " leave out --num-shard, or use --num-replicas for more copies"
-            )
-        from worker.models.through_transformers.load import load  # transformers comes with it
-
-        kernels = select(device, dtype, library, choices=choices)
-        model = load(architecture, config, directory, kernels)
-        if choices.kv_dtype is not None and not model.shares_prefixes:
-            raise StartupError(
-                f"{architecture} keeps its keys and values itself: leave out --kv-cache-dtype"
-            )
-        model.kv_dtype = choices.kv_dtype
-        return model
+        plan.check_foreign(architecture)
+        return _foreign(architecture, config, directory, device, dtype, library, sharding, choices)
     configuration = parse(config, dtype=dtype, rope_scaling=rope_scaling, rope_factor=rope_factor)
     _check_sharding(configuration, sharding.size)
-    model = declaration(configuration, select(device, dtype, library, sharding, choices))
+    kernels = plan.encoding(select(device, dtype, library, sharding, choices))
+    model = declaration(configuration, kernels)
     if choices.kv_dtype is not None:
         scales = {key: tensor for key, tensor in stored.items() if is_scale(key)}
         layers = len(configuration.kv_layers)
@@ -97,11 +92,43 @@ def load_model(
         model.kv_scales = read_scales(scales, layers, choices.kv_dtype)
     stored = {model.declared(key): stored[key] for key in stored if not is_scale(key)}
     slots = {slot.key: slot for slot in _chosen(model.slots(), stored)}
-    _check(slots, stored, model)
+    found = plan.find(slots, stored)
+    _check(slots, {key: stored[key] for key in stored if key not in found.used}, found, model)
+    model.quantization = plan.description
+    model.weights_bytes = plan.bytes_of(slots.values(), found, dtype)
     if not weights:
         return model
-    fill(slots, stored)
+    fill(slots, {**stored, **found.coded})
     model.finish()
+    plan.report(model)
+    return model
+
+
+def _foreign(
+    architecture: str,
+    config: Mapping[str, Any],
+    directory: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    library: Library | None,
+    sharding: Sharding,
+    choices: Choices,
+) -> Model:
+    """One that runs through transformers."""
+    if sharding.size > 1:
+        raise StartupError(
+            f"{architecture} runs through transformers, which cannot be split over shards:"
+            " leave out --num-shard, or use --num-replicas for more copies"
+        )
+    from worker.models.through_transformers.load import load  # transformers comes with it
+
+    kernels = select(device, dtype, library, choices=choices)
+    model = load(architecture, config, directory, kernels)
+    if choices.kv_dtype is not None and not model.shares_prefixes:
+        raise StartupError(
+            f"{architecture} keeps its keys and values itself: leave out --kv-cache-dtype"
+        )
+    model.kv_dtype = choices.kv_dtype
     return model
 
 
@@ -183,8 +210,11 @@ def _check_sharding(configuration: ModelConfiguration, shards: int) -> None:
         raise StartupError(sentence)
 
 
-def _check(slots: Mapping[str, Slot], stored: Mapping[str, Stored], model: Model) -> None:
-    """Raise StartupError unless declaration and checkpoint agree."""
+def _check(
+    slots: Mapping[str, Slot], stored: Mapping[str, Stored], found: Found, model: Model
+) -> None:
+    """Raise StartupError unless declaration and checkpoint, but for what is codes, agree."""
+    slots = {key: slot for key, slot in slots.items() if key not in found.coded}
     missing = [key for key in slots if key not in stored]
     if missing:
         raise StartupError(f"the checkpoint lacks {_list(missing)}")
@@ -196,15 +226,15 @@ def _check(slots: Mapping[str, Slot], stored: Mapping[str, Stored], model: Model
     if left_over:
         raise StartupError(f"the model has no place for {_list(left_over)} of the checkpoint")
     for key, slot in slots.items():
-        found = stored[key]
-        if found.shape != slot.shape:
+        plain = stored[key]
+        if plain.shape != slot.shape:
             raise StartupError(
-                f"{key} in {found.file.name} has the shape {list(found.shape)}, "
+                f"{key} in {plain.file.name} has the shape {list(plain.shape)}, "
                 f"config.json asks for {list(slot.shape)}"
             )
-        if found.dtype not in _FLOATS:
+        if plain.dtype not in _FLOATS:
             raise StartupError(
-                f"{key} in {found.file.name} is of type {found.dtype}: not supported"
+                f"{key} in {plain.file.name} is of type {plain.dtype}: not supported"
             )
 
 

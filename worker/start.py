@@ -230,6 +230,7 @@ def _load(
         library=library,
         sharding=sharding,
         choices=_choices(settings),
+        quantize=settings.quantize,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from launcher.arguments import parse_arguments
 from launcher.commands.flags import LOGGER, answered, settle, tell, tokenizers
-from launcher.model import find, make_ready
+from launcher.model import find, make_ready, weights_of
 from launcher.resolve import Given
 
 
@@ -18,5 +18,6 @@ def run(arguments: Sequence[str], environ: dict[str, str]) -> int:
     resolution = settle(line, environ)
     tell(resolution)
     model = find(resolution, environ, LOGGER.info)
+    LOGGER.info("weights are %s", weights_of(model, resolution))
     print(make_ready(model, lambda: [tokenizers(resolution, environ)], LOGGER.info))
     return 0

@@ -10,7 +10,7 @@ from launcher.arguments import CommandLine, parse_arguments
 from launcher.commands.flags import LOGGER, answered, settle, tell, tokenizers
 from launcher.limits import check_combinations, derive, read_context
 from launcher.machine import look_around
-from launcher.model import Model, find, find_downloaded, make_ready
+from launcher.model import Model, find, find_downloaded, make_ready, weights_of
 from launcher.report import dry_run, environment_report
 from launcher.resolve import Resolution
 from launcher.runtime import open_runtime_directory
@@ -40,7 +40,12 @@ def show(resolution: Resolution, environ: dict[str, str]) -> int:
     lines = [f"{resolution['model_id']} is not on this machine: the start would download it;"]
     lines.append("its context is not known yet and may lower the limits below")
     if model:
-        lines = [f"directory  {model.directory}", f"commit     {model.sha or '-'}"]
+        weights = weights_of(model, resolution)
+        lines = [
+            f"directory  {model.directory}",
+            f"commit     {model.sha or '-'}",
+            f"weights    {weights}",
+        ]
     print(dry_run(resolution, lines))
     return 0
 
@@ -57,6 +62,7 @@ def serve(line: CommandLine, resolution: Resolution, environ: dict[str, str]) ->
     check_ports(resolution)
     machine = look_around(environ)
     model = find(resolution, environ, LOGGER.info)
+    weights_of(model, resolution)
     context = read_context(model.directory, resolution)
     derive(resolution, context, machine)
     tell(resolution)

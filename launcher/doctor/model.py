@@ -28,6 +28,7 @@ def ask_worker(
             model_dir=str(model.directory) if model else None,
             dtype=resolution["dtype"],
             kv_cache_dtype=resolution["kv_cache_dtype"],
+            quantize=resolution["quantize"],
             device=resolution["device"],
             rope_scaling=resolution["rope_scaling"],
             rope_factor=resolution["rope_factor"],
@@ -56,7 +57,8 @@ def usable(model: Model | None, resolution: Resolution, found: Examination) -> I
         yield problem("model", f"{name} cannot be served: {found.problem}.")
     else:
         facts = found.model
-        text = f"{name} is complete: {facts.architecture}, computed in {facts.dtype} on"
+        weights = f"weights in {facts.quantization}, " if facts.quantization else ""
+        text = f"{name} is complete: {facts.architecture}, {weights}computed in {facts.dtype} on"
         if facts.native:
             yield ok("model", f"{text} {facts.device}.")
         else:

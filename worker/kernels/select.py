@@ -24,12 +24,14 @@ from worker.kernels.cpu.attention import ELEMENTS, NativeAttention
 from worker.kernels.cpu.layers import fuse_layers
 from worker.kernels.cpu.library import Library
 from worker.kernels.cpu.linear import Kind
+from worker.kernels.cpu.quantized import pack_codes
 from worker.kernels.reference import linear, norm
 from worker.kernels.reference.activation import ACTIVATIONS, GATED_ACTIVATIONS, Activation
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
 from worker.kernels.reference.gather import Gather, gather_inputs
-from worker.kernels.reference.linear import PackLinear
+from worker.kernels.reference.linear import PackCodes, PackLinear
 from worker.kernels.reference.norm import NormOperations
+from worker.kernels.reference.quantized import Weight
 from worker.kernels.sampling import SEEING, UNSEEN, SamplingKernels
 from worker.kernels.stack import FuseLayers, keep_layers
 from worker.race import SparseDraw
@@ -51,6 +53,9 @@ class Choices:
 
 
 DEFAULTS = Choices()
+
+Encode = Callable[[torch.Tensor], Weight]
+"""Codes of a weight; the weight itself where its shape does not suit them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,10 @@ class Kernels:
     prepare_layer_norm: Callable[[torch.Tensor, torch.Tensor, float], NormOperations]
     attention: AttentionMaker
     fuse_layers: FuseLayers
+    encode: Encode | None = None
+    """What is to become of weights that are no codes yet: the loader's; None: nothing."""
+    encode_output: Encode | None = None
+    """The same of the output layer's."""
 
 
 def reference(device: torch.device, dtype: torch.dtype, sharding: Sharding = WHOLE) -> Kernels:
@@ -113,7 +122,10 @@ def select(
         return _on_gpu(kernels, choices)
     if device.type != "cpu":
         return kernels
-    pack = cpu_linear.choose_pack(dtype)
+    coded: PackCodes = linear.pack
+    if library is not None and ELEMENTS.get(dtype) in library.variant.elements:
+        coded = partial(pack_codes, library, dtype)
+    pack = linear.either(cpu_linear.choose_pack(dtype), coded)
     kernels = replace(
         kernels,
         pack_linear=pack,
@@ -139,17 +151,24 @@ def select(
         kernels = replace(kernels, attention=partial(_attention, kernels.attention, library, dtype))
     if not cpu_linear.native_works(library, dtype):
         return kernels
-    pack = partial(cpu_linear.pack_native, library)
-    pack_silu = partial(pack, kind=Kind.GATED)
+    native = partial(_native, library, dtype)
+    pack, pack_silu = native(Kind.NARROW), native(Kind.GATED)
     alone = sharding.size == 1 and own_cache  # shards have sums between their layers
     return replace(
         kernels,
         repacks=True,
         pack_linear=pack,
-        pack_output=partial(pack, kind=Kind.WIDE),
+        pack_output=native(Kind.WIDE),
         pack_activated=_activating(pack, plain),
         pack_gated={**_activating(pack, gated), "silu": pack_silu, "swish": pack_silu},
         fuse_layers=partial(fuse_layers, library) if alone else keep_layers,
+    )
+
+
+def _native(library: Library, dtype: torch.dtype, kind: Kind) -> PackLinear:
+    return linear.either(
+        partial(cpu_linear.pack_native, library, kind=kind),
+        partial(pack_codes, library, dtype, kind=kind),
     )
 
 
@@ -165,14 +184,19 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
         return kernels
     from worker.kernels.triton.activation import silu_and_multiply
     from worker.kernels.triton.norm import prepare_norm
+    from worker.kernels.triton.quantized import pack_codes as pack_in_triton
 
     fitting = choose_gpu_attention(
         choices.attention, kernels.device, kernels.dtype, choices.kv_dtype or kernels.dtype
     )
     activations = {**GATED_ACTIVATIONS, "silu": silu_and_multiply, "swish": silu_and_multiply}
+    pack = linear.either(linear.pack, pack_in_triton)
     return replace(
         kernels,
-        pack_gated=_activating(linear.pack, activations),
+        pack_linear=pack,
+        pack_output=linear.widened(pack),
+        pack_activated=_activating(pack, ACTIVATIONS),
+        pack_gated=_activating(pack, activations),
         prepare_norm=prepare_norm,
         prepare_wide_norm=prepare_norm,
         attention=lambda shape: fitting(shape) or otherwise(shape),

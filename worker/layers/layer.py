@@ -6,8 +6,7 @@ until a tensor is loaded, so a declaration costs nothing.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-import torch
+from typing import Any
 
 from worker.sharding import Cut
 
@@ -19,12 +18,14 @@ class Slot:
     key: str
     shape: tuple[int, ...]
     """Of the whole tensor."""
-    fill: Callable[[torch.Tensor], None]
+    fill: Callable[[Any], None]
     """Takes the part as the checkpoint has it (on the host, in its dtype), and copies it."""
     parts: tuple["Slot", ...] = ()
     """What it may be stored as instead."""
     cut: Cut | None = None
     """Which part; None: all of it."""
+    takes_codes: bool = False
+    """Whether ``fill`` takes ``Quantized``, too."""
 
     @property
     def own_shape(self) -> tuple[int, ...]:

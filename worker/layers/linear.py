@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
 from worker.kernels.reference.linear import LinearOperation, PackLinear
-from worker.kernels.select import Kernels
+from worker.kernels.reference.quantized import Quantized, Weight, joined
+from worker.kernels.select import Encode, Kernels
 from worker.layers.layer import Layer, Slot
 from worker.sharding import Cut, Units
 
@@ -29,19 +30,27 @@ class Matrix(Layer):
         bias: bool,
         weights: int = 1,
         pack: PackLinear | None = None,
+        encode: Encode | None = None,
     ) -> None:
         """``weights``: how many tensors it consists of, one below the other.
 
-        ``pack``: what makes its operation, if not the kernels' ``pack_linear``.
+        ``pack``: what makes its operation, if not the kernels' ``pack_linear``. ``encode``: what
+        makes codes of a weight that is none.
         """
         self._kernels = kernels
+        self._encode = encode
         self._pack = pack or kernels.pack_linear
         self._inputs = inputs
         self._outputs = outputs
         self._bias = bias
         self._tensors: dict[str, torch.Tensor] = {}
+        self._codes: dict[int, Quantized] = {}
         self._missing = weights * (2 if bias else 1)
         self._apply: LinearOperation
+        self.weight_bytes = 0
+        """Of its weight as it is kept; 0 until it is there."""
+        self.is_coded = False
+        """Whether that is codes of a few bits."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, inputs] to a new tensor [T, outputs]."""
@@ -56,10 +65,20 @@ class Matrix(Layer):
         self, path: str, shape: tuple[int, int], cut: Cut | None, start: int = 0
     ) -> Iterator[Slot]:
         """A weight of the checkpoint [outputs, inputs], and its bias, from row ``start`` on."""
-        yield Slot(f"{path}.weight", shape, partial(self._fill, "weight", start), cut=cut)
+        fill = partial(self._fill_weight, start)
+        yield Slot(f"{path}.weight", shape, fill, cut=cut, takes_codes=True)
         if self._bias:
             rows = cut if cut is not None and cut.dimension == 0 else None
             yield Slot(f"{path}.bias", shape[:1], partial(self._fill, "bias", start), cut=rows)
+
+    def _fill_weight(self, start: int, weight: Weight) -> None:
+        if self._encode is not None and isinstance(weight, torch.Tensor):
+            weight = self._encode(weight.to(self._kernels.device))
+        if isinstance(weight, torch.Tensor):
+            self._fill("weight", start, weight)
+            return
+        self._codes[start] = weight.copied(self._kernels.device)
+        self._count()
 
     def _fill(self, kind: str, start: int, tensor: torch.Tensor) -> None:
         kernels = self._kernels
@@ -68,21 +87,45 @@ class Matrix(Layer):
         if kernels.repacks and complete and kind == "weight":
             self._tensors[kind] = tensor  # PERF: read where the file is mapped, not copied first
         else:
-            whole = self._tensors.get(kind)
-            if whole is None:
-                whole = torch.empty(shape, dtype=kernels.dtype, device=kernels.device)
-                self._tensors[kind] = whole
-            whole[start : start + len(tensor)].copy_(tensor)
+            self._whole(kind, shape)[start : start + len(tensor)].copy_(tensor)
+        self._count()
+
+    def _whole(self, kind: str, shape: tuple[int, ...]) -> torch.Tensor:
+        """What parts are copied into."""
+        whole = self._tensors.get(kind)
+        if whole is None:
+            whole = torch.empty(shape, dtype=self._kernels.dtype, device=self._kernels.device)
+            self._tensors[kind] = whole
+        return whole
+
+    def _count(self) -> None:
         self._missing -= 1
         if not self._missing:
-            self._finish(self._tensors.pop("weight"), self._tensors.pop("bias", None))
+            self._finish(self._joined(), self._tensors.pop("bias", None))
 
-    def _finish(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        self._apply = self._pack(weight, bias)
+    def _joined(self) -> Weight:
+        """The parts in one; where they are not all codes of a kind, the numbers that they are."""
+        codes = dict(sorted(self._codes.items()))
+        self._codes = {}
+        if codes and "weight" not in self._tensors:
+            whole = joined(list(codes.values()))
+            if whole is not None:
+                return whole
+        for start, part in codes.items():
+            rows = self._whole("weight", (self._outputs, self._inputs))
+            rows[start : start + part.shape[0]] = part.dequantized(self._kernels.dtype)
+        return self._tensors.pop("weight")
+
+    def _finish(self, weight: Weight, bias: torch.Tensor | None) -> None:
+        self.weight_bytes, self.is_coded = weight.nbytes, isinstance(weight, Quantized)
+        self._apply = self._operation(weight, bias)
+
+    def _operation(self, weight: Weight, bias: torch.Tensor | None) -> LinearOperation:
+        return self._pack(weight, bias)
 
 
 class Linear(Matrix):
-    """One that every shard has whole."""
+    """One that every shard has whole: a router, whose few weights are never made codes here."""
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """The weight, and the bias if there is one."""
@@ -103,7 +146,7 @@ class ColumnParallelLinear(Matrix):
         """``pack``: as ``Matrix``."""
         self._parts = parts
         own = sum(kernels.sharding.length(units) for units in parts)
-        super().__init__(kernels, inputs, own, bias=bias, pack=pack)
+        super().__init__(kernels, inputs, own, bias=bias, pack=pack, encode=kernels.encode)
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """The weight, and the bias if there is one."""
@@ -130,7 +173,15 @@ class FusedLinear(Matrix):
         """``pack``: as ``Matrix``."""
         self._named = dict(outputs)
         own = sum(kernels.sharding.length(units) for units in outputs.values())
-        super().__init__(kernels, inputs, own, bias=bias, weights=len(outputs), pack=pack)
+        super().__init__(
+            kernels,
+            inputs,
+            own,
+            bias=bias,
+            weights=len(outputs),
+            pack=pack,
+            encode=kernels.encode,
+        )
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """One weight, and one bias where there are any, per output."""
@@ -159,19 +210,20 @@ class RowParallelLinear(Matrix):
         """Without ``add_up`` that is the caller's business."""
         self._units = inputs
         self._adds_up = add_up and kernels.sharding.size > 1
-        super().__init__(kernels, kernels.sharding.length(inputs), outputs, bias=bias)
+        own = kernels.sharding.length(inputs)
+        super().__init__(kernels, own, outputs, bias=bias, encode=kernels.encode)
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """The weight, and the bias if there is one."""
         cut = self._kernels.sharding.cut(1, self._units)
         yield from self._slots(path, (self._outputs, self._units.total), cut)
 
-    def _finish(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def _operation(self, weight: Weight, bias: torch.Tensor | None) -> LinearOperation:
         sharding = self._kernels.sharding
         # The bias belongs into the sum once.
         apply = self._pack(weight, bias if sharding.rank == 0 else None)
         add_up = sharding.add_up
-        self._apply = (lambda x: add_up(apply(x))) if self._adds_up else apply
+        return (lambda x: add_up(apply(x))) if self._adds_up else apply
 
 
 class OutputLinear(Matrix):
@@ -180,7 +232,14 @@ class OutputLinear(Matrix):
     def __init__(self, kernels: Kernels, inputs: int, vocabulary: int) -> None:
         self._vocabulary = vocabulary
         start, stop = kernels.sharding.entries(vocabulary)
-        super().__init__(kernels, inputs, stop - start, bias=False, pack=kernels.pack_output)
+        super().__init__(
+            kernels,
+            inputs,
+            stop - start,
+            bias=False,
+            pack=kernels.pack_output,
+            encode=kernels.encode_output,
+        )
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[R, inputs] to a new tensor [R, vocabulary] in the first shard; in others it is any."""
@@ -200,7 +259,8 @@ class OutputLinear(Matrix):
 
     def tie(self, weight: torch.Tensor) -> None:
         """Use this shard's part of the embedding: its memory too, where the kernels can."""
-        self._finish(weight.to(self._kernels.dtype), None)
+        weight = weight.to(self._kernels.dtype)
+        self._finish(self._encode(weight) if self._encode is not None else weight, None)
 
 
 class Transposed(Layer):
@@ -246,9 +306,21 @@ class HeadwiseLinear(ColumnParallelLinear):
             yield replace(slot, fill=partial(_by_parts, slot, self._row_shape))
 
 
+def matrices(layer: Layer) -> Iterator[Matrix]:
+    """All of a part of the tree."""
+    if isinstance(layer, Matrix):
+        yield layer
+        return
+    for child in vars(layer).values():
+        for item in child if isinstance(child, list) else [child]:
+            if isinstance(item, Layer):
+                yield from matrices(item)
+
+
 def _transposed(slot: Slot, tensor: torch.Tensor) -> None:
     slot.fill(tensor.T)
 
 
-def _by_parts(slot: Slot, rows: tuple[int, int, int], tensor: torch.Tensor) -> None:
-    slot.fill(tensor.view(*rows, *tensor.shape[1:]).transpose(0, 1).reshape(tensor.shape))
+def _by_parts(slot: Slot, rows: tuple[int, int, int], weight: Weight) -> None:
+    order = torch.arange(weight.shape[0]).view(rows).transpose(0, 1).flatten()
+    slot.fill(weight.taken(order) if isinstance(weight, Quantized) else weight[order])

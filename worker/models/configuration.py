@@ -119,7 +119,6 @@ def check_plain(
     config: Mapping[str, Any], *, rope_scaling: str | None, rope_factor: float | None
 ) -> None:
     """Raise StartupError for what only models with a declaration of ours could do."""
-    _check_not_quantized(config)
     if rope_scaling is not None or rope_factor is not None:
         raise StartupError(
             f"rope_scaling and rope_factor cannot be set for {architecture_of(config)}, which runs"
@@ -138,7 +137,6 @@ def parse(
 
     ``rope_scaling`` (linear or dynamic) and ``rope_factor`` replace the checkpoint's own scaling.
     """
-    _check_not_quantized(config)
     architecture = architecture_of(config)
     dialect = DIALECTS.get(architecture, LLAMA)
     config = dialect.read(config)
@@ -270,8 +268,3 @@ def _mixture(
         raise StartupError("config.json: mlp_only_layers must be a list of layers")
     layers = {layer for layer in range(num_layers) if (layer + 1) % every == 0}
     return shape, frozenset(layers - set(dense))
-
-
-def _check_not_quantized(config: Mapping[str, Any]) -> None:
-    if config.get("quantization_config"):
-        raise StartupError("the checkpoint is quantized (quantization_config): not supported yet")

@@ -59,6 +59,10 @@ class Model(Layer, ABC):
         """What keys and values are cached in where it is not the model's dtype: the loader's."""
         self.kv_scales: Sequence[KVScales] = ()
         """Of each layer of such a cache, where they are not 1: the loader's, too."""
+        self.quantization = ""
+        """What its weights are where they are codes, for people: the loader's."""
+        self.weights_bytes: int | None = None
+        """What its weights take, where the loader knows better than their numbers and its dtype."""
 
     @property
     def cache_dtype(self) -> torch.dtype:

@@ -97,7 +97,6 @@ def test_ends_and_dtypes():
         ({"attention_bias": "yes"}, "attention_bias"),
         ({"rms_norm_eps": "tiny"}, "rms_norm_eps"),
         ({"eos_token_id": "</s>"}, "eos_token_id"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "quantized"),
         ({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "longrope"),
         ({"rope_scaling": {"rope_type": "ntk", "factor": 2.0}}, "'ntk' is not supported"),
         ({"rope_parameters": {"full_attention": {}}}, "by layer type"),

@@ -23,6 +23,7 @@ from worker.kernels.cpu.pointwise import (
     NativeNorm,
     NormStructure,
 )
+from worker.kernels.cpu.quantized import QuantizedLinear
 from worker.kernels.reference.attention import Angles
 from worker.kernels.reference.linear import ActivatedLinear, LinearOperation
 from worker.kernels.reference.norm import NormOperations
@@ -205,7 +206,9 @@ def _norm(norm: NormOperations | None) -> NormStructure:
 
 
 def _linear(linear: LinearOperation, kind: Kind = Kind.NARROW) -> Any:
-    if not isinstance(linear, NativeLinear) or linear.kind is not kind:
+    if not isinstance(linear, NativeLinear | QuantizedLinear) or linear.kind is not kind:
+        raise _NotInCError
+    if isinstance(linear, QuantizedLinear) and linear.order is not None:
         raise _NotInCError
     return linear.structure
 

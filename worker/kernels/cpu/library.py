@@ -51,8 +51,9 @@ class Variant:
     @property
     def sources(self) -> tuple[str, ...]:
         """The C files."""
-        only_bfloat16 = ("bf16.c", "layers.c", "linear.c") if self.bfloat16 else ()
-        return ("attention_plan.c", "f32.c", "sampling.c", *only_bfloat16)
+        always = ("attention_plan.c", "f32.c", "quantized_f32.c", "sampling.c")
+        only_bfloat16 = ("bf16.c", "layers.c", "linear.c", "quantized_bf16.c")
+        return (*always, *(only_bfloat16 if self.bfloat16 else ()))
 
 
 _V3 = frozenset({"avx2", "fma", "f16c", "bmi1", "bmi2"})
@@ -78,6 +79,7 @@ _SIGNATURES = {
     "linear_scratch_elements": ((_WHOLE, _WHOLE), _WHOLE),
     "linear_pack": ((_ADDRESS, _ADDRESS, *[_WHOLE] * 3), None),
     "linear_bf16": ((*[_ADDRESS] * 4, _WHOLE), None),
+    "linear_quantized": ((*[_ADDRESS] * 3, _WHOLE), None),
     "attention_plan": ((_ADDRESS, _WHOLE, _ADDRESS, _ADDRESS, _ADDRESS), _WHOLE),
     "attend": ((*[_ADDRESS] * 6, _WHOLE, _ADDRESS), None),
     "norm": ((*[_ADDRESS] * 4, _WHOLE, _WHOLE), None),
@@ -92,7 +94,7 @@ _SIGNATURES = {
     "summarize": ((_ADDRESS, _ADDRESS, _ADDRESS, _WHOLE, _WHOLE), None),
 }
 _BFLOAT16_ONLY = tuple(name for name in _SIGNATURES if name.startswith(("linear", "decoder")))
-_TYPED = ("attend", "norm", "activate")
+_TYPED = ("attend", "norm", "activate", "linear_quantized")
 """Compiled for each type of elements: their names end in the type's."""
 
 

@@ -24,7 +24,7 @@ import torch
 from worker.kernels.cpu.library import Library
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.activation import silu_and_multiply
-from worker.kernels.reference.linear import LinearOperation, PackLinear
+from worker.kernels.reference.linear import LinearOperation, PackLinear, PackPlain
 
 _HALF_TOLERANCE = 2.0**-20
 """Rounding to float16 may change a row of weights by so much of its norm: less than what summing a
@@ -37,7 +37,7 @@ _TILE = 32
 """Our own form takes inputs of a multiple of so many."""
 
 
-def choose_pack(dtype: torch.dtype) -> PackLinear:
+def choose_pack(dtype: torch.dtype) -> PackPlain:
     """The fastest of torch's forms that works here for weights of this dtype.
 
     The threads that torch uses now should be those of later: one form cannot use several.
@@ -79,6 +79,7 @@ class LinearStructure(ctypes.Structure):
     _fields_ = [
         *[(name, ctypes.c_void_p) for name in ("weights", "bias")],
         *[(name, ctypes.c_int64) for name in ("outputs", "inputs", "kind")],
+        ("codes", ctypes.c_void_p),
     ]
 
 
@@ -186,7 +187,7 @@ def pack_onednn(weight: torch.Tensor, bias: torch.Tensor | None) -> LinearOperat
     return apply
 
 
-def _works(pack: PackLinear, dtype: torch.dtype) -> bool:
+def _works(pack: PackPlain, dtype: torch.dtype) -> bool:
     """Try a form on a small matrix: an operator may be missing, refuse this processor, or lie."""
     weight = torch.arange(32 * 32, dtype=torch.float32).view(32, 32).sin_().bfloat16()
     weight = weight.to(dtype)

@@ -22,6 +22,7 @@ from triton.runtime.jit import JITFunction
 
 from worker.kernels.reference.attention import AttentionShape
 from worker.kernels.reference.penalties import Penalties
+from worker.kernels.reference.quantized import WHOLE_LEVELS, Coding, Quantized
 from worker.kernels.triton.activation import silu_and_multiply
 from worker.kernels.triton.chunks import attend_chunks
 from worker.kernels.triton.decode import attend_decoding, choose_splitting, make_parts
@@ -30,7 +31,9 @@ from worker.kernels.triton.filters import top_k, top_p
 from worker.kernels.triton.gather import gather_inputs
 from worker.kernels.triton.norm import TritonNorm, prepare_norm
 from worker.kernels.triton.penalties import penalize_
+from worker.kernels.triton.quantized import pack_codes
 from worker.kernels.triton.store import store
+from worker.quantization.at_load import NF4
 
 _SHARED_BYTES = 227 << 10
 """Of a block, on Hopper."""
@@ -56,6 +59,15 @@ _ALL = [
     ("llama", torch.float32, torch.float8_e4m3fn),
 ]
 """Shape, the model's dtype, the cache's."""
+_CODED = [
+    (Coding.INTEGER, torch.bfloat16, 4096, 1),
+    (Coding.FLOAT8, torch.bfloat16, 128, 1),
+    (Coding.NIBBLE, torch.bfloat16, 128, 1),
+    (Coding.NIBBLE, torch.bfloat16, 128, 512),
+    (Coding.NIBBLE, torch.float16, 64, 1),
+    (Coding.NIBBLE, torch.float32, 128, 1),
+]
+"""Coding, the model's dtype, inputs of a group, rows."""
 
 
 class Hopper:
@@ -131,6 +143,18 @@ def pointwise(kept):
         silu_and_multiply(x)
 
 
+def quantized(kept):
+    for coding, dtype, group, rows in _CODED:
+        kept.case = f"4096 x 4096 {coding.name.lower()}, {rows} rows {short(dtype)}"
+        columns = 2048 if coding is Coding.NIBBLE else 4096
+        codes = torch.empty((4096, columns), dtype=torch.uint8)
+        scales = torch.empty((4096, 4096 // group))
+        offsets = scales if coding is Coding.NIBBLE else None
+        for levels in (WHOLE_LEVELS, NF4) if coding is Coding.NIBBLE else (NF4,):
+            weight = Quantized(coding, codes, scales, offsets, torch.tensor(levels))
+            pack_codes(weight, None)(torch.empty((rows, 4096), dtype=dtype))
+
+
 def sampling(kept):
     kept.case = "128256 tokens"
     logits = torch.empty((4, 128256))
@@ -175,6 +199,7 @@ def main(arguments):
     if not few:
         unsplit(kept)
         pointwise(kept)
+        quantized(kept)
     sampling(kept)
     wrong = []
     columns = ("registers", "stack", "shared", "buffers", "HGMMA", "HMMA", "LDGSTS")

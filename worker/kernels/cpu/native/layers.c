@@ -90,12 +90,13 @@ static void begin(const Block *block, bf16 *residual, const bf16 *added, int til
                   int to_tiled, int64_t rows, const Linear *then, const Range *range) {
     norm_region_bf16(&block->before, added ? added : residual, added ? residual : NULL,
                      range->hidden, tiled, rows, range->size, range->size, range->share);
-    linear_region(&block->first, range->hidden, tiled, to, to_tiled, rows, then, range->share);
+    any_linear_region(&block->first, range->hidden, tiled, to, to_tiled, rows, then,
+                      range->share);
 }
 
 static void end(const Block *block, const bf16 *x, int tiled, bf16 *to, int64_t rows,
                 const Linear *then, const Range *range) {
-    linear_region(&block->second, x, tiled, to, 0, rows, then, range->share);
+    any_linear_region(&block->second, x, tiled, to, 0, rows, then, range->share);
     if (block->after.kind != NO_NORM)
         norm_region_bf16(&block->after, to, NULL, to, 0, rows, range->size, range->size,
                          range->share);

@@ -8,15 +8,28 @@
 #include "attention_step.h"
 
 #include <omp.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* What becomes of a linear layer's sums: bfloat16, float32 as they are, or silu(gate) * up. */
 enum { NARROW, WIDE, GATED };
 
-/* A linear layer: weights as linear_pack makes them, and its bias or NULL. */
+/* What codes stand for: integers of 8 bits, float8 (e4m3), or 4 bits that choose one of 16 levels. */
+enum { INTEGER, FLOAT8, NIBBLE };
+
+/* Weights in few bits, in panels as codes.h reads them, and what multiplies each `group` of inputs of
+ * an output, and what is added to it then, or NULL: [panel][group][32], as the 16 levels in float32. */
+typedef struct {
+    const uint8_t *codes;
+    const float *scales, *offsets, *levels;
+    int64_t coding, group;
+} Codes;
+
+/* A linear layer: weights as linear_pack makes them, or codes, and its bias or NULL. */
 typedef struct {
     const uint16_t *weights, *bias;
     int64_t outputs, inputs, kind;
+    const Codes *codes;
 } Linear;
 
 /* A norm of `size` numbers, with weights (and a layer norm's biases) in float32: RMS norm (Zhang and
@@ -67,6 +80,17 @@ int linear_takes_tiles(int64_t rows);
 /* `then`: the layer for as many rows whose weights are wanted next, or NULL. */
 void linear_region(const Linear *layer, const uint16_t *x, int x_tiled, void *y, int y_tiled,
                    int64_t rows, const Linear *then, Share share);
+
+/* The same of codes. */
+void quantized_region_bf16(const Linear *layer, const uint16_t *x, int x_tiled, void *y, int y_tiled,
+                           int64_t rows, Share share);
+
+static inline void any_linear_region(const Linear *layer, const uint16_t *x, int x_tiled, void *y,
+                                     int y_tiled, int64_t rows, const Linear *then, Share share) {
+    if (then && then->codes) then = NULL; /* codes are not asked for beforehand */
+    if (layer->codes) quantized_region_bf16(layer, x, x_tiled, y, y_tiled, rows, share);
+    else linear_region(layer, x, x_tiled, y, y_tiled, rows, then, share);
+}
 
 #define DECLARE(ELEMENT, type)                                                                     \
     void attend_region_##type(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,              \

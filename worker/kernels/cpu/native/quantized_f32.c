@@ -1,0 +1,4 @@
+/* Linear layers of codes in float32. */
+#include "element_f32.h"
+
+#include "quantized.h"

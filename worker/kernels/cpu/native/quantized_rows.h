@@ -1,0 +1,47 @@
+/* Unpacked codes without tiles: belongs to quantized.h. A strip is as many rows as registers hold. */
+#define STRIP 8
+#define SOME_ROWS 0     /* more than few are many: */
+#define panels_some panels_more
+
+typedef struct {
+    const ELEMENT *x;
+    int64_t rows, stride;
+} Strip;
+
+static Strip begin_strip(const ELEMENT *x, int tiled, int64_t row, int64_t rows, int64_t inputs) {
+    (void)tiled; /* they never are */
+    return (Strip){x + row * inputs, rows, inputs};
+}
+
+static void end_strips(void) {}
+
+/* Adds to the sums of some rows and one panel, [2][STRIP][16], or begins them. */
+INLINE void add_rows(const int rows, const ELEMENT *x, int64_t stride, const ELEMENT *panel,
+                     int64_t inputs, int begins, float *totals) {
+    f32x16 sums[STRIP][2];
+    for (int r = 0; r < rows; r++)
+        for (int side = 0; side < 2; side++)
+            sums[r][side] = begins ? splat(0) : load_f32(totals + (side * STRIP + r) * LANES);
+    for (int64_t k = 0; k < inputs; k += STEP, panel += STEP * PANEL)
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            const ELEMENT *each = x + r * stride + k;
+            sums[r][0] = multiply_add(sums[r][0], panel, each);
+            sums[r][1] = multiply_add(sums[r][1], panel + STEP * LANES, each);
+        }
+    for (int r = 0; r < rows; r++)
+        for (int side = 0; side < 2; side++)
+            store_f32(totals + (side * STRIP + r) * LANES, sums[r][side]);
+}
+
+/* Adds to a strip's sums, or begins them, what some inputs of a panel contribute. */
+static void add_strip(const Strip *x, int64_t from, const ELEMENT *panel, int64_t inputs,
+                      int begins, float *sums) {
+    for (int64_t r = 0, some; r < x->rows; r += some) {
+        const ELEMENT *rows = x->x + r * x->stride + from;
+        float *to = sums + r * LANES;
+        if (x->rows == STRIP) add_rows(some = STRIP, rows, x->stride, panel, inputs, begins, to);
+        else if (x->rows - r >= 3) add_rows(some = 3, rows, x->stride, panel, inputs, begins, to);
+        else add_rows(some = 1, rows, x->stride, panel, inputs, begins, to);
+    }
+}
