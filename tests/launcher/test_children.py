@@ -1,8 +1,6 @@
 """What started processes find in their environment."""
 
-import pytest
-
-from launcher.children import WAITING, child_environment
+from launcher.children import child_environment
 
 
 def test_secrets_and_what_steers_by_chance_are_left_out():
@@ -11,17 +9,3 @@ def test_secrets_and_what_steers_by_chance_are_left_out():
     assert "WEB_CONCURRENCY" not in kept
     assert kept["HOME"] == "/home/me"
     assert kept["HF_HUB_OFFLINE"] == "1"
-
-
-def test_computing_threads_wait_briefly():
-    assert child_environment({}).items() >= WAITING.items()
-
-
-@pytest.mark.parametrize("own", [{"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}])
-def test_whoever_says_how_threads_wait_has_decided(own):
-    kept = child_environment(own)
-    assert {name: kept.get(name) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} == {
-        "GOMP_SPINCOUNT": None,
-        "OMP_WAIT_POLICY": None,
-        **own,
-    }
