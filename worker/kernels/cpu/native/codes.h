@@ -16,7 +16,6 @@
 #include "regions.h"
 #include "vectors.h"
 
-#define PANEL 32
 #define UNIT 4                /* inputs */
 #define VECTORS (UNIT / STEP) /* of a unit, on each side */
 

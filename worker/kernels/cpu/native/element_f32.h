@@ -9,9 +9,15 @@
 #define load1(from) (*(from))
 #define narrow1(x) (x)
 #define weight16 exp16
+#define gate16 silu16
 
 INLINE f32x16 multiply_add(f32x16 acc, const float *a, const float *b) {
     return acc + load_f32(a) * *b;
+}
+
+INLINE void store_two(float *to, f32x16 left, f32x16 right) {
+    store_f32(to, left);
+    store_f32(to + LANES, right);
 }
 
 /* dim values of a token, at its place in its block: [16][dim]. */

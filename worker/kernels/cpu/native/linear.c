@@ -7,12 +7,12 @@
  * AMX for more. N is padded with zeros to a multiple of 32; K must be one. A panel of a gated layer
  * has 16 gates and then their ups; N / 2 must be a multiple of 16.
  */
+#include "element_bf16.h"
 #include "regions.h"
-#include "vectors.h"
+#include "results.h"
 
 #include <stddef.h>
 
-#define PANEL 32
 #define ROWS 8         /* of x at a time, in registers */
 #define MOST_ROWS 1024 /* of x, packed at a time */
 
@@ -41,53 +41,6 @@ EXPORT void linear_pack(const bf16 *weight, bf16 *packed, int64_t outputs, int64
 }
 
 INLINE int64_t panels_of(const Linear *layer) { return (layer->outputs + PANEL - 1) / PANEL; }
-
-/* --- results --------------------------------------------------------------------------------- */
-
-/* Where a layer's results go. */
-typedef struct {
-    void *rows;
-    int64_t width, outputs;
-    const bf16 *bias;
-    int kind, tiled;
-} Output;
-
-INLINE Output output_of(const Linear *layer, void *y, int tiled) {
-    int64_t width = layer->kind == GATED ? layer->outputs / 2 : layer->outputs;
-    return (Output){y, width, layer->outputs, layer->bias, (int)layer->kind, tiled};
-}
-
-/* The last panel, where it has fewer than 32 outputs. */
-static void put_some(const Output *y, int64_t row, int64_t first, f32x16 left, f32x16 right) {
-    int64_t at = row * y->width;
-    for (int64_t n = first; n < y->outputs; n++) {
-        float sum = n - first < LANES ? left[n - first] : right[n - first - LANES];
-        if (y->bias) sum += bf16_to_float(y->bias[n]);
-        if (y->kind == WIDE) ((float *)y->rows)[at + n] = sum;
-        else ((bf16 *)y->rows)[at + n] = float_to_bf16(sum);
-    }
-}
-
-/* A row's results of the panel that begins with output `first`. */
-INLINE void put(const Output *y, int64_t row, int64_t first, f32x16 left, f32x16 right) {
-    if (y->outputs - first < PANEL) {
-        put_some(y, row, first, left, right);
-        return;
-    }
-    int64_t n = y->kind == GATED ? first / 2 : first, at = place(y->tiled, row, n, y->width);
-    if (y->bias) {
-        left += load_bf16(y->bias + n);
-        right += load_bf16(y->bias + n + (y->kind == GATED ? y->width : LANES));
-    }
-    if (y->kind == GATED) {
-        store_bf16((bf16 *)y->rows + at, short_silu16(left) * right);
-    } else if (y->kind == WIDE) {
-        store_f32((float *)y->rows + at, left);
-        store_f32((float *)y->rows + at + LANES, right);
-    } else {
-        store_two_bf16((bf16 *)y->rows + at, left, right);
-    }
-}
 
 /* --- few rows: dot products ------------------------------------------------------------------ */
 

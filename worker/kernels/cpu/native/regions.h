@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define PANEL 32 /* outputs whose weights are read together */
+
 /* What becomes of a linear layer's sums: bfloat16, float32 as they are, or silu(gate) * up. */
 enum { NARROW, WIDE, GATED };
 
