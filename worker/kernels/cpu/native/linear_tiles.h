@@ -1,12 +1,11 @@
 /* Linear layers by AMX, for more than a few rows: panels as tiles, x as it is or in tiles. Belongs
  * to linear.c, whose results it puts where they belong.
  */
-#include "tiles.h"
+#include "panel_tiles.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define DEPTH 32              /* elements of a row that a tile holds */
 #define AMX_ROWS 3            /* PERF: from here on tiles are faster than dot products */
 #define FEW_ROWS (2 * TILE)   /* up to here weights are read once, and all of them from memory */
 #define AHEAD 64              /* lines of weights that are asked for then, before they are read */
@@ -103,18 +102,14 @@ INLINE void do_aside(Aside *aside) {
 /* --- products --------------------------------------------------------------------------------- */
 
 /* Adds to the sums of one panel, or begins them, what `inputs` inputs contribute; `memory` where
- * the panel comes from there. PERF: what comes from the L2 cache is read past L1, where x stays: a
- * fifth faster. */
+ * the panel comes from there. */
 INLINE void block_tiles(const int two, const int memory, const Rows *x, const bf16 *panel,
                         int64_t inputs, int begins, float *sums, Aside *aside) {
     const int64_t stride = TILE * sizeof(float);
     const bf16 *high = x->high, *low = x->low;
     float *right = sums + SUMS / 2;
     if (begins) {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
+        clear_sums();
     } else {
         _tile_loadd(0, sums, stride);
         _tile_loadd(1, right, stride);
@@ -127,21 +122,7 @@ INLINE void block_tiles(const int two, const int memory, const Rows *x, const bf
         const bf16 *w = panel + k * PANEL;
         if (memory)
             for (int i = 0; i < DEPTH; i++) __builtin_prefetch(w + (AHEAD + i) * PANEL, 0, 2);
-        _tile_loadd(4, high, x->stride_bytes);
-        if (memory) {
-            _tile_loadd(6, w, 2 * PANEL * sizeof(bf16));
-            _tile_loadd(7, w + PANEL, 2 * PANEL * sizeof(bf16));
-        } else {
-            _tile_stream_loadd(6, w, 2 * PANEL * sizeof(bf16));
-            _tile_stream_loadd(7, w + PANEL, 2 * PANEL * sizeof(bf16));
-        }
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        if (two) {
-            _tile_loadd(5, low, x->stride_bytes);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
+        multiply_tiles(two, !memory, high, low, x->stride_bytes, w);
         do_aside(aside);
     }
     put_rest(&aside->pending, aside->y);

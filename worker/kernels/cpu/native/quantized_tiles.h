@@ -1,11 +1,10 @@
 /* Codes by AMX, in bfloat16: belongs to quantized.h. Panels are tiles once they are unpacked, x is one
  * as it is or lies in tiles already (see regions.h).
  */
-#include "tiles.h"
+#include "panel_tiles.h"
 
 #define STRIP (2 * TILE)
 #define SOME_ROWS STRIP
-#define DEPTH 32     /* elements of a row that a tile holds */
 #define PIECE 64     /* inputs that are unpacked at a time. PERF: 256: a fifth to a third slower */
 
 /* Up to 32 rows of x: where they are, and how far it is to the next 32 inputs and the next row. */
@@ -14,7 +13,6 @@ typedef struct {
     int64_t rows, step, stride_bytes;
 } Strip;
 
-/* Sums in 0-3, x in 4 and 5, the panel in 6 and 7. */
 static Strip begin_strip(const bf16 *x, int tiled, int64_t row, int64_t rows, int64_t inputs) {
     const uint8_t high = (uint8_t)least(rows, TILE), low = (uint8_t)(rows > TILE ? rows - TILE : 1);
     TileConfig config = {.palette = 1};
@@ -32,36 +30,14 @@ static Strip begin_strip(const bf16 *x, int tiled, int64_t row, int64_t rows, in
 
 static void end_strips(void) { _tile_release(); }
 
-static void clear_sums(void) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-}
-
-/* Adds what some inputs contribute, from input `from` on. PERF: a panel that other strips will need is
- * read past L1, where x stays (see linear_tiles.h). */
+/* Adds what some inputs contribute, from input `from` on; `again`: other strips will need the panel,
+ * which stays in the L2 cache. */
 INLINE void multiply_strip(const int two, const int again, const Strip *x, int64_t from,
                            const bf16 *panel, int64_t inputs) {
     const bf16 *high = x->high + from / DEPTH * x->step, *low = x->low + from / DEPTH * x->step;
     tiles_will_read(panel);
     for (int64_t k = 0; k < inputs; k += DEPTH, high += x->step, low += x->step) {
-        const bf16 *w = panel + k * PANEL;
-        _tile_loadd(4, high, x->stride_bytes);
-        if (again) {
-            _tile_stream_loadd(6, w, 2 * PANEL * sizeof(bf16));
-            _tile_stream_loadd(7, w + PANEL, 2 * PANEL * sizeof(bf16));
-        } else {
-            _tile_loadd(6, w, 2 * PANEL * sizeof(bf16));
-            _tile_loadd(7, w + PANEL, 2 * PANEL * sizeof(bf16));
-        }
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        if (two) {
-            _tile_loadd(5, low, x->stride_bytes);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
+        multiply_tiles(two, again, high, low, x->stride_bytes, panel + k * PANEL);
     }
 }
 
