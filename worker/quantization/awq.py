@@ -17,6 +17,7 @@ from worker.quantization.format import (
     Header,
     Tensors,
     group_of,
+    in_words,
     unpacked,
     whole_number,
 )
@@ -46,8 +47,7 @@ class Awq:
                 " supported: use one of version gemm, with zero points"
             )
         self._group = group_of(entries)
-        groups = f"in groups of {self._group}" if self._group else "by output"
-        self.description = f"awq, {bits} bits {groups}"
+        self.description = f"awq, {bits} bits {in_words(self._group)}"
 
     def expected(
         self, shape: tuple[int, int], found: Mapping[str, Header]

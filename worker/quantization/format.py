@@ -76,6 +76,11 @@ def group_of(entries: Mapping[str, Any]) -> int | None:
     return size
 
 
+def in_words(group: int | None) -> str:
+    """What ``group_of`` found, for descriptions."""
+    return f"in groups of {group}" if group else "by output"
+
+
 def unpacked(words: torch.Tensor, bits: int) -> torch.Tensor:
     """int32 [rows, n] to uint8 [rows, n · 32 / bits]: what each holds, from its lowest bits."""
     shifts = torch.arange(0, 32, bits, dtype=torch.int32)

@@ -21,6 +21,7 @@ from worker.quantization.format import (
     Tensors,
     even_groups,
     group_of,
+    in_words,
     unpacked,
     whole_number,
 )
@@ -49,8 +50,7 @@ class Gptq:
             )
         self._less = 0 if stored == "gptq_v2" else 1
         self._group = group_of(entries)
-        groups = f"in groups of {self._group}" if self._group else "by output"
-        self.description = f"gptq, {self._bits} bits {groups}"
+        self.description = f"gptq, {self._bits} bits {in_words(self._group)}"
 
     def expected(
         self, shape: tuple[int, int], found: Mapping[str, Header]
