@@ -12,6 +12,7 @@ import argparse
 import json
 import logging
 import math
+import os
 import random
 import statistics
 import sys
@@ -30,6 +31,7 @@ from bench.gpu.pieces import Budget
 from bench.gpu.profile import Window, by_group, idle_share, table
 from bench.gpu.shapes import SHAPES, Shape
 from common.messages import BLOCK_TOKENS
+from launcher.commands.serve import kernel_cache
 from worker.engine import Engine
 
 ROUNDS = 2
@@ -51,6 +53,7 @@ def ready_engine(model_dir: str, device: str, streams: int) -> Engine:
         dtype="bfloat16" if device == "cuda" else "auto",
         max_batch_size=streams,
         max_batch_total_tokens=room,
+        kernel_cache=kernel_cache(os.environ),  # the server's: what is compiled here, it finds
         disable_custom_kernels=device == "cpu",  # a trial is to see what a step is made of
     )
 

@@ -1,6 +1,8 @@
 """``bench.gpu`` without a GPU: its arithmetic, its checkpoint, its tables, its one sentence."""
 
 import json
+import os
+import runpy
 import sys
 
 import pytest
@@ -136,6 +138,12 @@ def test_what_there_is_no_time_for_is_named(tmp_path):
     assert "left out of engine for want of time: c, d" in shown
     assert "| 1 | – | 9.0 | – |" in shown
     assert [path.name for path in tmp_path.iterdir()] == ["gpu-today.json"]
+
+
+def test_kernels_are_compiled_where_there_is_a_gpu(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # as tests/conftest.py has it for all others
+    runpy.run_path(str(gpu_all.ROOT / "tests" / "gpu" / "conftest.py"))
+    assert os.environ["TRITON_INTERPRET"] == "0"
 
 
 def test_both_in_one_command_run_all_tests_that_there_are():
