@@ -53,6 +53,7 @@ class DecodeStep:
                 partial(self._forward, size), (self._longest,) * size
             )
         self._sizes = sorted(self._recorded)
+        self._generation = self._state.generation
 
     def size_for(self, rows: int) -> int:
         """How many rows are computed for so many."""

@@ -30,17 +30,24 @@ _MOST_PROGRAMS = 65_535
 
 
 @contextmanager
-def fake_gpu(monkeypatch) -> Iterator[None]:
+def fake_gpu(monkeypatch) -> Iterator[set]:
     """Within, ``cuda`` is a device, and kernels look at what they are given and do nothing.
 
-    Weights have the shapes that their files say.
+    Weights have the shapes that their files say. Yields the forms in which kernels are launched:
+    Triton compiles each anew.
     """
+    forms: set = set()
     properties = SimpleNamespace(multi_processor_count=132)
+
+    def launch(kernel, *given, grid, warmup, **options):
+        _check(kernel, given, grid)
+        forms.add(_form(kernel, given, options))
+
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    monkeypatch.setattr(InterpretedFunction, "run", _launch)
+    monkeypatch.setattr(InterpretedFunction, "run", launch)
     monkeypatch.setattr(filling, "_part", lambda slot, file, key: torch.empty(slot.own_shape))
-    with _guard(), FakeTensorMode(allow_non_fake_inputs=True):
-        yield
+    with _guard(), FakeTensorMode(allow_non_fake_inputs=True), _Pinning():
+        yield forms
 
 
 @contextmanager
@@ -62,15 +69,32 @@ def _guard() -> Iterator[None]:
         registry[_CUDA] = before
 
 
-def _launch(kernel, *given, grid, warmup, **options) -> None:
-    """In place of a launch."""
-    for name, value in [*zip(kernel.arg_names, given, strict=False), *options.items()]:
+def _check(kernel, given, grid) -> None:
+    """Everything is on the device, numbers are Python's, programs are not too many."""
+    for name, value in zip(kernel.arg_names, given, strict=False):
         if isinstance(value, torch.Tensor):
             assert value.device.type == "cuda", f"{kernel.fn.__name__}: {name} is on the host"
         else:
-            assert type(value) in (int, float, bool), f"{kernel.fn.__name__}: {name} is {value!r}"
+            assert type(value) in (int, float), f"{kernel.fn.__name__}: {name} is {value!r}"
     assert all(type(count) is int and count > 0 for count in grid), grid
     assert all(count <= _MOST_PROGRAMS for count in grid[1:]), grid
+
+
+def _form(kernel, given, options) -> tuple:
+    """What Triton tells launches apart by: constants, types, what 16 divides, and ones."""
+    free = kernel.kwargs["do_not_specialize"] or ()
+    named = zip(kernel.arg_names, given, strict=False)
+    kinds = [_kind(value, special=name not in free) for name, value in named]
+    return (kernel.fn.__name__, *kinds, *sorted(options.items()))
+
+
+def _kind(value, *, special: bool) -> tuple:
+    if isinstance(value, torch.Tensor):
+        return value.dtype, value.storage_offset() * value.element_size() % 16 == 0
+    if isinstance(value, float):
+        return (float,)
+    wide = abs(value) >> 31 > 0
+    return (int, wide, special and value % 16 == 0, special and value == 1)
 
 
 class Copies:
@@ -82,18 +106,14 @@ class Copies:
 
     def __init__(self, *, recorded: bool = False) -> None:
         self.found: Counter[str] = Counter()
-        self._recorded = recorded
-        self._modes: list = []
+        self._mode = _Copying(self.found, recorded)
 
     def __enter__(self) -> "Copies":
-        self._modes = [_Pinning(), _Copying(self.found, self._recorded)]
-        for mode in self._modes:
-            mode.__enter__()
+        self._mode.__enter__()
         return self
 
     def __exit__(self, *error) -> None:
-        for mode in reversed(self._modes):
-            mode.__exit__(*error)
+        self._mode.__exit__(*error)
 
 
 class _Pinning(TorchFunctionMode):

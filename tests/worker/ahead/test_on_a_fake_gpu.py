@@ -13,9 +13,11 @@ from tests.worker.models.families import FAMILIES
 from tests.worker.test_exactness import SAMPLED
 from tests.worker.tiny import write_tiny, write_tiny_llama
 from worker.ahead.runner import AheadRunner
+from worker.engine import Engine
 from worker.inputs import StepInputs
 from worker.kernels.select import Choices, select_gather, select_sampling
 from worker.loading import load_model
+from worker.warmup import Worst, warm_up
 
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
 SIZES = (1, 2, 4)
@@ -29,19 +31,19 @@ def choices(request):
     return Choices(custom=request.param)
 
 
-def driver_of(directory, choices, monkeypatch):
+def driver_of(directory, choices, monkeypatch, sizes=SIZES):
     """An engine over what the directory has, and the counts of what its launches wait for."""
     model = load_model(str(directory), device=GPU, dtype=torch.bfloat16)
     transfers = FakeTransfers()
     monkeypatch.setattr("worker.engine.transfers_of", lambda device: transfers)
     gather = select_gather(GPU, choices)
-    make = partial(AheadRunner, sequences=4, longest=200, sizes=SIZES, gather=gather)
+    make = partial(AheadRunner, sequences=40, longest=200, sizes=sizes, gather=gather)
     sampling = select_sampling(GPU, choices=choices)
     runner = {"device": GPU, "make_runner": make, "sampling": sampling}
     monkeypatch.setitem(RUNNERS, "gpu", runner)
     driver = Driver(model, model.make_cache(model.configuration, 64, GPU), runner="gpu")
     assert model.capturable
-    assert transfers.recorded == [(200,) * size for size in sorted(SIZES, reverse=True)]
+    assert transfers.recorded == [(200,) * size for size in sorted(sizes, reverse=True)]
     counting, copies = Counting(), Copies()
     launch = driver.engine._runner.launch
 
@@ -81,6 +83,29 @@ def test_no_family_waits(family, tmp_path, monkeypatch):
         driver, waited = driver_of(tmp_path, Choices(), monkeypatch)
         generates(driver, SamplingParameters())
     assert [counts.found for counts in waited] == [{}, {}]
+
+
+@pytest.mark.parametrize("sizes", [SIZES, ()], ids=["recorded", "not recorded"])
+def test_nothing_is_compiled_and_nothing_recorded_is_lost_once_the_worker_is_ready(
+    sizes, tmp_path, monkeypatch
+):
+    write_tiny_llama(tmp_path)
+    prepare = Engine.prepare
+
+    def warmed(engine):
+        warm_up(engine, Worst(tokens=64, rows=40, longest_tokens=200))
+        prepare(engine)
+
+    monkeypatch.setattr(Engine, "prepare", warmed)
+    with fake_gpu(monkeypatch) as forms:
+        driver, _ = driver_of(tmp_path, Choices(), monkeypatch, sizes)
+        ready = set(forms)
+        for number, sampling in enumerate([SamplingParameters(), *SAMPLED]):
+            driver.add(number, PROMPT * 2, 5 + number, sampling=sampling)
+            driver.step()
+        driver.run()
+    assert forms == ready
+    assert bool(driver.engine._runner._steps._decode._recorded) == bool(sizes)
 
 
 def test_a_tensor_left_on_the_host_is_seen(tmp_path, monkeypatch):
