@@ -96,8 +96,11 @@ def bare_engine(
         raise subprocess.CalledProcessError(run.returncode, command)
 
 
-def measure(options: argparse.Namespace, result: Result, model_dir: Path, log: Path) -> None:
-    """Everything that there is time for, into the result."""
+def measure(options: argparse.Namespace, result: Result, model_dir: Path, log: Path) -> bool:
+    """Everything that there is time for, into the result; whether the engine alone came to its end.
+
+    If it did not, the server is measured all the same.
+    """
     budget = Budget(options.seconds)
     began = time.monotonic()
     if not (model_dir / "tokenizer_config.json").exists():
@@ -105,15 +108,22 @@ def measure(options: argparse.Namespace, result: Result, model_dir: Path, log: P
     result.add({"checkpoint_s": round(time.monotonic() - began, 1)})
     # What the server gives matters as much as the engine: half of the time is its.
     own = Budget(budget.left_s * ENGINE_SHARE)
-    for piece in bare_engine(model_dir, options.shape, options.device, options.streams, own):
-        result.add({"engine": piece})
+    whole = True
+    try:
+        for piece in bare_engine(model_dir, options.shape, options.device, options.streams, own):
+            result.add({"engine": piece})
+    except subprocess.CalledProcessError as error:
+        print(f"the engine alone ended early: {error}", file=sys.stderr)
+        result.add({"engine": {"left_out": ["what came after its process had failed"]}})
+        whole = False
     if budget.over:
         result.add({"http": {"left_out": ["everything"]}})
-        return
+        return whole
     with server_of(model_dir, options.device, max(options.streams), log) as server:
         result.add({"server_start_s": server.start_s})
         for piece in over_http(server, options.streams, budget):
             result.add({"http": piece})
+    return whole
 
 
 def main() -> int:
@@ -144,13 +154,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as place:
         log = Path(place) / "server.log"
         try:
-            measure(options, result, options.keep or Path(place) / "model", log)
-        except (
-            ContenderError,
-            RuntimeError,
-            subprocess.CalledProcessError,
-            KeyboardInterrupt,
-        ) as error:
+            failed = not measure(options, result, options.keep or Path(place) / "model", log)
+        except (ContenderError, RuntimeError, KeyboardInterrupt) as error:
             print(log.read_text()[-4000:] if log.exists() else "", file=sys.stderr)
             print(f"the measurement ended early: {error or 'interrupted'}", file=sys.stderr)
             failed = True

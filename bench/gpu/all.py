@@ -18,7 +18,7 @@ from pathlib import Path
 from bench.gpu.__main__ import RESULTS, ROOT
 from bench.gpu.pieces import Budget
 
-TESTS = ("attention", "operations", "steps", "graphs", "shards", "models")
+TESTS = ("attention", "operations", "steps", "graphs", "start", "shards", "models")
 """Of tests/gpu, what all others rest on first."""
 GRACE_S = 10.0
 """To write a summary, after an interrupt."""
