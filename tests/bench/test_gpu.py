@@ -65,6 +65,8 @@ def test_kernels_are_added_up_by_name_and_group():
 def test_a_device_has_a_file_of_its_own_each_day():
     found = {"engine": {"device": "NVIDIA H200 (141 GB)"}, "date": "2026-11-28"}
     assert file_of(found) == "nvidia-h200-141-gb-2026-11-28.json"
+    without = file_of(found | {"graphs": False})
+    assert without == "nvidia-h200-141-gb-no-graphs-2026-11-28.json"
 
 
 @pytest.fixture(scope="module")
