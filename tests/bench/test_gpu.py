@@ -59,6 +59,7 @@ def test_kernels_are_added_up_by_name_and_group():
         ("_attend_decoding", 0.5, 0.5),
     ]
     assert by_group(rows) == {"matrices": 2.0, "attention": 0.5}
+    assert group_of("void gemvNSP_kernel<bf16>") == "matrices"
     assert group_of("triton_red_fused") == "other"
 
 
