@@ -85,10 +85,10 @@ pipeline: $(VENV)/.installed-for-tests
 	$(VENV)/bin/python -m bench.pipeline $(ARGS)
 
 gpu-test: $(VENV)/.installed-for-tests
-	TRITON_INTERPRET=0 $(VENV)/bin/python -m pytest tests/gpu $(ARGS)
+	$(VENV)/bin/python -m pytest tests/gpu $(ARGS)
 
 gpu-all: $(VENV)/.installed-for-tests $(VENV)/.installed-for-bench
-	@TRITON_INTERPRET=0 $(VENV)/bin/python -m bench.gpu.all $(ARGS)
+	@$(VENV)/bin/python -m bench.gpu.all $(ARGS)
 
 gpu-compile: $(VENV)/.installed-for-tests
 	TRITON_INTERPRET=0 PYTHONPATH=. $(VENV)/bin/python tests/worker/kernels/triton/compiling.py

@@ -64,7 +64,7 @@ def _shown(secret: bool, value: Value) -> str:
     if isinstance(value.value, bool):
         return str(value.value).lower()
     if isinstance(value.value, list):
-        return ",".join(value.value)
+        return ",".join(map(str, value.value))
     return AUTO if value.value == AUTO else str(value.value)
 
 

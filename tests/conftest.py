@@ -1,6 +1,6 @@
 """Before anything imports Triton: its kernels run in its interpreter, on the CPU.
 
-``make gpu-test`` and the compilation of kernels say otherwise in their environment.
+``tests/gpu`` and the compilation of kernels say otherwise.
 """
 
 import os

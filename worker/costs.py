@@ -56,11 +56,13 @@ def measure(make: MakeEngine, worst: Worst, device: torch.device) -> Cost:
 
 def _on_gpu(make: MakeEngine, worst: Worst, device: torch.device) -> Cost:
     engine = make(worst.blocks)
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
+    # What torch takes of the device, not what is in use at once: that has gaps between it.
+    before = torch.cuda.memory_reserved(device)
     result = warm_up(engine, worst)
     seconds = result.forward_s + result.sample_s
-    activation_bytes = torch.cuda.max_memory_allocated(device) - before
+    activation_bytes = torch.cuda.max_memory_reserved(device) - before
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device)
     engine.prepare()

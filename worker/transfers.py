@@ -102,6 +102,7 @@ class CudaTransfers:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self._aside: Any = None
         self._pool: Any = None
 
     def upload(self, arrays: Sequence[Integers]) -> list[torch.Tensor]:
@@ -124,17 +125,24 @@ class CudaTransfers:
         return _OnItsWay(tensor)
 
     def record(self, program: Program, bounds: tuple[int, ...]) -> Program:
-        """A CUDA graph. Run before, on the side, so that kernels are compiled and tables made."""
-        if self._pool is None:
+        """A CUDA graph. Run before, on the side, so that kernels are compiled and tables made.
+
+        PERF: on one stream, all of them: cuBLAS keeps a workspace for each stream that it has ever
+        been used on (32 MiB on Hopper), and graphs share memory only if one stream recorded them.
+        """
+        if self._aside is None:
+            self._aside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
             self._pool = torch.cuda.graph_pool_handle()
-        aside: Any = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream(self.device))
+        aside, main = self._aside, torch.cuda.current_stream(self.device)
+        aside.wait_stream(main)
         with torch.cuda.stream(aside):
             program(bounds)
-        torch.cuda.current_stream(self.device).wait_stream(aside)
+        main.wait_stream(aside)
         torch.cuda.synchronize(self.device)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(
+            graph, pool=self._pool, stream=aside, capture_error_mode="thread_local"
+        ):
             output = program(bounds)
 
         def replay(_: tuple[int, ...]) -> torch.Tensor:

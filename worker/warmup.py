@@ -58,7 +58,22 @@ def warm_up(engine: Engine, worst: Worst, times: int = 2) -> StepResult:
     for number in range(2, 2 + times):
         result = _run(engine, number, add, worst.tokens)
     engine.reset()
+    if engine.device != "cpu":
+        _decode_alone(engine, rows, sampling)
     return result
+
+
+def _decode_alone(engine: Engine, rows: int, sampling: tuple[SamplingParameters, ...]) -> None:
+    """So many sequences, then half of them, and so on: kernels have forms for numbers of them."""
+    steps = rows.bit_length()
+    prompts = _prompts([1] * rows, sampling, first=0, block=1, new_tokens=1 + steps)
+    _run(engine, 1, prompts, rows)
+    for number in range(2, 2 + steps):
+        _run(engine, number, [], rows)
+        left = rows // 2
+        engine.apply(Dispatch(0, number, rows, release=list(range(left, rows))))
+        rows = left
+    engine.reset()
 
 
 def _prompts(

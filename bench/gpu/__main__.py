@@ -1,7 +1,7 @@
 """``make gpu-bench``: what a GPU gives over HTTP, what its engine gives alone, what it could give.
 
 usage: python -m bench.gpu [--shape 8b] [--streams 1 32 64 256] [--device cuda] [--keep DIR]
-                           [--seconds S] [--results DIR]
+                           [--seconds S] [--results DIR] [--no-graphs]
 
 Random weights of Llama 3.1 8B's shape, bfloat16, prompts of 512 tokens, 256 new ones, greedy,
 streamed. First the engine in a process of its own, with ceilings and profiles, then the server.
@@ -43,8 +43,9 @@ ENGINE_SHARE = 0.5
 """Of the time, for the engine alone."""
 
 
-def server_of(model_dir: Path, device: str, streams: int, log: Path) -> Server:
+def server_of(options: argparse.Namespace, model_dir: Path, log: Path) -> Server:
     """The whole server, as users start it."""
+    device, streams = options.device, max(options.streams)
     frontends = max(1, min(MOST_FRONTENDS, len(os.sched_getaffinity(0)) // 2))
     flags = {
         "--model-id": str(model_dir),
@@ -58,6 +59,8 @@ def server_of(model_dir: Path, device: str, streams: int, log: Path) -> Server:
         "--hostname": "127.0.0.1",
         "--prometheus-port": "0",
     }
+    if options.no_graphs:
+        flags["--cuda-graphs"] = "0"
     command = [sys.executable, "-m", "launcher", "--port", "{port}"]
     command += [word for pair in flags.items() for word in pair]
     return Server("the server", Start(tuple(command)), log)
@@ -77,11 +80,13 @@ def over_http(server: Server, streams: list[int], budget: Budget) -> Iterator[di
 
 
 def bare_engine(
-    model_dir: Path, shape: str, device: str, streams: list[int], budget: Budget
+    options: argparse.Namespace, model_dir: Path, budget: Budget
 ) -> Iterator[dict[str, Any]]:
     """``bench.gpu.engine``, in a process of its own. Raises CalledProcessError."""
-    command = [sys.executable, "-m", "bench.gpu.engine", str(model_dir), shape]
-    command += ["--device", device, "--streams", *map(str, streams)]
+    command = [sys.executable, "-m", "bench.gpu.engine", str(model_dir), options.shape]
+    command += ["--device", options.device, "--streams", *map(str, options.streams)]
+    if options.no_graphs:
+        command.append("--no-graphs")
     if math.isfinite(budget.left_s):
         command += ["--seconds", str(budget.left_s)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
@@ -96,8 +101,11 @@ def bare_engine(
         raise subprocess.CalledProcessError(run.returncode, command)
 
 
-def measure(options: argparse.Namespace, result: Result, model_dir: Path, log: Path) -> None:
-    """Everything that there is time for, into the result."""
+def measure(options: argparse.Namespace, result: Result, model_dir: Path, log: Path) -> bool:
+    """Everything that there is time for, into the result; whether the engine alone came to its end.
+
+    If it did not, the server is measured all the same.
+    """
     budget = Budget(options.seconds)
     began = time.monotonic()
     if not (model_dir / "tokenizer_config.json").exists():
@@ -105,15 +113,22 @@ def measure(options: argparse.Namespace, result: Result, model_dir: Path, log: P
     result.add({"checkpoint_s": round(time.monotonic() - began, 1)})
     # What the server gives matters as much as the engine: half of the time is its.
     own = Budget(budget.left_s * ENGINE_SHARE)
-    for piece in bare_engine(model_dir, options.shape, options.device, options.streams, own):
-        result.add({"engine": piece})
+    whole = True
+    try:
+        for piece in bare_engine(options, model_dir, own):
+            result.add({"engine": piece})
+    except subprocess.CalledProcessError as error:
+        print(f"the engine alone ended early: {error}", file=sys.stderr)
+        result.add({"engine": {"left_out": ["what came after its process had failed"]}})
+        whole = False
     if budget.over:
         result.add({"http": {"left_out": ["everything"]}})
-        return
-    with server_of(model_dir, options.device, max(options.streams), log) as server:
+        return whole
+    with server_of(options, model_dir, log) as server:
         result.add({"server_start_s": server.start_s})
         for piece in over_http(server, options.streams, budget):
             result.add({"http": piece})
+    return whole
 
 
 def main() -> int:
@@ -127,6 +142,7 @@ def main() -> int:
     parser.add_argument(
         "--seconds", type=float, default=math.inf, help="after so many, nothing more is begun"
     )
+    parser.add_argument("--no-graphs", action="store_true", help="record no steps: what that costs")
     options = parser.parse_args()
     on_gpu = options.device == "cuda"
     if on_gpu and not torch.cuda.is_available():
@@ -139,18 +155,14 @@ def main() -> int:
         "shape": options.shape,
         "prompt_tokens": load.PROMPT_TOKENS,
         "new_tokens": load.NEW_TOKENS,
+        "graphs": not options.no_graphs,
     }
     result, failed = Result(options.results, began), False
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as place:
         log = Path(place) / "server.log"
         try:
-            measure(options, result, options.keep or Path(place) / "model", log)
-        except (
-            ContenderError,
-            RuntimeError,
-            subprocess.CalledProcessError,
-            KeyboardInterrupt,
-        ) as error:
+            failed = not measure(options, result, options.keep or Path(place) / "model", log)
+        except (ContenderError, RuntimeError, KeyboardInterrupt) as error:
             print(log.read_text()[-4000:] if log.exists() else "", file=sys.stderr)
             print(f"the measurement ended early: {error or 'interrupted'}", file=sys.stderr)
             failed = True

@@ -2,8 +2,8 @@
 
 usage: python -m bench.gpu.all [--seconds 560] [--tests 0.4] [--results DIR] [-- flags of bench.gpu]
 
-For machines that are there for minutes. Tests run in the order of what rests on them, for their
-share of the time at most; then ``bench.gpu`` has the rest. Everything is in DIR as it comes:
+For machines that are there for minutes. Tests run in the order of what they say, for their share
+of the time at most; then ``bench.gpu`` has the rest. Everything is in DIR as it comes:
 ``tests.log``, ``bench.log`` and the result, whole after each measurement. The status is that of
 whatever failed, 124 for tests that did not end in time.
 """
@@ -18,8 +18,9 @@ from pathlib import Path
 from bench.gpu.__main__ import RESULTS, ROOT
 from bench.gpu.pieces import Budget
 
-TESTS = ("attention", "operations", "steps", "graphs", "shards", "models")
-"""Of tests/gpu, what all others rest on first."""
+TESTS = ("start", "steps", "graphs", "attention", "operations", "shards", "models")
+"""Of tests/gpu. What says most in the least time comes first: the whole path of one tiny model,
+whose kernels are compiled once; then each kernel by itself at real sizes, where many are."""
 GRACE_S = 10.0
 """To write a summary, after an interrupt."""
 TOO_LATE = 124

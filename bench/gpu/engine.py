@@ -1,7 +1,7 @@
 """The engine without the pipeline, on the device: ceilings, floors, rates, steps under a profiler.
 
 usage: python -m bench.gpu.engine MODEL_DIR 8b|1b|tiny [--device cuda] [--streams 1 32 64 256]
-                                  [--seconds S]
+                                  [--seconds S] [--no-graphs]
 
 Prints a JSON object a line, each a piece of the result, what matters most first; begins nothing
 after S seconds. Started by the worker's own ``start``, under the scheduler of ``bench.engine``,
@@ -12,6 +12,7 @@ import argparse
 import json
 import logging
 import math
+import os
 import random
 import statistics
 import sys
@@ -30,6 +31,7 @@ from bench.gpu.pieces import Budget
 from bench.gpu.profile import Window, by_group, idle_share, table
 from bench.gpu.shapes import SHAPES, Shape
 from common.messages import BLOCK_TOKENS
+from launcher.commands.serve import kernel_cache
 from worker.engine import Engine
 
 ROUNDS = 2
@@ -41,8 +43,8 @@ PROFILED_STEPS = 12
 SHOWN_KERNELS = 24
 
 
-def ready_engine(model_dir: str, device: str, streams: int) -> Engine:
-    """As the worker starts it, with room for so many."""
+def ready_engine(model_dir: str, device: str, streams: int, *, graphs: bool = True) -> Engine:
+    """As the worker starts it, with room for so many; without ``graphs`` it records nothing."""
     room = streams * (PROMPT_TOKENS + NEW_TOKENS + BLOCK_TOKENS)
     room = max(room, READ_PROMPTS * (READ_TOKENS + BLOCK_TOKENS), STEP_TOKENS)
     return started(
@@ -50,7 +52,9 @@ def ready_engine(model_dir: str, device: str, streams: int) -> Engine:
         device=device,
         dtype="bfloat16" if device == "cuda" else "auto",
         max_batch_size=streams,
+        cuda_graphs=None if graphs else [],
         max_batch_total_tokens=room,
+        kernel_cache=kernel_cache(os.environ),  # the server's: what is compiled here, it finds
         disable_custom_kernels=device == "cpu",  # a trial is to see what a step is made of
     )
 
@@ -168,7 +172,13 @@ def _described(window: Window, steps: int, floors_ms: dict[str, float]) -> dict[
 
 
 def pieces(
-    model_dir: str, size: str, device_name: str, streams: list[int], budget: Budget
+    model_dir: str,
+    size: str,
+    device_name: str,
+    streams: list[int],
+    budget: Budget,
+    *,
+    graphs: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Everything that there is time for."""
     device, shape = torch.device(device_name), SHAPES[size]
@@ -182,7 +192,7 @@ def pieces(
         "matrix_tflop_s": round(operations_s / 1e12, 3),
     }
     began = time.perf_counter()
-    engine = ready_engine(model_dir, device_name, max(streams))
+    engine = ready_engine(model_dir, device_name, max(streams), graphs=graphs)
     yield {"dtype": engine.dtype, "start_s": round(time.perf_counter() - began, 1)}
     measuring = Measuring(engine, shape, bytes_s, operations_s)
     measuring.streams(min(streams))  # kernels are compiled
@@ -206,10 +216,12 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 32, 64, 256])
     parser.add_argument("--seconds", type=float, default=math.inf)
+    parser.add_argument("--no-graphs", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     model_dir, budget = str(options.model_dir), Budget(options.seconds)
-    for piece in pieces(model_dir, options.shape, options.device, options.streams, budget):
+    given = model_dir, options.shape, options.device, options.streams, budget
+    for piece in pieces(*given, graphs=not options.no_graphs):
         print(json.dumps(piece), flush=True)
 
 

@@ -62,6 +62,7 @@ def merge(into: dict[str, Any], piece: dict[str, Any]) -> None:
 
 
 def file_of(found: dict[str, Any]) -> str:
-    """``nvidia-h200-2026-11-28.json``."""
+    """``nvidia-h200-2026-11-28.json``; one without graphs lies beside it."""
     device = re.sub(r"[^a-z0-9]+", "-", found["engine"]["device"].lower()).strip("-")
-    return f"{device}-{found['date']}.json"
+    without = "" if found.get("graphs", True) else "-no-graphs"
+    return f"{device}{without}-{found['date']}.json"

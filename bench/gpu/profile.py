@@ -15,7 +15,10 @@ from worker.flight import StepResult
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("attention", ("attend", "attention", "flash", "fmha", "_combine", "_store", "bmm")),
     ("sums", ("one_shot", "nccl")),
-    ("matrices", ("linear", "gemm", "nvjet", "cutlass", "cublas", "xmma", "splitk", "::mm")),
+    (
+        "matrices",
+        ("linear", "gemm", "nvjet", "cutlass", "cublas", "xmma", "splitk", "gemv", "::mm"),
+    ),
     (
         "sampling",
         ("_race", "_finish", "_keep", "argmax", "logsumexp", "softmax", "sort", "topk", "penal"),

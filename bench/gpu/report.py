@@ -41,7 +41,7 @@ def text_of(found: dict[str, Any]) -> str:
     ]
     for name, part in (("engine", engine), ("HTTP", http)):
         if part.get("left_out"):
-            lines.append(f"left out of {name} for want of time: {', '.join(part['left_out'])}")
+            lines.append(f"left out of {name}: {', '.join(part['left_out'])}")
     for streams, profile in engine.get("decode_profiles", {}).items():
         lines += _kernels(f"one decode step of {streams} streams", profile)
     if "reading_profile" in engine:

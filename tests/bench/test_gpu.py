@@ -1,11 +1,16 @@
 """``bench.gpu`` without a GPU: its arithmetic, its checkpoint, its tables, its one sentence."""
 
 import json
+import os
+import runpy
 import sys
+from subprocess import CalledProcessError
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from bench.gpu import __main__ as gpu_main
 from bench.gpu import all as gpu_all
 from bench.gpu import checkpoint
 from bench.gpu.__main__ import NO_GPU, main
@@ -54,12 +59,15 @@ def test_kernels_are_added_up_by_name_and_group():
         ("_attend_decoding", 0.5, 0.5),
     ]
     assert by_group(rows) == {"matrices": 2.0, "attention": 0.5}
+    assert group_of("void gemvNSP_kernel<bf16>") == "matrices"
     assert group_of("triton_red_fused") == "other"
 
 
 def test_a_device_has_a_file_of_its_own_each_day():
     found = {"engine": {"device": "NVIDIA H200 (141 GB)"}, "date": "2026-11-28"}
     assert file_of(found) == "nvidia-h200-141-gb-2026-11-28.json"
+    without = file_of(found | {"graphs": False})
+    assert without == "nvidia-h200-141-gb-no-graphs-2026-11-28.json"
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +141,50 @@ def test_what_there_is_no_time_for_is_named(tmp_path):
         result.add({"engine": piece})
     assert result.found["engine"]["seen"] == ["a", "b"]
     shown = text_of(result.found)
-    assert "left out of engine for want of time: c, d" in shown
+    assert "left out of engine: c, d" in shown
     assert "| 1 | – | 9.0 | – |" in shown
     assert [path.name for path in tmp_path.iterdir()] == ["gpu-today.json"]
+
+
+class IdleServer:
+    """Stands where the server would be started."""
+
+    start_s = 1.0
+
+    def __init__(self, *given):
+        self.target = SimpleNamespace(url="")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *problem):
+        pass
+
+
+def test_the_server_is_measured_when_the_engine_alone_has_failed(tmp_path, monkeypatch, capsys):
+    def failing(*given):
+        yield {"device": "GPU", "torch": "2", "copy_gb_s": 1.0, "matrix_tflop_s": 2.0}
+        raise CalledProcessError(-11, ["engine"])
+
+    monkeypatch.setattr(gpu_main, "bare_engine", failing)
+    monkeypatch.setattr(gpu_main, "server_of", IdleServer)
+    monkeypatch.setattr(gpu_main, "over_http", lambda *given: [{"first_token_ms": 4.0}])
+    monkeypatch.setattr(
+        "sys.argv", ["bench.gpu", "--device", "cpu", "--results", str(tmp_path / "found")]
+    )
+    assert main() == 1
+    (path,) = (tmp_path / "found").iterdir()
+    found = json.loads(path.read_text())
+    assert found["http"]["first_token_ms"] == 4.0
+    said = capsys.readouterr()
+    assert "the engine alone ended early" in said.err
+    assert "left out of engine: what came after its process had failed" in said.out
+
+
+def test_kernels_are_compiled_where_there_is_a_gpu(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # as tests/conftest.py has it for all others
+    runpy.run_path(str(gpu_all.ROOT / "tests" / "gpu" / "conftest.py"))
+    assert os.environ["TRITON_INTERPRET"] == "0"
 
 
 def test_both_in_one_command_run_all_tests_that_there_are():

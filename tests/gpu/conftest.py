@@ -1,7 +1,12 @@
 """On a real GPU: ``make gpu-test``."""
 
+import os
+
 import pytest
 import torch
+
+os.environ["TRITON_INTERPRET"] = "0"
+"""Before anything imports Triton: kernels are compiled here, whatever all other tests do."""
 
 
 def pytest_sessionstart():

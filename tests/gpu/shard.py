@@ -45,8 +45,8 @@ def main(what: str, runtime_dir: str, shard: int, size: int, model_dir: str) -> 
         say(sums(group, shard))
     else:
         engine = start(settings, leader)
-        recorded = sorted(engine._runner._steps._decode._recorded)
         ids = generated(engine, PROMPTS, TOKENS)
+        recorded = sorted(engine._runner._steps._decode._recorded)
         say({"recorded": recorded, "ids": list(ids.values())})
     leader.close()
     context.term()

@@ -14,13 +14,15 @@ def resolution_of(*arguments: str, **environ: str) -> Resolution:
 
 
 def test_dry_run_says_what_and_why() -> None:
-    found = resolution_of("--api-key", "hush", "--max-input-tokens", "7", MAX_TOTAL_TOKENS="auto")
+    flags = ("--api-key", "hush", "--max-input-tokens", "7", "--cuda-graphs", "1,8")
+    found = resolution_of(*flags, MAX_TOTAL_TOKENS="auto")
     text = dry_run(found, ["directory /m"])
     rows = {
         line.split()[0]: line.split(maxsplit=2)[1:] for line in text.splitlines() if "  " in line
     }
     assert rows["max_input_tokens"] == ["7", "flag --max-input-tokens"]
     assert rows["max_total_tokens"] == ["2048", "derived: the model names no context"]
+    assert rows["cuda_graphs"] == ["1,8", "flag --cuda-graphs"]
     assert rows["max_best_of"] == ["2", "default"]
     assert rows["worker_threads"] == ["2", "derived: 2 cores"]
     assert "set (hidden)" in text

@@ -141,12 +141,11 @@ class Driver:
             model,
             cache,
             blocks=blocks,
-            device=CPU,
             clock=lambda: float(next(ticks)),
             guidance=guidance,
             faults=faults,
             speculation=speculation,
-            **RUNNERS[runner or default_runner],
+            **{"device": CPU} | RUNNERS[runner or default_runner],
         )
         self.engine.prepare()
         self.free = list(range(1, blocks))

@@ -53,12 +53,11 @@ class DecodeStep:
                 partial(self._forward, size), (self._longest,) * size
             )
         self._sizes = sorted(self._recorded)
+        self._generation = self._state.generation
 
     def size_for(self, rows: int) -> int:
         """How many rows are computed for so many."""
-        if self._generation != self._state.generation:  # what was recorded reads other tensors
-            self._sizes, self._recorded = [], {}
-            self._generation = self._state.generation
+        self._forget_outdated()
         place = bisect_left(self._sizes, rows)
         return self._sizes[place] if place < len(self._sizes) else rows
 
@@ -67,9 +66,16 @@ class DecodeStep:
 
         ``lengths`` are those of the sequences, this step's token included, as the host knows them.
         """
+        self._forget_outdated()
         lengths += (1,) * (size - len(lengths))
         recorded = self._recorded.get(size)
         return self._forward(size, lengths) if recorded is None else recorded(lengths)
+
+    def _forget_outdated(self) -> None:
+        """What was recorded before the state was laid out anew reads other tensors."""
+        if self._generation != self._state.generation:
+            self._sizes, self._recorded = [], {}
+            self._generation = self._state.generation
 
     def _forward(self, size: int, lengths_host: tuple[int, ...]) -> torch.Tensor:
         state = self._state

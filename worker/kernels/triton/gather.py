@@ -8,9 +8,12 @@ from common.messages import BLOCK_TOKENS
 from worker.kernels.reference.gather import DecodeInputs
 
 _ROWS = 128
+_EVEN = 2
+"""Numbers of 8 bytes: where each of the inputs begins is a multiple of 16 bytes, for any count of
+rows. Triton compiles kernels anew for arguments that begin elsewhere."""
 
 
-@triton.jit(do_not_specialize=["table_row", "count"])  # they change from step to step
+@triton.jit(do_not_specialize=["table_row", "found_row", "count"])  # they change from step to step
 def _gather(
     rows,
     last_tokens,
@@ -18,11 +21,12 @@ def _gather(
     tables,
     table_row,
     found,
+    found_row,
     count,
     BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """ROWS rows of n: found [4, n] int64."""
+    """ROWS rows of n: found [4, n] int64, its rows ``found_row`` apart."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = row < count
     sequence = tl.load(rows + row, mask=inside, other=0).to(tl.int64)
@@ -32,9 +36,9 @@ def _gather(
     block = tl.load(tables + sequence * table_row + position // BLOCK, mask=inside, other=0)
     slot = block.to(tl.int64) * BLOCK + position % BLOCK
     tl.store(found + row, token, mask=inside)
-    tl.store(found + count + row, position, mask=inside)
-    tl.store(found + 2 * count + row, slot, mask=inside)
-    tl.store(found + 3 * count + row, length, mask=inside)
+    tl.store(found + found_row + row, position, mask=inside)
+    tl.store(found + 2 * found_row + row, slot, mask=inside)
+    tl.store(found + 3 * found_row + row, length, mask=inside)
 
 
 def gather_inputs(
@@ -42,10 +46,10 @@ def gather_inputs(
 ) -> DecodeInputs:
     """As the reference's; the blocks of a sequence side by side."""
     count = len(rows)
-    found = torch.empty((4, count), dtype=torch.int64, device=rows.device)
+    found = torch.empty((4, -(-count // _EVEN) * _EVEN), dtype=torch.int64, device=rows.device)
     if count:
         _gather[(triton.cdiv(count, _ROWS),)](
-            rows, last_tokens, lengths, tables, tables.stride(0), found, count,
+            rows, last_tokens, lengths, tables, tables.stride(0), found, found.stride(0), count,
             BLOCK=BLOCK_TOKENS, ROWS=_ROWS, num_warps=1,
         )  # fmt: skip
-    return DecodeInputs(*found)
+    return DecodeInputs(*found[:, :count])

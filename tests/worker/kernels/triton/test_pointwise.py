@@ -73,6 +73,7 @@ def test_inputs_of_a_step(count):
     twin = reference_gather.gather_inputs(rows, last_tokens, lengths, tables)
     for name in ("ids", "positions", "slots", "lengths"):
         assert torch.equal(getattr(got, name), getattr(twin, name))
+        assert getattr(got, name).data_ptr() % 16 == 0
     for row, sequence in enumerate(rows.tolist()):
         position = int(lengths[sequence]) - 1
         assert int(got.ids[row]) == int(last_tokens[sequence])
