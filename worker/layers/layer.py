@@ -19,7 +19,10 @@ class Slot:
     shape: tuple[int, ...]
     """Of the whole tensor."""
     fill: Callable[[Any], None]
-    """Takes the part as the checkpoint has it (on the host, in its dtype), and copies it."""
+    """Takes the part as the checkpoint has it (on the host, in its dtype), and copies it.
+
+    ValueError where codes are to be made of it, and cannot be.
+    """
     parts: tuple["Slot", ...] = ()
     """What it may be stored as instead."""
     cut: Cut | None = None
