@@ -76,7 +76,7 @@ def fill(
                 for slot in wanted:
                     source = stored[slot.key]
                     if isinstance(source, Coded):
-                        _fill_codes(slot, file, source)
+                        _fill_codes(slot.for_codes or slot, file, source)
                     else:
                         _fill(slot, file, source)
                     progress.advance()

@@ -29,6 +29,13 @@ class Slot:
     """Which part; None: all of it."""
     takes_codes: bool = False
     """Whether ``fill`` takes ``Quantized``, too."""
+    upright: "Slot | None" = None
+    """Takes codes instead of this one, which the checkpoint has as [inputs, outputs] if plain."""
+
+    @property
+    def for_codes(self) -> "Slot | None":
+        """Takes the same matrix, [outputs, inputs], as ``Quantized``; None: nothing does."""
+        return self if self.takes_codes else self.upright
 
     @property
     def own_shape(self) -> tuple[int, ...]:

@@ -250,6 +250,13 @@ def test_what_is_not_supported_is_named(write, entries, named):
     refused(coded, named)
 
 
+@pytest.mark.parametrize("said", [None, {"quant_method": "bitsandbytes"}])
+def test_codes_that_config_json_does_not_speak_of(write, said):
+    coded, _ = write(writers.gptq())
+    change_config(coded, quantization_config=said)
+    refused(coded, "lacks", "q_proj.", "not quantized as config.json says")
+
+
 def test_a_bias_that_is_not_zero_has_no_place(write):
     coded, _ = write(writers.gptq(biased=True))
     change(coded, lambda tensors: tensors[f"{UP}.bias"].add_(1))
@@ -269,6 +276,9 @@ def test_a_choice_that_does_not_fit(write):
     refused(coded, "--quantize awq", "gptq", quantize="awq")
     refused(coded, "--quantize eetq", "gptq", quantize="eetq")
     refused(plain, "--quantize gptq", quantize="gptq")
+    change_config(coded, quantization_config=writers.nf4()[1])
+    refused(coded, "quantized with bitsandbytes-nf4", quantize="bitsandbytes")
+    change_config(coded, quantization_config=writers.gptq()[1])
     assert generated(load(coded, quantize="gptq")) == generated(load(coded, quantize="marlin"))
 
 

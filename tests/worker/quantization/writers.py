@@ -14,8 +14,13 @@ from safetensors.torch import load_file, save_file
 WEIGHTS = "model.safetensors"
 
 
-def quantized(source, target, write, config, *, skip=("lm_head", "embed", "norm"), seed=0):
-    """A checkpoint and its twin, ``target``'s ``coded`` and ``plain``, from a plain one."""
+def quantized(
+    source, target, write, config, *, skip=("lm_head", "embed", "norm"), seed=0, turn=False
+):
+    """A checkpoint and its twin, ``target``'s ``coded`` and ``plain``, from a plain one.
+
+    ``turn``: plain matrices are [inputs, outputs].
+    """
     generator = torch.Generator().manual_seed(seed)
     tensors = load_file(source / WEIGHTS)
     coded, plain = {}, dict(tensors)
@@ -24,7 +29,8 @@ def quantized(source, target, write, config, *, skip=("lm_head", "embed", "norm"
             coded[key] = tensor
             continue
         stem = key.removesuffix(".weight")
-        parts, meant = write(tensor, generator)
+        parts, meant = write(tensor.T.contiguous() if turn else tensor, generator)
+        meant = meant.T if turn else meant
         coded |= {f"{stem}.{name}": part.contiguous() for name, part in parts.items()}
         plain[key] = meant.contiguous()
     for name, found in (("coded", coded), ("plain", plain)):
