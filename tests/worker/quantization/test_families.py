@@ -8,6 +8,7 @@ from tests.worker.paged import Paged
 from tests.worker.quantization import writers
 from tests.worker.quantization.writers import quantized
 from tests.worker.tiny import write_tiny
+from worker.kernels.cpu.library import load as load_kernels
 from worker.layers.linear import matrices
 from worker.loading import load_model
 from worker.sharding import Sharding
@@ -38,6 +39,12 @@ def family(request, tmp_path_factory):
     return request.param, directory
 
 
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """The kernels of this machine, if it has any."""
+    return load_kernels([tmp_path_factory.mktemp("kernels")])
+
+
 def load(directory, **options):
     return load_model(str(directory), device=CPU, dtype=torch.float32, **options)
 
@@ -50,8 +57,7 @@ def logits(model):
 @pytest.mark.parametrize("name", FORMATS)
 def test_equals_its_twin(family, tmp_path, name):
     kind, source = family
-    turn = kind == "gpt2"
-    coded, plain = quantized(source, tmp_path, *FORMATS[name], skip=PLAIN, turn=turn)
+    coded, plain = quantized(source, tmp_path, *FORMATS[name], skip=PLAIN, turn=kind == "gpt2")
     found, wanted = load(coded), load(plain)
     assert Paged(found).generate(PROMPT, 12) == Paged(wanted).generate(PROMPT, 12)
     assert (logits(found) - logits(wanted)).abs().max() < 1e-3
@@ -59,6 +65,15 @@ def test_equals_its_twin(family, tmp_path, name):
     if "order" not in name:  # there q, k and v, or gate and up, may be in orders of their own
         assert kinds.count(False) == PLAIN_MATRICES.get(kind, 1)
     assert any(kinds)
+
+
+@pytest.mark.parametrize("name", ["gptq", "fp8", "bitsandbytes, int8"])
+def test_equals_its_twin_in_c(family, library, tmp_path, name):
+    """One of each coding: nibbles, floats, integers."""
+    kind, source = family
+    coded, plain = quantized(source, tmp_path, *FORMATS[name], skip=PLAIN, turn=kind == "gpt2")
+    found, wanted = load(coded, library=library), load(plain)
+    assert (logits(found) - logits(wanted)).abs().max() < 1e-3
 
 
 def test_all_matrices_are_made_codes(family):
@@ -72,8 +87,7 @@ def test_all_matrices_are_made_codes(family):
 @pytest.mark.parametrize("name", ["gptq", "nf4"])
 def test_shards_have_their_parts(family, tmp_path, name):
     kind, source = family
-    turn = kind == "gpt2"
-    coded, plain = quantized(source, tmp_path, *FORMATS[name], skip=PLAIN, turn=turn)
+    coded, plain = quantized(source, tmp_path, *FORMATS[name], skip=PLAIN, turn=kind == "gpt2")
     for rank in range(2):
         sharding = Sharding(rank, 2)
         found, wanted = (list(matrices(load(path, sharding=sharding))) for path in (coded, plain))
