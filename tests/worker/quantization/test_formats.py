@@ -164,6 +164,7 @@ def compressed(weights=None, **entries):
         (writers.gptq(), "qzeros", torch.zeros(2, 9, dtype=torch.int32), "[2, 9]"),
         (writers.gptq(), "qweight", torch.zeros(8, 96), "F32"),
         (writers.gptq(), "g_idx", torch.zeros(64, dtype=torch.int32), "g_idx"),
+        (writers.gptq(), "g_idx", torch.full((64,), 2**60), "g_idx"),
         (writers.awq(), "scales", torch.zeros(3, 96).half(), "[3, 96]"),
         (writers.packed(), "weight_packed", torch.zeros(96, 9, dtype=torch.int32), "9 columns"),
         (writers.packed(), "weight_scale", torch.zeros(96, 5), "[96, 5]"),
