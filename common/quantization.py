@@ -118,8 +118,9 @@ def resolve(asked: str | None, entries: Mapping[str, Any]) -> Quantization:
     wanted = _choice_for(method, entries)
     if asked is None or asked == wanted or (method != "bitsandbytes" and _fits(asked, method)):
         return Quantization(stored=method, entries=entries)
+    stored = wanted if method == "bitsandbytes" else method
     raise StartupError(
-        f"--quantize {asked} does not fit the checkpoint, which is quantized with {method}: leave"
+        f"--quantize {asked} does not fit the checkpoint, which is quantized with {stored}: leave"
         f" it out, or use --quantize {wanted}"
     )
 

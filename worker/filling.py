@@ -76,7 +76,7 @@ def fill(
                 for slot in wanted:
                     source = stored[slot.key]
                     if isinstance(source, Coded):
-                        _fill_codes(slot, file, source)
+                        _fill_codes(slot.for_codes or slot, file, source)
                     else:
                         _fill(slot, file, source)
                     progress.advance()
@@ -84,7 +84,11 @@ def fill(
 
 def _fill(slot: Slot, file: Any, found: Stored) -> None:
     with _named(found.key, found.file):
-        slot.fill(_part(slot, file, found.key))
+        part = _part(slot, file, found.key)
+        try:
+            slot.fill(part)
+        except ValueError as error:
+            raise StartupError(f"{found.key} cannot be quantized: {error}") from None
 
 
 def _fill_codes(slot: Slot, file: Any, found: Coded) -> None:
@@ -96,6 +100,7 @@ def _fill_codes(slot: Slot, file: Any, found: Coded) -> None:
             tensors[name] = holder.get_tensor(part.key)
         try:
             whole = found.read(tensors)
+            whole.check()
             slot.fill(whole if slot.cut is None else whole.cut(slot.cut))
         except ValueError as error:
             raise StartupError(f"{slot.key} is quantized, and {error}") from None

@@ -217,7 +217,7 @@ def _check(
     slots = {key: slot for key, slot in slots.items() if key not in found.coded}
     missing = [key for key in slots if key not in stored]
     if missing:
-        raise StartupError(f"the checkpoint lacks {_list(missing)}")
+        raise StartupError(f"the checkpoint lacks {_list(missing)}{_instead(missing[0], stored)}")
     left_over = [
         key
         for key in stored
@@ -236,6 +236,13 @@ def _check(
             raise StartupError(
                 f"{key} in {plain.file.name} is of type {plain.dtype}: not supported"
             )
+
+
+def _instead(missing: str, stored: Mapping[str, Stored]) -> str:
+    """What may stand for a missing tensor: codes that config.json does not speak of."""
+    stem = missing.removesuffix(".weight") + "."
+    found = next((key for key in stored if key.startswith(stem) and not key.endswith(".bias")), "")
+    return f", and has {found}: it is not quantized as config.json says" if found else ""
 
 
 def _list(keys: list[str]) -> str:

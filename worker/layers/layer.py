@@ -19,13 +19,23 @@ class Slot:
     shape: tuple[int, ...]
     """Of the whole tensor."""
     fill: Callable[[Any], None]
-    """Takes the part as the checkpoint has it (on the host, in its dtype), and copies it."""
+    """Takes the part as the checkpoint has it (on the host, in its dtype), and copies it.
+
+    ValueError where codes are to be made of it, and cannot be.
+    """
     parts: tuple["Slot", ...] = ()
     """What it may be stored as instead."""
     cut: Cut | None = None
     """Which part; None: all of it."""
     takes_codes: bool = False
     """Whether ``fill`` takes ``Quantized``, too."""
+    upright: "Slot | None" = None
+    """Takes codes instead of this one, which the checkpoint has as [inputs, outputs] if plain."""
+
+    @property
+    def for_codes(self) -> "Slot | None":
+        """Takes the same matrix, [outputs, inputs], as ``Quantized``; None: nothing does."""
+        return self if self.takes_codes else self.upright
 
     @property
     def own_shape(self) -> tuple[int, ...]:

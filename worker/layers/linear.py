@@ -264,7 +264,7 @@ class OutputLinear(Matrix):
 
 
 class Transposed(Layer):
-    """A linear layer that the checkpoint has as [inputs, outputs] (GPT-2)."""
+    """A linear layer that the checkpoint has as [inputs, outputs] (GPT-2); quantizers turn it."""
 
     def __init__(self, linear: Matrix) -> None:
         self._linear = linear
@@ -285,7 +285,8 @@ class Transposed(Layer):
                 yield slot
                 continue
             cut = slot.cut and replace(slot.cut, dimension=1 - slot.cut.dimension)
-            yield Slot(slot.key, slot.shape[::-1], partial(_transposed, slot), cut=cut)
+            fill = partial(_transposed, slot)
+            yield Slot(slot.key, slot.shape[::-1], fill, cut=cut, upright=slot)
 
 
 class HeadwiseLinear(ColumnParallelLinear):

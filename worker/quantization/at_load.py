@@ -33,6 +33,7 @@ class AtLoad:
 
     description: str
     encode: Callable[[torch.Tensor], Weight]
+    """ValueError for a matrix with numbers that are not finite."""
     bits: float
     """Of each weight, scales included."""
     output_layer: bool
@@ -88,6 +89,11 @@ def _to_levels(weight: torch.Tensor, levels: tuple[float, ...]) -> Weight:
 
 
 def _scales(weight: torch.Tensor, most: float) -> torch.Tensor:
-    """Of each row of the last dimension, which stays, of one; 1 where all are 0."""
+    """Of each row of the last dimension, which stays, of one; 1 where all are 0.
+
+    ValueError where not all are finite: rounded, they would be ordinary numbers.
+    """
     largest = weight.abs().amax(dim=-1, keepdim=True)
+    if not bool(largest.isfinite().all()):
+        raise ValueError("it holds numbers that are not finite")
     return torch.where(largest > 0, largest / most, 1.0)

@@ -4,7 +4,8 @@
 upper half of a byte; ``weight.quant_map`` float32 [16], the levels; ``weight.absmax``, a scale for
 each block of codes, itself quantized where there are ``weight.nested_absmax`` and
 ``weight.nested_quant_map``; ``weight.quant_state.bitsandbytes__nf4`` (or ``fp4``), JSON in bytes.
-8 bits: ``weight`` int8 [outputs, inputs] and ``SCB`` float32 [outputs], 127 times the scales.
+8 bits: ``weight`` int8 [outputs, inputs] and ``SCB`` float32 [outputs], 127 times the scales;
+``weight_format`` uint8 [], 0 where it lies row by row, as all that is still written does.
 """
 
 import math
@@ -18,6 +19,7 @@ from common.errors import StartupError
 from worker.kernels.reference.quantized import Coding, Quantized, nibbles
 from worker.quantization.format import Expected, Header, Tensors
 
+_LAYOUT = "weight_format"
 _STATE = "weight.quant_state.bitsandbytes__"
 _MOST = 127.0
 
@@ -53,35 +55,41 @@ class Bitsandbytes:
         """As ``Format.expected``."""
         outputs, inputs = shape
         if "SCB" in found:
-            return {
+            wanted = {
                 "weight": Expected(("I8",), (shape,)),
                 "SCB": Expected(("F32", "F16"), ((outputs,),)),
             }
+            if _LAYOUT in found:
+                wanted[_LAYOUT] = Expected(("U8",), ((),))
+            return wanted
         state = next((name for name in found if name.startswith(_STATE)), None)
         if state is None:
             return None
         count = outputs * inputs
         if inputs % 2:
             raise StartupError(f"a matrix of {inputs} inputs is not read from bitsandbytes' 4 bits")
+        is_nested = "weight.nested_absmax" in found
         wanted = {
             "weight": Expected(("U8",), ((count // 2, 1),)),
             "weight.quant_map": Expected(("F32",), ((16,),)),
-            "weight.absmax": Expected(("F32", "U8"), ()),
+            "weight.absmax": Expected(("U8",) if is_nested else ("F32",), ()),
             state: Expected(("U8",), ()),
         }
-        if "weight.nested_absmax" in found:
+        if is_nested:
             wanted["weight.nested_absmax"] = Expected(("F32",), ())
             wanted["weight.nested_quant_map"] = Expected(("F32",), ((256,),))
         return wanted
 
     def needless(self, name: str) -> bool:
         """As ``Format.needless``."""
-        return name == "weight_format"
+        return False
 
     def read(self, shape: tuple[int, int], tensors: Tensors) -> Quantized:
         """As ``Format.read``."""
         outputs, inputs = shape
         if "SCB" in tensors:
+            if int(tensors.get(_LAYOUT, torch.tensor(0))):
+                raise ValueError(f"{_LAYOUT} says that it does not lie row by row")
             scales = tensors["SCB"].float()[:, None] / _MOST
             return Quantized(Coding.INTEGER, tensors["weight"], scales)
         state = _state(tensors, shape)
@@ -98,7 +106,7 @@ class Bitsandbytes:
 def _state(tensors: Tensors, shape: tuple[int, int]) -> State:
     name = next(name for name in tensors if name.startswith(_STATE))
     try:
-        state = msgspec.json.decode(bytes(tensors[name].tolist()), type=State)
+        state = msgspec.json.decode(bytes(tensors[name].flatten().tolist()), type=State)
     except msgspec.DecodeError as error:
         raise ValueError(f"{name} is not as expected: {error}") from None
     if state.shape != shape or state.blocksize < 1 or state.nested_blocksize < 1:

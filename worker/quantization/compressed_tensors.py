@@ -12,6 +12,7 @@ with activations of 16 bits, which is more exact.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -44,9 +45,9 @@ class CompressedTensors:
     def __init__(self, entries: Mapping[str, Any]) -> None:
         """``entries``: its quantization_config. Raises StartupError."""
         schemes = _schemes(entries)
-        stored = {scheme.get("format") or entries.get("format") for scheme in schemes}
-        wrong = sorted(str(name) for name in stored if name not in _FORMATS)
-        sparsity = (entries.get("sparsity_config") or {}).get("format", "dense")
+        stored = {str(scheme.get("format") or entries.get("format")) for scheme in schemes}
+        wrong = sorted(name for name in stored if name not in _FORMATS)
+        sparsity = _object(entries, "sparsity_config").get("format", "dense")
         if sparsity not in ("dense", None):
             wrong.append(str(sparsity))
         if wrong:
@@ -54,35 +55,29 @@ class CompressedTensors:
                 f"the checkpoint is stored by compressed-tensors as {wrong[0]}, which is not"
                 f" supported: use one of {', '.join(_FORMATS)}"
             )
-        self._sizes = {size for scheme in schemes if (size := _group(scheme)) is not None}
-        self._block = next((block for scheme in schemes if (block := _block(scheme))), None)
+        _check_transforms(_object(entries, "transform_config"))
+        self._blocks = _blocks(schemes)
+        """Outputs and inputs that share a scale, besides all inputs of one output."""
         bits = sorted({str(_weights(scheme).get("num_bits")) for scheme in schemes})
-        kinds = " and ".join(sorted(map(str, stored)))
+        kinds = " and ".join(sorted(stored))
         self.description = f"compressed-tensors ({kinds}), {' and '.join(bits)} bits"
 
     def expected(
         self, shape: tuple[int, int], found: Mapping[str, Header]
     ) -> Mapping[str, Expected] | None:
         """As ``Format.expected``."""
-        outputs, inputs = shape
         weight = found.get("weight")
         if "weight_packed" in found:
             return self._packed(shape, found)
         if weight is None or weight.dtype not in ("I8", FLOAT8):
             return None
-        counts = {1, *(even_groups(inputs, size) for size in self._sizes)}
-        shapes = [(), (1,), (outputs,), *((outputs, count) for count in counts), (1, 1)]
-        if self._block is not None:
-            shapes.append(
-                (even_groups(outputs, self._block[0]), even_groups(inputs, self._block[1]))
-            )
+        shapes = ((), (1,), (1, 1), shape[:1], *self._shapes(shape))
         wanted = {
             "weight": Expected((weight.dtype,), (shape,)),
-            "weight_scale": Expected(FLOATS, tuple(shapes)),
+            "weight_scale": Expected(FLOATS, shapes),
         }
         if "weight_zero_point" in found:
-            dtypes = ("I8", *FLOATS, FLOAT8)
-            wanted["weight_zero_point"] = Expected(dtypes, tuple(shapes))
+            wanted["weight_zero_point"] = Expected(("I8", *FLOATS, FLOAT8), shapes)
         return wanted
 
     def _packed(
@@ -90,14 +85,14 @@ class CompressedTensors:
     ) -> Mapping[str, Expected]:
         outputs, inputs = shape
         bits = _bits(found["weight_packed"], inputs)
-        counts = sorted({1, *(even_groups(inputs, size) for size in self._sizes)})
+        shapes = tuple(found for found in self._shapes(shape) if found[0] == outputs)
         wanted = {
             "weight_packed": Expected(("I32",), ((outputs, _words(inputs, bits)),)),
-            "weight_scale": Expected(FLOATS, tuple((outputs, count) for count in counts)),
+            "weight_scale": Expected(FLOATS, shapes),
         }
         if "weight_zero_point" in found:
             rows = _words(outputs, bits)
-            wanted["weight_zero_point"] = Expected(("I32",), tuple((rows, n) for n in counts))
+            wanted["weight_zero_point"] = Expected(("I32",), tuple((rows, n) for _, n in shapes))
         if "weight_g_idx" in found:
             wanted["weight_g_idx"] = Expected(("I32", "I64"), ((inputs,), (1,)))
         return wanted
@@ -108,29 +103,31 @@ class CompressedTensors:
 
     def read(self, shape: tuple[int, int], tensors: Tensors) -> Quantized:
         """As ``Format.read``."""
-        outputs, inputs = shape
         if "weight_packed" in tensors:
             return self._read_packed(shape, tensors)
-        scales = tensors["weight_scale"]
+        scales, zeros = tensors["weight_scale"], tensors.get("weight_zero_point")
+        is_shifted = zeros is not None and bool(zeros.float().any())
+        if zeros is not None:
+            _check_alike(scales.numel(), zeros.numel())
+        rows, group = self._block_for(shape, scales)
         if tensors["weight"].dtype != torch.int8:
-            counted = scales.dim() == 2 and self._block is not None and scales.numel() > 1
-            is_blocks = counted and scales.shape[0] != outputs
-            return of_floats(shape, tensors, self._block if is_blocks else None)
-        scales = by_rows(scales, outputs)
-        zeros = tensors.get("weight_zero_point")
+            if is_shifted:
+                raise ValueError("its floats have zero points, which are not supported")
+            return of_floats(shape, tensors, (rows, group))
+        scales = by_rows(scales, shape[0], rows)
         offsets = None
-        if zeros is not None and bool(zeros.float().any()):
-            offsets = -by_rows(zeros, outputs) * scales
-        group = self._group_for(inputs, scales.shape[1])
+        if zeros is not None and is_shifted:
+            offsets = -by_rows(zeros, shape[0], rows) * scales
         return evened(Coding.INTEGER, tensors["weight"], scales, offsets, group=group)
 
     def _read_packed(self, shape: tuple[int, int], tensors: Tensors) -> Quantized:
         outputs, inputs = shape
         packed, scales = tensors["weight_packed"], tensors["weight_scale"]
         bits = _bits(Header(tuple(packed.shape), ""), inputs)
-        group = self._group_for(inputs, scales.shape[1])
+        _, group = self._block_for(shape, scales)
         zeros = tensors.get("weight_zero_point")
         if zeros is not None:
+            _check_alike(scales.shape[1], zeros.shape[1])
             zeros = unpacked(zeros.T, bits).T[:outputs]
         codes = unpacked(packed, bits)[:, :inputs]
         groups = tensors.get("weight_g_idx")
@@ -141,10 +138,20 @@ class CompressedTensors:
             codes = codes[:, order]
         return of_integers(codes, scales, zeros, bits=bits, group=group, order=order)
 
-    def _group_for(self, inputs: int, count: int) -> int:
-        """Inputs of a group, of so many groups."""
-        sizes = (size for size in sorted(self._sizes) if even_groups(inputs, size) == count)
-        return inputs if count == 1 else next(sizes)
+    def _shapes(self, shape: tuple[int, int]) -> dict[tuple[int, int], tuple[int, int]]:
+        """Of scales, and the outputs and inputs that then share one."""
+        outputs, inputs = shape
+        found: dict[tuple[int, int], tuple[int, int]] = {}
+        for rows, columns in ((1, inputs), *self._blocks):
+            counts = even_groups(outputs, rows), even_groups(inputs, columns)
+            found.setdefault(counts, (rows, columns))
+        return found
+
+    def _block_for(self, shape: tuple[int, int], scales: torch.Tensor) -> tuple[int, int]:
+        """Outputs and inputs that share one of these scales, which are as expected."""
+        if scales.dim() < 2 or scales.numel() == 1:
+            return 1, shape[1]
+        return self._shapes(shape)[scales.shape[0], scales.shape[1]]
 
 
 def _bits(packed: Header, inputs: int) -> int:
@@ -157,6 +164,11 @@ def _bits(packed: Header, inputs: int) -> int:
         f"the checkpoint has weight_packed of {columns} columns for {inputs} inputs, and only"
         f" {' and '.join(map(str, _PACKED_BITS))} bits are supported: use such a checkpoint"
     )
+
+
+def _check_alike(scales: int, zeros: int) -> None:
+    if scales != zeros:
+        raise ValueError(f"it has {scales} weight_scale for {zeros} weight_zero_point")
 
 
 def _words(count: int, bits: int) -> int:
@@ -178,15 +190,45 @@ def _weights(scheme: Mapping[str, Any]) -> Mapping[str, Any]:
     return weights if isinstance(weights, Mapping) else {}
 
 
-def _group(scheme: Mapping[str, Any]) -> int | None:
-    size = _weights(scheme).get("group_size")
-    return size if isinstance(size, int) and size > 0 else None
+def _blocks(schemes: list[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """Outputs and inputs that share a scale, by any scheme: groups of inputs, and blocks."""
+    found = set()
+    for weights in map(_weights, schemes):
+        size, block = weights.get("group_size"), weights.get("block_structure")
+        if isinstance(size, int) and size > 0:
+            found.add((1, size))
+        if block:
+            found.add(_block(block))
+    return sorted(found)
 
 
-def _block(scheme: Mapping[str, Any]) -> tuple[int, int] | None:
-    block = _weights(scheme).get("block_structure")
-    if not block:
-        return None
-    if not isinstance(block, list) or len(block) != 2 or not all(isinstance(n, int) for n in block):
-        raise StartupError(f"quantization_config: block_structure {block!r} is not two sizes")
-    return block[0], block[1]
+def _block(block: Any) -> tuple[int, int]:
+    """Two sizes, which old checkpoints write as ``128x128``."""
+    sizes = block.split("x") if isinstance(block, str) else block
+    if isinstance(sizes, list) and len(sizes) == 2:
+        with suppress(TypeError, ValueError):
+            rows, columns = int(sizes[0]), int(sizes[1])
+            if rows > 0 and columns > 0:
+                return rows, columns
+    raise StartupError(f"quantization_config: block_structure {block!r} is not two sizes")
+
+
+def _object(entries: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An entry of quantization_config, empty without it. StartupError if it is no object."""
+    value = entries.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise StartupError(f"quantization_config: {key} must be an object, not {value!r}")
+    return value
+
+
+def _check_transforms(transforms: Mapping[str, Any]) -> None:
+    """Rotations of weights are in the weights; StartupError for those of activations."""
+    for scheme in _object(transforms, "config_groups").values():
+        places = scheme.get("apply") if isinstance(scheme, Mapping) else None
+        for place in places if isinstance(places, list) else [None]:
+            location = str(place.get("location")) if isinstance(place, Mapping) else "unknown"
+            if not location.startswith("weight_"):
+                raise StartupError(
+                    "quantization_config: transform_config rotates activations (location"
+                    f" {location}), which is not supported: use a checkpoint without such rotations"
+                )

@@ -40,7 +40,11 @@ NOTHING = Found({}, frozenset())
 
 def find_codes(slots: Mapping[str, Slot], stored: Mapping[str, Stored], kind: Format) -> Found:
     """What of ``stored`` is codes, by its declared keys. Raises StartupError."""
-    wanted = {key.removesuffix(_WEIGHT): slot for key, slot in slots.items() if slot.takes_codes}
+    wanted = {
+        key.removesuffix(_WEIGHT): matrix
+        for key, slot in slots.items()
+        if (matrix := slot.for_codes) is not None
+    }
     beside = _beside(wanted, stored)
     coded: dict[str, Coded] = {}
     used: set[str] = set()
@@ -78,7 +82,7 @@ def weights_bytes(
             total += sum(
                 math.prod(part.shape) * _BYTES.get(part.dtype, 1) for part in coded.tensors.values()
             )
-        elif at_load is not None and slot.takes_codes:
+        elif at_load is not None and slot.for_codes is not None:
             total += numbers * at_load.bits / 8
         else:
             total += numbers * dtype.itemsize

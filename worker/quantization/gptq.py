@@ -101,7 +101,8 @@ def order_of(
     usual = torch.arange(inputs) // group
     if groups is None or torch.equal(groups.long(), usual):
         return None
-    counts = groups.long().bincount(minlength=count) if bool((groups >= 0).all()) else None
+    is_named = bool(((groups >= 0) & (groups < count)).all())
+    counts = groups.long().bincount(minlength=count) if is_named else None
     if counts is None or not torch.equal(counts, usual.bincount(minlength=count)):
         raise ValueError(f"g_idx does not name {group} inputs of each group")
     return groups.long().argsort(stable=True)

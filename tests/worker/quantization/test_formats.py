@@ -36,8 +36,11 @@ FORMATS = {
     "packed, 8 bits": writers.packed(8, None),
     "int8": writers.int8(),
     "int8, not symmetric": writers.int8(symmetric=False),
+    "int8, blocks": writers.int8_blocks((48, 64)),
+    "int8, blocks as of old": writers.int8_blocks((48, 64), "48x64"),
     "float8": writers.compressed_fp8(),
     "float8, one scale": writers.compressed_fp8("tensor"),
+    "float8, zero points of 0": writers.compressed_fp8(zeros=True),
     "nf4": writers.nf4(),
     "nf4, nested": writers.nf4(nested=True),
     "bitsandbytes, int8": writers.scb(),
@@ -150,6 +153,10 @@ def change(directory, edit):
 UP = "model.layers.1.mlp.up_proj"
 
 
+def compressed(weights=None, **entries):
+    return writers.compressed("int-quantized", weights or {}) | entries
+
+
 @pytest.mark.parametrize(
     ("writer", "name", "made", "named"),
     [
@@ -157,6 +164,7 @@ UP = "model.layers.1.mlp.up_proj"
         (writers.gptq(), "qzeros", torch.zeros(2, 9, dtype=torch.int32), "[2, 9]"),
         (writers.gptq(), "qweight", torch.zeros(8, 96), "F32"),
         (writers.gptq(), "g_idx", torch.zeros(64, dtype=torch.int32), "g_idx"),
+        (writers.gptq(), "g_idx", torch.full((64,), 2**60), "g_idx"),
         (writers.awq(), "scales", torch.zeros(3, 96).half(), "[3, 96]"),
         (writers.packed(), "weight_packed", torch.zeros(96, 9, dtype=torch.int32), "9 columns"),
         (writers.packed(), "weight_scale", torch.zeros(96, 5), "[96, 5]"),
@@ -167,7 +175,16 @@ UP = "model.layers.1.mlp.up_proj"
         (writers.nf4(), "weight.absmax", torch.zeros(7), "absmax"),
         (writers.nf4(), "weight.quant_state.bitsandbytes__nf4",
          torch.tensor([123], dtype=torch.uint8), "quant_state"),
+        (writers.nf4(), "weight.absmax", torch.zeros(96).to(torch.uint8), "U8"),
+        (writers.nf4(nested=True), "weight.absmax", torch.zeros(96), "F32"),
         (writers.scb(), "SCB", torch.zeros(3), "[3]"),
+        (writers.scb(), "weight_format", torch.tensor(1, dtype=torch.uint8), "weight_format"),
+        (writers.packed(symmetric=False), "weight_zero_point",
+         torch.zeros(12, 1, dtype=torch.int32), "weight_zero_point"),
+        (writers.int8(symmetric=False), "weight_zero_point", torch.zeros(1, dtype=torch.int8),
+         "weight_zero_point"),
+        (writers.compressed_fp8(zeros=True), "weight_zero_point", torch.ones(96, 1),
+         "zero points"),
     ],
 )  # fmt: skip
 def test_a_bad_tensor_is_named(write, writer, name, made, named):
@@ -180,6 +197,28 @@ def test_a_bad_tensor_is_named(write, writer, name, made, named):
 
     change(coded, edit)
     refused(coded, UP, named)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("writer", "name"),
+    [
+        (writers.gptq(), "scales"),
+        (writers.awq(), "scales"),
+        (writers.packed(), "weight_scale"),
+        (writers.fp8(), "weight_scale"),
+        (writers.fp8("block", (48, 64)), "weight_scale_inv"),
+        (writers.int8(), "weight_scale"),
+        (writers.nf4(), "weight.absmax"),
+        (writers.nf4(), "weight.quant_map"),
+        (writers.nf4(nested=True), "weight.nested_absmax"),
+        (writers.scb(), "SCB"),
+    ],
+)
+def test_a_scale_that_is_no_finite_number(write, writer, name, number):
+    coded, _ = write(writer)
+    change(coded, lambda tensors: tensors[f"{UP}.{name}"].view(-1)[:1].fill_(number))
+    refused(coded, UP, "finite")
 
 
 @pytest.mark.parametrize(
@@ -198,6 +237,12 @@ def test_a_bad_tensor_is_named(write, writer, name, made, named):
         ({"quant_method": "compressed-tensors"}, "config_groups"),
         ({"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized",
           "config_groups": {"group_0": {}}}, "nvfp4"),
+        (compressed(format=[]), "as []"),
+        (compressed(sparsity_config="24"), "sparsity_config"),
+        (compressed(transform_config={"config_groups": {"R4": {"apply": [{"location": "input"}]}}}),
+         "location input"),
+        (compressed(weights={"block_structure": [0, 0]}), "block_structure"),
+        (compressed(weights={"block_structure": "128"}), "block_structure"),
     ],
 )  # fmt: skip
 def test_what_is_not_supported_is_named(write, entries, named):
@@ -206,10 +251,25 @@ def test_what_is_not_supported_is_named(write, entries, named):
     refused(coded, named)
 
 
+@pytest.mark.parametrize("said", [None, {"quant_method": "bitsandbytes"}])
+def test_codes_that_config_json_does_not_speak_of(write, said):
+    coded, _ = write(writers.gptq())
+    change_config(coded, quantization_config=said)
+    refused(coded, "lacks", "q_proj.", "not quantized as config.json says")
+
+
 def test_a_bias_that_is_not_zero_has_no_place(write):
     coded, _ = write(writers.gptq(biased=True))
     change(coded, lambda tensors: tensors[f"{UP}.bias"].add_(1))
     refused(coded, f"{UP}.bias")
+
+
+@pytest.mark.parametrize("name", ["eetq", "fp8", "bitsandbytes-nf4", "bitsandbytes-fp4"])
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")])
+def test_a_number_that_is_not_finite_is_not_rounded_away(write, name, number):
+    _, plain = write(writers.gptq())
+    change(plain, lambda tensors: tensors[f"{UP}.weight"].view(-1)[:1].fill_(number))
+    refused(plain, f"{UP}.weight", "finite", quantize=name)
 
 
 def test_a_choice_that_does_not_fit(write):
@@ -217,6 +277,9 @@ def test_a_choice_that_does_not_fit(write):
     refused(coded, "--quantize awq", "gptq", quantize="awq")
     refused(coded, "--quantize eetq", "gptq", quantize="eetq")
     refused(plain, "--quantize gptq", quantize="gptq")
+    change_config(coded, quantization_config=writers.nf4()[1])
+    refused(coded, "quantized with bitsandbytes-nf4", quantize="bitsandbytes")
+    change_config(coded, quantization_config=writers.gptq()[1])
     assert generated(load(coded, quantize="gptq")) == generated(load(coded, quantize="marlin"))
 
 

@@ -14,8 +14,13 @@ from safetensors.torch import load_file, save_file
 WEIGHTS = "model.safetensors"
 
 
-def quantized(source, target, write, config, *, skip=("lm_head", "embed", "norm"), seed=0):
-    """A checkpoint and its twin, ``target``'s ``coded`` and ``plain``, from a plain one."""
+def quantized(
+    source, target, write, config, *, skip=("lm_head", "embed", "norm"), seed=0, turn=False
+):
+    """A checkpoint and its twin, ``target``'s ``coded`` and ``plain``, from a plain one.
+
+    ``turn``: plain matrices are [inputs, outputs].
+    """
     generator = torch.Generator().manual_seed(seed)
     tensors = load_file(source / WEIGHTS)
     coded, plain = {}, dict(tensors)
@@ -24,7 +29,8 @@ def quantized(source, target, write, config, *, skip=("lm_head", "embed", "norm"
             coded[key] = tensor
             continue
         stem = key.removesuffix(".weight")
-        parts, meant = write(tensor, generator)
+        parts, meant = write(tensor.T.contiguous() if turn else tensor, generator)
+        meant = meant.T if turn else meant
         coded |= {f"{stem}.{name}": part.contiguous() for name, part in parts.items()}
         plain[key] = meant.contiguous()
     for name, found in (("coded", coded), ("plain", plain)):
@@ -160,6 +166,29 @@ def int8(*, symmetric=True):
     return write, compressed("int-quantized", weights)
 
 
+def int8_blocks(block, said=None):
+    """compressed-tensors, int-quantized, a scale for each block of outputs and inputs."""
+    high, wide = block
+
+    def write(matrix, generator):
+        (rows, columns), padded = blocked(matrix, block)
+        scales = padded.view(-1, high, padded.shape[1] // wide, wide).abs().amax(dim=(1, 3)) / 127
+        whole = scales.repeat_interleave(high, 0).repeat_interleave(wide, 1)[:rows, :columns]
+        codes = (matrix / whole).round()
+        return {"weight": codes.to(torch.int8), "weight_scale": scales}, codes * whole
+
+    weights = {"num_bits": 8, "type": "int", "strategy": "block", "block_structure": said or block}
+    return write, compressed("int-quantized", weights)
+
+
+def blocked(matrix, block):
+    """Its shape, and the matrix with zeros up to whole blocks."""
+    (rows, columns), (high, wide) = matrix.shape, block
+    padded = torch.zeros(-(-rows // high) * high, -(-columns // wide) * wide)
+    padded[:rows, :columns] = matrix
+    return (rows, columns), padded
+
+
 # --- floats -------------------------------------------------------------------------------------
 
 
@@ -170,11 +199,9 @@ def float8(matrix, scales):
 
 def fp8(by="tensor", block=None):
     def write(matrix, generator):
-        rows, columns = matrix.shape
         if by == "block":
             high, wide = block
-            padded = torch.zeros(-(-rows // high) * high, -(-columns // wide) * wide)
-            padded[:rows, :columns] = matrix
+            (rows, columns), padded = blocked(matrix, block)
             blocks = padded.view(-1, high, padded.shape[1] // wide, wide)
             scales = blocks.abs().amax(dim=(1, 3)) / 448
             whole = scales.repeat_interleave(high, 0).repeat_interleave(wide, 1)[:rows, :columns]
@@ -189,8 +216,15 @@ def fp8(by="tensor", block=None):
     return write, config | ({"weight_block_size": list(block)} if block else {})
 
 
-def compressed_fp8(by="output"):
-    write, _ = fp8(by)
+def compressed_fp8(by="output", *, zeros=False):
+    plain, _ = fp8(by)
+
+    def write(matrix, generator):
+        parts, meant = plain(matrix, generator)
+        if zeros:
+            parts["weight_zero_point"] = torch.zeros_like(parts["weight_scale"])
+        return parts, meant
+
     strategy = "channel" if by == "output" else "tensor"
     return write, compressed(
         "float-quantized", {"num_bits": 8, "type": "float", "strategy": strategy}

@@ -67,6 +67,13 @@ class Quantized:
     def _per_byte(self) -> int:
         return 2 if self.coding is Coding.NIBBLE else 1
 
+    def check(self) -> None:
+        """ValueError unless every scale, offset and level is a finite number."""
+        for name in ("scales", "offsets", "levels"):
+            part = getattr(self, name)
+            if part is not None and not bool(part.isfinite().all()):
+                raise ValueError(f"of its {name} not all are finite numbers")
+
     def numbers(self) -> torch.Tensor:
         """What the codes are without scales, float32 [outputs, inputs]."""
         if self.coding is Coding.INTEGER:
