@@ -23,7 +23,7 @@ def other() -> Iterator[Server]:
     """With another rule, two shards, and drafts."""
     yield from running(
         "--num-shard", "2", "--dtype", "float32", "--speculate", "3", "--watermark-gamma", "0.25",
-        env={"WATERMARK_DELTA": "4"},
+        env={"WATERMARK_DELTA": "6"},
     )  # fmt: skip
 
 
@@ -53,16 +53,17 @@ def told(server: Server, seed: int, **parameters: Any) -> list[int]:
 
 def test_marked_texts_are_told_from_others(server: Server, reference: Reference) -> None:
     """Side by side, in the same batches."""
-    texts = together(6, lambda i: told(server, i // 2, watermark=i % 2 == 0, **HEATED))
+    texts = together(4, lambda i: told(server, i // 2, watermark=i % 2 == 0, **HEATED))
     scores = [score(reference, ids) for ids in texts]
     assert min(scores[::2]) > 4
     assert max(scores[1::2]) < 3
 
 
 def test_one_seed_gives_the_same_text_again(server: Server) -> None:
-    ids = told(server, 1, watermark=True, **HEATED)
-    assert told(server, 1, watermark=True, **HEATED) == ids
-    assert told(server, 1, **HEATED) != ids
+    asked = {"max_new_tokens": 30, **HEATED}
+    ids = told(server, 1, watermark=True, **asked)
+    assert told(server, 1, watermark=True, **asked) == ids
+    assert told(server, 1, **asked) != ids
 
 
 def test_with_a_grammar(server: Server, reference: Reference) -> None:
@@ -74,7 +75,7 @@ def test_with_a_grammar(server: Server, reference: Reference) -> None:
 
 def test_another_rule_in_shards_with_drafts(other: Server, reference: Reference) -> None:
     """Greedy texts, too, where what is added is much."""
-    plain = {"max_new_tokens": 300, "repetition_penalty": 1.1}
+    plain = {"max_new_tokens": 100, "repetition_penalty": 1.1}
     texts = together(2, lambda i: told(other, 1, watermark=bool(i), **plain))
     assert score(reference, texts[1], gamma=0.25) > 4
     assert score(reference, texts[0], gamma=0.25) < 3
