@@ -33,7 +33,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     case "$VARIANT" in \
         cuda) /opt/millrace/bin/pip install -q --no-deps --require-hashes \
             -r deploy/locks/cuda.txt ;; \
-        cpu) /opt/millrace/bin/python tools/install_torch.py ;; \
+        cpu) /opt/millrace/bin/python tools/install_torch.py --no-cuda ;; \
         *) echo "VARIANT must be cpu or cuda, not $VARIANT" >&2; exit 1 ;; \
     esac
 COPY pyproject.toml README.md supervisord.conf ./

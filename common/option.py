@@ -217,6 +217,16 @@ def fraction(value: float) -> str:
     return "" if 0 < value <= 1 else "must be above 0 and at most 1"
 
 
+def part(value: float) -> str:
+    """A check for shares that leave something."""
+    return "" if 0 < value < 1 else "must be above 0 and below 1"
+
+
+def strength(value: float) -> str:
+    """A check for what is added to logits, which are seldom larger than 100 themselves."""
+    return "" if 0 < value <= 100 else "must be above 0 and at most 100"
+
+
 def positive(value: float) -> str:
     """A check for factors."""
     return "" if value > 0 else "must be above 0"

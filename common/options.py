@@ -24,11 +24,13 @@ from common.option import (
     drafts,
     for_tests,
     fraction,
+    part,
     port,
     port_or_none,
     positive,
     processes,
     some_keys,
+    strength,
 )
 from common.quantization import CHOICES
 from common.routes import OPENABLE, openable
@@ -168,6 +170,16 @@ REQUESTS = (
         "grammar_memory_limit", WHOLE, 256,
         "MiB of memory that the check of one grammar may take, beside the tokenizer.",
         at_least(16), bare=False,
+    ),
+    Option(
+        "watermark_gamma", NUMBER, 0.5,
+        "Of requests with watermark: the share of the vocabulary that is favoured at each step. "
+        "Who looks for the watermark has to know it.", part,
+    ),
+    Option(
+        "watermark_delta", NUMBER, 2.0,
+        "…and what is added to the logits of the tokens favoured: more is easier to detect, and "
+        "changes texts more.", strength,
     ),
 )  # fmt: skip
 

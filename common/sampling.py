@@ -11,9 +11,9 @@ import msgspec
 class SamplingParameters(msgspec.Struct, frozen=True, array_like=True):
     """How the next token is chosen. The defaults are plain arg-max decoding.
 
-    Processors run in this order (Text Generation Inference's): bias, repetition penalty, frequency
-    penalty, the two output penalties, minimum length, grammar (``SequenceSpec.grammar``),
-    temperature, top-k, top-p, typical-p, draw.
+    Processors run in this order (Text Generation Inference's): watermark, bias, repetition penalty,
+    frequency penalty, the two output penalties, minimum length, grammar
+    (``SequenceSpec.grammar``), temperature, top-k, top-p, typical-p, draw.
     """
 
     do_sample: bool = False
@@ -37,9 +37,12 @@ class SamplingParameters(msgspec.Struct, frozen=True, array_like=True):
     output_presence_penalty: float = 0.0
     """OpenAI's: subtracts the penalty once from every token that the output already holds."""
     logit_bias: dict[int, float] = {}
-    """Added to the logits of these token ids before everything else."""
+    """Added to the logits of these token ids before all but the watermark."""
     min_new_tokens: int = 0
     """The sequence's stop token ids cannot be chosen before this many tokens. Without effect
     beside a grammar, which says itself where it may end."""
     top_n_tokens: int = 0
     """Report this many of the most likely tokens at each step (ties of the last included)."""
+    watermark: bool = False
+    """Raise the logits of the tokens that are green after the last one, so that texts can be
+    recognised (``worker.watermark``)."""

@@ -62,6 +62,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds."""
     grammar_memory_limit: int = 256
     """MiB."""
+    watermark_gamma: float = 0.5
+    """Share of the vocabulary that a watermark favours."""
+    watermark_delta: float = 2.0
+    """Added to the logits of the tokens favoured."""
     # scheduling
     waiting_served_ratio: float = 0.3
     max_batch_prefill_tokens: int = 4096

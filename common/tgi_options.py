@@ -3,7 +3,7 @@
 Declarations, as in ``options.py``, which takes them in. Knows nothing of their values.
 """
 
-from common.option import NUMBER, PATH, SWITCH, TEXT, Option, choice
+from common.option import PATH, SWITCH, TEXT, Option, choice
 
 _SHARDS_MEET = "shards meet in the runtime directory (--runtime-dir)"
 
@@ -33,10 +33,6 @@ NOT_YET = (
            harmless=(None,)),
     Option("weights_cache_override", PATH, None, "TGI: a second place for weights.",
            not_yet="it is not supported; pass the directory as --model-id", harmless=(None,)),
-    Option("watermark_gamma", NUMBER, None, "TGI: share of the watermark's green list.",
-           not_yet="watermarks are not supported yet; leave it out", harmless=(None,)),
-    Option("watermark_delta", NUMBER, None, "TGI: strength of the watermark.",
-           not_yet="watermarks are not supported yet; leave it out", harmless=(None,)),
     Option("ngrok", SWITCH, False, "TGI: a public tunnel.",
            not_yet="tunnels are not supported; run a tunnel of your own beside the server",
            harmless=(False,)),

@@ -1,13 +1,14 @@
 """Installs torch into the running interpreter's environment, fit for the machine.
 
 With an NVIDIA GPU: the usual wheel with its CUDA libraries. Without one: a CPU build, so that
-gigabytes of CUDA never arrive. The usual Linux wheel cannot be made to do by leaving its
-dependencies out: it loads CUDA libraries when it is imported. So the CPU build is looked for
+gigabytes of CUDA do not arrive for nothing. The usual Linux wheel cannot be made to do by leaving
+its dependencies out: it loads CUDA libraries when it is imported. So the CPU build is looked for
 
 1. under its exact name (``2.13.0+cpu``) in the package indexes that pip is set up with;
 2. by uv (installed for that), which knows where PyTorch publishes CPU builds.
 
-If neither finds one, a sentence says so. ``TORCH_INSTALL_ARGS`` ("--index-url …") goes to pip
+If neither finds one, a sentence says so, and the usual wheel is taken, which computes on CPUs, too;
+with ``--no-cuda``, as for images, nothing is. ``TORCH_INSTALL_ARGS`` ("--index-url …") goes to pip
 instead of all this. Runs before anything of Millrace is installed: standard library only.
 """
 
@@ -23,7 +24,7 @@ ACCEPTED = ((2, 11), (3, 0))
 """What pyproject.toml accepts."""
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Install; the exit status."""
     own_arguments = os.environ.get("TORCH_INSTALL_ARGS", "").split()
     installed = installed_version()
@@ -38,13 +39,16 @@ def main() -> int:
         return 0
     if pip("uv", quiet=True) == 0 and uv(f"torch=={VERSION}") == 0:
         return 0
+    no_cuda = "--no-cuda" in arguments
+    instead = "nothing is installed" if no_cuda else "taking the usual one, 3 GB more for CUDA"
     print(
-        f"no CPU build of torch {VERSION} was found for {sys.version.split()[0]}: give pip the "
-        "index that PyTorch's installation page names for CPUs, as in\n"
-        "  make … TORCH_INSTALL_ARGS='--index-url …'",
+        f"no CPU build of torch {VERSION} was found for Python {sys.version.split()[0]}: {instead}."
+        " To have one, give pip the index that PyTorch's installation page names for CPUs:"
+        " TORCH_INSTALL_ARGS='--index-url …'",
         file=sys.stderr,
+        flush=True,
     )
-    return 1
+    return 1 if no_cuda else pip(f"torch=={VERSION}")
 
 
 def installed_version() -> str | None:
@@ -78,12 +82,12 @@ def pip(*arguments: str, quiet: bool = False) -> int:
 
 
 def uv(requirement: str) -> int:
-    """``uv pip install`` with PyTorch's CPU builds."""
+    """``uv pip install`` with PyTorch's CPU builds; quiet, as a failure is no news."""
     command = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]
     return subprocess.run(  # noqa: S603 - our own arguments
-        [*command, "--torch-backend", "cpu", requirement], check=False
+        [*command, "--torch-backend", "cpu", requirement], check=False, stderr=subprocess.DEVNULL
     ).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

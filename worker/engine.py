@@ -31,6 +31,7 @@ from worker.shortage import relieve
 from worker.speculation.speculation import Speculation
 from worker.transfers import transfers_of
 from worker.turns import Part, Turn, take_turns
+from worker.watermark import USUAL, Rule
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Engine:
         guidance: Guidance | None = None,
         faults: Faults | None = None,
         sampling: SamplingKernels = SEEING,
+        watermark: Rule = USUAL,
         make_runner: MakeRunner = HostRunner,
         longest_step_s: float = 0.0,  # what the largest possible step will take
         speculation: Speculation | None = None,
@@ -64,7 +66,7 @@ class Engine:
         self._faults = faults
         self._model = model
         self._vocabulary = model.configuration.vocab_size
-        sampler = Sampler(self._vocabulary, device, sampling)
+        sampler = Sampler(self._vocabulary, device, sampling, watermark)
         self._runner = make_runner(Device(model, cache, transfers_of(device), sampler, clock))
         self._running: dict[int, Sequence] = {}
         self._flights: deque[Flight] = deque()

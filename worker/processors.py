@@ -20,6 +20,7 @@ from worker.kernels.reference.penalties import Penalties
 from worker.kernels.sampling import SamplingKernels
 from worker.masks import Forbid
 from worker.parcel import Parcel, Sent
+from worker.watermark import Favour
 
 NO_ROW = -1
 
@@ -51,8 +52,11 @@ class Step:
     output: TokenCounts
     kernels: SamplingKernels
     forbid: Forbid
+    favour: Favour
     masks: torch.Tensor | None = None
     """[guided rows, words] int32, the tokens that each one's grammar allows; None without any."""
+    last_ids: Sequence[int] = ()
+    """The last known token of each row that gets a watermark."""
 
 
 def counts_seen(parameters: SamplingParameters) -> bool:
@@ -157,6 +161,15 @@ class RowProcessor(Processor):
     def _chosen(self, values: torch.Tensor) -> torch.Tensor:
         """Of one value for each row, those of the chosen rows."""
         return values if self._index is None else values.index_select(0, self._index)
+
+
+class Watermark(RowProcessor):
+    """Raises the tokens that are green after the last one."""
+
+    wanted = staticmethod(lambda p: p.watermark)
+
+    def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
+        return step.favour(logits, step.last_ids)
 
 
 class Bias(RowProcessor):
@@ -267,6 +280,7 @@ class TypicalP(RowProcessor):
 
 
 ORDER: tuple[type[Processor], ...] = (
+    Watermark,
     Bias,
     Penalize,
     MinimumLength,

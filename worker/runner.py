@@ -143,6 +143,8 @@ class _Due(NamedTuple):
     positions: Sent
     lengths: Sent
     numbers: Sent
+    last_ids: list[int]
+    """Before those of ``batch.marked``."""
 
 
 class HostRunner(Runner):
@@ -197,7 +199,9 @@ class HostRunner(Runner):
             return None
         positions, lengths = parcel.integers(due.positions), parcel.integers(due.lengths)
         numbers = parcel.integers(due.numbers)
-        return _Due(self._sampler.pack(due.rows, parcel), positions, lengths, numbers)
+        batch = self._sampler.pack(due.rows, parcel)
+        last_ids = [due.last_id(place) for place in batch.marked]
+        return _Due(batch, positions, lengths, numbers, last_ids)
 
     def _choose(
         self, due: _Due, logits: torch.Tensor, allowed: torch.Tensor | None = None
@@ -207,7 +211,7 @@ class HostRunner(Runner):
         if len(numbers) < len(logits):
             logits = logits.index_select(0, numbers)
         choice = self._sampler.choose(
-            logits, due.batch, due.positions.tensor, due.lengths.tensor, allowed
+            logits, due.batch, due.positions.tensor, due.lengths.tensor, allowed, due.last_ids
         )
         sampled = choice.read()
         self._sampler.accept(choice)

@@ -19,6 +19,7 @@ from worker.kernels.sampling import SEEING, SamplingKernels
 from worker.masks import Forbid
 from worker.parcel import Parcel, Sent
 from worker.processors import NO_ROW, SamplingRow, Step, counts_output, counts_seen
+from worker.watermark import USUAL, Favour, Rule
 
 Chosen = tuple[int, float, list[tuple[int, float]]]
 """A token, its log-probability, and the most likely ones."""
@@ -54,6 +55,8 @@ class Batch:
         self.top_index = parcel.integers(self.top_rows)
         self.top_counts = parcel.integers(wanted)
         self.top_most = max(wanted, default=0)
+        self.marked = [number for number, p in enumerate(parameters) if p.watermark]
+        """Rows that get a watermark: what they choose from depends on the last token's id."""
         self.seen = _counted(parcel, [row.seen for row in rows])
         self.output = _counted(parcel, [row.output for row in rows])
 
@@ -71,6 +74,11 @@ class Choice:
     logprobs: torch.Tensor  # [R] float32
     asked: torch.Tensor | None  # [n, vocabulary] float32, log-probabilities of rows that ask
     batch: Batch
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether the host has to read it before anything else is chosen for these rows."""
+        return self.asked is not None or bool(self.batch.marked)
 
     @property
     def packed(self) -> torch.Tensor:
@@ -98,11 +106,16 @@ class Sampler:
     """Chooses tokens for rows of logits."""
 
     def __init__(
-        self, vocabulary: int, device: torch.device, kernels: SamplingKernels = SEEING
+        self,
+        vocabulary: int,
+        device: torch.device,
+        kernels: SamplingKernels = SEEING,
+        watermark: Rule = USUAL,
     ) -> None:
         self._vocabulary = vocabulary
         self._kernels = kernels
         self._forbid = Forbid(device)
+        self._favour = Favour(vocabulary, device, watermark)
         self._seen = TokenCounts(vocabulary, device)
         self._output = TokenCounts(vocabulary, device)
         self._batch: Batch | None = None
@@ -166,18 +179,28 @@ class Sampler:
         positions: torch.Tensor,
         lengths: torch.Tensor,
         masks: torch.Tensor | None = None,
+        last_ids: Sequence[int] = (),
     ) -> Choice:
         """Choose a token for each row. ``logits`` ([R, vocabulary] float32) is overwritten.
 
         ``positions`` are the indices of these tokens among the generated ones, ``lengths`` the
         numbers of known tokens, both [R] int64; ``masks`` ([n, words] int32) is what the n guided
-        rows among them may choose. Counts of these tokens do not change: see ``accept``.
+        rows among them may choose; ``last_ids`` are the last known tokens of ``batch.marked``.
+        Counts of these tokens do not change: see ``accept``.
         """
         self._seen.settle()
         self._output.settle()
         if batch.processors:
             step = Step(
-                positions, lengths, self._seen, self._output, self._kernels, self._forbid, masks
+                positions,
+                lengths,
+                self._seen,
+                self._output,
+                self._kernels,
+                self._forbid,
+                self._favour,
+                masks,
+                last_ids,
             )
             for processor in batch.processors:
                 processor(logits, step)

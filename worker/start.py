@@ -40,6 +40,7 @@ from worker.speculation.drafter import MakeDrafter
 from worker.speculation.ngrams import NgramDrafter
 from worker.speculation.speculation import MOST_ROWS, Speculation
 from worker.warmup import Worst, warm_up
+from worker.watermark import Rule
 
 _MOST_MASK_THREADS = 8
 """For the masks of grammars: more threads would wait for each other."""
@@ -140,6 +141,7 @@ def _maker(
             guidance=guidance,
             faults=faults,
             sampling=sampling,
+            watermark=Rule(settings.watermark_gamma, settings.watermark_delta),
             make_runner=make_runner,
             longest_step_s=longest_step_s,
             speculation=speculate(),

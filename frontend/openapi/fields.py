@@ -60,7 +60,7 @@ MEANINGS: dict[str, str] = {
     "logit_bias": "Added to the logits of tokens: numbers from -100 to 100 by token id.",
     "grammar": "What the text must match.",
     "GrammarParameter.type": "`json`, `json_object`, `json_schema`, `regex` or `lark`.",
-    "watermark": "Whether the text shall carry a statistical watermark.",
+    "watermark": "Whether the text favours tokens by a rule that a detector knows.",
     "adapter_id": "A LoRA adapter to generate with.",
     # what to report
     "details": "Whether to report each token, the seed, and why the text ended.",

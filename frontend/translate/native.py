@@ -111,6 +111,7 @@ def _sampling(p: GenerateParameters) -> SamplingParameters:
         repetition_penalty=1.0 if p.repetition_penalty is None else p.repetition_penalty,
         frequency_penalty=p.frequency_penalty or 0.0,
         top_n_tokens=p.top_n_tokens or 0,
+        watermark=p.watermark,
     )
 
 

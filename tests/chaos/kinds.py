@@ -220,6 +220,7 @@ KINDS = [
     generate("greedy", "Tell me a long story"),
     generate_stream("sampled, stream", "Tell me a story", seed=11, **SAMPLED),
     generate("sampled", "Write a poem", seed=12, **SAMPLED),
+    generate_stream("watermark, stream", "Tell me a story", seed=13, watermark=True, **SAMPLED),
     generate("best of 2", "Tell me a story", best_of=2, do_sample=True, top_k=1),
     generate_stream("top tokens, stream", "Write a story", top_n_tokens=3),
     generate_stream("repetition penalty, stream", "Tell me a story", repetition_penalty=1.3),
@@ -243,7 +244,7 @@ KINDS = [
 ]  # fmt: skip
 """One of each."""
 FEW = [kind for kind in KINDS if kind.name in {
-    "greedy, stream", "sampled, stream", "grammar", "best of 2", "2 choices, stream",
-    "penalties, stream", "tool, stream", "log-probabilities, stream",
+    "greedy, stream", "sampled, stream", "watermark, stream", "grammar", "best of 2",
+    "2 choices, stream", "penalties, stream", "tool, stream", "log-probabilities, stream",
 }]  # fmt: skip
 """For the short form."""

@@ -46,7 +46,6 @@ def dropped(server: Server) -> float:
         ({"inputs": "a", "parameters": {"max_new_tokens": 0}}, 422),
         ({"inputs": "a", "parameters": {"temperature": 0}}, 422),
         ({"inputs": "a", "parameters": {"top_p": 1.0}}, 422),
-        ({"inputs": "a", "parameters": {"watermark": True}}, 422),
         ({"inputs": "a", "parameters": {"grammar": {"type": "regex", "value": "(a"}}}, 422),
         ({"inputs": "a", "parameters": {"adapter_id": "x"}}, 422),
         ({"inputs": "word " * 3000}, 422),

@@ -206,13 +206,14 @@ def test_parameters_reach_the_worker(server: Server) -> None:
         seed=2**64 - 1,
         top_n_tokens=3,
         max_new_tokens=9,
+        watermark=True,
     )
     sampling = spec.sampling
     assert spec.max_new_tokens == 9
     assert (sampling.temperature, sampling.top_k, sampling.top_p) == (0.5, 7, 0.5)
     assert (sampling.typical_p, sampling.repetition_penalty) == (0.25, 1.5)
     assert (sampling.frequency_penalty, sampling.seed) == (-1.0, 2**64 - 1)
-    assert sampling.top_n_tokens == 3
+    assert (sampling.top_n_tokens, sampling.watermark) == (3, True)
     assert spec.stop_token_ids == server.services.tokenizer.stop_token_ids
 
 

@@ -41,7 +41,6 @@ V = "Input validation error: "
         ({"top_n_tokens": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
         ({"truncate": 0}, "`truncate` must be strictly positive"),
         ({"truncate": 1025}, "`truncate` must be strictly positive and <= 1024. Given: 1025"),
-        ({"watermark": True}, "`watermark` is not supported yet"),
         ({"grammar": {"type": "json", "value": "{"}}, "`grammar` holds a string that is not JSON"),
         ({"grammar": {"type": "json_schema", "value": {}}}, "`grammar` must hold a JSON schema"),
         ({"grammar": {"type": "regex", "value": "bad"}}, "`grammar` cannot be used: it is bad"),

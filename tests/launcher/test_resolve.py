@@ -94,6 +94,8 @@ def test_flags(arguments, name, value) -> None:
         (("--max-total-tokens", "many"), {}, ["whole number, or auto"]),
         (("--dtype", "int3"), {}, ["--dtype", "bfloat16"]),
         (("--cuda-memory-fraction", "2"), {}, ["at most 1"]),
+        (("--watermark-gamma", "1"), {}, ["below 1"]),
+        ((), {"WATERMARK_DELTA": "1e30"}, ["at most 100"]),
         (("--rope-factor", "nan"), {}, ["must be a number"]),
         (("--max-batch-size", "0"), {}, ["at least 1"]),
         (("--validation-workers", "0"), {}, ["between 1 and 1024"]),

@@ -2,11 +2,15 @@
 
 import math
 
+import torch
+
 from common.sampling import SamplingParameters
 
 
 def processed(logits, parameters: SamplingParameters, prompt, output, stops, allowed=None):
     row = [float(value) for value in logits]
+    for token in green((prompt + output)[-1], len(row)) if parameters.watermark else ():
+        row[token] += 2.0
     for token, value in parameters.logit_bias.items():
         row[token] += value
     for token in set(prompt + output):
@@ -32,6 +36,11 @@ def processed(logits, parameters: SamplingParameters, prompt, output, stops, all
     if parameters.typical_p < 1.0:
         row = typical(row, parameters.typical_p)
     return row
+
+
+def green(last_id, vocabulary):
+    generator = torch.Generator().manual_seed(15485863 * last_id)
+    return torch.randperm(vocabulary, generator=generator)[: vocabulary // 2].tolist()
 
 
 def softmax(row):

@@ -23,6 +23,8 @@ SAMPLED = [
         do_sample=True, seed=3, output_frequency_penalty=0.3, output_presence_penalty=0.4
     ),
     SamplingParameters(repetition_penalty=1.2, min_new_tokens=4, logit_bias={7: 1.5}),
+    SamplingParameters(do_sample=True, seed=4, watermark=True, frequency_penalty=0.5),
+    SamplingParameters(watermark=True),
 ]
 
 

@@ -23,6 +23,7 @@ SAMPLED = [
     SamplingParameters(do_sample=True, seed=2**63 + 5, temperature=0.8, top_p=0.9),
     SamplingParameters(do_sample=True, seed=1, repetition_penalty=1.3, top_k=30),
     SamplingParameters(do_sample=True, seed=2, typical_p=0.9, output_presence_penalty=0.5),
+    SamplingParameters(do_sample=True, seed=3, watermark=True),
 ]
 GRAMMARS = [
     regex("([a-m]{3}|x[0-9]+y){2,9}"),

@@ -29,12 +29,12 @@ class Case:
         """What its grammar allows, if it follows one."""
 
 
-def choose(sampler: Sampler, logits, rows, positions, lengths, masks=None) -> Choice:
+def choose(sampler: Sampler, logits, rows, positions, lengths, masks=None, last_ids=()) -> Choice:
     where = torch.tensor([positions, lengths])
     parcel = Parcel()
     batch = sampler.pack(rows, parcel)
     parcel.send(HostTransfers())
-    return sampler.choose(logits, batch, where[0], where[1], masks)
+    return sampler.choose(logits, batch, where[0], where[1], masks, last_ids)
 
 
 def sample(cases: list[Case], kernels: SamplingKernels = SEEING) -> Sampled:
@@ -48,7 +48,8 @@ def sample(cases: list[Case], kernels: SamplingKernels = SEEING) -> Sampled:
     logits = torch.stack([c.logits for c in cases])
     positions = [len(c.output) for c in cases]
     lengths = [len(c.prompt + c.output) for c in cases]
-    return choose(sampler, logits, rows, positions, lengths, masks).read()
+    last_ids = [(c.prompt + c.output)[-1] for c in cases if c.parameters.watermark]
+    return choose(sampler, logits, rows, positions, lengths, masks, last_ids).read()
 
 
 def random_parameters(choice: random.Random, vocabulary: int) -> SamplingParameters:
@@ -67,6 +68,7 @@ def random_parameters(choice: random.Random, vocabulary: int) -> SamplingParamet
         logit_bias=pick([{}, {3: 2.0, vocabulary - 1: -1.0}]),
         min_new_tokens=pick([0, 3]),
         top_n_tokens=pick([0, 0, 4]),
+        watermark=pick([False, True]),
     )
 
 
@@ -241,7 +243,8 @@ def test_what_is_asked_for_goes_to_the_device_once():
         parcel.send(transfers)
         assert transfers.uploads == sent
         where = torch.arange(len(together)) + 1
-        sampler.choose(torch.randn(len(together), 60), batch, where, where)
+        last_ids = [7] * len(batch.marked)
+        sampler.choose(torch.randn(len(together), 60), batch, where, where, None, last_ids)
 
 
 def test_a_row_that_is_not_a_number_spoils_no_other():

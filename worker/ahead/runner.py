@@ -5,7 +5,8 @@ Runs in the worker, below the engine. A step in which all decode is computed fro
 the last tokens of the sequences that decode. Sampling follows, outside of what was recorded, so its
 kernels may differ from step to step. Nothing here waits for the device, except where a step cannot
 be read without looking at what it has computed (the most likely tokens with their ties): such a
-step, and one that follows grammars, lets no other be launched before it has been read.
+step, and one that follows grammars or sets watermarks (the host has to know the last tokens), lets
+no other be launched before it has been read.
 
 Other shards of the model compute the same steps, from orders (``order``) that say what the host
 knows, and are told on their devices which tokens were chosen here. Alone, nobody is told anything.
@@ -76,7 +77,7 @@ class _UnderWay:
     ) -> None:
         """``chosen``: what was chosen, or anything else that comes last; ``lap``: seconds taken."""
         guided = any(part.sequence.guide is not None for part in flight.wanted.next_tokens)
-        self.needs_host = guided or (choice is not None and choice.asked is not None)
+        self.needs_host = guided or (choice is not None and choice.needs_host)
         self._flight = flight
         self._choice = choice
         self._chosen = chosen
@@ -142,7 +143,8 @@ class AheadRunner(Runner):
     def launch(self, flight: Flight, masks: Pending | None) -> Launched:
         """As ``Runner.launch``."""
         began = self._clock()
-        rows = [part.sequence.row for part in flight.wanted.next_tokens]
+        sequences = [part.sequence for part in flight.wanted.next_tokens]
+        rows = [sequence.row for sequence in sequences]
         ids = following_of(flight)
         parcel = Parcel()
         following = parcel.integers(ids) if ids else None
@@ -162,6 +164,7 @@ class AheadRunner(Runner):
                     known - self._state.prompts.index_select(0, slots),
                     known,
                     masks.wait() if masks is not None else None,
+                    [sequences[number].ids[-1] for number in batch.marked],
                 )
                 last = choice.packed
                 self._others.tell(choice.ids)

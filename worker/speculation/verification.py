@@ -4,8 +4,8 @@ Runs in the worker, between logits and outcome. A token is chosen from (logits, 
 position, counts) by the sampler, as always; a draft is accepted if it is what was chosen, and only
 then is the choice after it worth anything. Greedy rows without counts are chosen all at once. Where
 an accepted token changes what the next is chosen from (counts of penalties), or where a choice
-costs (noise), tokens of a sequence are chosen in turn, so that nothing is counted or drawn that a
-step without drafts would not have. Knows nothing of the model or of messages.
+costs (noise, green lists), tokens of a sequence are chosen in turn, so that nothing is counted or
+drawn that a step without drafts would not have. Knows nothing of the model or of messages.
 """
 
 import math
@@ -29,6 +29,8 @@ class Round:
     """Of the tokens among the generated ones."""
     lengths: list[int]
     """Tokens before them."""
+    parts: list[Part]
+    """Whose they are."""
 
     def add(self, part: Part, number: int, accepted: int) -> None:
         """The token after so many drafts of this part."""
@@ -37,6 +39,13 @@ class Round:
         self.rows.append(sequence.row)
         self.positions.append(sequence.index + accepted)
         self.lengths.append(len(sequence.ids) + accepted)
+        self.parts.append(part)
+
+    def last_id(self, place: int) -> int:
+        """The token before the one at this place."""
+        part = self.parts[place]
+        accepted = self.lengths[place] - len(part.sequence.ids)
+        return part.drafts[accepted - 1] if accepted else part.sequence.ids[-1]
 
 
 Choose = Callable[[Round], Sampled]
@@ -50,6 +59,7 @@ def first_round(wanted: Wanted) -> Round:
         [sequence.row for sequence in sequences],
         [sequence.index for sequence in sequences],
         [len(sequence.ids) for sequence in sequences],
+        list(wanted.next_tokens),
     )
     if wanted.drafts:
         for line in _lines(wanted):
@@ -70,7 +80,7 @@ def verify(wanted: Wanted, first: Round, sampled: Sampled, choose: Choose) -> li
     accepted = 0
     while going := [line for line in going if line.accepts(found, accepted)]:
         accepted += 1
-        then = Round([], [], [], [])
+        then = Round([], [], [], [], [])
         for line in going:
             then.add(line.part, line.number(accepted), accepted)
         found.update(zip(then.numbers, choose(then).tokens(), strict=True))
@@ -94,7 +104,8 @@ class _Line:
     def in_turn(self) -> bool:
         """Whether a token can, or should, be chosen only when those before it are."""
         row = self.part.sequence.row
-        return row.parameters.do_sample or row.seen != NO_ROW or row.output != NO_ROW
+        costly = row.parameters.do_sample or row.parameters.watermark
+        return costly or row.seen != NO_ROW or row.output != NO_ROW
 
     def number(self, accepted: int) -> int:
         """The row of logits after so many drafts."""

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.interpreter import InterpretedFunction
 
 from worker import filling
+from worker.watermark import GreenLists
 
 GPU = torch.device("cuda")
 _CUDA, _LAZY = 1, 17
@@ -33,8 +34,8 @@ _MOST_PROGRAMS = 65_535
 def fake_gpu(monkeypatch) -> Iterator[set]:
     """Within, ``cuda`` is a device, and kernels look at what they are given and do nothing.
 
-    Weights have the shapes that their files say. Yields the forms in which kernels are launched:
-    Triton compiles each anew.
+    Weights have the shapes that their files say, green lists those of the vocabulary. Yields the
+    forms in which kernels are launched: Triton compiles each anew.
     """
     forms: set = set()
     properties = SimpleNamespace(multi_processor_count=132)
@@ -46,8 +47,14 @@ def fake_gpu(monkeypatch) -> Iterator[set]:
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     monkeypatch.setattr(InterpretedFunction, "run", launch)
     monkeypatch.setattr(filling, "_part", lambda slot, file, key: torch.empty(slot.own_shape))
+    monkeypatch.setattr(GreenLists, "after", _lists)
     with _guard(), FakeTensorMode(allow_non_fake_inputs=True), _Pinning():
         yield forms
+
+
+def _lists(lists: GreenLists, last_ids) -> torch.Tensor:
+    """The host makes them, of numbers that are not there in here."""
+    return torch.empty((len(last_ids), lists._width), dtype=torch.int32)
 
 
 @contextmanager

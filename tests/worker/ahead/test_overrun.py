@@ -217,6 +217,7 @@ def test_reset_waits_for_what_is_under_way_and_drops_it():
         (SamplingParameters(), True),
         (SamplingParameters(do_sample=True, top_p=0.9, repetition_penalty=1.2), True),
         (SamplingParameters(top_n_tokens=2), False),
+        (SamplingParameters(watermark=True), False),
     ],
 )
 def test_only_steps_that_the_host_must_see_are_waited_for(sampling, ahead):

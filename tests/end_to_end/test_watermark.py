@@ -1,0 +1,84 @@
+"""Texts with a watermark are found by the public detector, and others are not.
+
+The built-in model is sure of most of what it says, and says little: so it is heated, and several
+answers make one text.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from transformers import WatermarkDetector
+
+from tests.end_to_end.harness import Server, running, together
+from tests.end_to_end.reference import Reference
+
+PROMPTS = ["Tell me a story.", "xq zu", "Once upon a time there was a", "The sea", "a b c d e"]
+HEATED: dict[str, Any] = {"do_sample": True, "temperature": 2.0}
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[Server]:
+    """With another rule, two shards, and drafts."""
+    yield from running(
+        "--num-shard", "2", "--dtype", "float32", "--speculate", "3", "--watermark-gamma", "0.25",
+        env={"WATERMARK_DELTA": "6"},
+    )  # fmt: skip
+
+
+def score(reference: Reference, ids: list[int], *, gamma: float = 0.5) -> float:
+    """Standard deviations by which there are more green tokens than without a watermark."""
+    rule = {"greenlist_ratio": gamma, "bias": 2.0, "hashing_key": 15485863, "context_width": 1}
+    rule |= {"seeding_scheme": "lefthash"}
+    detector = WatermarkDetector(reference.model.config, "cpu", rule, ignore_repeated_ngrams=True)
+    return float(detector(torch.tensor([ids]), return_dict=True).z_score[0])
+
+
+def told(server: Server, seed: int, **parameters: Any) -> list[int]:
+    """The ids of one text: answers to all prompts, every other one streamed."""
+    asked = {"max_new_tokens": 200, "details": True, "seed": seed, **parameters}
+    ids: list[int] = []
+    for number, prompt in enumerate(PROMPTS):
+        if number % 2:
+            body = {"inputs": prompt, "parameters": asked}
+            ids += [
+                event["token"]["id"] for event in server.post("/generate_stream", body).events()
+            ]
+        else:
+            answer = server.generate(prompt, **asked)
+            ids += [token["id"] for token in answer["details"]["tokens"]]
+    return ids
+
+
+def test_marked_texts_are_told_from_others(server: Server, reference: Reference) -> None:
+    """Side by side, in the same batches."""
+    texts = together(4, lambda i: told(server, i // 2, watermark=i % 2 == 0, **HEATED))
+    scores = [score(reference, ids) for ids in texts]
+    assert min(scores[::2]) > 4
+    assert max(scores[1::2]) < 3
+
+
+def test_one_seed_gives_the_same_text_again(server: Server) -> None:
+    asked = {"max_new_tokens": 30, **HEATED}
+    ids = told(server, 1, watermark=True, **asked)
+    assert told(server, 1, watermark=True, **asked) == ids
+    assert told(server, 1, **asked) != ids
+
+
+def test_with_a_grammar(server: Server, reference: Reference) -> None:
+    grammar = {"type": "regex", "value": "[a-z ]{200}"}
+    texts = together(2, lambda i: told(server, 1, watermark=bool(i), grammar=grammar, **HEATED))
+    assert score(reference, texts[1]) > 4
+    assert score(reference, texts[0]) < 3
+
+
+def test_another_rule_in_shards_with_drafts(other: Server, reference: Reference) -> None:
+    """Greedy texts, too, where what is added is much."""
+    plain = {"max_new_tokens": 100, "repetition_penalty": 1.1}
+    texts = together(2, lambda i: told(other, 1, watermark=bool(i), **plain))
+    assert score(reference, texts[1], gamma=0.25) > 4
+    assert score(reference, texts[0], gamma=0.25) < 3
+    heated = told(other, 1, watermark=True, **HEATED)
+    assert score(reference, heated, gamma=0.25) > 4
+    assert other.metrics()["millrace_drafted_tokens_total"] > 0
