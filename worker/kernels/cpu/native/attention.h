@@ -10,91 +10,13 @@
  * in float32, eight blocks at a time. Long sequences that decode are cut at fixed positions and
  * merged, so a result depends neither on the batch nor on the number of threads.
  */
+#include "attention_products.h"
 #include "attention_store.h"
 #include "regions.h"
 #include "vectors.h"
 
 #define ROWS ATTENTION_ROWS
-#define GROUP 8          /* blocks at a time */
-#define KEYS (GROUP * BLOCK)
-#define FLOOR (-1e30f)   /* a running maximum before there is one */
-
-/* --- products -------------------------------------------------------------------------------- */
-
-/* scores[rows][16] of one block of keys. */
-INLINE void NAME(scores_of)(const int rows, const ELEMENT *queries, const ELEMENT *keys,
-                            float *scores, int64_t dim) {
-    const int chains = rows <= 4 ? 2 : 1;
-    f32x16 sums[8][2];
-    for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = splat(0);
-    for (int64_t i = 0; i < dim; i += STEP * chains)
-#pragma GCC unroll 2
-        for (int c = 0; c < chains; c++)
-#pragma GCC unroll 8
-            for (int r = 0; r < rows; r++)
-                sums[r][c] = multiply_add(sums[r][c], keys + (i + c * STEP) * BLOCK,
-                                          queries + r * dim + i + c * STEP);
-    for (int r = 0; r < rows; r++)
-        store_f32(scores + r * KEYS, chains == 2 ? sums[r][0] + sums[r][1] : sums[r][0]);
-}
-
-static void NAME(scores)(int64_t rows, const ELEMENT *queries, const ELEMENT *keys, float *scores,
-                         int64_t dim) {
-    for (; rows > 0; rows -= 8, queries += 8 * dim, scores += 8 * KEYS) switch (rows) {
-            case 1: NAME(scores_of)(1, queries, keys, scores, dim); break;
-            case 2: NAME(scores_of)(2, queries, keys, scores, dim); break;
-            case 3: NAME(scores_of)(3, queries, keys, scores, dim); break;
-            case 4: NAME(scores_of)(4, queries, keys, scores, dim); break;
-            case 5: NAME(scores_of)(5, queries, keys, scores, dim); break;
-            case 6: NAME(scores_of)(6, queries, keys, scores, dim); break;
-            case 7: NAME(scores_of)(7, queries, keys, scores, dim); break;
-            default: NAME(scores_of)(8, queries, keys, scores, dim);
-        }
-}
-
-/* sums[rows][dim] += weights[rows][16 per block] values, for some blocks and 16 · lanes of dim. */
-INLINE void NAME(mix_of)(const int rows, const int lanes, const ELEMENT *weights,
-                         const ELEMENT *const *values, int64_t blocks, float *sums, int64_t dim) {
-    f32x16 acc[4][4];
-    for (int r = 0; r < rows; r++)
-        for (int d = 0; d < lanes; d++) acc[r][d] = load_f32(sums + r * dim + d * LANES);
-    for (int64_t b = 0; b < blocks; b++) {
-        const ELEMENT *block = values[b];
-        for (int64_t j = 0; j < BLOCK / STEP; j++)
-#pragma GCC unroll 4
-            for (int d = 0; d < lanes; d++)
-#pragma GCC unroll 4
-                for (int r = 0; r < rows; r++)
-                    acc[r][d] = multiply_add(acc[r][d], block + (j * dim + d * LANES) * STEP,
-                                             weights + r * KEYS + b * BLOCK + j * STEP);
-    }
-    for (int r = 0; r < rows; r++)
-        for (int d = 0; d < lanes; d++) store_f32(sums + r * dim + d * LANES, acc[r][d]);
-}
-
-INLINE void NAME(mix_rows)(const int rows, const ELEMENT *weights, const ELEMENT *const *values,
-                           int64_t blocks, float *sums, int64_t dim) {
-    const ELEMENT *shifted[GROUP];
-    for (int64_t d = 0; d < dim; d += 4 * LANES) {
-        for (int64_t b = 0; b < blocks; b++) shifted[b] = values[b] + d * STEP;
-        switch ((dim - d) / LANES) {
-            case 1: NAME(mix_of)(rows, 1, weights, shifted, blocks, sums + d, dim); break;
-            case 2: NAME(mix_of)(rows, 2, weights, shifted, blocks, sums + d, dim); break;
-            case 3: NAME(mix_of)(rows, 3, weights, shifted, blocks, sums + d, dim); break;
-            default: NAME(mix_of)(rows, 4, weights, shifted, blocks, sums + d, dim);
-        }
-    }
-}
-
-static void NAME(mix)(int64_t rows, const ELEMENT *weights, const ELEMENT *const *values,
-                      int64_t blocks, float *sums, int64_t dim) {
-    for (; rows > 0; rows -= 4, weights += 4 * KEYS, sums += 4 * dim) switch (rows) {
-            case 1: NAME(mix_rows)(1, weights, values, blocks, sums, dim); break;
-            case 2: NAME(mix_rows)(2, weights, values, blocks, sums, dim); break;
-            case 3: NAME(mix_rows)(3, weights, values, blocks, sums, dim); break;
-            default: NAME(mix_rows)(4, weights, values, blocks, sums, dim);
-        }
-}
+#define FLOOR (-1e30f) /* a running maximum before there is one */
 
 /* --- one item -------------------------------------------------------------------------------- */
 
@@ -202,10 +124,11 @@ static void NAME(put_row)(const AttentionStep *step, const Item *item, int64_t r
 #include "attention_many.h"
 #endif
 
-/* Up to 32 queries, by the vector units alone. */
+/* Up to 32 queries, by the vector units alone. `after`: what this thread is likely to read then.
+ * PERF: while keys are read their values are on the way, while values are the next keys. */
 static void NAME(attend_rows)(const AttentionStep *step, const Item *item, int64_t kv_head,
                               const ELEMENT *qkv, const ELEMENT *keys, const ELEMENT *values,
-                              NAME(Result) to) {
+                              NAME(Result) to, Upcoming after) {
     const int64_t dim = step->head_dim, group = step->heads / step->kv_heads;
     const int64_t width = (step->heads + 2 * step->kv_heads) * dim;
     const int64_t rows = item->tokens * item->heads;
@@ -224,20 +147,23 @@ static void NAME(attend_rows)(const AttentionStep *step, const Item *item, int64
     const int64_t *table = step->tables + item->sequence * step->table_width;
     for (int64_t b = item->first_block; b < item->last_block; b += GROUP) {
         int64_t blocks = item->last_block - b < GROUP ? item->last_block - b : GROUP;
-        const ELEMENT *block_keys[GROUP], *block_values[GROUP];
+        const Upcoming next = b + GROUP < item->last_block
+                                  ? upcoming_from(step, item, kv_head, b + GROUP)
+                                  : after;
+        const ELEMENT *block_keys[GROUP], *block_values[GROUP], *next_keys[GROUP];
         for (int64_t i = 0; i < blocks; i++) {
             int64_t place = (table[b + i] * step->kv_heads + kv_head) * BLOCK * dim;
-            block_keys[i] = keys + place;
+            next_keys[i] = block_keys[i] = keys + place;
             block_values[i] = values + place;
-            if (b + i + GROUP < item->last_block) {
-                int64_t next = (table[b + i + GROUP] * step->kv_heads + kv_head) * BLOCK * dim;
-                NAME(prefetch)(keys + next, BLOCK * dim);
-                NAME(prefetch)(values + next, BLOCK * dim);
-            }
-            NAME(scores)(rows, queries, block_keys[i], scores + i * BLOCK, dim);
         }
+        for (int64_t i = 0; i < least(GROUP, next.blocks); i++) {
+            next_keys[i] = keys + (next.table[i] * step->kv_heads + next.kv_head) * BLOCK * dim;
+            if (i >= blocks) NAME(prefetch)(next_keys[i], BLOCK * dim);
+        }
+        for (int64_t i = 0; i < blocks; i++)
+            NAME(scores)(rows, queries, block_keys[i], block_values[i], scores + i * BLOCK, dim);
         NAME(weigh)(step, item, rows, b, blocks, scores, weights, &running, sums);
-        NAME(mix)(rows, weights, block_values, blocks, sums, dim);
+        NAME(mix)(rows, weights, block_values, next_keys, blocks, sums, dim);
     }
     for (int64_t r = 0; r < rows; r++)
         NAME(put_row)(step, item, r, head, sums + r * dim, running.most[r],
@@ -246,7 +172,7 @@ static void NAME(attend_rows)(const AttentionStep *step, const Item *item, int64
 
 static void NAME(attend_item)(const AttentionStep *step, const Item *item, int64_t kv_head,
                               const ELEMENT *qkv, const ELEMENT *keys, const ELEMENT *values,
-                              NAME(Result) to) {
+                              NAME(Result) to, Upcoming after) {
 #if defined(TILE_ROWS)
     if (item->tokens * item->heads >= TILE_ROWS && step->head_dim % (2 * LANES) == 0) {
         attend_tiles(step, item, kv_head, qkv, keys, values, to);
@@ -255,8 +181,9 @@ static void NAME(attend_item)(const AttentionStep *step, const Item *item, int64
 #endif
     for (int64_t t = 0; t < item->tokens;) {
         const Item tile = tile_of(step, item, t);
-        NAME(attend_rows)(step, &tile, kv_head, qkv, keys, values, to);
         t += tile.tokens;
+        NAME(attend_rows)(step, &tile, kv_head, qkv, keys, values, to,
+                          t < item->tokens ? (Upcoming){0} : after);
     }
 }
 
@@ -286,11 +213,18 @@ void NAME(attend_region)(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,
 #pragma omp for schedule(static)
     for (int64_t u = 0; u < step->num_units; u++)
         NAME(enter)(step, step->units + u, qkv, keys, values, cosines, sines, angle_stride);
+    const int64_t kv_heads = step->kv_heads, all = step->num_items * kv_heads;
+    const Item *last = step->items + step->num_items - 1;
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t i = 0; i < step->num_items * step->kv_heads; i++) {
+    for (int64_t i = 0; i < all; i++) {
         /* The last items of a prompt are the longest: they go first. */
-        const Item *item = step->items + step->num_items - 1 - i / step->kv_heads;
-        NAME(attend_item)(step, item, i % step->kv_heads, qkv, keys, values, to);
+        const int64_t next = i + omp_get_num_threads();
+        Upcoming after = {0};
+        if (next < all) {
+            const Item *item = last - next / kv_heads;
+            after = upcoming_from(step, item, next % kv_heads, item->first_block);
+        }
+        NAME(attend_item)(step, last - i / kv_heads, i % kv_heads, qkv, keys, values, to, after);
     }
     if (step->num_merges)
 #pragma omp for schedule(static)

@@ -50,6 +50,19 @@ static inline int64_t first_seen(const AttentionStep *step, int64_t position) {
     return hidden > 0 ? hidden / BLOCK : 0;
 }
 
+/* Blocks of a KV head that are read later; none: {0}. */
+typedef struct {
+    const int64_t *table;
+    int64_t blocks, kv_head;
+} Upcoming;
+
+/* Those of an item from `block` on. */
+static inline Upcoming upcoming_from(const AttentionStep *step, const Item *item, int64_t kv_head,
+                                     int64_t block) {
+    const int64_t *table = step->tables + item->sequence * step->table_width;
+    return (Upcoming){table + block, item->last_block - block, kv_head};
+}
+
 /* The tile of an item that begins with its token number `first`. */
 static inline Item tile_of(const AttentionStep *step, const Item *item, int64_t first) {
     const int64_t most = ATTENTION_ROWS / item->heads, left = item->tokens - first;

@@ -1,0 +1,95 @@
+/* Products of attention by the vector units, for the element type that the including file defines
+ * (see attention.h): scores of queries and keys, sums of values. Meanwhile what is read later is
+ * asked for.
+ *
+ * PERF: line by line, as lines that are there are used, and into the L2 cache: memory takes so many
+ * requests at once, and while the others wait for that nothing is multiplied. */
+#include "attention_step.h"
+#include "vectors.h"
+
+#define GROUP 8 /* blocks at a time */
+#define KEYS (GROUP * BLOCK)
+
+/* scores[rows][16] of one block of keys. `ahead`: a block that is read later. */
+INLINE void NAME(scores_of)(const int rows, const ELEMENT *queries, const ELEMENT *keys,
+                            const ELEMENT *ahead, float *scores, int64_t dim) {
+    const int chains = rows <= 4 ? 2 : 1;
+    f32x16 sums[8][2];
+    for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = splat(0);
+    for (int64_t i = 0; i < dim; i += STEP * chains)
+#pragma GCC unroll 2
+        for (int c = 0; c < chains; c++) {
+            __builtin_prefetch(ahead + (i + c * STEP) * BLOCK, 0, 2);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++)
+                sums[r][c] = multiply_add(sums[r][c], keys + (i + c * STEP) * BLOCK,
+                                          queries + r * dim + i + c * STEP);
+        }
+    for (int r = 0; r < rows; r++)
+        store_f32(scores + r * KEYS, chains == 2 ? sums[r][0] + sums[r][1] : sums[r][0]);
+}
+
+static void NAME(scores)(int64_t rows, const ELEMENT *queries, const ELEMENT *keys,
+                         const ELEMENT *ahead, float *scores, int64_t dim) {
+    for (; rows > 0; rows -= 8, queries += 8 * dim, scores += 8 * KEYS) switch (rows) {
+            case 1: NAME(scores_of)(1, queries, keys, ahead, scores, dim); break;
+            case 2: NAME(scores_of)(2, queries, keys, ahead, scores, dim); break;
+            case 3: NAME(scores_of)(3, queries, keys, ahead, scores, dim); break;
+            case 4: NAME(scores_of)(4, queries, keys, ahead, scores, dim); break;
+            case 5: NAME(scores_of)(5, queries, keys, ahead, scores, dim); break;
+            case 6: NAME(scores_of)(6, queries, keys, ahead, scores, dim); break;
+            case 7: NAME(scores_of)(7, queries, keys, ahead, scores, dim); break;
+            default: NAME(scores_of)(8, queries, keys, ahead, scores, dim);
+        }
+}
+
+/* sums[rows][dim] += weights[rows][16 per block] values, for some blocks and 16 · lanes of dim.
+ * Each block has one `ahead`. */
+INLINE void NAME(mix_of)(const int rows, const int lanes, const ELEMENT *weights,
+                         const ELEMENT *const *values, const ELEMENT *const *ahead, int64_t blocks,
+                         float *sums, int64_t dim) {
+    f32x16 acc[4][4];
+    for (int r = 0; r < rows; r++)
+        for (int d = 0; d < lanes; d++) acc[r][d] = load_f32(sums + r * dim + d * LANES);
+    for (int64_t b = 0; b < blocks; b++) {
+        const ELEMENT *block = values[b], *later = ahead[b];
+        for (int64_t j = 0; j < BLOCK / STEP; j++)
+#pragma GCC unroll 4
+            for (int d = 0; d < lanes; d++) {
+                __builtin_prefetch(later + (j * dim + d * LANES) * STEP, 0, 2);
+#pragma GCC unroll 4
+                for (int r = 0; r < rows; r++)
+                    acc[r][d] = multiply_add(acc[r][d], block + (j * dim + d * LANES) * STEP,
+                                             weights + r * KEYS + b * BLOCK + j * STEP);
+            }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int d = 0; d < lanes; d++) store_f32(sums + r * dim + d * LANES, acc[r][d]);
+}
+
+INLINE void NAME(mix_rows)(const int rows, const ELEMENT *weights, const ELEMENT *const *values,
+                           const ELEMENT *const *ahead, int64_t blocks, float *sums, int64_t dim) {
+    const ELEMENT *shifted[GROUP], *later[GROUP];
+    for (int64_t d = 0; d < dim; d += 4 * LANES) {
+        for (int64_t b = 0; b < blocks; b++) {
+            shifted[b] = values[b] + d * STEP;
+            later[b] = ahead[b] + d * STEP;
+        }
+        switch ((dim - d) / LANES) {
+            case 1: NAME(mix_of)(rows, 1, weights, shifted, later, blocks, sums + d, dim); break;
+            case 2: NAME(mix_of)(rows, 2, weights, shifted, later, blocks, sums + d, dim); break;
+            case 3: NAME(mix_of)(rows, 3, weights, shifted, later, blocks, sums + d, dim); break;
+            default: NAME(mix_of)(rows, 4, weights, shifted, later, blocks, sums + d, dim);
+        }
+    }
+}
+
+static void NAME(mix)(int64_t rows, const ELEMENT *weights, const ELEMENT *const *values,
+                      const ELEMENT *const *ahead, int64_t blocks, float *sums, int64_t dim) {
+    for (; rows > 0; rows -= 4, weights += 4 * KEYS, sums += 4 * dim) switch (rows) {
+            case 1: NAME(mix_rows)(1, weights, values, ahead, blocks, sums, dim); break;
+            case 2: NAME(mix_rows)(2, weights, values, ahead, blocks, sums, dim); break;
+            case 3: NAME(mix_rows)(3, weights, values, ahead, blocks, sums, dim); break;
+            default: NAME(mix_rows)(4, weights, values, ahead, blocks, sums, dim);
+        }
+}
