@@ -10,28 +10,39 @@
 #define GROUP 8 /* blocks at a time */
 #define KEYS (GROUP * BLOCK)
 
+/* Queries, and 16s of a head's channels, whose sums registers hold. */
+#define SCORE_ROWS (WIDTH / 2)
+#define MIX_LANES (WIDTH == LANES ? 4 : 1)
+
 /* scores[rows][16] of one block of keys. `ahead`: a block that is read later. */
 INLINE void NAME(scores_of)(const int rows, const ELEMENT *queries, const ELEMENT *keys,
                             const ELEMENT *ahead, float *scores, int64_t dim) {
-    const int chains = rows <= 4 ? 2 : 1;
-    f32x16 sums[8][2];
-    for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = splat(0);
+    const int chains = rows <= SCORE_ROWS / 2 ? 2 : 1;
+    Lanes sums[8][2][PARTS] = {0};
     for (int64_t i = 0; i < dim; i += STEP * chains)
 #pragma GCC unroll 2
         for (int c = 0; c < chains; c++) {
             __builtin_prefetch(ahead + (i + c * STEP) * BLOCK, 0, 2);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++)
-                sums[r][c] = multiply_add(sums[r][c], keys + (i + c * STEP) * BLOCK,
-                                          queries + r * dim + i + c * STEP);
+#pragma GCC unroll 2
+                for (int p = 0; p < PARTS; p++)
+                    sums[r][c][p] = multiply_add(
+                        sums[r][c][p], keys + (i + c * STEP) * BLOCK + p * WIDTH * STEP,
+                        queries + r * dim + i + c * STEP);
         }
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
-        store_f32(scores + r * KEYS, chains == 2 ? sums[r][0] + sums[r][1] : sums[r][0]);
+#pragma GCC unroll 2
+        for (int p = 0; p < PARTS; p++)
+            *(Lanes *)(scores + r * KEYS + p * WIDTH) =
+                chains == 2 ? sums[r][0][p] + sums[r][1][p] : sums[r][0][p];
 }
 
 static void NAME(scores)(int64_t rows, const ELEMENT *queries, const ELEMENT *keys,
                          const ELEMENT *ahead, float *scores, int64_t dim) {
-    for (; rows > 0; rows -= 8, queries += 8 * dim, scores += 8 * KEYS) switch (rows) {
+    for (; rows > 0; rows -= SCORE_ROWS, queries += SCORE_ROWS * dim, scores += SCORE_ROWS * KEYS)
+        switch (least(rows, SCORE_ROWS)) {
             case 1: NAME(scores_of)(1, queries, keys, ahead, scores, dim); break;
             case 2: NAME(scores_of)(2, queries, keys, ahead, scores, dim); break;
             case 3: NAME(scores_of)(3, queries, keys, ahead, scores, dim); break;
@@ -48,34 +59,40 @@ static void NAME(scores)(int64_t rows, const ELEMENT *queries, const ELEMENT *ke
 INLINE void NAME(mix_of)(const int rows, const int lanes, const ELEMENT *weights,
                          const ELEMENT *const *values, const ELEMENT *const *ahead, int64_t blocks,
                          float *sums, int64_t dim) {
-    f32x16 acc[4][4];
+    const int parts = lanes * PARTS;
+    Lanes acc[4][4 * PARTS];
+#pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
-        for (int d = 0; d < lanes; d++) acc[r][d] = load_f32(sums + r * dim + d * LANES);
+#pragma GCC unroll 4
+        for (int d = 0; d < parts; d++) acc[r][d] = *(Lanes *)(sums + r * dim + d * WIDTH);
     for (int64_t b = 0; b < blocks; b++) {
         const ELEMENT *block = values[b], *later = ahead[b];
         for (int64_t j = 0; j < BLOCK / STEP; j++)
 #pragma GCC unroll 4
-            for (int d = 0; d < lanes; d++) {
-                __builtin_prefetch(later + (j * dim + d * LANES) * STEP, 0, 2);
+            for (int d = 0; d < parts; d++) {
+                const int64_t at = (j * dim + d * WIDTH) * STEP;
+                if (d % PARTS == 0) __builtin_prefetch(later + at, 0, 2);
 #pragma GCC unroll 4
                 for (int r = 0; r < rows; r++)
-                    acc[r][d] = multiply_add(acc[r][d], block + (j * dim + d * LANES) * STEP,
+                    acc[r][d] = multiply_add(acc[r][d], block + at,
                                              weights + r * KEYS + b * BLOCK + j * STEP);
             }
     }
+#pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
-        for (int d = 0; d < lanes; d++) store_f32(sums + r * dim + d * LANES, acc[r][d]);
+#pragma GCC unroll 4
+        for (int d = 0; d < parts; d++) *(Lanes *)(sums + r * dim + d * WIDTH) = acc[r][d];
 }
 
 INLINE void NAME(mix_rows)(const int rows, const ELEMENT *weights, const ELEMENT *const *values,
                            const ELEMENT *const *ahead, int64_t blocks, float *sums, int64_t dim) {
     const ELEMENT *shifted[GROUP], *later[GROUP];
-    for (int64_t d = 0; d < dim; d += 4 * LANES) {
+    for (int64_t d = 0; d < dim; d += MIX_LANES * LANES) {
         for (int64_t b = 0; b < blocks; b++) {
             shifted[b] = values[b] + d * STEP;
             later[b] = ahead[b] + d * STEP;
         }
-        switch ((dim - d) / LANES) {
+        switch (least((dim - d) / LANES, MIX_LANES)) {
             case 1: NAME(mix_of)(rows, 1, weights, shifted, later, blocks, sums + d, dim); break;
             case 2: NAME(mix_of)(rows, 2, weights, shifted, later, blocks, sums + d, dim); break;
             case 3: NAME(mix_of)(rows, 3, weights, shifted, later, blocks, sums + d, dim); break;

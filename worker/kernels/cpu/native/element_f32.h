@@ -11,8 +11,8 @@
 #define weight16 exp16
 #define gate16 silu16
 
-INLINE f32x16 multiply_add(f32x16 acc, const float *a, const float *b) {
-    return acc + load_f32(a) * *b;
+INLINE Lanes multiply_add(Lanes acc, const float *a, const float *b) {
+    return acc + *(const Lanes *)a * *b;
 }
 
 INLINE void store_two(float *to, f32x16 left, f32x16 right) {

@@ -15,23 +15,30 @@ static Strip begin_strip(const ELEMENT *x, int tiled, int64_t row, int64_t rows,
 
 static void end_strips(void) {}
 
+INLINE Lanes *total_of(float *totals, int row, int part) {
+    return (Lanes *)(totals + (part / PARTS * STRIP + row) * LANES + part % PARTS * WIDTH);
+}
+
 /* Adds to the sums of some rows and one panel, [2][STRIP][16], or begins them. */
 INLINE void add_rows(const int rows, const ELEMENT *x, int64_t stride, const ELEMENT *panel,
                      int64_t inputs, int begins, float *totals) {
-    f32x16 sums[STRIP][2];
-    for (int r = 0; r < rows; r++)
-        for (int side = 0; side < 2; side++)
-            sums[r][side] = begins ? splat(0) : load_f32(totals + (side * STRIP + r) * LANES);
+    Lanes sums[STRIP][2 * PARTS] = {0};
+#pragma GCC unroll 8
+    for (int r = 0; r < rows && !begins; r++)
+#pragma GCC unroll 4
+        for (int p = 0; p < 2 * PARTS; p++) sums[r][p] = *total_of(totals, r, p);
     for (int64_t k = 0; k < inputs; k += STEP, panel += STEP * PANEL)
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
             const ELEMENT *each = x + r * stride + k;
-            sums[r][0] = multiply_add(sums[r][0], panel, each);
-            sums[r][1] = multiply_add(sums[r][1], panel + STEP * LANES, each);
+#pragma GCC unroll 4
+            for (int p = 0; p < 2 * PARTS; p++)
+                sums[r][p] = multiply_add(sums[r][p], panel + p * WIDTH * STEP, each);
         }
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
-        for (int side = 0; side < 2; side++)
-            store_f32(totals + (side * STRIP + r) * LANES, sums[r][side]);
+#pragma GCC unroll 4
+        for (int p = 0; p < 2 * PARTS; p++) *total_of(totals, r, p) = sums[r][p];
 }
 
 /* Adds to a strip's sums, or begins them, what some inputs of a panel contribute. */
