@@ -122,6 +122,8 @@ class Assembly:
     counts: tuple[int, ...]
     decoding: int
     table_rows: tuple[int, ...]
+    adapters: tuple[int, ...] = ()
+    """As ``StepInputs.adapters_host``."""
 
     def inputs(self, tensors: list[torch.Tensor]) -> StepInputs:
         """The same on the device."""
@@ -136,6 +138,7 @@ class Assembly:
             decode_sequences=self.decoding,
             logit_rows=tensors[5],
             sequences_host=self.table_rows,
+            adapters_host=self.adapters,
         )
 
 
@@ -165,4 +168,10 @@ def assemble(
         lengths,
         np.array(logit_rows, dtype=np.int64),
     )
-    return Assembly(arrays, lengths_host, counts, decoding, table_rows)
+    return Assembly(arrays, lengths_host, counts, decoding, table_rows, adapters_of(parts))
+
+
+def adapters_of(parts: list[Part]) -> tuple[int, ...]:
+    """As ``StepInputs.adapters_host``."""
+    adapters = tuple([part.sequence.adapter for part in parts])
+    return adapters if max(adapters) >= 0 else ()

@@ -145,6 +145,7 @@ def _maker(
             make_runner=make_runner,
             longest_step_s=longest_step_s,
             speculation=speculate(),
+            adapters=tuple([adapter.digest for adapter in settings.adapters]),
         )
 
     return make
@@ -233,6 +234,7 @@ def _load(
         sharding=sharding,
         choices=_choices(settings),
         quantize=settings.quantize,
+        adapters=settings.adapters,
     )
 
 
