@@ -143,7 +143,12 @@ class Assembly:
 
 
 def assemble(
-    parts: list[Part], decoding: int, tokens: list[int], logit_rows: list[int], tables: BlockTables
+    parts: list[Part],
+    decoding: int,
+    tokens: list[int],
+    logit_rows: list[int],
+    tables: BlockTables,
+    adapters: tuple[int, ...] = (),
 ) -> Assembly:
     """One forward pass over the ``tokens`` of ``parts``, of which the first ``decoding`` decode."""
     counts = tuple([part.tokens for part in parts])
@@ -168,10 +173,4 @@ def assemble(
         lengths,
         np.array(logit_rows, dtype=np.int64),
     )
-    return Assembly(arrays, lengths_host, counts, decoding, table_rows, adapters_of(parts))
-
-
-def adapters_of(parts: list[Part]) -> tuple[int, ...]:
-    """As ``StepInputs.adapters_host``."""
-    adapters = tuple([part.sequence.adapter for part in parts])
-    return adapters if max(adapters) >= 0 else ()
+    return Assembly(arrays, lengths_host, counts, decoding, table_rows, adapters)

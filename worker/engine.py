@@ -69,7 +69,8 @@ class Engine:
         self._model = model
         self._vocabulary = model.configuration.vocab_size
         sampler = Sampler(self._vocabulary, device, sampling, watermark)
-        self._runner = make_runner(Device(model, cache, transfers_of(device), sampler, clock))
+        transfers = transfers_of(device)
+        self._runner = make_runner(Device(model, cache, transfers, sampler, clock, bool(adapters)))
         self._running: dict[int, Sequence] = {}
         self._flights: deque[Flight] = deque()
         self._ahead = 0

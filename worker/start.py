@@ -72,6 +72,7 @@ def start(
         tokens=longest if model.reads_whole else settings.max_batch_prefill_tokens,
         rows=together + min(together * drafts, MOST_ROWS),
         longest_tokens=longest,
+        adapter=settings.adapters[0].digest if settings.adapters else "",
     )
     blocks = 0
     try:

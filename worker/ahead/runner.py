@@ -24,7 +24,7 @@ from common.messages import NewSequence
 from worker.ahead.order import Order, StateChanges
 from worker.ahead.state import SlotTables
 from worker.ahead.steps import Steps
-from worker.batch import adapters_of, assemble, tokens_of
+from worker.batch import assemble, tokens_of
 from worker.flight import Flight, Launched, Outcome
 from worker.kernels.reference.gather import Gather, gather_inputs
 from worker.masks import Pending
@@ -184,7 +184,8 @@ class AheadRunner(Runner):
         """What all shards are to compute."""
         slots = [part.sequence.table_row + 1 for part in flight.wanted.next_tokens]
         decoding, parts = flight.decoding, flight.parts
-        if decoding == len(parts) and not adapters_of(parts):  # recorded without any
+        adapters = self.adapters_of(parts)
+        if decoding == len(parts) and not adapters:  # what is recorded knows of none
             size = self._steps.size_for(len(slots))
             if slots != self._rows or size != self._size:
                 self._state.set_rows(slots, size)
@@ -192,7 +193,7 @@ class AheadRunner(Runner):
             lengths = tuple([part.end for part in parts])
             return Order(self._state.pending(), len(slots), scored, size, lengths)
         tokens = [0] * decoding + tokens_of(parts[decoding:])
-        assembly = assemble(parts, decoding, tokens, flight.logit_rows, self._tables)
+        assembly = assemble(parts, decoding, tokens, flight.logit_rows, self._tables, adapters)
         return Order(
             self._state.pending(), len(slots), scored, assembly=assembly, slots=tuple(slots)
         )
