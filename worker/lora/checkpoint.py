@@ -168,16 +168,22 @@ def _check(name: str, config: Mapping[str, Any]) -> None:
         )
         if not numbers:
             raise refusal(name, f"{entry} of {CONFIG} must be an object of positive numbers")
+        for pattern in patterns:
+            try:
+                _compiled(pattern)
+            except re.error as error:
+                why = f"{entry} of {CONFIG}: {pattern!r} is no pattern ({error})"
+                raise refusal(name, why) from None
 
 
 def _patterned(config: Mapping[str, Any], entry: str, module: str, otherwise: Any) -> Any:
     """The number of the first pattern that a module's name ends with, as PEFT reads them."""
     for pattern, value in (config.get(entry) or {}).items():
-        try:
-            if re.match(rf"(.*\.)?({pattern})$", module):
-                return value
-        except re.error as error:
-            raise StartupError(
-                f"{entry} of {CONFIG}: {pattern!r} is no pattern ({error})"
-            ) from None
+        if _compiled(pattern).match(module):
+            return value
     return otherwise
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Raises re.error."""
+    return re.compile(rf"(.*\.)?({pattern})$")
