@@ -60,7 +60,6 @@ def serve(line: CommandLine, resolution: Resolution, environ: dict[str, str]) ->
             line.secrets[0].flag,
         )
     check_combinations(resolution)
-    adapters.parse(resolution)
     check_ports(resolution)
     machine = look_around(environ)
     model = find(resolution, environ, LOGGER.info)
