@@ -188,6 +188,7 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
         _log.warning("Triton is not installed: this GPU runs torch's operators alone, slowly")
         return kernels
     from worker.kernels.triton.activation import silu_and_multiply
+    from worker.kernels.triton.low_rank import TritonLowRank
     from worker.kernels.triton.norm import prepare_norm
     from worker.kernels.triton.quantized import pack_codes as pack_in_triton
 
@@ -205,6 +206,7 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
         prepare_norm=prepare_norm,
         prepare_wide_norm=prepare_norm,
         attention=lambda shape: fitting(shape) or otherwise(shape),
+        low_rank=TritonLowRank(),
     )
 
 
