@@ -18,7 +18,7 @@ def message_of(assembly: Assembly) -> Forward:
     counts = np.array(assembly.counts, dtype=np.int64)
     numbers = bytes_of(np.concatenate((*arrays[:5], counts, arrays[5])))
     sequences, width = assembly.arrays[3].shape
-    adapters = bytes_of(np.array(assembly.adapters, dtype=np.int64))
+    adapters = bytes_of(np.array(assembly.adapters, dtype=np.int64)) if assembly.adapters else b""
     return Forward(sequences, width, len(arrays[5]), assembly.decoding, numbers, adapters)
 
 
@@ -58,7 +58,7 @@ def assembly_of(message: Forward) -> Assembly:
         tuple(counts.tolist()),
         message.decoding,
         (),
-        tuple(integers_of(message.adapters).tolist()),
+        tuple(integers_of(message.adapters).tolist()) if message.adapters else (),
     )
 
 
