@@ -33,7 +33,7 @@ import msgspec
 
 from common.sampling import SamplingParameters
 
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 BLOCK_TOKENS = 16
 """Tokens of keys and values in one KV block."""
 
@@ -81,6 +81,9 @@ class SequenceSpec(_Record, frozen=True):
     request: str = ""
     traceparent: str = ""
     """For logs and traces: the id of the request that it belongs to, and W3C's trace context."""
+    adapter: str = ""
+    """Digest of the LoRA adapter whose weights are added to the model's (``common/adapters.py``);
+    empty: none. Keys and values are shared among sequences of the same one only."""
 
 
 class Started(_Record, frozen=True):
@@ -597,6 +600,9 @@ class Forward(_Message, frozen=True):
     numbers: bytes
     """int32 in the byte order of this machine: token ids [T], positions [T], slots [T], block
     tables [S · width], lengths [S], query lengths [S], wanted rows [R]."""
+    adapters: bytes = b""
+    """int32 [S]: the number of each sequence's adapter among those of the settings, or -1; empty
+    where none has one."""
 
 
 class Logits(_Message, frozen=True):

@@ -51,6 +51,12 @@ MODEL = (
         environment=("HF_MODEL_REVISION",),
     ),
     Option(
+        "lora_adapters", LIST, [],
+        "LoRA adapters to serve beside the model, separated by commas: a repository of the hub or "
+        "a local directory each, NAME=PLACE to call it otherwise, PLACE@REVISION for another "
+        "revision. Requests choose one by `adapter_id`, or as `model`.",
+    ),
+    Option(
         "huggingface_hub_cache", PATH, None,
         "Where downloaded models are kept. Default: the hub client's own cache.",
         environment=("HF_HUB_CACHE",),

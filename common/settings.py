@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from common.adapters import Adapter
 from common.errors import StartupError
 
 SETTINGS_VARIABLE = "MILLRACE_SETTINGS"
@@ -41,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rope_scaling: str | None = None
     rope_factor: float | None = None
     tokenizer_config_path: str | None = None
+    adapters: list[Adapter] = []
+    """What ``--lora-adapters`` has become, in its order; names differ."""
     # limits
     max_concurrent_requests: int = 128
     max_best_of: int = 2

@@ -244,6 +244,7 @@ class Generation:
             grammar=plan.grammar,
             request=self._origin.request,
             traceparent=self._origin.traceparent,
+            adapter=plan.adapter,
         )
         eager = self._order.incremental or bool(self._order.stops)
         mailbox = self._link.submit(

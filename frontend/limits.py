@@ -44,8 +44,6 @@ def check_native(parameters: GenerateParameters, settings: Settings, *, streamin
     if best_of > 1 and p.seed is not None:
         raise invalid("`seed` must not be set when `best_of` > 1")
     check_top_n(p.top_n_tokens, settings)
-    if p.adapter_id is not None:
-        raise invalid("`adapter_id` is not supported yet")
 
 
 def _check_best_of(best_of: int, p: GenerateParameters, settings: Settings) -> None:

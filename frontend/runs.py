@@ -30,6 +30,8 @@ class Plan:
     prefill_logprobs: bool = False
     grammar: str = ""
     """As in ``SequenceSpec``."""
+    adapter: str = ""
+    """Likewise."""
 
 
 @dataclass(frozen=True)

@@ -37,3 +37,8 @@ class Services:
     """Seconds, monotonic."""
     wall_clock: Callable[[], float] = field(default=time.time)
     """Seconds since the epoch, for ``created``."""
+
+    def adapter(self, name: str | None) -> str:
+        """The digest of the adapter of that name; empty, the model alone, for any other name."""
+        found = (adapter.digest for adapter in self.settings.adapters if adapter.name == name)
+        return next(found, "")

@@ -20,6 +20,9 @@ _MEDUSA = "medusa_lm_head."
 _NO_HEADS = "which are not supported: serve the model that they draft for"
 _HOW_TO_SPECULATE = "with --speculate, which drafts without heads"
 _MAX_HEADER_BYTES = 100_000_000
+AN_ADAPTER = (
+    "; it is an adapter: serve its base model, with this as --lora-adapters, or merge the two"
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     if not path.exists():
         hint = ""
         if (directory / "adapter_config.json").exists():
-            hint = "; it is an adapter: merge it into its base model first"
+            hint = AN_ADAPTER
         raise StartupError(f"{directory} is not a model: there is no config.json{hint}")
     return _json_object(path)
 
@@ -93,7 +96,9 @@ def choose_weights(names: list[str]) -> list[str]:
     return [name for name in found if name.startswith("model")] or found
 
 
-def no_weights(place: str, names: list[str]) -> StartupError:
+def no_weights(
+    place: str, names: list[str], wanted: str = f"neither {SINGLE} nor {INDEX} is"
+) -> StartupError:
     """The sentence for a place without safetensors."""
     if any(name.startswith(_MEDUSA) for name in names):
         return StartupError(f"{place} holds Medusa heads, {_NO_HEADS}, {_HOW_TO_SPECULATE}")
@@ -103,7 +108,7 @@ def no_weights(place: str, names: list[str]) -> StartupError:
             f"{place} has only pickled weights ({pickled[0]}), which can run code when they are "
             "loaded and are refused: convert them to safetensors"
         )
-    return StartupError(f"{place} has no weights: neither {SINGLE} nor {INDEX} is there")
+    return StartupError(f"{place} has no weights: {wanted} there")
 
 
 def _weights(directory: Path) -> list[Path]:

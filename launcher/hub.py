@@ -6,11 +6,13 @@ programs are found and the other way round. The token goes to the hub client and
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common import adapters
 from common.errors import StartupError
-from launcher.checkpoint import choose_weights, no_weights
+from launcher.checkpoint import AN_ADAPTER, choose_weights, no_weights
 from launcher.hub_cache import Hub, Snapshot, cached, home_of, remember
 from launcher.hub_download import ANSWER_LIMIT_S, download
 from launcher.resolve import hub_token
@@ -18,6 +20,18 @@ from launcher.resolve import hub_token
 _TEXT_FILES = (".json", ".jinja", ".model", ".tiktoken")
 _TEXT_NAMES = ("merges.txt", "vocab.txt")
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is wanted of a repository, and which settings name it."""
+
+    config: str
+    """The file that makes it one of the kind."""
+    wanted: Callable[[str, list[str]], list[str]]
+    """Of a repository's name and files, those to be downloaded. Raises StartupError."""
+    option: str
+    revision: str
 
 
 def open_hub(cache: str | None, environ: Mapping[str, str], say: Callable[[str], None]) -> Hub:
@@ -39,10 +53,16 @@ def is_repository_name(name: str) -> bool:
     return _REPOSITORY.fullmatch(name) is not None and ".." not in name
 
 
-def fetch(hub: Hub, repository: str, revision: str | None) -> Snapshot:
-    """Download what is missing of a repository. Raises StartupError, one sentence per trouble."""
+def fetch(
+    hub: Hub, repository: str, revision: str | None, contents: Contents | None = None
+) -> Snapshot:
+    """Download what is missing of a repository. Raises StartupError, one sentence per trouble.
+
+    ``contents``: of ``MODEL`` if nothing is said.
+    """
+    contents = contents or MODEL
     if hub.offline:
-        found = cached(hub, repository, revision)
+        found = cached(hub, repository, revision, contents.config)
         if found is None:
             raise StartupError(
                 f"{repository} is not in {hub.cache}, and HF_HUB_OFFLINE forbids downloading it: "
@@ -50,18 +70,18 @@ def fetch(hub: Hub, repository: str, revision: str | None) -> Snapshot:
             )
         return found
     try:
-        info = _ask(hub, repository, revision)
+        info = _ask(hub, repository, revision, contents)
     except _UnreachableError as error:
-        found = cached(hub, repository, revision)
+        found = cached(hub, repository, revision, contents.config)
         if found is None:
             raise StartupError(
                 f"{hub.name} cannot be reached to download {repository} ({error}): check the "
-                "network, or give a local directory as --model-id"
+                f"network, or give a local directory as {contents.option}"
             ) from None
         hub.say(f"{hub.name} cannot be reached ({error}): using the copy downloaded before")
         return found
     names = [sibling.rfilename for sibling in info.siblings or []]
-    wanted = _wanted(repository, names)
+    wanted = contents.wanted(repository, names)
     snapshot = Snapshot(
         home_of(hub, repository) / "snapshots" / info.sha, info.sha, info.pipeline_tag
     )
@@ -72,7 +92,7 @@ def fetch(hub: Hub, repository: str, revision: str | None) -> Snapshot:
         remember(hub, repository, revision, info.sha)
     except OSError as error:
         if hasattr(error, "response") or error.errno is None:
-            raise _sentence(hub, repository, revision, error) from None
+            raise _sentence(hub, repository, revision, error, contents) from None
         raise StartupError(
             f"cannot write to {hub.cache}: {error.strerror}; choose another place with "
             "--huggingface-hub-cache"
@@ -80,7 +100,7 @@ def fetch(hub: Hub, repository: str, revision: str | None) -> Snapshot:
     except StartupError:
         raise
     except Exception as error:  # the HTTP client's own, which differ between hub versions
-        raise _sentence(hub, repository, revision, error) from None
+        raise _sentence(hub, repository, revision, error, contents) from None
     return snapshot
 
 
@@ -88,7 +108,7 @@ class _UnreachableError(Exception):
     """Nobody answers, or the answer is no answer."""
 
 
-def _ask(hub: Hub, repository: str, revision: str | None) -> Any:
+def _ask(hub: Hub, repository: str, revision: str | None, contents: Contents) -> Any:
     """The repository's commit and files, with sizes."""
     from huggingface_hub import HfApi
 
@@ -101,10 +121,12 @@ def _ask(hub: Hub, repository: str, revision: str | None) -> Any:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status is None or status >= 500 or status == 429:
             raise _UnreachableError(_short(error)) from None
-        raise _sentence(hub, repository, revision, error) from None
+        raise _sentence(hub, repository, revision, error, contents) from None
 
 
-def _sentence(hub: Hub, repository: str, revision: str | None, error: Exception) -> StartupError:
+def _sentence(
+    hub: Hub, repository: str, revision: str | None, error: Exception, contents: Contents
+) -> StartupError:
     """What to tell the user about an answer of the hub."""
     from huggingface_hub import errors
 
@@ -117,13 +139,13 @@ def _sentence(hub: Hub, repository: str, revision: str | None, error: Exception)
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return StartupError(
-            f"{repository} has no revision {revision}: check --revision for a typing error"
+            f"{repository} has no revision {revision}: check {contents.revision} for a typing error"
         )
     if isinstance(error, errors.RepositoryNotFoundError) or status == 404:
         hint = "" if hub.token else ", or set HF_TOKEN if it is private"
         return StartupError(
             f"{hub.name} has no repository {repository}, and there is no directory of that name: "
-            f"check --model-id for a typing error{hint}"
+            f"check {contents.option} for a typing error{hint}"
         )
     if status == 401:
         return StartupError(f"{hub.name} does not accept the token in HF_TOKEN: renew it")
@@ -141,10 +163,9 @@ def _short(error: Exception) -> str:
 def _wanted(repository: str, names: list[str]) -> list[str]:
     """Configuration, tokenizer and safetensors at the top level. Pickles never."""
     if "config.json" not in names:
-        hint = "; it is an adapter: merge it into its base model first"
+        hint = AN_ADAPTER if adapters.CONFIG in names else ""
         raise StartupError(
-            f"{repository} is not a model that can be served: it has no config.json"
-            f"{hint if 'adapter_config.json' in names else ''}"
+            f"{repository} is not a model that can be served: it has no config.json{hint}"
         )
     weights = choose_weights(names)
     if not weights:
@@ -155,3 +176,16 @@ def _wanted(repository: str, names: list[str]) -> list[str]:
         if "/" not in name and (name.endswith(_TEXT_FILES) or name in _TEXT_NAMES)
     ]
     return ["config.json", *(name for name in texts if name != "config.json"), *weights]
+
+
+def _wanted_of_adapter(repository: str, names: list[str]) -> list[str]:
+    """Configuration and safetensors at the top level, and nothing else."""
+    if adapters.CONFIG not in names:
+        raise StartupError(f"{repository} is no adapter: it has no {adapters.CONFIG}")
+    if adapters.WEIGHTS not in names:
+        raise no_weights(repository, names, f"{adapters.WEIGHTS} is not")
+    return [adapters.CONFIG, adapters.WEIGHTS]
+
+
+MODEL = Contents("config.json", _wanted, "--model-id", "--revision")
+ADAPTER = Contents(adapters.CONFIG, _wanted_of_adapter, "--lora-adapters", "what stands behind @")

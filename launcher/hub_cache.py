@@ -46,8 +46,10 @@ def home_of(hub: Hub, repository: str) -> Path:
     return hub.cache / f"models--{repository.replace('/', '--')}"
 
 
-def cached(hub: Hub, repository: str, revision: str | None) -> Snapshot | None:
-    """What has been downloaded before, without asking anybody."""
+def cached(
+    hub: Hub, repository: str, revision: str | None, config: str = "config.json"
+) -> Snapshot | None:
+    """What has been downloaded before, without asking anybody; ``config`` has to be there."""
     home = home_of(hub, repository)
     sha = revision or "main"
     if not _COMMIT.fullmatch(sha):
@@ -56,7 +58,7 @@ def cached(hub: Hub, repository: str, revision: str | None) -> Snapshot | None:
         except OSError:
             return None
     directory = home / "snapshots" / sha
-    complete = (directory / "config.json").exists() and any(directory.glob("*.safetensors"))
+    complete = (directory / config).exists() and any(directory.glob("*.safetensors"))
     return Snapshot(directory, sha) if complete else None
 
 

@@ -16,6 +16,7 @@ import msgspec
 from common.errors import StartupError
 from common.option import AUTO, MOST_PROCESSES
 from common.options import OPTIONS
+from launcher import adapters
 from launcher.children import can_trace
 from launcher.keys import check_keys, derive_playground
 from launcher.machine import Machine
@@ -122,6 +123,7 @@ def check_combinations(resolution: Resolution) -> None:
     if path is not None and not Path(path).is_file():
         raise StartupError(f"{resolution.named('tokenizer_config_path')}: there is no file {path}")
     check_keys(resolution)
+    adapters.parse(resolution)
 
 
 def derive(resolution: Resolution, context: Context | None, machine: Machine) -> None:

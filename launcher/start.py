@@ -12,11 +12,12 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import msgspec
 
+from common.adapters import Adapter
 from common.errors import StartupError
 from common.options import OPTIONS
 from common.settings import SETTINGS_VARIABLE, Settings
@@ -37,6 +38,7 @@ def build_settings(
     model_dir: str,
     runtime_dir: str,
     kernel_cache: str | None = None,
+    adapters: Sequence[Adapter] = (),
 ) -> Settings:
     """The frozen structure that every process loads."""
     fields = {
@@ -49,6 +51,7 @@ def build_settings(
         "model_pipeline_tag": model.pipeline_tag,
         "runtime_dir": runtime_dir,
         "kernel_cache": kernel_cache,
+        "adapters": list(adapters),
     }
     fields |= key_settings(resolution)
     if fields["tokenizer_config_path"] is not None:

@@ -8,7 +8,8 @@ A block is in exactly one of three places: *free* (holds nothing of use), *cache
 prefix that nobody uses at the moment, evicted least recently used first) or *leased* (used by at
 least one sequence). Keys are chained (see vLLM's automatic prefix caching for the idea): the key of
 a block is a BLAKE2b hash of its parent's key and its 16 token ids, so that equal keys mean equal
-prefixes; the chain starts from the salt, so that tenants cannot probe each other's prompts.
+prefixes; the chain starts from the salt, so that tenants cannot probe each other's prompts, and
+from the digest of the adapter, with which the same tokens have other keys and values.
 """
 
 from collections import OrderedDict
@@ -36,9 +37,14 @@ class KeyChain:
 
     __slots__ = ("_generated", "_keys", "_prompt")
 
-    def __init__(self, salt: str, prompt_ids: list[int], generated_ids: list[int]) -> None:
-        root = blake2b(salt.encode(), digest_size=_KEY_BYTES, person=b"millrace").digest()
-        self._keys = [root]
+    def __init__(
+        self, salt: str, prompt_ids: list[int], generated_ids: list[int], adapter: str = ""
+    ) -> None:
+        """``adapter``: its digest, of at most 64 bytes; empty: none."""
+        root = blake2b(
+            salt.encode(), digest_size=_KEY_BYTES, key=adapter.encode(), person=b"millrace"
+        )
+        self._keys = [root.digest()]
         self._prompt = prompt_ids
         self._generated = generated_ids
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from common.messages import BLOCK_TOKENS
+from scheduler.adapters import LABELS, AdaptersInUse
 from scheduler.admission import HOLDS, Admission
 from scheduler.frontends import Frontends
 from scheduler.metrics import Metrics
@@ -16,8 +17,6 @@ from scheduler.replicas import Replica, Replicas
 from scheduler.requests import Requests
 from scheduler.series import Labelled
 from scheduler.streams import Streams
-
-_LORA_LABELS = ("max_lora", "running_lora_adapters", "waiting_lora_adapters")
 
 
 class Gauges:
@@ -33,6 +32,7 @@ class Gauges:
         streams: Streams,
         metrics: Metrics,
         clock: Callable[[], float],
+        adapters: AdaptersInUse,
     ) -> None:
         self._admission = admission
         self._requests = requests
@@ -43,6 +43,7 @@ class Gauges:
         self._stalls = metrics.stalls
         self._watched = metrics.catalogue.watched
         self._clock = clock
+        self._adapters = adapters
         self._of_tgi()
         self._of_sequences()
         self._of_replicas()
@@ -110,9 +111,10 @@ class Gauges:
         )
         self._watched(
             "millrace_lora_requests_info",
-            "Adapters (of which there are none) and when that changed, in seconds since the epoch",
-            _LORA_LABELS,
-            lambda: {("0", "", ""): started},
+            "Adapters: how many there are, which run, which wait, and when a scrape first saw "
+            "that, in seconds since the epoch",
+            LABELS,
+            self._adapters.series,
         )
 
     def _of_blocks(self) -> None:

@@ -6,6 +6,7 @@ Nothing is decided here. Order of construction is the order of dependence.
 from collections.abc import Callable
 
 from common.settings import Settings
+from scheduler.adapters import AdaptersInUse
 from scheduler.admission import Admission
 from scheduler.endings import Endings
 from scheduler.frontends import Frontends
@@ -144,4 +145,5 @@ class Parts:
             self.streams,
             metrics,
             clock,
+            AdaptersInUse(settings.adapters, self.queue, self.replicas),
         )

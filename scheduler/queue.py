@@ -78,6 +78,10 @@ class Queue:
         entries += list(self._waiting.values())[:1]
         return next((entry[0] for entry in entries if entry is not None), None)
 
+    def records(self) -> list[Record]:
+        """All that wait; for scrapes."""
+        return [record for record, _ in list(self._waiting.values())]
+
     def is_resumed(self, sequence: int) -> bool:
         """Whether a waiting sequence has run before."""
         return not self._waiting[sequence][1][1]

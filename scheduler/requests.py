@@ -18,6 +18,7 @@ Every record ends exactly once, with a reason.
 import math
 from enum import Enum
 
+from common.adapters import DIGEST_CHARACTERS
 from common.messages import (
     BLOCK_TOKENS,
     SequenceSpec,
@@ -187,7 +188,7 @@ class Record:
         """Of the tokens from ``base`` on; empty unless asked for."""
         self.started: Started | None = None if keep is None else keep.started
         self.finish: WorkerFinish = ""
-        self.chain = KeyChain(self.salt, self.spec.prompt_ids, self.generated)
+        self.chain = KeyChain(self.salt, self.spec.prompt_ids, self.generated, self.spec.adapter)
 
     @property
     def wait_ends_s(self) -> float:
@@ -296,6 +297,8 @@ def problem_with(submit: Submit) -> str:
     for ids in (spec.prompt_ids, submit.generated_ids):
         if ids and not 0 <= min(ids) <= max(ids) <= MAX_TOKEN_ID:
             return "a token id is out of range"
+    if len(spec.adapter.encode()) > DIGEST_CHARACTERS:
+        return "the adapter's digest is none"
     if len(submit.generated_ids) > spec.max_new_tokens:
         return "more tokens were generated than asked for"
     keep = submit.keep

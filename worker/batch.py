@@ -122,6 +122,8 @@ class Assembly:
     counts: tuple[int, ...]
     decoding: int
     table_rows: tuple[int, ...]
+    adapters: tuple[int, ...] = ()
+    """As ``StepInputs.adapters_host``."""
 
     def inputs(self, tensors: list[torch.Tensor]) -> StepInputs:
         """The same on the device."""
@@ -136,11 +138,17 @@ class Assembly:
             decode_sequences=self.decoding,
             logit_rows=tensors[5],
             sequences_host=self.table_rows,
+            adapters_host=self.adapters,
         )
 
 
 def assemble(
-    parts: list[Part], decoding: int, tokens: list[int], logit_rows: list[int], tables: BlockTables
+    parts: list[Part],
+    decoding: int,
+    tokens: list[int],
+    logit_rows: list[int],
+    tables: BlockTables,
+    adapters: tuple[int, ...] = (),
 ) -> Assembly:
     """One forward pass over the ``tokens`` of ``parts``, of which the first ``decoding`` decode."""
     counts = tuple([part.tokens for part in parts])
@@ -165,4 +173,4 @@ def assemble(
         lengths,
         np.array(logit_rows, dtype=np.int64),
     )
-    return Assembly(arrays, lengths_host, counts, decoding, table_rows)
+    return Assembly(arrays, lengths_host, counts, decoding, table_rows, adapters)

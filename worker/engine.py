@@ -54,6 +54,7 @@ class Engine:
         make_runner: MakeRunner = HostRunner,
         longest_step_s: float = 0.0,  # what the largest possible step will take
         speculation: Speculation | None = None,
+        adapters: tuple[str, ...] = (),  # digests of those that the model has
     ) -> None:
         """Without ``guidance``, sequences with a grammar fail; ``faults`` are for tests only.
 
@@ -63,11 +64,13 @@ class Engine:
         self._blocks = blocks
         self._device = device
         self._guidance = guidance
+        self._adapters = adapters
         self._faults = faults
         self._model = model
         self._vocabulary = model.configuration.vocab_size
         sampler = Sampler(self._vocabulary, device, sampling, watermark)
-        self._runner = make_runner(Device(model, cache, transfers_of(device), sampler, clock))
+        transfers = transfers_of(device)
+        self._runner = make_runner(Device(model, cache, transfers, sampler, clock, bool(adapters)))
         self._running: dict[int, Sequence] = {}
         self._flights: deque[Flight] = deque()
         self._ahead = 0
@@ -195,7 +198,7 @@ class Engine:
         spec = new.spec
         self._drop(spec.id)
         try:
-            check(new, vocabulary=self._vocabulary, blocks=self._blocks)
+            check(new, vocabulary=self._vocabulary, blocks=self._blocks, adapters=self._adapters)
             if spec.grammar and self._guidance is None:
                 raise SequenceError("this server cannot follow grammars with this model")
             row, table_row = self._runner.admit(new)
@@ -207,7 +210,7 @@ class Engine:
                 raise
             self._news.append(failure(new, "no memory is left for the sequence's token counts"))
             return
-        sequence = self._running[spec.id] = begin(new, row, table_row)
+        sequence = self._running[spec.id] = begin(new, row, table_row, self._adapters)
         if not spec.grammar:
             sequence.speculator = self._speculation.admit(sequence.ids, sequence.limit)
         over = self._end(sequence)

@@ -25,3 +25,5 @@ class StepInputs:
     sequences_host: tuple[int, ...] = ()
     """[S], a number for each sequence that stays its own until it is released: for models that keep
     state of sequences themselves."""
+    adapters_host: tuple[int, ...] = ()
+    """[S], the number of each sequence's adapter, -1 for none; empty: none has one."""

@@ -6,12 +6,13 @@ file or the tensor.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from common.adapters import Adapter
 from common.errors import StartupError
 from common.quantization import read_quantization
 from worker.devices import resolve_dtype
@@ -19,6 +20,7 @@ from worker.filling import Stored, fill, opened
 from worker.kernels.cpu.library import Library
 from worker.kernels.select import DEFAULTS, Choices, select
 from worker.layers.layer import Slot
+from worker.lora.attach import attach, no_adapters
 from worker.models.configuration import (
     ModelConfiguration,
     architecture_of,
@@ -60,6 +62,7 @@ def load_model(
     sharding: Sharding = WHOLE,
     choices: Choices = DEFAULTS,
     quantize: str | None = None,
+    adapters: Sequence[Adapter] = (),
 ) -> Model:
     """A model, or a part of it, with its weights on ``device``.
 
@@ -67,7 +70,7 @@ def load_model(
     are chosen here, by ``choices``, from the C ``library`` too if there is one. ``quantize`` is the
     setting. Without ``weights`` everything is checked and nothing is read: such a model has its
     configuration and its slots. (One without a declaration is read: only running it tells how it
-    runs.) Raises StartupError.
+    runs.) ``adapters`` are numbered from 0 in a step's inputs. Raises StartupError.
     """
     directory = Path(model_dir)
     config = _read_json(directory / "config.json")
@@ -80,6 +83,8 @@ def load_model(
     if declaration is None:
         check_plain(config, rope_scaling=rope_scaling, rope_factor=rope_factor)
         plan.check_foreign(architecture)
+        if adapters:
+            raise StartupError(no_adapters(architecture))
         return _foreign(architecture, config, directory, device, dtype, library, sharding, choices)
     configuration = parse(config, dtype=dtype, rope_scaling=rope_scaling, rope_factor=rope_factor)
     _check_sharding(configuration, sharding.size)
@@ -100,6 +105,7 @@ def load_model(
         return model
     fill(slots, {**stored, **found.coded})
     model.finish()
+    attach(model, adapters, kernels)
     plan.report(model)
     return model
 

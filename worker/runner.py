@@ -24,6 +24,7 @@ from worker.processors import SamplingRow
 from worker.sampler import Batch, Chosen, Sampled, Sampler
 from worker.speculation.verification import Round, first_round, verify
 from worker.transfers import Transfers
+from worker.turns import Part
 
 _PROMPT_ROWS = 256
 """Prompt logits are computed for so many tokens at a time: [256, vocabulary], never [T, …]."""
@@ -39,6 +40,8 @@ class Device:
     transfers: Transfers
     sampler: Sampler
     clock: Callable[[], float]
+    is_adapted: bool = False
+    """Whether sequences may have adapters."""
 
 
 class Runner(ABC):
@@ -53,6 +56,7 @@ class Runner(ABC):
         self._transfers = device.transfers
         self._sampler = device.sampler
         self._clock = device.clock
+        self._is_adapted = device.is_adapted
         self._tables = tables or BlockTables()
 
     @property
@@ -84,6 +88,13 @@ class Runner(ABC):
         self._tables.release(table_row)
         self._model.release(table_row)
         self._sampler.release(row)
+
+    def adapters_of(self, parts: list[Part]) -> tuple[int, ...]:
+        """As ``StepInputs.adapters_host``."""
+        if not self._is_adapted:
+            return ()
+        adapters = tuple([part.sequence.adapter for part in parts])
+        return adapters if max(adapters) >= 0 else ()
 
     @abstractmethod
     def prepare(self) -> None:
@@ -162,6 +173,7 @@ class HostRunner(Runner):
             tokens_of(flight.parts),
             flight.logit_rows,
             self._tables,
+            self.adapters_of(flight.parts),
         )
         wanted = flight.wanted
         first = first_round(wanted)

@@ -55,6 +55,8 @@ class Sequence:
     """Tokens that exist: ``ids``, and those that launched steps will yield."""
     launched: int
     """Tokens whose keys and values are written once the launched steps have ended."""
+    adapter: int = -1
+    """Number of its adapter among the worker's; -1: none."""
     guide: Guide | None = None
     """Its place in its grammar, if it has one."""
     waiting: bool = False
@@ -123,7 +125,9 @@ class Sequence:
         return Started(self.queue_s, self.cached_tokens, logprobs)
 
 
-def begin(new: NewSequence, row: SamplingRow, table_row: int) -> Sequence:
+def begin(
+    new: NewSequence, row: SamplingRow, table_row: int, adapters: Items[str] = ()
+) -> Sequence:
     """A sequence that has been checked, with its rows."""
     spec = new.spec
     known = len(spec.prompt_ids) + len(new.generated_ids)
@@ -143,12 +147,18 @@ def begin(new: NewSequence, row: SamplingRow, table_row: int) -> Sequence:
         limit=len(spec.prompt_ids) + spec.max_new_tokens,
         known=known,
         launched=new.cached_tokens,
+        adapter=adapters.index(spec.adapter) if spec.adapter else -1,
     )
 
 
-def check(new: NewSequence, *, vocabulary: int, blocks: int) -> None:
-    """Raise SequenceError unless a worker with so many blocks and tokens can run ``new``."""
+def check(new: NewSequence, *, vocabulary: int, blocks: int, adapters: Items[str] = ()) -> None:
+    """Raise SequenceError unless a worker with so many blocks and tokens can run ``new``.
+
+    ``adapters``: digests of those that it has.
+    """
     spec = new.spec
+    if spec.adapter and spec.adapter not in adapters:
+        raise SequenceError("the worker has no adapter of these weights")
     if not 0 <= spec.id < 1 << 64:
         raise SequenceError("the sequence's id is not one of a front end")
     if not spec.prompt_ids:

@@ -72,6 +72,7 @@ def start(
         tokens=longest if model.reads_whole else settings.max_batch_prefill_tokens,
         rows=together + min(together * drafts, MOST_ROWS),
         longest_tokens=longest,
+        adapter=settings.adapters[0].digest if settings.adapters else "",
     )
     blocks = 0
     try:
@@ -145,6 +146,7 @@ def _maker(
             make_runner=make_runner,
             longest_step_s=longest_step_s,
             speculation=speculate(),
+            adapters=tuple([adapter.digest for adapter in settings.adapters]),
         )
 
     return make
@@ -233,6 +235,7 @@ def _load(
         sharding=sharding,
         choices=_choices(settings),
         quantize=settings.quantize,
+        adapters=settings.adapters,
     )
 
 

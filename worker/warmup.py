@@ -29,6 +29,8 @@ class Worst:
     rows: int
     longest_tokens: int
     """The most that one sequence may have."""
+    adapter: str = ""
+    """Digest of one, where there are any: steps with adapters are computed otherwise."""
 
     @property
     def blocks(self) -> int:
@@ -46,7 +48,7 @@ def warm_up(engine: Engine, worst: Worst, times: int = 2) -> StepResult:
     """
     rows = max(1, min(worst.rows, worst.tokens, engine.blocks - 1))
     sampling = (_SAMPLING,) if engine.device == "cpu" else _EVERY_KERNEL
-    _run(engine, 1, _prompts([1] * rows, sampling, first=0, block=1, new_tokens=3), rows)
+    _run(engine, 1, _prompts([1] * rows, sampling, first=0, block=1, new_tokens=4), rows)
     blocks = engine.blocks - 1 - rows
     left = worst.tokens - rows
     lengths: list[int] = []
@@ -57,6 +59,9 @@ def warm_up(engine: Engine, worst: Worst, times: int = 2) -> StepResult:
     add = _prompts(lengths, sampling, first=rows, block=1 + rows, new_tokens=1)
     for number in range(2, 2 + times):
         result = _run(engine, number, add, worst.tokens)
+    if worst.adapter:
+        adapted = [_with_adapter(new, worst.adapter) for new in add]
+        result = _run(engine, 2 + times, adapted, worst.tokens)
     engine.reset()
     if engine.device != "cpu":
         _decode_alone(engine, rows, sampling)
@@ -93,6 +98,10 @@ def _prompts(
         add.append(NewSequence(spec, attempt=0, generated_ids=[], blocks=blocks))
         block += len(blocks)
     return add
+
+
+def _with_adapter(new: NewSequence, adapter: str) -> NewSequence:
+    return msgspec.structs.replace(new, spec=msgspec.structs.replace(new.spec, adapter=adapter))
 
 
 def _run(engine: Engine, number: int, add: list[NewSequence], tokens: int) -> StepResult:

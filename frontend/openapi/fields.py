@@ -26,7 +26,7 @@ MEANINGS: dict[str, str] = {
     "ContentPart.type": "Kind of the part: `text`.",
     "ContentPart.text": "The text of the part.",
     "ContentPart.refusal": "The text of a part that is a refusal.",
-    "model": "Any name: there is one model. Chat repeats it in the answer.",
+    "model": "An adapter's name; any other means the model alone. Chat repeats it in the answer.",
     "suffix": "Refused: text is generated at the end only.",
     # how many
     "max_new_tokens": "Most tokens to generate, at least 1. Without it, the context is filled.",
@@ -61,7 +61,7 @@ MEANINGS: dict[str, str] = {
     "grammar": "What the text must match.",
     "GrammarParameter.type": "`json`, `json_object`, `json_schema`, `regex` or `lark`.",
     "watermark": "Whether the text favours tokens by a rule that a detector knows.",
-    "adapter_id": "A LoRA adapter to generate with.",
+    "adapter_id": "The LoRA adapter to generate with; any name that is none means the model alone.",
     # what to report
     "details": "Whether to report each token, the seed, and why the text ended.",
     "decoder_input_details": "Whether to report the prompt's tokens; not for streams.",

@@ -22,6 +22,7 @@ def plan_of(spec: SequenceSpec) -> Plan:
         stop_token_ids=spec.stop_token_ids,
         prefill_logprobs=spec.prefill_logprobs,
         grammar=spec.grammar,
+        adapter=spec.adapter,
     )
 
 

@@ -62,27 +62,34 @@ class Info:
 
 
 class Models:
-    """``GET /v1/models`` and ``GET /v1/models/{id}``: the one model."""
+    """``GET /v1/models`` and ``GET /v1/models/{id}``: the model, and its adapters."""
 
     def __init__(self, services: Services) -> None:
-        self._id = services.settings.model_id
-        self._model = {"id": self._id, "object": "model", "created": 0, "owned_by": self._id}
+        base = services.settings.model_id
+        self._models: dict[str, dict[str, object]] = {base: _model(base, base)}
+        for adapter in services.settings.adapters:
+            self._models[adapter.name] = {**_model(adapter.name, base), "parent": base}
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """The list of one."""
-        resp.data = orjson.dumps({"object": "list", "data": [self._model]})
+        """All of them, the model first."""
+        resp.data = orjson.dumps({"object": "list", "data": list(self._models.values())})
         resp.content_type = JSON
 
     on_head = on_get
 
     def on_get_one(self, req: falcon.Request, resp: falcon.Response, model: str) -> None:
-        """The model, if it is called that. Raises RequestError (NOT_FOUND)."""
-        if model != self._id:
+        """The one of that name. Raises RequestError (NOT_FOUND)."""
+        found = self._models.get(model)
+        if found is None:
             raise RequestError(ErrorKind.NOT_FOUND, "There is no model of that name")
-        resp.data = orjson.dumps(self._model)
+        resp.data = orjson.dumps(found)
         resp.content_type = JSON
 
     on_head_one = on_get_one
+
+
+def _model(name: str, owner: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}
 
 
 class Metrics:

@@ -60,6 +60,7 @@ def prepare(
             stop_token_ids=services.tokenizer.stop_token_ids,
             prefill_logprobs=prefill,
             grammar=grammar,
+            adapter=services.adapter(parameters.adapter_id),
         )
         for _ in range(parameters.best_of or 1)
     ]

@@ -115,6 +115,7 @@ def plans(
         stop_token_ids=[] if body.ignore_eos else tokenizer.stop_token_ids,
         prefill_logprobs=wanted.prefill_logprobs,
         grammar=grammar,
+        adapter=services.adapter(body.model),
     )
     return [
         first if k == 0 else replace(first, sampling=_reseeded(body, sampling, k))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from launcher import adapters
 from launcher.arguments import parse_arguments
 from launcher.commands.flags import LOGGER, answered, settle, tell, tokenizers
 from launcher.model import find, make_ready, weights_of
@@ -19,5 +20,7 @@ def run(arguments: Sequence[str], environ: dict[str, str]) -> int:
     tell(resolution)
     model = find(resolution, environ, LOGGER.info)
     LOGGER.info("weights are %s", weights_of(model, resolution))
+    for adapter in adapters.find(resolution, environ, LOGGER.info):
+        LOGGER.info("the adapter %s is in %s", adapter.name, adapter.directory)
     print(make_ready(model, lambda: [tokenizers(resolution, environ)], LOGGER.info))
     return 0

@@ -6,6 +6,7 @@ Reads top down: take the command line apart, resolve, find the model, derive, st
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from launcher import adapters
 from launcher.arguments import CommandLine, parse_arguments
 from launcher.commands.flags import LOGGER, answered, settle, tell, tokenizers
 from launcher.limits import check_combinations, derive, read_context
@@ -66,6 +67,7 @@ def serve(line: CommandLine, resolution: Resolution, environ: dict[str, str]) ->
     context = read_context(model.directory, resolution)
     derive(resolution, context, machine)
     tell(resolution)
+    chosen = adapters.find(resolution, environ, LOGGER.info)
     runtime = open_runtime_directory(resolution["runtime_dir"])
     try:
         directory = make_ready(
@@ -73,7 +75,7 @@ def serve(line: CommandLine, resolution: Resolution, environ: dict[str, str]) ->
         )
         check_ports(resolution)
         places = str(directory), str(runtime.path), kernel_cache(environ)
-        settings = build_settings(resolution, model, *places)
+        settings = build_settings(resolution, model, *places, adapters=chosen)
         LOGGER.info("starting; %s", _summary(model, resolution, runtime.path))
         become_supervisor(settings, runtime, environ)
     finally:  # only after a failure: exec leaves nothing behind

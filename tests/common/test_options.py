@@ -25,7 +25,14 @@ _TGI = """
     graceful-termination-timeout
 """
 TGI_FLAGS = _TGI.split()
-DERIVED = {"kernel_cache", "model_dir", "model_sha", "model_pipeline_tag", "api_key_digests"}
+DERIVED = {
+    "adapters",
+    "kernel_cache",
+    "model_dir",
+    "model_sha",
+    "model_pipeline_tag",
+    "api_key_digests",
+}
 """Settings that no option sets directly."""
 
 
@@ -68,6 +75,7 @@ def test_every_setting_has_an_option_with_its_default() -> None:
 
 def test_every_option_is_used_refused_or_said_to_have_no_effect() -> None:
     of_the_launcher = {"revision", "huggingface_hub_cache", "dry_run", "env", "api_key", "sharded"}
+    of_the_launcher |= {"lora_adapters"}
     used = set(Settings.__struct_fields__) | of_the_launcher
     rest = {option.name for option in (*NO_EFFECT, *NOT_YET)}
     assert {name for name in OPTIONS if name not in rest} <= used

@@ -47,7 +47,6 @@ def dropped(server: Server) -> float:
         ({"inputs": "a", "parameters": {"temperature": 0}}, 422),
         ({"inputs": "a", "parameters": {"top_p": 1.0}}, 422),
         ({"inputs": "a", "parameters": {"grammar": {"type": "regex", "value": "(a"}}}, 422),
-        ({"inputs": "a", "parameters": {"adapter_id": "x"}}, 422),
         ({"inputs": "word " * 3000}, 422),
         (b'{"inputs": "' + b"a" * 2_100_000 + b'"}', 413),
     ],

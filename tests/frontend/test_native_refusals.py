@@ -44,7 +44,6 @@ V = "Input validation error: "
         ({"grammar": {"type": "json", "value": "{"}}, "`grammar` holds a string that is not JSON"),
         ({"grammar": {"type": "json_schema", "value": {}}}, "`grammar` must hold a JSON schema"),
         ({"grammar": {"type": "regex", "value": "bad"}}, "`grammar` cannot be used: it is bad"),
-        ({"adapter_id": "x"}, "`adapter_id` is not supported yet"),
     ],
 )
 def test_violations(server: Server, given: dict[str, Any], text: str) -> None:

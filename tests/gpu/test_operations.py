@@ -1,9 +1,11 @@
 """The other Triton kernels on a GPU, at real sizes: against the reference in float64."""
 
+import numpy as np
 import pytest
 import torch
 
 from worker import filters as reference_filters
+from worker.kernels.low_rank import LowRank
 from worker.kernels.reference import draw as reference_draw
 from worker.kernels.reference import gather as reference_gather
 from worker.kernels.reference import norm as reference_norm
@@ -17,6 +19,7 @@ from worker.kernels.triton import draw, filters, penalties
 from worker.kernels.triton.activation import silu_and_multiply
 from worker.kernels.triton.attention import fuse_norms
 from worker.kernels.triton.gather import gather_inputs
+from worker.kernels.triton.low_rank import TritonLowRank
 from worker.kernels.triton.norm import prepare_norm
 from worker.kernels.triton.store import store
 
@@ -50,6 +53,28 @@ def test_norm(dtype, tokens, size):
     total = residual + x
     assert_near(operations.add_norm(x, residual), exact.norm(total.double()))
     assert torch.equal(residual, total)
+
+
+@pytest.mark.parametrize("dtype", list(NEAR))
+@pytest.mark.parametrize(("tokens", "inputs", "outputs"), [(1, 4096, 6144), (700, 576, 1000)])
+def test_low_rank(dtype, tokens, inputs, outputs):
+    """Ranks below and above what is computed at a time; some rows have no adapter."""
+    ranks = (8, 48, 160)
+    pairs = [
+        LowRank(
+            torch.randn(rank, inputs).to(dtype), torch.randn(outputs, rank).to(dtype) * rank**-0.5
+        )
+        for rank in ranks
+    ]
+    numbers = np.arange(tokens) % 4 - (tokens > 1)
+    x, base = (torch.randn(tokens, inputs) * inputs**-0.5).to(dtype), torch.randn(tokens, outputs)
+    y, wanted = base.to(dtype), base.to(dtype).double()
+    kernel = TritonLowRank()
+    kernel.pack(pairs)(y, x, kernel.plan(numbers, x.device))
+    for number, pair in enumerate(pairs):
+        rows = torch.from_numpy(np.flatnonzero(numbers == number)).cuda()
+        wanted[rows] += x[rows].double() @ pair.down.double().T @ pair.up.double().T
+    assert_near(y, wanted)
 
 
 @pytest.mark.parametrize("dtype", list(NEAR))

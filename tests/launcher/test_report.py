@@ -27,7 +27,7 @@ def test_dry_run_says_what_and_why() -> None:
     assert rows["worker_threads"] == ["2", "derived: 2 cores"]
     assert "set (hidden)" in text
     assert "hush" not in text
-    assert "lora_adapters" not in text
+    assert "ngrok" not in text
 
 
 def test_environment_report_hides_secrets() -> None:

@@ -134,6 +134,7 @@ class Driver:
         runner: str | None = None,
         faults=None,
         speculation=None,
+        adapters=(),
     ) -> None:
         ticks = iter(range(10**9))
         self.model = model
@@ -145,6 +146,7 @@ class Driver:
             guidance=guidance,
             faults=faults,
             speculation=speculation,
+            adapters=adapters,
             **{"device": CPU} | RUNNERS[runner or default_runner],
         )
         self.engine.prepare()

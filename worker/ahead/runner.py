@@ -6,7 +6,8 @@ the last tokens of the sequences that decode. Sampling follows, outside of what 
 kernels may differ from step to step. Nothing here waits for the device, except where a step cannot
 be read without looking at what it has computed (the most likely tokens with their ties): such a
 step, and one that follows grammars or sets watermarks (the host has to know the last tokens), lets
-no other be launched before it has been read.
+no other be launched before it has been read. A step with adapters is assembled on the host, too,
+even if all decode in it.
 
 Other shards of the model compute the same steps, from orders (``order``) that say what the host
 knows, and are told on their devices which tokens were chosen here. Alone, nobody is told anything.
@@ -183,7 +184,8 @@ class AheadRunner(Runner):
         """What all shards are to compute."""
         slots = [part.sequence.table_row + 1 for part in flight.wanted.next_tokens]
         decoding, parts = flight.decoding, flight.parts
-        if decoding == len(parts):
+        adapters = self.adapters_of(parts)
+        if decoding == len(parts) and not adapters:  # what is recorded knows of none
             size = self._steps.size_for(len(slots))
             if slots != self._rows or size != self._size:
                 self._state.set_rows(slots, size)
@@ -191,7 +193,7 @@ class AheadRunner(Runner):
             lengths = tuple([part.end for part in parts])
             return Order(self._state.pending(), len(slots), scored, size, lengths)
         tokens = [0] * decoding + tokens_of(parts[decoding:])
-        assembly = assemble(parts, decoding, tokens, flight.logit_rows, self._tables)
+        assembly = assemble(parts, decoding, tokens, flight.logit_rows, self._tables, adapters)
         return Order(
             self._state.pending(), len(slots), scored, assembly=assembly, slots=tuple(slots)
         )

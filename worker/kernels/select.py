@@ -25,11 +25,13 @@ from worker.kernels.cpu.layers import fuse_layers
 from worker.kernels.cpu.library import Library
 from worker.kernels.cpu.linear import Kind
 from worker.kernels.cpu.quantized import pack_codes
+from worker.kernels.low_rank import LowRankKernel
 from worker.kernels.reference import linear, norm
 from worker.kernels.reference.activation import ACTIVATIONS, GATED_ACTIVATIONS, Activation
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
 from worker.kernels.reference.gather import Gather, gather_inputs
 from worker.kernels.reference.linear import PackCodes, PackLinear
+from worker.kernels.reference.low_rank import ReferenceLowRank
 from worker.kernels.reference.norm import NormOperations
 from worker.kernels.reference.quantized import Weight
 from worker.kernels.sampling import SEEING, UNSEEN, SamplingKernels
@@ -81,6 +83,8 @@ class Kernels:
     prepare_layer_norm: Callable[[torch.Tensor, torch.Tensor, float], NormOperations]
     attention: AttentionMaker
     fuse_layers: FuseLayers
+    low_rank: LowRankKernel
+    """For adapters."""
     encode: Encode | None = None
     """What is to become of weights that are no codes yet: the loader's; None: nothing."""
     encode_output: Encode | None = None
@@ -103,6 +107,7 @@ def reference(device: torch.device, dtype: torch.dtype, sharding: Sharding = WHO
         prepare_layer_norm=norm.prepare_layer,
         attention=partial(PagedAttention, device=device, dtype=dtype),
         fuse_layers=keep_layers,
+        low_rank=ReferenceLowRank(),
     )
 
 
@@ -183,6 +188,7 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
         _log.warning("Triton is not installed: this GPU runs torch's operators alone, slowly")
         return kernels
     from worker.kernels.triton.activation import silu_and_multiply
+    from worker.kernels.triton.low_rank import TritonLowRank
     from worker.kernels.triton.norm import prepare_norm
     from worker.kernels.triton.quantized import pack_codes as pack_in_triton
 
@@ -200,6 +206,7 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
         prepare_norm=prepare_norm,
         prepare_wide_norm=prepare_norm,
         attention=lambda shape: fitting(shape) or otherwise(shape),
+        low_rank=TritonLowRank(),
     )
 
 

@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from worker.sharding import Cut
+
+
+def _as_they_are(rows: torch.Tensor) -> torch.Tensor:
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +52,43 @@ class Slot:
         return (*self.shape[:dimension], self.cut.size, *self.shape[dimension + 1 :])
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where low-rank pairs may be added: a weight of the checkpoint, in the layer that has it."""
+
+    key: str
+    """The weight's, without ``.weight``."""
+    shape: tuple[int, int]
+    """Of the whole weight: outputs, inputs."""
+    cut: Cut | None
+    """Which part of it is here."""
+    start: int
+    """The layer's output that its first row makes, of those here."""
+    layer: Any
+    """A ``Matrix``."""
+    order: Callable[[torch.Tensor], torch.Tensor] = _as_they_are
+    """The weight's rows here, in the order of the layer's outputs."""
+
+
 class Layer:
     """A node. Leaves override ``slots``; others have layers, or lists of layers, as attributes."""
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """Every checkpoint tensor of this part of the tree; ``path`` is its own dotted name."""
+        for name, child in self._children(path):
+            yield from child.slots(name)
+
+    def places(self, path: str = "") -> Iterator[Place]:
+        """Every weight of this part of the tree that sees all rows of a step, as they are."""
+        for name, child in self._children(path):
+            yield from child.places(name)
+
+    def _children(self, path: str) -> Iterator[tuple[str, "Layer"]]:
         prefix = f"{path}." if path else ""
         for name, child in vars(self).items():
             if isinstance(child, Layer):
-                yield from child.slots(prefix + name)
+                yield prefix + name, child
             elif isinstance(child, list):
                 for number, item in enumerate(child):
                     if isinstance(item, Layer):
-                        yield from item.slots(f"{prefix}{name}.{number}")
+                        yield f"{prefix}{name}.{number}", item

@@ -11,10 +11,12 @@ from functools import partial
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
+from worker.kernels.low_rank import AddLowRank
 from worker.kernels.reference.linear import LinearOperation, PackLinear
 from worker.kernels.reference.quantized import Quantized, Weight, joined
 from worker.kernels.select import Encode, Kernels
-from worker.layers.layer import Layer, Slot
+from worker.layers.adapted import Adapted, StepAdapters
+from worker.layers.layer import Layer, Place, Slot
 from worker.sharding import Cut, Units
 
 
@@ -40,12 +42,15 @@ class Matrix(Layer):
         self._kernels = kernels
         self._encode = encode
         self._pack = pack or kernels.pack_linear
-        self._inputs = inputs
-        self._outputs = outputs
+        self.inputs = inputs
+        self.outputs = outputs
+        """Of this shard."""
         self._bias = bias
         self._tensors: dict[str, torch.Tensor] = {}
         self._codes: dict[int, Quantized] = {}
         self._missing = weights * (2 if bias else 1)
+        self._own: LinearOperation
+        """Of this shard's weights."""
         self._apply: LinearOperation
         self.weight_bytes = 0
         """Of its weight as it is kept; 0 until it is there."""
@@ -60,6 +65,13 @@ class Matrix(Layer):
     def operation(self) -> LinearOperation:
         """What has been made of the weights, once they are all there."""
         return self._apply
+
+    def adapt(self, add: AddLowRank, adapters: StepAdapters) -> None:
+        """Add low-rank pairs from now on: ``add`` takes rows as this shard's layer has them.
+
+        What has been made of ``operation`` before goes without.
+        """
+        self._apply = self._completed(Adapted(self._own, add, adapters))
 
     def _slots(
         self, path: str, shape: tuple[int, int], cut: Cut | None, start: int = 0
@@ -82,7 +94,7 @@ class Matrix(Layer):
 
     def _fill(self, kind: str, start: int, tensor: torch.Tensor) -> None:
         kernels = self._kernels
-        shape = (self._outputs, self._inputs) if kind == "weight" else (self._outputs,)
+        shape = (self.outputs, self.inputs) if kind == "weight" else (self.outputs,)
         complete = tensor.shape == shape and tensor.dtype == kernels.dtype
         if kernels.repacks and complete and kind == "weight":
             self._tensors[kind] = tensor  # PERF: read where the file is mapped, not copied first
@@ -112,16 +124,21 @@ class Matrix(Layer):
             if whole is not None:
                 return whole
         for start, part in codes.items():
-            rows = self._whole("weight", (self._outputs, self._inputs))
+            rows = self._whole("weight", (self.outputs, self.inputs))
             rows[start : start + part.shape[0]] = part.dequantized(self._kernels.dtype)
         return self._tensors.pop("weight")
 
     def _finish(self, weight: Weight, bias: torch.Tensor | None) -> None:
         self.weight_bytes, self.is_coded = weight.nbytes, isinstance(weight, Quantized)
-        self._apply = self._operation(weight, bias)
+        self._own = self._operation(weight, bias)
+        self._apply = self._completed(self._own)
 
     def _operation(self, weight: Weight, bias: torch.Tensor | None) -> LinearOperation:
         return self._pack(weight, bias)
+
+    def _completed(self, operation: LinearOperation) -> LinearOperation:
+        """With what other shards have to do with the result."""
+        return operation
 
 
 class Linear(Matrix):
@@ -129,7 +146,7 @@ class Linear(Matrix):
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """The weight, and the bias if there is one."""
-        yield from self._slots(path, (self._outputs, self._inputs), None)
+        yield from self._slots(path, (self.outputs, self.inputs), None)
 
 
 class ColumnParallelLinear(Matrix):
@@ -150,9 +167,14 @@ class ColumnParallelLinear(Matrix):
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """The weight, and the bias if there is one."""
+        for place in self.places(path):
+            yield from self._slots(path, place.shape, place.cut)
+
+    def places(self, path: str = "") -> Iterator[Place]:
+        """Its one weight."""
         rows = sum(units.total for units in self._parts)
         cut = self._kernels.sharding.cut(0, *self._parts)
-        yield from self._slots(path, (rows, self._inputs), cut)
+        yield Place(path, (rows, self.inputs), cut, 0, self)
 
 
 class FusedLinear(Matrix):
@@ -185,13 +207,18 @@ class FusedLinear(Matrix):
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """One weight, and one bias where there are any, per output."""
+        for place in self.places(path):
+            yield from self._slots(place.key, place.shape, place.cut, place.start)
+
+    def places(self, path: str = "") -> Iterator[Place]:
+        """One weight per output."""
         sharding = self._kernels.sharding
         parent = path.rpartition(".")[0]
         prefix = f"{parent}." if parent else ""
         start = 0
         for name, units in self._named.items():
-            shape = (units.total, self._inputs)
-            yield from self._slots(prefix + name, shape, sharding.cut(0, units), start)
+            shape = (units.total, self.inputs)
+            yield Place(prefix + name, shape, sharding.cut(0, units), start, self)
             start += sharding.length(units)
 
 
@@ -215,15 +242,21 @@ class RowParallelLinear(Matrix):
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """The weight, and the bias if there is one."""
+        for place in self.places(path):
+            yield from self._slots(path, place.shape, place.cut)
+
+    def places(self, path: str = "") -> Iterator[Place]:
+        """Its one weight."""
         cut = self._kernels.sharding.cut(1, self._units)
-        yield from self._slots(path, (self._outputs, self._units.total), cut)
+        yield Place(path, (self.outputs, self._units.total), cut, 0, self)
 
     def _operation(self, weight: Weight, bias: torch.Tensor | None) -> LinearOperation:
-        sharding = self._kernels.sharding
         # The bias belongs into the sum once.
-        apply = self._pack(weight, bias if sharding.rank == 0 else None)
-        add_up = sharding.add_up
-        return (lambda x: add_up(apply(x))) if self._adds_up else apply
+        return self._pack(weight, bias if self._kernels.sharding.rank == 0 else None)
+
+    def _completed(self, operation: LinearOperation) -> LinearOperation:
+        add_up = self._kernels.sharding.add_up
+        return (lambda x: add_up(operation(x))) if self._adds_up else operation
 
 
 class OutputLinear(Matrix):
@@ -246,7 +279,7 @@ class OutputLinear(Matrix):
         sharding = self._kernels.sharding
         if sharding.size == 1:
             return self._apply(x)
-        missing = -(-self._vocabulary // sharding.size) - self._outputs
+        missing = -(-self._vocabulary // sharding.size) - self.outputs
         own = self._apply(x)
         if missing:  # only the last shards have fewer
             own = F.pad(own, (0, missing))
@@ -255,7 +288,7 @@ class OutputLinear(Matrix):
     def slots(self, path: str = "") -> Iterator[Slot]:
         """The weight."""
         cut = self._kernels.sharding.cut_entries(self._vocabulary)
-        yield from self._slots(path, (self._vocabulary, self._inputs), cut)
+        yield from self._slots(path, (self._vocabulary, self.inputs), cut)
 
     def tie(self, weight: torch.Tensor) -> None:
         """Use this shard's part of the embedding: its memory too, where the kernels can."""
@@ -288,6 +321,10 @@ class Transposed(Layer):
             fill = partial(_transposed, slot)
             yield Slot(slot.key, slot.shape[::-1], fill, cut=cut, upright=slot)
 
+    def places(self, path: str = "") -> Iterator[Place]:
+        """As the layer within has them: low-rank pairs are not transposed."""
+        yield from self._linear.places(path)
+
 
 class HeadwiseLinear(ColumnParallelLinear):
     """Projections side by side that the checkpoint has head by head (GPT-NeoX).
@@ -304,7 +341,12 @@ class HeadwiseLinear(ColumnParallelLinear):
     def slots(self, path: str = "") -> Iterator[Slot]:
         """As the checkpoint has them."""
         for slot in super().slots(path):
-            yield replace(slot, fill=partial(_by_parts, slot, self._row_shape))
+            yield replace(slot, fill=partial(_filled_by_parts, slot, self._row_shape))
+
+    def places(self, path: str = "") -> Iterator[Place]:
+        """Its one weight."""
+        for place in super().places(path):
+            yield replace(place, order=partial(_by_parts, self._row_shape))
 
 
 def matrices(layer: Layer) -> Iterator[Matrix]:
@@ -322,6 +364,12 @@ def _transposed(slot: Slot, tensor: torch.Tensor) -> None:
     slot.fill(tensor.T)
 
 
-def _by_parts(slot: Slot, rows: tuple[int, int, int], weight: Weight) -> None:
-    order = torch.arange(weight.shape[0]).view(rows).transpose(0, 1).flatten()
-    slot.fill(weight.taken(order) if isinstance(weight, Quantized) else weight[order])
+def _filled_by_parts(slot: Slot, rows: tuple[int, int, int], weight: Weight) -> None:
+    if isinstance(weight, Quantized):
+        slot.fill(weight.taken(_by_parts(rows, torch.arange(weight.shape[0]))))
+    else:
+        slot.fill(_by_parts(rows, weight))
+
+
+def _by_parts(rows: tuple[int, int, int], weight: torch.Tensor) -> torch.Tensor:
+    return weight.reshape(*rows, *weight.shape[1:]).transpose(0, 1).flatten(0, 2)

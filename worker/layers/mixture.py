@@ -12,7 +12,7 @@ import torch
 
 from worker.kernels.select import Kernels
 from worker.layers.feedforward import GatedFeedForward
-from worker.layers.layer import Layer, Slot
+from worker.layers.layer import Layer, Place, Slot
 from worker.layers.linear import Linear
 from worker.sharding import Cut, Units
 
@@ -65,6 +65,10 @@ class Mixture(Layer):
         mixed = torch.empty_like(outputs).index_copy_(0, order, outputs)
         mixed = mixed.view(-1, chosen, self._hidden).float().mul_(weights[:, :, None])
         return self._sharding.add_up(mixed.sum(dim=1).to(x.dtype))
+
+    def places(self, path: str = "") -> Iterator[Place]:
+        """None: experts see some rows, in an order of their own."""
+        yield from ()
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """The router, and the experts' matrices: in one tensor for all of them, or one each."""

@@ -12,6 +12,7 @@ from worker.cache import KVCache
 from worker.inputs import StepInputs
 from worker.kernels.select import Kernels
 from worker.kernels.stack import LayerParts, StackOperation
+from worker.layers.adapted import StepAdapters
 from worker.layers.attention import Attention, Step
 from worker.layers.embedding import VocabularyEmbedding
 from worker.layers.layer import Layer, Slot
@@ -54,6 +55,8 @@ class DecoderStack(Layer, ABC):
         self._attention = Attention(kernels, configuration.attention, configuration.layer_attention)
         self._fuse_layers = kernels.fuse_layers
         self._fused: StackOperation | None = None
+        self.adapters: StepAdapters | None = None
+        """Of the layers, once they have been adapted."""
 
     @property
     def capturable(self) -> bool:
@@ -83,6 +86,9 @@ class DecoderStack(Layer, ABC):
     def _run(self, residual: torch.Tensor, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
         """All layers over the embedded tokens [T, hidden], overwritten."""
         step = self._attention.begin(inputs, cache)
+        if inputs.adapters_host and self.adapters is not None:
+            with self.adapters.of(inputs):
+                return self._run_adapted(residual, inputs, step)
         if self._fused is not None:
             return self._fused(residual, inputs, self._attention.of_stack(step))
         layers, norm = self.stack
@@ -91,6 +97,15 @@ class DecoderStack(Layer, ABC):
             x, residual = layer(x, residual, step)
         x, residual = layers[-1](x, residual, step, inputs.logit_rows)
         return norm.after_adding(x, residual)
+
+    def _run_adapted(self, residual: torch.Tensor, inputs: StepInputs, step: Step) -> torch.Tensor:
+        """Layer by layer, all of them with all rows: whose adapter a row has goes by its place."""
+        layers, norm = self.stack
+        x, rows = None, inputs.logit_rows
+        for layer in layers:
+            x, residual = layer(x, residual, step)
+        assert x is not None, "a model without layers"
+        return norm.after_adding(x.index_select(0, rows), residual.index_select(0, rows))
 
     def _layers(
         self, configuration: ModelConfiguration, kernels: Kernels, make: LayerMaker

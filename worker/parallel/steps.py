@@ -18,7 +18,8 @@ def message_of(assembly: Assembly) -> Forward:
     counts = np.array(assembly.counts, dtype=np.int64)
     numbers = bytes_of(np.concatenate((*arrays[:5], counts, arrays[5])))
     sequences, width = assembly.arrays[3].shape
-    return Forward(sequences, width, len(arrays[5]), assembly.decoding, numbers)
+    adapters = bytes_of(np.array(assembly.adapters, dtype=np.int64)) if assembly.adapters else b""
+    return Forward(sequences, width, len(arrays[5]), assembly.decoding, numbers, adapters)
 
 
 def assembled(inputs: StepInputs) -> Assembly:
@@ -35,7 +36,12 @@ def assembled(inputs: StepInputs) -> Assembly:
     parts = [part.numpy() for part in torch.split(host, [len(tensor) for tensor in tensors])]
     parts[3] = parts[3].reshape(inputs.block_tables.shape)
     return Assembly(
-        tuple(parts), inputs.lengths_host, inputs.query_lengths_host, inputs.decode_sequences, ()
+        tuple(parts),
+        inputs.lengths_host,
+        inputs.query_lengths_host,
+        inputs.decode_sequences,
+        (),
+        inputs.adapters_host,
     )
 
 
@@ -52,6 +58,7 @@ def assembly_of(message: Forward) -> Assembly:
         tuple(counts.tolist()),
         message.decoding,
         (),
+        tuple(integers_of(message.adapters).tolist()) if message.adapters else (),
     )
 
 

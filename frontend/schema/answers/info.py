@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
 from frontend.schema.answers import Answer
 
 
@@ -53,7 +55,7 @@ class Info(Answer, frozen=True, kw_only=True):
 
 
 class Model(Answer, frozen=True, kw_only=True):
-    """A model, as OpenAI's clients list it."""
+    """A model or one of its adapters, as OpenAI's clients list it."""
 
     id: str
     """Its name."""
@@ -62,7 +64,9 @@ class Model(Answer, frozen=True, kw_only=True):
     created: int
     """Always 0."""
     owned_by: str
-    """Its name again."""
+    """The name of the model."""
+    parent: str | UnsetType = UNSET
+    """Of an adapter: the model whose weights it is added to."""
 
 
 class ModelList(Answer, frozen=True, kw_only=True):
@@ -71,4 +75,4 @@ class ModelList(Answer, frozen=True, kw_only=True):
     object: Literal["list"]
     """What this is."""
     data: list[Model]
-    """The one model."""
+    """The model, and its adapters."""

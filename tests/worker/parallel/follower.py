@@ -2,7 +2,7 @@
 
 One process for many models: the n-th is replica n's. A model whose directory is named after a fault
 fails on purpose: see ``_fault``. One whose name begins with ``ahead`` is followed as where devices
-are ahead of their hosts.
+are ahead of their hosts. Adapters are in directories within the model's.
 """
 
 import sys
@@ -13,7 +13,9 @@ from typing import Any
 import torch
 import zmq
 
+from common.adapters import CONFIG, Adapter
 from common.settings import Settings
+from tests.worker.adapters import adapter_in
 from worker.ahead.steps import Steps
 from worker.parallel.group import Group
 from worker.parallel.rendezvous import Berth
@@ -40,6 +42,7 @@ def main(runtime_dir: str, shard: int, size: int, model_dirs: list[str]) -> None
             device="cpu",
             num_shard=size,
             disable_custom_kernels=True,
+            adapters=adapters_of(model_dir),
         )
         follower = start_follower(settings, group)
         if Path(model_dir).name.startswith("ahead"):
@@ -48,6 +51,11 @@ def main(runtime_dir: str, shard: int, size: int, model_dirs: list[str]) -> None
             _fault(follower._model)
         follower.follow(berth)
         berth.close()
+
+
+def adapters_of(model_dir: str) -> list[Adapter]:
+    """Those within a model's directory, in the order of their names."""
+    return [adapter_in(path.parent) for path in sorted(Path(model_dir).glob(f"*/{CONFIG}"))]
 
 
 def _fault(model: Any) -> None:

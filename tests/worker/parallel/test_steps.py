@@ -1,5 +1,6 @@
 """A step's inputs survive the way to another process."""
 
+import pytest
 import torch
 
 from common.sockets import TO_FOLLOWER, encode
@@ -8,7 +9,8 @@ from worker.parallel.steps import assembled, inputs_of, message_of
 from worker.transfers import HostTransfers
 
 
-def test_there_and_back() -> None:
+@pytest.mark.parametrize("adapters", [(), (0, -1, 2)])
+def test_there_and_back(adapters: tuple[int, ...]) -> None:
     numbers = iter(range(1000))
 
     def some(*shape: int) -> torch.Tensor:
@@ -25,9 +27,10 @@ def test_there_and_back() -> None:
         query_lengths_host=(1, 1, 5),
         decode_sequences=2,
         logit_rows=torch.tensor([0, 1, 6]),
+        adapters_host=adapters,
     )
     frame = encode(message_of(assembled(inputs)))
-    assert len(frame) < 4 * (3 * 7 + 15 + 2 * 3 + 3) + 40
+    assert len(frame) < 4 * (3 * 7 + 15 + 2 * 3 + 3 + len(adapters)) + 42
     got = inputs_of(TO_FOLLOWER.decode(frame), HostTransfers())  # type: ignore[arg-type]
     for name in StepInputs.__slots__:
         sent, received = getattr(inputs, name), getattr(got, name)

@@ -59,7 +59,7 @@ def test_a_model(tmp_path, name, tied):
     kinds = [matrix.is_coded for matrix in matrices(model)]
     assert kinds == [BY_NAME[name].output_layer] + [True] * 8
     for one, other in zip(matrices(model), matrices(plain), strict=True):
-        x = torch.randn(3, one._inputs, generator=torch.Generator().manual_seed(1))
+        x = torch.randn(3, one.inputs, generator=torch.Generator().manual_seed(1))
         wanted = other.operation(x)
         assert (one.operation(x) - wanted).norm() < 3 * ERRORS[name] * wanted.norm()
     assert len(Paged(model).generate(list(b"once"), 5)) == 5

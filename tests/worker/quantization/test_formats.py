@@ -294,7 +294,7 @@ def test_shards_have_their_parts(write, name):
         sharding = Sharding(rank, 2)
         found, wanted = (load(path, sharding=sharding) for path in (coded, plain))
         for one, other in zip(matrices(found), matrices(wanted), strict=True):
-            x = torch.randn(3, one._inputs)
+            x = torch.randn(3, one.inputs)
             assert (one.operation(x) - other.operation(x)).abs().max() < 1e-4
 
 

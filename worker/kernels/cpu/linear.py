@@ -16,15 +16,22 @@ F.linear 512 / 1182 / 2088 / 6005, oneDNN 418 / 851 / 2020 / 6344, float16 205 /
 
 import ctypes
 import warnings
+from copy import copy
 from enum import IntEnum
 from functools import partial
+from typing import Any
 
 import torch
 
 from worker.kernels.cpu.library import Library
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.activation import silu_and_multiply
-from worker.kernels.reference.linear import LinearOperation, PackLinear, PackPlain
+from worker.kernels.reference.linear import (
+    ActivatedLinear,
+    LinearOperation,
+    PackLinear,
+    PackPlain,
+)
 
 _HALF_TOLERANCE = 2.0**-20
 """Rounding to float16 may change a row of weights by so much of its norm: less than what summing a
@@ -35,6 +42,8 @@ _SMALL = 1 << 18
 
 _TILE = 32
 """Our own form takes inputs of a multiple of so many."""
+_SIDE = 16
+"""Gates of a panel of a gated layer; as many ups follow them."""
 
 
 def choose_pack(dtype: torch.dtype) -> PackPlain:
@@ -83,7 +92,45 @@ class LinearStructure(ctypes.Structure):
     ]
 
 
-class NativeLinear:
+class PanelLinear:
+    """What linear layers in panels have in common: a gated one can be had without its gates."""
+
+    kind: Kind
+    outputs: int
+    width: int
+    """Of a row of results."""
+    structure: LinearStructure
+    _address: int
+    _dtype: torch.dtype
+    _kept: tuple[Any, torch.Tensor | None]
+    """What the structure points to: weights, bias."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, inputs] to a new tensor [T, width]."""
+        raise NotImplementedError
+
+    def opened(self) -> ActivatedLinear | None:
+        """As ``Closed.opened``, over the same weights; sums are in float32."""
+        if self.kind is not Kind.GATED:
+            return None
+        wide, dtype = copy(self), self._dtype
+        wide.kind, wide.width, wide._dtype = Kind.WIDE, self.outputs, torch.float32
+        wide.structure = LinearStructure.from_buffer_copy(self.structure)
+        wide.structure.kind = Kind.WIDE
+        wide._address = ctypes.addressof(wide.structure)
+        weights, bias = self._kept
+        if bias is not None:  # in the order of the panels: 16 gates, their ups, and so on
+            bias = bias.view(2, -1, _SIDE).transpose(0, 1).flatten()
+            wide.structure.bias = bias.data_ptr()
+        wide._kept = weights, bias
+
+        def sums(x: torch.Tensor) -> torch.Tensor:
+            return wide(x).view(len(x), -1, 2, _SIDE).transpose(1, 2).flatten(1)
+
+        return ActivatedLinear(sums, lambda gate_and_up: silu_and_multiply(gate_and_up).to(dtype))
+
+
+class NativeLinear(PanelLinear):
     """Weights in panels that are read from front to back, bfloat16, sums in float32."""
 
     def __init__(
@@ -97,7 +144,6 @@ class NativeLinear:
         self.outputs, self.inputs = weight.shape
         self.kind = kind
         self.width = self.outputs // 2 if kind is Kind.GATED else self.outputs
-        """Of a row of results."""
         elements = library.linear_packed_elements(self.outputs, self.inputs)
         self._kept = torch.empty(elements, dtype=torch.bfloat16), bias
         packed = self._kept[0].data_ptr()

@@ -11,7 +11,7 @@ import torch
 
 from worker.kernels.cpu.attention import ELEMENTS
 from worker.kernels.cpu.library import Library
-from worker.kernels.cpu.linear import Kind, LinearStructure
+from worker.kernels.cpu.linear import Kind, LinearStructure, PanelLinear
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.activation import silu_and_multiply
 from worker.kernels.reference.linear import LinearOperation, PackLinear
@@ -32,7 +32,7 @@ class CodesStructure(ctypes.Structure):
     ]
 
 
-class QuantizedLinear:
+class QuantizedLinear(PanelLinear):
     """Codes in panels that are read from front to back; sums in float32."""
 
     def __init__(
@@ -47,7 +47,6 @@ class QuantizedLinear:
         self.outputs, self.inputs = weight.shape
         self.kind = kind
         self.width = self.outputs // 2 if kind is Kind.GATED else self.outputs
-        """Of a row of results."""
         self.order = weight.order
         """As ``Quantized.order``."""
         rows = _rows(self.outputs, gated=kind is Kind.GATED)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -73,3 +74,18 @@ class ActivatedLinear:
 def activated(pack: PackLinear, activation: Activation) -> PackLinear:
     """The same followed by an activation; if that is gated, of weights with the gates first."""
     return lambda weight, bias: ActivatedLinear(pack(weight, bias), activation)
+
+
+@runtime_checkable
+class Closed(Protocol):
+    """A linear layer that may have an activation inside, in one operation."""
+
+    def opened(self) -> ActivatedLinear | None:
+        """The same weights as two operations; None: it has none inside."""
+
+
+def opened(operation: LinearOperation) -> ActivatedLinear | None:
+    """A layer's sums, to which something may be added, and what follows; None: nothing does."""
+    if isinstance(operation, ActivatedLinear):
+        return operation
+    return operation.opened() if isinstance(operation, Closed) else None

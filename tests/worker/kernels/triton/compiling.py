@@ -14,12 +14,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
+from worker.kernels.low_rank import LowRank
 from worker.kernels.reference.attention import AttentionShape
 from worker.kernels.reference.penalties import Penalties
 from worker.kernels.reference.quantized import WHOLE_LEVELS, Coding, Quantized
@@ -29,6 +31,7 @@ from worker.kernels.triton.decode import attend_decoding, choose_splitting, make
 from worker.kernels.triton.draw import draw
 from worker.kernels.triton.filters import top_k, top_p
 from worker.kernels.triton.gather import gather_inputs
+from worker.kernels.triton.low_rank import TritonLowRank
 from worker.kernels.triton.norm import TritonNorm, prepare_norm
 from worker.kernels.triton.penalties import penalize_
 from worker.kernels.triton.quantized import pack_codes
@@ -155,6 +158,14 @@ def quantized(kept):
             pack_codes(weight, None)(torch.empty((rows, 4096), dtype=dtype))
 
 
+def low_rank(kept):
+    for dtype in _KINDS:
+        kept.case = f"4096 x 4096, rank 16 {short(dtype)}"
+        kernel, x = TritonLowRank(), torch.empty((4, 4096), dtype=dtype)
+        add = kernel.pack([LowRank(x.new_empty((16, 4096)), x.new_empty((4096, 16)))])
+        add(x.clone(), x, kernel.plan(np.zeros(4, dtype=np.int64), x.device))
+
+
 def sampling(kept):
     kept.case = "128256 tokens"
     logits = torch.empty((4, 128256))
@@ -200,6 +211,7 @@ def main(arguments):
         unsplit(kept)
         pointwise(kept)
         quantized(kept)
+        low_rank(kept)
     sampling(kept)
     wrong = []
     columns = ("registers", "stack", "shared", "buffers", "HGMMA", "HMMA", "LDGSTS")
