@@ -11,6 +11,13 @@ from common.options import SECRET_NAMES
 PACKAGES_ROOT = Path(__file__).resolve().parents[1]
 """The checkout, or site-packages."""
 _MEDDLERS = frozenset({"GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"})
+WAITING = {"GOMP_SPINCOUNT": "10000"}
+"""How often computing threads look whether there is work again, before they sleep: for 0.2 ms.
+
+PERF: left to itself libgomp looks for 6 ms, on processors that others may want. Threads that wait
+for each other in the midst of a step are not meant: see ``meeting.h`` of the kernels in C."""
+_OWN_WAITING = ("OMP_WAIT_POLICY", *WAITING)
+"""Whoever sets one of these has decided."""
 
 
 def in_checkout() -> bool:
@@ -33,6 +40,8 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
         for name, text in environ.items()
         if name not in SECRET_NAMES and name not in _MEDDLERS
     }
+    if not any(name in environ for name in _OWN_WAITING):
+        kept |= WAITING
     kept["HF_HUB_OFFLINE"] = "1"
     kept["MILLRACE_PYTHON"] = sys.executable
     if in_checkout():  # children run with -P: the current directory is not searched for packages

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.peers.contenders import ROOT, Contender, ContenderError, Library, Server, Start
+from launcher.children import WAITING
 
 BENCH = ROOT / "bench"
 ENVIRONMENTS = BENCH / "peers-env"
@@ -85,7 +86,7 @@ def ours(places: Places) -> Server:
 
 def _engine(places: Places) -> Contender:
     command = (sys.executable, "-m", "bench.engine", str(places.model), "--serve")
-    return Library("engine", Start(command), places.log("engine"))
+    return Library("engine", Start(command, WAITING), places.log("engine"))
 
 
 def _llama_cpp(places: Places) -> Contender:

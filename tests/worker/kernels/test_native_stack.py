@@ -1,5 +1,7 @@
 """A whole stack in one call, against the same kernels one by one."""
 
+import os
+
 import pytest
 import torch
 
@@ -51,6 +53,14 @@ def test_heads_that_attention_in_c_does_not_take(bfloat16):
 
 def test_in_float32_layers_run_one_by_one(library):
     assert model_of(library, dtype=torch.float32).decoder._fused is None
+
+
+def test_threads_that_outnumber_processors(bfloat16):
+    """Some of them cannot run while others wait for them, and fall asleep."""
+    model = model_of(bfloat16)
+    alone = run(model)
+    with threads(4 * (os.cpu_count() or 1)):
+        assert torch.equal(run(model), alone)
 
 
 @pytest.mark.parametrize("tokens", [520, 1100])

@@ -51,7 +51,7 @@ class Variant:
     @property
     def sources(self) -> tuple[str, ...]:
         """The C files."""
-        always = ("attention_plan.c", "f32.c", "quantized_f32.c", "sampling.c")
+        always = ("attention_plan.c", "f32.c", "meeting.c", "quantized_f32.c", "sampling.c")
         only_bfloat16 = ("bf16.c", "layers.c", "linear.c", "quantized_bf16.c")
         return (*always, *(only_bfloat16 if self.bfloat16 else ()))
 

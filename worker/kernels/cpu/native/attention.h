@@ -208,17 +208,18 @@ static void NAME(merge)(const AttentionStep *step, const Merge *merge, int64_t h
 
 void NAME(attend_region)(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys, ELEMENT *values,
                          const ELEMENT *cosines, const ELEMENT *sines, int64_t angle_stride,
-                         ELEMENT *output, int tiled) {
+                         ELEMENT *output, int tiled, Share share) {
     const NAME(Result) to = {output, tiled};
-#pragma omp for schedule(static)
-    for (int64_t u = 0; u < step->num_units; u++)
+    const int64_t beyond = share_of(step->num_units, share.own + 1, share);
+    for (int64_t u = share_of(step->num_units, share.own, share); u < beyond; u++)
         NAME(enter)(step, step->units + u, qkv, keys, values, cosines, sines, angle_stride);
+    meet(share);
     const int64_t kv_heads = step->kv_heads, all = step->num_items * kv_heads;
     const Item *last = step->items + step->num_items - 1;
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, 1) nowait
     for (int64_t i = 0; i < all; i++) {
         /* The last items of a prompt are the longest: they go first. */
-        const int64_t next = i + omp_get_num_threads();
+        const int64_t next = i + share.threads;
         Upcoming after = {0};
         if (next < all) {
             const Item *item = last - next / kv_heads;
@@ -226,10 +227,13 @@ void NAME(attend_region)(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,
         }
         NAME(attend_item)(step, last - i / kv_heads, i % kv_heads, qkv, keys, values, to, after);
     }
-    if (step->num_merges)
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < step->num_merges * step->heads; i++)
-            NAME(merge)(step, step->merges + i / step->heads, i % step->heads, to);
+    meet(share);
+    if (!step->num_merges) return;
+    const int64_t merges = step->num_merges * step->heads;
+    const int64_t end = share_of(merges, share.own + 1, share);
+    for (int64_t i = share_of(merges, share.own, share); i < end; i++)
+        NAME(merge)(step, step->merges + i / step->heads, i % step->heads, to);
+    meet(share);
 }
 
 /* qkv [T, heads + 2 kv heads, head_dim], rotated in place; keys and values as above; cosines and
@@ -237,6 +241,8 @@ void NAME(attend_region)(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,
 EXPORT void NAME(attend)(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys, ELEMENT *values,
                          const ELEMENT *cosines, const ELEMENT *sines, int64_t angle_stride,
                          ELEMENT *output) {
+    Meeting meeting = {0};
 #pragma omp parallel
-    NAME(attend_region)(step, qkv, keys, values, cosines, sines, angle_stride, output, 0);
+    NAME(attend_region)(step, qkv, keys, values, cosines, sines, angle_stride, output, 0,
+                        team_share(&meeting));
 }

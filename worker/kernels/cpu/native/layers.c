@@ -53,16 +53,16 @@ typedef struct {
 } Range;
 
 static void gather(const int64_t *wanted, int64_t rows, const bf16 *from, int from_tiled, bf16 *to,
-                   int to_tiled, int64_t size) {
-#pragma omp for schedule(static)
-    for (int64_t r = 0; r < rows; r++)
+                   int to_tiled, int64_t size, Share share) {
+    const int64_t beyond = share_of(rows, share.own + 1, share);
+    for (int64_t r = share_of(rows, share.own, share); r < beyond; r++)
         for (int64_t i = 0; i < size; i += LANES)
             memcpy(to + place(to_tiled, r, i, size), from + place(from_tiled, wanted[r], i, size),
                    LANES * sizeof(bf16));
+    meet(share);
 }
 
-static Range range_of(int64_t rows, int64_t size, const Workspace *space) {
-    const Share team = team_share();
+static Range range_of(int64_t rows, int64_t size, const Workspace *space, Share team) {
     Range range = {0, rows, size, team, space->hidden, space->wide, space->inner, space->output};
     if (team.threads == 1 || team.threads > space->threads || rows < APART * team.threads)
         return range;
@@ -70,7 +70,7 @@ static Range range_of(int64_t rows, int64_t size, const Workspace *space) {
     range.first = share_of(tiles, team.own, team) * 32;
     const int64_t at = rows <= CHUNK * team.threads ? range.first : team.own * CHUNK;
     range.beyond = least(rows, share_of(tiles, team.own + 1, team) * 32);
-    range.share = (Share){1, 0};
+    range.share = (Share){.threads = 1};
     range.hidden += at * size;
     range.wide += at * 2 * space->width;
     range.inner += at * space->width;
@@ -79,10 +79,8 @@ static Range range_of(int64_t rows, int64_t size, const Workspace *space) {
 }
 
 /* Before what one thread has computed is read by all. Those that share their rows have just met. */
-static void meet_after(const Range *range) {
-    if (range->share.threads == 1) {
-#pragma omp barrier
-    }
+static void meet_after(const Range *range, Share team) {
+    if (range->share.threads == 1) meet(team);
 }
 
 /* `added` belongs to the residual, but is not there yet, if there is any. */
@@ -156,33 +154,36 @@ static void after_attention(const Layer *layer, const Layer *next, bf16 *residua
 EXPORT void decoder_layers(const Layer *layers, int64_t count, const Kind *kinds, bf16 *residual,
                            int64_t tokens, int64_t size, const int64_t *wanted, int64_t rows,
                            const Norm *norm, const Workspace *space, bf16 *y) {
+    Meeting meeting = {0};
 #pragma omp parallel
     {
+        const Share team = team_share(&meeting);
         bf16 *sum = residual, *attended = space->attended;
-        Range range = range_of(tokens, size, space);
+        Range range = range_of(tokens, size, space, team);
         int tiled = linear_takes_tiles(tokens);
         for (int64_t l = 0; l < count; l++) {
             const Layer *layer = layers + l;
             const Kind *kind = kinds + layer->kind;
             before_attention(layer, sum, l ? space->added : NULL, &range, tiled, space);
-            meet_after(&range);
+            meet_after(&range, team);
             attend_region_bf16(kind->step, space->qkv, layer->cached_keys, layer->cached_values,
-                               kind->cosines, kind->sines, kind->angle_stride, attended, tiled);
+                               kind->cosines, kind->sines, kind->angle_stride, attended, tiled,
+                               team);
             if (l == count - 1) {
                 const int64_t queries = layer->attention.second.inputs;
                 const int was_tiled = tiled;
                 bf16 *kept = space->qkv + (rows + 15) / 16 * 16 * queries;
                 tiled = linear_takes_tiles(rows);
-                gather(wanted, rows, attended, was_tiled, space->qkv, tiled, queries);
-                gather(wanted, rows, sum, 0, kept, 0, size);
+                gather(wanted, rows, attended, was_tiled, space->qkv, tiled, queries, team);
+                gather(wanted, rows, sum, 0, kept, 0, size, team);
                 attended = space->qkv;
                 sum = kept;
-                range = range_of(rows, size, space);
+                range = range_of(rows, size, space, team);
             }
             const Layer *next = l + 1 < count ? layer + 1 : NULL;
             after_attention(layer, next, sum, attended, &range, tiled, space);
         }
-        meet_after(&range);
-        norm_region_bf16(norm, space->added, sum, y, 0, rows, size, size, team_share());
+        meet_after(&range, team);
+        norm_region_bf16(norm, space->added, sum, y, 0, rows, size, size, team);
     }
 }

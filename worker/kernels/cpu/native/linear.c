@@ -144,21 +144,27 @@ EXPORT int64_t linear_scratch_elements(int64_t rows, int64_t inputs) {
 EXPORT void linear_bf16(const Linear *layer, const bf16 *x, void *y, bf16 *scratch, int64_t rows) {
     const int64_t inputs = layer->inputs;
     const int64_t row_bytes = output_of(layer, y, 0).width * (layer->kind == WIDE ? 4 : 2);
+    Meeting meeting = {0};
 #pragma omp parallel
-    for (int64_t r = 0; r < rows; r += MOST_ROWS) {
-        int64_t n = least(rows - r, MOST_ROWS);
-        const bf16 *some = x + r * inputs;
-        void *to = (char *)y + r * row_bytes;
+    {
+        const Share share = team_share(&meeting);
+        for (int64_t r = 0; r < rows; r += MOST_ROWS) {
+            int64_t n = least(rows - r, MOST_ROWS);
+            const bf16 *some = x + r * inputs;
+            void *to = (char *)y + r * row_bytes;
 #if defined(__AMX_BF16__)
-        if (n > 2 * TILE) {
-#pragma omp for
-            for (int64_t s = 0; s < n; s += TILE)
-                pack_rows(least(n - s, TILE), some + s * inputs, scratch + s * inputs, inputs);
-            linear_region(layer, scratch, 1, to, 0, n, NULL, team_share());
-            continue;
-        }
+            if (n > 2 * TILE) {
+                const int64_t tiles = (n + TILE - 1) / TILE;
+                const int64_t beyond = share_of(tiles, share.own + 1, share) * TILE;
+                for (int64_t s = share_of(tiles, share.own, share) * TILE; s < beyond; s += TILE)
+                    pack_rows(least(n - s, TILE), some + s * inputs, scratch + s * inputs, inputs);
+                meet(share);
+                linear_region(layer, scratch, 1, to, 0, n, NULL, share);
+                continue;
+            }
 #endif
-        (void)scratch; /* not without tiles */
-        linear_region(layer, some, 0, to, 0, n, NULL, team_share());
+            (void)scratch; /* not without tiles */
+            linear_region(layer, some, 0, to, 0, n, NULL, share);
+        }
     }
 }

@@ -66,8 +66,9 @@ void NAME(norm_parts_region)(const Norm *norm, ELEMENT *x, int64_t rows, int64_t
  * the sum is what is normalised. size is a multiple of 16. */
 EXPORT void NAME(norm)(const Norm *norm, const ELEMENT *x, ELEMENT *residual, ELEMENT *y,
                        int64_t rows, int64_t stride) {
+    Meeting meeting = {0};
 #pragma omp parallel if (rows * norm->size > SMALL)
-    NAME(norm_region)(norm, x, residual, y, 0, rows, norm->size, stride, team_share());
+    NAME(norm_region)(norm, x, residual, y, 0, rows, norm->size, stride, team_share(&meeting));
 }
 
 /* Some columns of a row; x is that row's first half where it is gated. */
@@ -108,8 +109,9 @@ void NAME(activate_region)(const Activation *activation, const ELEMENT *x, ELEME
  * width is a multiple of 16. */
 EXPORT void NAME(activate)(const Activation *activation, const ELEMENT *x, ELEMENT *y, int64_t rows,
                            int64_t width) {
+    Meeting meeting = {0};
 #pragma omp parallel if (rows * width > SMALL)
-    NAME(activate_region)(activation, x, y, 0, rows, width, team_share());
+    NAME(activate_region)(activation, x, y, 0, rows, width, team_share(&meeting));
 }
 
 /* residual += x; a multiple of 16 elements. */

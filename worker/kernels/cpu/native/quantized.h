@@ -252,6 +252,7 @@ void NAME(quantized_region)(const Linear *layer, const ELEMENT *x, int x_tiled, 
 }
 
 EXPORT void NAME(linear_quantized)(const Linear *layer, const ELEMENT *x, void *y, int64_t rows) {
+    Meeting meeting = {0};
 #pragma omp parallel
-    NAME(quantized_region)(layer, x, 0, y, 0, rows, team_share());
+    NAME(quantized_region)(layer, x, 0, y, 0, rows, team_share(&meeting));
 }

@@ -1,11 +1,12 @@
-/* The kernels as parts of a larger computation inside one parallel region. Those that take a Share are
- * called by all threads of a team, and end with all of them having arrived, or by one thread alone.
- * The others are called by all threads. What each computes stands beside its exported twin.
+/* The kernels as parts of a larger computation inside one parallel region. Each is called by all
+ * threads of a team, and ends with all of them having arrived, or (but attention) by one thread alone.
+ * What each computes stands beside its exported twin.
  */
 #ifndef MILLRACE_REGIONS_H
 #define MILLRACE_REGIONS_H
 
 #include "attention_step.h"
+#include "meeting.h"
 
 #include <omp.h>
 #include <stddef.h>
@@ -57,13 +58,15 @@ static inline int64_t place(int tiled, int64_t row, int64_t column, int64_t widt
     return row / 16 * 16 * width + column / 32 * 512 + row % 16 * 32 + column % 32;
 }
 
-/* Which part of the work is this thread's: number `own` of so many. Alone: {1, 0}. */
+/* Which part of the work is this thread's: number `own` of so many, and where they meet. */
 typedef struct {
     int64_t threads, own;
+    Meeting *meeting;
 } Share;
 
-static inline Share team_share(void) {
-    return (Share){omp_get_num_threads(), omp_get_thread_num()};
+/* Of a thread in a parallel region. */
+static inline Share team_share(Meeting *meeting) {
+    return (Share){omp_get_num_threads(), omp_get_thread_num(), meeting};
 }
 
 /* Where this thread's part begins; that of the next is where it ends. */
@@ -72,9 +75,7 @@ static inline int64_t share_of(int64_t all, int64_t own, Share share) {
 }
 
 static inline void meet(Share share) {
-    if (share.threads > 1) {
-#pragma omp barrier
-    }
+    if (share.threads > 1) meeting_attend(share.meeting, share.threads);
 }
 
 int linear_takes_tiles(int64_t rows);
@@ -97,7 +98,7 @@ static inline void any_linear_region(const Linear *layer, const uint16_t *x, int
 #define DECLARE(ELEMENT, type)                                                                     \
     void attend_region_##type(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,              \
                               ELEMENT *values, const ELEMENT *cosines, const ELEMENT *sines,       \
-                              int64_t angle_stride, ELEMENT *output, int tiled);                   \
+                              int64_t angle_stride, ELEMENT *output, int tiled, Share share);      \
     void norm_region_##type(const Norm *norm, const ELEMENT *x, ELEMENT *residual, ELEMENT *y,      \
                             int tiled, int64_t rows, int64_t size, int64_t stride, Share share);   \
     void norm_parts_region_##type(const Norm *norm, ELEMENT *x, int64_t rows, int64_t width,        \
