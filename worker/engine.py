@@ -1,9 +1,10 @@
 """One step after another: whose turn, launch, read back, retire.
 
-Runs in the worker. Owns the running sequences and the steps under way. Takes Dispatches, yields
-Progress; never waits for anybody. What goes wrong in one sequence ends that one: a step that fails
-as a whole is repeated sequence by sequence. Knows nothing of sockets or epochs, and of the device
-only that steps may be launched before the last one has been read (``worker.flight``).
+Runs in the worker. Owns the steps under way; whom they may advance is the roster's. Takes
+Dispatches, yields Progress; never waits for anybody. What goes wrong in one sequence ends that one:
+a step that fails as a whole is repeated sequence by sequence. Knows nothing of sockets or epochs,
+and of the device only that steps may be launched before the last one has been read
+(``worker.flight``).
 """
 
 import logging
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from common.logs import about
-from common.messages import Dispatch, Grant, NewSequence, Progress, SequenceTokens
+from common.messages import Dispatch, Progress, SequenceTokens
 from worker.errors import GroupLostError
 from worker.faults import Faults
 from worker.flight import Flight, StepResult
@@ -24,9 +25,10 @@ from worker.interfaces import Model
 from worker.kernels.sampling import SEEING, SamplingKernels
 from worker.masks import Pending
 from worker.pace import Pace
+from worker.roster import Roster
 from worker.runner import Device, HostRunner, MakeRunner
 from worker.sampler import Chosen, Sampler
-from worker.sequences import Sequence, SequenceError, begin, check, check_blocks, failure
+from worker.sequences import Sequence
 from worker.shortage import relieve
 from worker.speculation.speculation import Speculation
 from worker.transfers import transfers_of
@@ -64,21 +66,28 @@ class Engine:
         self._blocks = blocks
         self._device = device
         self._guidance = guidance
-        self._adapters = adapters
         self._faults = faults
         self._model = model
-        self._vocabulary = model.configuration.vocab_size
-        sampler = Sampler(self._vocabulary, device, sampling, watermark)
+        vocabulary = model.configuration.vocab_size
+        sampler = Sampler(vocabulary, device, sampling, watermark)
         transfers = transfers_of(device)
         self._runner = make_runner(Device(model, cache, transfers, sampler, clock, bool(adapters)))
-        self._running: dict[int, Sequence] = {}
         self._flights: deque[Flight] = deque()
         self._ahead = 0
-        self._news: list[Progress] = []
         self._released: list[int] = []
         self._step_tokens = 1
         self._pace = Pace(longest_step_s)
         self._speculation = speculation or Speculation(0)
+        self._roster = Roster(
+            self._runner,
+            guidance,
+            self._speculation,
+            vocabulary=vocabulary,
+            blocks=blocks,
+            adapters=adapters,
+            device=device,
+            tell_later=lambda over: self._flights[-1].items.append(over),
+        )
         self._steps = 0
         self._turns = 0
 
@@ -130,7 +139,7 @@ class Engine:
     @property
     def held(self) -> int:
         """Sequences, their rows, and steps under way: 0 when nothing runs."""
-        return len(self._running) + len(self._flights) + self._runner.rows_in_use
+        return len(self._roster) + len(self._flights) + self._runner.rows_in_use
 
     @torch.inference_mode()
     def prepare(self) -> None:
@@ -144,13 +153,13 @@ class Engine:
         self._step_tokens = max(1, dispatch.step_tokens)
         self._pace.bound(dispatch.max_stall_s, self._step_tokens)
         for sequence_id in dispatch.release:
-            self._drop(sequence_id)
+            self._roster.drop(sequence_id)
             waiting = self._flights[-1].released if self._flights else self._released
             waiting.append(sequence_id)
         for new in dispatch.add:
-            self._add(new)
+            self._roster.add(new)
         for grant in dispatch.grants:
-            self._extend(grant)
+            self._roster.extend(grant)
 
     @torch.inference_mode()
     def reset(self) -> None:
@@ -159,24 +168,21 @@ class Engine:
             flight = self._flights.popleft()
             if flight.launched is not None:
                 flight.launched.read()
-        for sequence_id in list(self._running):
-            self._drop(sequence_id)
-        self._news.clear()
+        self._roster.clear()
         self._released.clear()
 
     def take_news(self) -> tuple[list[Progress], list[int]]:
         """Ends found outside of steps, and released ids, since the last call."""
-        news, self._news = self._news, []
         released, self._released = self._released, []
-        return news, released
+        return self._roster.take_news(), released
 
     @torch.inference_mode()
     def step(self) -> StepResult | None:
         """One step's end, with the next under way if the device can be ahead; None: nobody can."""
-        self._meet_guides()
+        self._roster.meet_guides()
         while len(self._flights) <= self._ahead and not any(f.holds_back for f in self._flights):
             allowance = self._pace.allowance()
-            turn = take_turns(self._running.values(), self._step_tokens, allowance)
+            turn = take_turns(self._roster.sequences, self._step_tokens, allowance)
             turn = self._speculation.extend(turn, self._step_tokens, allowance)
             if not turn.parts:
                 break
@@ -191,91 +197,6 @@ class Engine:
             self._speculation.observe(took_s, flight.turn)
         result.piece_tokens = self._pace.piece_tokens
         return result
-
-    # --- changes to what runs -----------------------------------------------------------------
-
-    def _add(self, new: NewSequence) -> None:
-        spec = new.spec
-        self._drop(spec.id)
-        try:
-            check(new, vocabulary=self._vocabulary, blocks=self._blocks, adapters=self._adapters)
-            if spec.grammar and self._guidance is None:
-                raise SequenceError("this server cannot follow grammars with this model")
-            row, table_row = self._runner.admit(new)
-        except SequenceError as error:
-            self._news.append(failure(new, str(error)))
-            return
-        except Exception as error:
-            if not relieve(error, self._device):
-                raise
-            self._news.append(failure(new, "no memory is left for the sequence's token counts"))
-            return
-        sequence = self._running[spec.id] = begin(new, row, table_row, self._adapters)
-        if not spec.grammar:
-            sequence.speculator = self._speculation.admit(sequence.ids, sequence.limit)
-        over = self._end(sequence)
-        if over is not None:
-            self._news.append(over)
-        elif spec.grammar and self._guidance is not None:
-            sequence.waiting = True
-            sequence.guide = self._guidance.admit(
-                spec.id, spec.grammar, row.stop_token_ids, new.generated_ids
-            )
-
-    def _end(self, sequence: Sequence) -> Progress | None:
-        """An end without a token, if it is over: its last one came, but the end of it did not."""
-        finish = sequence.finish()
-        if not finish:
-            return None
-        self._drop(sequence.id)
-        tokens = SequenceTokens(sequence.id, sequence.attempt, sequence.index, finish=finish)
-        return Progress(tokens, sequence.computed)
-
-    def _meet_guides(self) -> None:
-        """Sequences whose guides have arrived wait no longer."""
-        if self._guidance is None:
-            return
-        for guide in self._guidance.arrived():
-            sequence = self._running.get(guide.owner)
-            if sequence is None or sequence.guide is not guide:
-                continue  # RACE: dropped here while another thread compiled its grammar
-            sequence.waiting = False
-            over = self._fail(sequence, guide.error) if guide.error else self._end(sequence)
-            if over is not None:
-                self._tell(sequence, over)
-
-    def _extend(self, grant: Grant) -> None:
-        sequence = self._running.get(grant.id)
-        if sequence is None:  # RACE: the scheduler granted while this worker ended the sequence
-            return
-        try:
-            check_blocks(grant.blocks, blocks=self._blocks)
-        except SequenceError as error:
-            self._tell(sequence, self._fail(sequence, str(error)))
-            return
-        sequence.blocks += grant.blocks
-        self._runner.extend(sequence.table_row, grant.blocks)
-
-    def _drop(self, sequence_id: int) -> None:
-        """The one place where a sequence's rows are given back.
-
-        RACE: a step under way may still use them. Whoever gets them next is computed after it.
-        """
-        sequence = self._running.pop(sequence_id, None)
-        if sequence is not None:
-            self._runner.release(sequence.row, sequence.table_row)
-
-    def _fail(self, sequence: Sequence, sentence: str) -> Progress:
-        self._drop(sequence.id)
-        tokens = SequenceTokens(sequence.id, sequence.attempt, sequence.index)
-        return Progress(tokens, sequence.computed, sentence)
-
-    def _tell(self, sequence: Sequence, over: Progress) -> None:
-        """An end found outside of steps: with the last step that may write to its blocks."""
-        if sequence.in_flight:
-            self._flights[-1].items.append(over)
-        else:
-            self._news.append(over)
 
     # --- a step -------------------------------------------------------------------------------
 
@@ -321,7 +242,7 @@ class Engine:
         else:
             result.repeated = True
             for number, part in enumerate(flight.parts):
-                if not self._runs(part.sequence):
+                if not self._roster.holds(part.sequence):
                     continue
                 alone = self._launch(Turn([part.without_drafts], int(number < flight.decoding)))
                 if alone.launched is not None:
@@ -333,12 +254,8 @@ class Engine:
 
     def _give_up(self, flight: Flight, result: StepResult) -> None:
         (part,) = flight.parts
-        if self._runs(part.sequence):
-            result.items.append(self._fail(part.sequence, flight.failure))
-
-    def _runs(self, sequence: Sequence) -> bool:
-        """RACE: it may have ended, or been released, since the step was launched."""
-        return self._running.get(sequence.id) is sequence
+        if self._roster.holds(part.sequence):
+            result.items.append(self._roster.fail(part.sequence, flight.failure))
 
     def _enter(self, flight: Flight, result: StepResult) -> None:
         """A step's outcome, brought into its sequences."""
@@ -352,7 +269,7 @@ class Engine:
         for part in flight.parts:
             sequence = part.sequence
             chosen = next(following) if part.yields else None
-            if not self._runs(sequence):
+            if not self._roster.holds(sequence):
                 continue
             sequence.computed = part.end
             if chosen is not None:
@@ -379,13 +296,13 @@ class Engine:
         scores = sequence.prompt_logprobs
         token, logprob, _ = chosen[0]
         if not math.isfinite(logprob) or (scores and not math.isfinite(sum(scores))):
-            return self._fail(sequence, "the model's output was not a number")
+            return self._roster.fail(sequence, "the model's output was not a number")
         guide = sequence.guide
         if guide is not None and not guide.take(token):
-            return self._end(sequence) or self._fail(sequence, guide.error)
+            return self._roster.end(sequence) or self._roster.fail(sequence, guide.error)
         tokens = sequence.take(chosen)
         if tokens.finish:
-            self._drop(sequence.id)
+            self._roster.drop(sequence.id)
         return Progress(tokens, len(sequence.ids) - 1)
 
     def _learn(self, part: Part, result: StepResult) -> None:
