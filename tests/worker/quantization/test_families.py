@@ -92,5 +92,5 @@ def test_shards_have_their_parts(family, tmp_path, name):
         sharding = Sharding(rank, 2)
         found, wanted = (list(matrices(load(path, sharding=sharding))) for path in (coded, plain))
         for one, other in zip(found, wanted, strict=True):
-            x = torch.randn(3, one._inputs)
+            x = torch.randn(3, one.inputs)
             assert (one.operation(x) - other.operation(x)).abs().max() < 1e-4
