@@ -17,7 +17,8 @@ def test_a_new_scheduler_hears_of_it_and_the_telling_opens_nothing(tmp_path: Pat
     before = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
     for pid in range(2 * MOST_UNSENT):  # nobody listens: it neither blocks nor grows
         obituary.tell(FrontendGone(pid=pid, is_replaced=True))
-    assert (len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))) == before
+    assert len(os.listdir("/proc/self/fd")) <= before[0]
+    assert len(os.listdir("/proc/self/task")) <= before[1]
 
     context = zmq.Context()
     scheduler = open_socket(context, zmq.ROUTER)
