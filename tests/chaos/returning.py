@@ -63,5 +63,14 @@ class Returning(Talk):
                 if count == self._every:
                     outcome.broken = "hung up"
                     return
-        if answer.chunk_left is not None or not self.last_id:
+        # Without its last chunk a stream was cut; without any, http.client does not tell.
+        over = bool(outcome.events) and (count > 0 or is_last(outcome.events[-1]))
+        if answer.chunk_left is not None or not over:
             outcome.broken = "the connection ended before the stream"
+
+
+def is_last(event: object) -> bool:
+    """Whether a stream has nothing to say after this event: who comes back gets no more."""
+    if not isinstance(event, dict):
+        return event == "[DONE]"
+    return bool(event.get("generated_text") or event.get("type") == "message_stop")
