@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from common import adapters
 from common.errors import StartupError
 
 SINGLE = "model.safetensors"
@@ -48,9 +49,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     """The parsed config.json. Raises StartupError."""
     path = directory / "config.json"
     if not path.exists():
-        hint = ""
-        if (directory / "adapter_config.json").exists():
-            hint = AN_ADAPTER
+        hint = AN_ADAPTER if (directory / adapters.CONFIG).exists() else ""
         raise StartupError(f"{directory} is not a model: there is no config.json{hint}")
     return _json_object(path)
 

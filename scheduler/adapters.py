@@ -39,17 +39,18 @@ class AdaptersInUse:
 
     def series(self) -> Labelled:
         """The one line of it."""
-        now = self._running(), self._listed(self._queue.records()) if self._count else ""
+        now = (self._running(), self._waiting()) if self._count else ("", "")
         if now != self._last:
             self._last, self._changed_s = now, self._wall_clock()
         return {(str(self._count), *now): self._changed_s}
 
     def _running(self) -> str:
-        if not self._count:
-            return ""
         return self._listed(
             record for replica in self._replicas for record in list(replica.running.values())
         )
+
+    def _waiting(self) -> str:
+        return self._listed(self._queue.records())
 
     def _listed(self, records: Iterable[Record]) -> str:
         digests = {record.spec.adapter for record in records}

@@ -16,6 +16,7 @@ F.linear 512 / 1182 / 2088 / 6005, oneDNN 418 / 851 / 2020 / 6344, float16 205 /
 
 import ctypes
 import warnings
+from abc import ABC, abstractmethod
 from copy import copy
 from enum import IntEnum
 from functools import partial
@@ -92,7 +93,7 @@ class LinearStructure(ctypes.Structure):
     ]
 
 
-class PanelLinear:
+class PanelLinear(ABC):
     """What linear layers in panels have in common: a gated one can be had without its gates."""
 
     kind: Kind
@@ -105,9 +106,9 @@ class PanelLinear:
     _kept: tuple[Any, torch.Tensor | None]
     """What the structure points to: weights, bias."""
 
+    @abstractmethod
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, inputs] to a new tensor [T, width]."""
-        raise NotImplementedError
 
     def opened(self) -> ActivatedLinear | None:
         """As ``Closed.opened``, over the same weights; sums are in float32."""
