@@ -20,9 +20,9 @@ from worker.kernels.attention import (
 from worker.kernels.cpu import linear as cpu_linear
 from worker.kernels.cpu import norm as cpu_norm
 from worker.kernels.cpu import pointwise
-from worker.kernels.cpu.attention import ELEMENTS, NativeAttention
+from worker.kernels.cpu.attention import NativeAttention
 from worker.kernels.cpu.layers import fuse_layers
-from worker.kernels.cpu.library import Library
+from worker.kernels.cpu.library import ELEMENTS, Library
 from worker.kernels.cpu.linear import Kind
 from worker.kernels.cpu.quantized import pack_codes
 from worker.kernels.low_rank import LowRankKernel
@@ -166,13 +166,13 @@ def select(
         pack_output=native(Kind.WIDE),
         pack_activated=_activating(pack, plain),
         pack_gated={**_activating(pack, gated), "silu": pack_silu, "swish": pack_silu},
-        fuse_layers=partial(fuse_layers, library) if alone else keep_layers,
+        fuse_layers=partial(fuse_layers, library, dtype) if alone else keep_layers,
     )
 
 
 def _native(library: Library, dtype: torch.dtype, kind: Kind) -> PackLinear:
     return linear.either(
-        partial(cpu_linear.pack_native, library, kind=kind),
+        partial(cpu_linear.pack_native, library, dtype, kind=kind),
         partial(pack_codes, library, dtype, kind=kind),
     )
 

@@ -4,8 +4,7 @@ import shutil
 
 import pytest
 
-from worker.kernels.cpu.attention import ELEMENTS
-from worker.kernels.cpu.library import VARIANTS, compile_to, load, read_cpu_flags
+from worker.kernels.cpu.library import ELEMENTS, VARIANTS, compile_to, load, read_cpu_flags
 
 COMPILED = [variant for variant in VARIANTS if variant.name != "avx512"]
 

@@ -49,9 +49,9 @@ def model_of(directory, library, dtype=torch.bfloat16):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", DENSE)
-def test_a_stack_equals_its_layers_one_by_one(bfloat16, written, name, size):
+def test_a_stack_equals_its_layers_one_by_one(library, dtype, written, name, size):
     """Also where every buffer between the layers was full of what is no number."""
-    model = model_of(written(name, size), bfloat16)
+    model = model_of(written(name, size), library, dtype)
     fused = model.decoder._fused
     together = run(model)
     with torch.inference_mode():
@@ -63,8 +63,8 @@ def test_a_stack_equals_its_layers_one_by_one(bfloat16, written, name, size):
 
 
 @pytest.mark.parametrize("name", ["olmo2", "gemma3", "gpt2", "gpt_neox"])
-def test_threads_that_work_apart(bfloat16, written, name):
-    model = model_of(written(name), bfloat16)
+def test_threads_that_work_apart(library, dtype, written, name):
+    model = model_of(written(name), library, dtype)
     with threads(2):
         together = long_prompts(model)
         model.decoder._fused = None
@@ -98,8 +98,8 @@ def test_in_float32_generation_is_theirs(library, written, name):
 
 
 @pytest.mark.parametrize("name", MIXTURES)
-def test_mixtures_of_experts_run_one_by_one(bfloat16, written, name):
-    model = model_of(written(name), bfloat16)
+def test_mixtures_of_experts_run_one_by_one(library, dtype, written, name):
+    model = model_of(written(name), library, dtype)
     assert model.decoder._fused is None
     assert run(model).isfinite().all()
 

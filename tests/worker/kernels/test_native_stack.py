@@ -36,37 +36,33 @@ def model_of(library, dtype=torch.bfloat16, **changes):
     [{}, {"attention_bias": True}, {"sliding_window": 20, "model_type": "mistral"},
      {"tie_word_embeddings": True, "num_key_value_heads": 4}],
 )  # fmt: skip
-def test_equals_the_layers_one_by_one(bfloat16, changes):
-    model = model_of(bfloat16, **changes)
+def test_equals_the_layers_one_by_one(library, dtype, changes):
+    model = model_of(library, dtype, **changes)
     assert model.decoder._fused is not None
     together = run(model)
     model.decoder._fused = None
     assert torch.equal(run(model), together)
 
 
-def test_heads_that_attention_in_c_does_not_take(bfloat16):
+def test_heads_that_attention_in_c_does_not_take(library, dtype):
     """The linear layers would do, the reference's plan would not."""
-    model = model_of(bfloat16, head_dim=24, num_attention_heads=8, num_key_value_heads=4)
+    model = model_of(library, dtype, head_dim=24, num_attention_heads=8, num_key_value_heads=4)
     assert model.decoder._fused is None
     assert run(model).isfinite().all()
 
 
-def test_in_float32_layers_run_one_by_one(library):
-    assert model_of(library, dtype=torch.float32).decoder._fused is None
-
-
-def test_threads_that_outnumber_processors(bfloat16):
+def test_threads_that_outnumber_processors(library, dtype):
     """Some of them cannot run while others wait for them, and fall asleep."""
-    model = model_of(bfloat16)
+    model = model_of(library, dtype)
     alone = run(model)
     with threads(4 * (os.cpu_count() or 1)):
         assert torch.equal(run(model), alone)
 
 
 @pytest.mark.parametrize("tokens", [520, 1100])
-def test_threads_that_work_apart(bfloat16, tokens):
+def test_threads_that_work_apart(library, dtype, tokens):
     """From 256 rows a thread on; the last token's logits alone, and those of all tokens."""
-    model = model_of(bfloat16, max_position_embeddings=2048)
+    model = model_of(library, dtype, max_position_embeddings=2048)
     with threads(2):
         together = long_prompts(model, tokens)
         model.decoder._fused = None

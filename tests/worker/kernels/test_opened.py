@@ -20,7 +20,7 @@ def drawn(*shape):
 def test_a_gated_layer_is_its_sums_and_its_activation(bfloat16, encode, bias):
     weight, x = drawn(OUTPUTS, INPUTS) * INPUTS**-0.5, drawn(ROWS, INPUTS, 1)[:, :, 0]
     if encode is None:
-        layer = pack_native(bfloat16, weight, bias, Kind.GATED)
+        layer = pack_native(bfloat16, torch.bfloat16, weight, bias, Kind.GATED)
         exact = weight.float()
     else:
         codes = encode(weight)
@@ -39,5 +39,5 @@ def test_a_gated_layer_is_its_sums_and_its_activation(bfloat16, encode, bias):
 
 def test_what_is_not_gated_has_nothing_to_open(bfloat16):
     weight = drawn(OUTPUTS, INPUTS)
-    assert opened(pack_native(bfloat16, weight, None)) is None
+    assert opened(pack_native(bfloat16, torch.bfloat16, weight, None)) is None
     assert opened(pack_codes(bfloat16, torch.bfloat16, to_integers(weight), None)) is None

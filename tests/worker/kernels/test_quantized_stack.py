@@ -11,10 +11,10 @@ from worker.models.llama import LlamaForCausalLM
 from worker.quantization.at_load import to_float8, to_integers, to_nf4
 
 
-def model_of(library, encodes, **changes):
+def model_of(library, encodes, dtype=torch.bfloat16, **changes):
     """A random model; every weight from one generator, and coded by the encoders in turn."""
-    configuration = parse({**CONFIG, **changes}, dtype=torch.bfloat16)
-    model = LlamaForCausalLM(configuration, select(torch.device("cpu"), torch.bfloat16, library))
+    configuration = parse({**CONFIG, **changes}, dtype=dtype)
+    model = LlamaForCausalLM(configuration, select(torch.device("cpu"), dtype, library))
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         for number, slot in enumerate(model.slots()):
@@ -31,8 +31,8 @@ def as_it_is(weight):
 
 
 @pytest.mark.parametrize("encodes", [[to_integers], [to_nf4], [to_float8, as_it_is, to_integers]])
-def test_equals_the_layers_one_by_one(bfloat16, encodes):
-    model = model_of(bfloat16, encodes, attention_bias=True)
+def test_equals_the_layers_one_by_one(library, dtype, encodes):
+    model = model_of(library, encodes, dtype, attention_bias=True)
     assert model.decoder._fused is not None
     together = run(model)
     model.decoder._fused = None
@@ -40,9 +40,9 @@ def test_equals_the_layers_one_by_one(bfloat16, encodes):
 
 
 @pytest.mark.parametrize(("encode", "tolerance"), [(to_integers, 0.0), (to_nf4, 0.02)])
-def test_threads_that_work_apart(bfloat16, encode, tolerance):
+def test_threads_that_work_apart(library, dtype, encode, tolerance):
     """Codes with a scale for each group are rounded with it for many rows, not for few."""
-    model = model_of(bfloat16, [encode], max_position_embeddings=2048)
+    model = model_of(library, [encode], dtype, max_position_embeddings=2048)
     with threads(2):
         together = long_prompts(model)
         model.decoder._fused = None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from worker.inputs import StepInputs
-from worker.kernels.cpu.library import Library
+from worker.kernels.cpu.library import ELEMENTS, Library
 from worker.kernels.reference.attention import (
     UNSCALED,
     Angles,
@@ -20,7 +20,6 @@ from worker.kernels.reference.attention import (
 )
 from worker.kernels.reference.norm import HeadNorms
 
-ELEMENTS = {torch.bfloat16: "bf16", torch.float32: "f32"}
 _LANES = 16
 _MOST_DIM = 512
 

@@ -1,12 +1,12 @@
-"""CPU kernel: a stack of decoder layers in one call of C, in bfloat16.
+"""CPU kernel: a stack of decoder layers in one call of C.
 
 The same kernels as one by one, without what Python and the threads cost between them. From the
-declarations of ``kernels/stack.py`` to the structures that layers.c reads; a stack with a part that
+declarations of ``kernels/stack.py`` to the structures that layers.h reads; a stack with a part that
 is not in C (a mixture of experts, sizes that our kernels do not take) is left as it is.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from worker.inputs import StepInputs
 from worker.kernels.attention import AttentionKernel
 from worker.kernels.cpu.attention import NativeAttention, StepPlan
-from worker.kernels.cpu.library import Library
+from worker.kernels.cpu.library import ELEMENTS, Library
 from worker.kernels.cpu.linear import Kind, LinearStructure, NativeLinear
 from worker.kernels.cpu.pointwise import (
     ActivationStructure,
@@ -30,12 +30,12 @@ from worker.kernels.reference.norm import NormOperations
 from worker.kernels.stack import Block, LayerParts, StackOperation, StackStep
 
 _CHUNK = 512
-"""Rows at a time and thread, as layers.c has it."""
+"""Rows at a time and thread, as layers.h has it."""
 _TILE = 16
 
 
 class _Block(ctypes.Structure):
-    """``Block`` of layers.c."""
+    """``Block`` of layers.h."""
 
     _fields_ = [
         *[(name, NormStructure) for name in ("before", "after")],
@@ -44,7 +44,7 @@ class _Block(ctypes.Structure):
 
 
 class _Layer(ctypes.Structure):
-    """``Layer`` of layers.c."""
+    """``Layer`` of layers.h."""
 
     _fields_ = [
         *[(name, _Block) for name in ("attention", "feed_forward")],
@@ -58,7 +58,7 @@ _BUFFERS = ("hidden", "qkv", "attended", "wide", "inner", "output", "added")
 
 
 class _Workspace(ctypes.Structure):
-    """``Workspace`` of layers.c."""
+    """``Workspace`` of layers.h."""
 
     _fields_ = [
         *[(name, ctypes.c_void_p) for name in _BUFFERS],
@@ -72,12 +72,14 @@ class NativeStack:
     def __init__(
         self,
         library: Library,
+        dtype: torch.dtype,
         parts: Sequence[LayerParts],
         layers: Sequence[_Layer],
         norm: NativeNorm,
     ) -> None:
         """``layers`` are what has been made of ``parts``."""
-        self._run = library.decoder_layers
+        self._run: Callable[..., int] = getattr(library, f"decoder_layers_{ELEMENTS[dtype]}")
+        self._dtype = dtype
         self._kept = list(parts), norm
         self._layers = (_Layer * len(layers))(*layers)
         self._caches: Sequence[torch.Tensor] = ()
@@ -139,7 +141,7 @@ class NativeStack:
             chunk * size,
             rows * size,
         )
-        self._buffers = [torch.empty(count, dtype=torch.bfloat16) for count in elements]
+        self._buffers = [torch.empty(count, dtype=self._dtype) for count in elements]
         for name, buffer in zip(_BUFFERS, self._buffers, strict=True):
             setattr(self._space, name, buffer.data_ptr())
         self._space.threads = threads
@@ -148,6 +150,7 @@ class NativeStack:
 
 def fuse_layers(
     library: Library,
+    dtype: torch.dtype,
     parts: Sequence[LayerParts | None],
     norm: NormOperations,
     attention: AttentionKernel,
@@ -162,7 +165,7 @@ def fuse_layers(
         layers = [_layer(part) for part in known]
     except _NotInCError:
         return None
-    return NativeStack(library, known, layers, norm)
+    return NativeStack(library, dtype, known, layers, norm)
 
 
 class _NotInCError(Exception):
@@ -214,7 +217,7 @@ def _linear(linear: LinearOperation, kind: Kind = Kind.NARROW) -> Any:
 
 
 def _kind(plan: StepPlan, angles: Angles | None) -> tuple[int, int, int, int]:
-    """``Kind`` of layers.c."""
+    """``Kind`` of layers.h."""
     if angles is None:
         return plan.address, 0, 0, 0
     plan.step.channels = angles[0].shape[-1]

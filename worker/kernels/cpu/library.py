@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from worker.kernels.cpu.keeping import is_whole, keep, own_directory
 
 _SOURCES = Path(__file__).parent / "native"
@@ -51,10 +53,16 @@ class Variant:
     @property
     def sources(self) -> tuple[str, ...]:
         """The C files."""
-        always = ("attention_plan.c", "f32.c", "meeting.c", "quantized_f32.c", "sampling.c")
-        only_bfloat16 = ("bf16.c", "layers.c", "linear.c", "quantized_bf16.c")
-        return (*always, *(only_bfloat16 if self.bfloat16 else ()))
+        typed = (
+            f"{prefix}{element}.c"
+            for element in self.elements
+            for prefix in ("", "layers_", "linear_", "quantized_")
+        )
+        return ("attention_plan.c", "linear_pack.c", "meeting.c", "sampling.c", *typed)
 
+
+ELEMENTS = {torch.bfloat16: "bf16", torch.float32: "f32"}
+"""Types of numbers that there are kernels for, and what the names of those end in."""
 
 _V3 = frozenset({"avx2", "fma", "f16c", "bmi1", "bmi2"})
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
@@ -75,10 +83,9 @@ VARIANTS = (
 _ADDRESS, _WHOLE = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES = {
     "linear_prepare": ((), ctypes.c_int),
-    "linear_packed_elements": ((_WHOLE, _WHOLE), _WHOLE),
+    "linear_pack": ((_ADDRESS, _ADDRESS, *[_WHOLE] * 4), None),
     "linear_scratch_elements": ((_WHOLE, _WHOLE), _WHOLE),
-    "linear_pack": ((_ADDRESS, _ADDRESS, *[_WHOLE] * 3), None),
-    "linear_bf16": ((*[_ADDRESS] * 4, _WHOLE), None),
+    "linear": ((*[_ADDRESS] * 4, _WHOLE), None),
     "linear_quantized": ((*[_ADDRESS] * 3, _WHOLE), None),
     "attention_plan": ((_ADDRESS, _WHOLE, _ADDRESS, _ADDRESS, _ADDRESS), _WHOLE),
     "attend": ((*[_ADDRESS] * 6, _WHOLE, _ADDRESS), None),
@@ -93,8 +100,11 @@ _SIGNATURES = {
     ),
     "summarize": ((_ADDRESS, _ADDRESS, _ADDRESS, _WHOLE, _WHOLE), None),
 }
-_BFLOAT16_ONLY = tuple(name for name in _SIGNATURES if name.startswith(("linear", "decoder")))
-_TYPED = ("attend", "norm", "activate", "linear_quantized")
+_BFLOAT16_ONLY = ("linear_prepare",)
+_TYPED = (
+    *("attend", "norm", "activate", "linear", "linear_scratch_elements", "linear_quantized"),
+    "decoder_layers",
+)
 """Compiled for each type of elements: their names end in the type's."""
 
 

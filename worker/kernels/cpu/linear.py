@@ -3,12 +3,14 @@
 Three forms, each tried on a small matrix before it is chosen, because which exist depends on the
 processor, the compiler and the build of torch:
 
-* our own (``native/linear.c``), for bfloat16 where the processor multiplies it;
-* float16 storage, float32 arithmetic (FBGEMM), for float32 models whose weights fit float16:
-  checkpoints in bfloat16 or float16 do. A decode step reads its weights from memory once, so half
-  the bytes is half the time.
+* our own (``native/linear.h``), for float32, and for bfloat16 where the processor multiplies it;
+* float16 storage, float32 arithmetic (FBGEMM), for float32 models;
 * oneDNN's blocked layout, for float32, and for bfloat16 and float16 where the processor computes
   them.
+
+A decode step reads its weights from memory once, so half the bytes is half the time: those of a
+float32 model are kept in float16 where that holds them, as those of most checkpoints in bfloat16 and
+float16 are.
 
 PERF: AMD Zen 3, AVX2, one thread, [3072, 576] float32, microseconds at 1 / 8 / 32 / 128 rows:
 F.linear 512 / 1182 / 2088 / 6005, oneDNN 418 / 851 / 2020 / 6344, float16 205 / 472 / 1289 / 5199.
@@ -17,6 +19,7 @@ F.linear 512 / 1182 / 2088 / 6005, oneDNN 418 / 851 / 2020 / 6344, float16 205 /
 import ctypes
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from copy import copy
 from enum import IntEnum
 from functools import partial
@@ -24,7 +27,7 @@ from typing import Any
 
 import torch
 
-from worker.kernels.cpu.library import Library
+from worker.kernels.cpu.library import ELEMENTS, Library
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.activation import silu_and_multiply
 from worker.kernels.reference.linear import (
@@ -43,6 +46,8 @@ _SMALL = 1 << 18
 
 _TILE = 32
 """Our own form takes inputs of a multiple of so many."""
+_PANEL = 32
+"""Outputs whose weights are read together."""
 _SIDE = 16
 """Gates of a panel of a gated layer; as many ups follow them."""
 
@@ -67,20 +72,38 @@ def choose_pack(dtype: torch.dtype) -> PackPlain:
 
 def native_works(library: Library, dtype: torch.dtype) -> bool:
     """Whether our own form is to be used for weights of this dtype."""
-    if dtype != torch.bfloat16 or not library.variant.bfloat16:
+    if ELEMENTS.get(dtype) not in library.variant.elements:
         return False
-    return _works(partial(pack_native, library), dtype)
+    return _works(partial(pack_native, library, dtype), dtype)
 
 
 class Kind(IntEnum):
     """What becomes of a native layer's sums, as regions.h numbers it."""
 
     NARROW = 0
-    """bfloat16."""
+    """The dtype of what it is given."""
     WIDE = 1
     """float32, as they are."""
     GATED = 2
-    """``silu(gate) * up``, in bfloat16: half as many, gates first."""
+    """``silu(gate) * up``, in the dtype of what it is given: half as many, gates first."""
+
+
+class Form(IntEnum):
+    """What native weights are kept in, as regions.h numbers it."""
+
+    PAIRS = 0
+    """bfloat16, two inputs side by side."""
+    HALVES = 1
+    """float16, beside float32."""
+    SINGLES = 2
+    """float32."""
+
+
+_STORED = {
+    Form.PAIRS: torch.bfloat16,
+    Form.HALVES: torch.float16,
+    Form.SINGLES: torch.float32,
+}
 
 
 class LinearStructure(ctypes.Structure):
@@ -88,7 +111,7 @@ class LinearStructure(ctypes.Structure):
 
     _fields_ = [
         *[(name, ctypes.c_void_p) for name in ("weights", "bias")],
-        *[(name, ctypes.c_int64) for name in ("outputs", "inputs", "kind")],
+        *[(name, ctypes.c_int64) for name in ("outputs", "inputs", "kind", "form")],
         ("codes", ctypes.c_void_p),
     ]
 
@@ -132,48 +155,76 @@ class PanelLinear(ABC):
 
 
 class NativeLinear(PanelLinear):
-    """Weights in panels that are read from front to back, bfloat16, sums in float32."""
+    """Weights in panels that are read from front to back, sums in float32."""
 
     def __init__(
         self,
         library: Library,
+        dtype: torch.dtype,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         kind: Kind = Kind.NARROW,
     ) -> None:
-        """A weight [outputs, inputs]: inputs of a multiple of 32; gated, outputs of one too."""
+        """A weight [outputs, inputs]: inputs of a multiple of 32; gated, outputs of one too.
+
+        ``dtype`` is the weight's, x's, the bias's and, unless wide, the result's.
+        """
         self.outputs, self.inputs = weight.shape
         self.kind = kind
         self.width = self.outputs // 2 if kind is Kind.GATED else self.outputs
-        elements = library.linear_packed_elements(self.outputs, self.inputs)
-        self._kept = torch.empty(elements, dtype=torch.bfloat16), bias
-        packed = self._kept[0].data_ptr()
-        rows = weight.contiguous()  # alive until they are packed
-        library.linear_pack(rows.data_ptr(), packed, self.outputs, self.inputs, kind is Kind.GATED)
+        form = Form.PAIRS if dtype == torch.bfloat16 else _form_of(weight)
+        rows = weight.to(_STORED[form]).contiguous()  # alive until they are packed
+        padded = -(-self.outputs // _PANEL) * _PANEL
+        self._kept = torch.empty((padded, self.inputs), dtype=rows.dtype), bias
+        side_by_side = 2 if form is Form.PAIRS else 1
+        library.linear_pack(
+            rows.data_ptr(),
+            self._kept[0].data_ptr(),
+            self.outputs,
+            self.inputs // side_by_side,
+            side_by_side * rows.element_size(),
+            kind is Kind.GATED,
+        )
         self.structure = LinearStructure(
-            packed, None if bias is None else bias.data_ptr(), self.outputs, self.inputs, kind
+            self._kept[0].data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            self.outputs,
+            self.inputs,
+            kind,
+            form,
         )
         self._address = ctypes.addressof(self.structure)
-        self._dtype = torch.float32 if kind is Kind.WIDE else torch.bfloat16
-        self._multiply = library.linear_bf16
-        self._scratch_elements = library.linear_scratch_elements
+        self._dtype = torch.float32 if kind is Kind.WIDE else dtype
+        element = ELEMENTS[dtype]
+        self._multiply: Callable[..., int] = getattr(library, f"linear_{element}")
+        self._scratch_elements: Callable[..., int] = getattr(
+            library, f"linear_scratch_elements_{element}"
+        )
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, inputs] to a new tensor [T, width]."""
         rows = x.shape[0]  # PERF: len(x) takes 1 µs more
         y = torch.empty((rows, self.width), dtype=self._dtype)
         x = x.contiguous()
-        scratch = torch.empty(self._scratch_elements(rows, self.inputs), dtype=torch.bfloat16)
+        scratch = torch.empty(self._scratch_elements(rows, self.inputs), dtype=x.dtype)
         self._multiply(self._address, x.data_ptr(), y.data_ptr(), scratch.data_ptr(), rows)
         return y
 
 
+def _form_of(weight: torch.Tensor) -> Form:
+    return Form.HALVES if fits_half(weight) else Form.SINGLES
+
+
 def pack_native(
-    library: Library, weight: torch.Tensor, bias: torch.Tensor | None, kind: Kind = Kind.NARROW
+    library: Library,
+    dtype: torch.dtype,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    kind: Kind = Kind.NARROW,
 ) -> LinearOperation:
     """Our own form; torch's, of a copy, for the few shapes that it does not take."""
     if weight.shape[1] % _TILE == 0 and (kind is not Kind.GATED or len(weight) % _TILE == 0):
-        return NativeLinear(library, weight, bias, kind)
+        return NativeLinear(library, dtype, weight, bias, kind)
     pack: PackLinear = reference.pack
     if kind is Kind.GATED:
         pack = reference.activated(pack, silu_and_multiply)

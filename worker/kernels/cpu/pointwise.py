@@ -7,8 +7,7 @@ from functools import partial
 
 import torch
 
-from worker.kernels.cpu.attention import ELEMENTS
-from worker.kernels.cpu.library import Library
+from worker.kernels.cpu.library import ELEMENTS, Library
 from worker.kernels.reference import norm as reference
 from worker.kernels.reference.activation import ACTIVATIONS, GATED_ACTIVATIONS, Activation
 from worker.kernels.reference.norm import NormOperations

@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from worker.kernels.cpu.attention import ELEMENTS
-from worker.kernels.cpu.library import Library
+from worker.kernels.cpu.library import ELEMENTS, Library
 from worker.kernels.cpu.linear import Kind, LinearStructure, PanelLinear
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.activation import silu_and_multiply
@@ -70,7 +69,7 @@ class QuantizedLinear(PanelLinear):
             self.outputs,
             self.inputs,
             kind,
-            ctypes.addressof(self._codes),
+            codes=ctypes.addressof(self._codes),
         )
         self._address = ctypes.addressof(self.structure)
         self._dtype = torch.float32 if kind is Kind.WIDE else dtype

@@ -1,6 +1,6 @@
 /* Attention over the paged KV cache, for the element type that the including file defines: ELEMENT,
  * STEP (elements that one lane of a vector takes: 2 of bfloat16, 1 of float32), load16, store16,
- * put_value (see attention_store.h), weight16 (e to a power of at most 0), multiply_add (acc[i] +=
+ * put_value (see attention_store.h), weight_lanes (e to a power of at most 0), store_lanes, multiply_add (acc[i] +=
  * sum over STEP of a[STEP i + s] * b[s]) and NAME(name).
  *
  * Blocks of 16 tokens, one token a lane. So that neither products nor sums cross lanes, the cache has
@@ -23,49 +23,48 @@
 /* What some queries have seen: their highest scores, and the totals of their weights by lane. */
 typedef struct {
     float most[ROWS] __attribute__((aligned(64)));
-    f32x16 totals[ROWS];
+    Lanes totals[ROWS];
 } NAME(Running);
 
-/* Scores of 16 keys, of which the first is number `key`: capped, and masked but for some. */
-INLINE f32x16 NAME(seen_score)(const AttentionStep *step, f32x16 score, int64_t key, int64_t first,
-                               int64_t beyond) {
-    static const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    if (step->cap > 0) score = step->cap / step->scale * tanh16(score * (step->scale / step->cap));
-    i32x16 keys = lane + (int32_t)key;
-    i32x16 seen = (keys >= (int32_t)first) & (keys < (int32_t)beyond);
-    return select16(seen, score, splat(-INFINITY));
+/* Scores of as many keys as a register has lanes, of which the first is number `key`: capped, and
+ * masked but for some. */
+INLINE Lanes NAME(seen_score)(const AttentionStep *step, Lanes score, int64_t key, int64_t first,
+                              int64_t beyond) {
+    if (step->cap > 0)
+        score = step->cap / step->scale * tanh_lanes(score * (step->scale / step->cap));
+    const Whole keys = *(const Whole *)lane_numbers + (int32_t)key;
+    const Whole seen = (keys >= (int32_t)first) & (keys < (int32_t)beyond);
+    return select_lanes(seen, score, (Lanes){0} - INFINITY);
 }
 
 /* Capped and masked scores of a row, in place where needed; the highest of them all, scaled. */
-INLINE float NAME(highest)(const AttentionStep *step, float *scores, int64_t first,
+INLINE float NAME(highest)(const AttentionStep *step, float *scores, int64_t keys, int64_t first,
                            int64_t beyond) {
-    f32x16 most = splat(-INFINITY);
-    if (first <= 0 && beyond == KEYS && step->cap <= 0) {
-#pragma GCC unroll 8
-        for (int b = 0; b < GROUP; b++) most = max16(load_f32(scores + b * BLOCK), most);
-        return max_of(most) * step->scale;
+    Lanes most = (Lanes){0} - INFINITY;
+    if (first <= 0 && beyond == keys && step->cap <= 0) {
+        for (int64_t k = 0; k < keys; k += WIDTH) most = max_lanes(*(Lanes *)(scores + k), most);
+        return most_of(most) * step->scale;
     }
-    for (int b = 0; b < GROUP; b++) {
-        f32x16 score = load_f32(scores + b * BLOCK);
-        score = NAME(seen_score)(step, score, b * BLOCK, first, beyond);
-        store_f32(scores + b * BLOCK, score);
-        most = max16(score, most);
+    for (int64_t k = 0; k < keys; k += WIDTH) {
+        Lanes *score = (Lanes *)(scores + k);
+        *score = NAME(seen_score)(step, *score, k, first, beyond);
+        most = max_lanes(*score, most);
     }
-    return max_of(most) * step->scale;
+    return most_of(most) * step->scale;
 }
 
 /* Scores of a tile to weights; `sums` so far are made worth what they are under the new maxima. */
 static void NAME(weigh)(const AttentionStep *step, const Item *item, int64_t rows, int64_t block,
                         int64_t blocks, float *scores, ELEMENT *weights, NAME(Running) *running,
                         float *sums) {
-    const int64_t dim = step->head_dim;
+    const int64_t dim = step->head_dim, keys = blocks * BLOCK;
     float most[ROWS] __attribute__((aligned(64))), kept[ROWS] __attribute__((aligned(64)));
     for (int64_t r = 0; r < rows; r += LANES) store_f32(most + r, load_f32(running->most + r));
     for (int64_t r = 0; r < rows; r++) {
         int64_t beyond = item->position + r / item->heads + 1 - block * BLOCK;
         int64_t first = step->window ? beyond - step->window : 0;
-        if (beyond > blocks * BLOCK) beyond = blocks * BLOCK;
-        float highest = NAME(highest)(step, scores + r * KEYS, first, beyond);
+        if (beyond > keys) beyond = keys;
+        float highest = NAME(highest)(step, scores + r * KEYS, keys, first, beyond);
         if (highest > most[r]) most[r] = highest;
     }
     for (int64_t r = 0; r < rows; r += LANES) {
@@ -73,17 +72,16 @@ static void NAME(weigh)(const AttentionStep *step, const Item *item, int64_t row
         store_f32(running->most + r, load_f32(most + r));
     }
     for (int64_t r = 0; r < rows; r++) {
-        f32x16 total = running->totals[r] * kept[r];
-#pragma GCC unroll 8
-        for (int b = 0; b < GROUP; b++) {
-            f32x16 weight = weight16(load_f32(scores + r * KEYS + b * BLOCK) * step->scale - most[r]);
+        Lanes total = running->totals[r] * kept[r];
+        for (int64_t k = 0; k < keys; k += WIDTH) {
+            const Lanes score = *(const Lanes *)(scores + r * KEYS + k);
+            const Lanes weight = weight_lanes(score * step->scale - most[r]);
             total += weight;
-            store16(weights + r * KEYS + b * BLOCK, weight);
+            store_lanes(weights + r * KEYS + k, weight);
         }
         running->totals[r] = total;
         if (kept[r] != 1.0f)
-            for (int64_t d = 0; d < dim; d += LANES)
-                store_f32(sums + r * dim + d, load_f32(sums + r * dim + d) * kept[r]);
+            for (int64_t d = 0; d < dim; d += WIDTH) *(Lanes *)(sums + r * dim + d) *= kept[r];
     }
 }
 
@@ -143,7 +141,7 @@ static void NAME(attend_rows)(const AttentionStep *step, const Item *item, int64
                item->heads * dim * sizeof(ELEMENT));
     memset(sums, 0, rows * dim * sizeof(float));
     for (int64_t r = 0; r < ROWS; r += LANES) store_f32(running.most + r, splat(FLOOR));
-    for (int64_t r = 0; r < rows; r++) running.totals[r] = splat(0);
+    for (int64_t r = 0; r < rows; r++) running.totals[r] = (Lanes){0};
     const int64_t *table = step->tables + item->sequence * step->table_width;
     for (int64_t b = item->first_block; b < item->last_block; b += GROUP) {
         int64_t blocks = item->last_block - b < GROUP ? item->last_block - b : GROUP;
@@ -167,7 +165,7 @@ static void NAME(attend_rows)(const AttentionStep *step, const Item *item, int64
     }
     for (int64_t r = 0; r < rows; r++)
         NAME(put_row)(step, item, r, head, sums + r * dim, running.most[r],
-                      sum_of(running.totals[r]), to);
+                      sum_of_lanes(running.totals[r]), to);
 }
 
 static void NAME(attend_item)(const AttentionStep *step, const Item *item, int64_t kv_head,

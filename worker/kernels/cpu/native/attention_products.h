@@ -11,7 +11,8 @@
 #define KEYS (GROUP * BLOCK)
 
 /* Queries, and 16s of a head's channels, whose sums registers hold. */
-#define SCORE_ROWS (WIDTH / 2)
+#define SCORE_ROWS (WIDTH == LANES ? 8 : 6)
+#define MIX_ROWS (WIDTH == LANES ? 4 : 6)
 #define MIX_LANES (WIDTH == LANES ? 4 : 1)
 
 /* scores[rows][16] of one block of keys. `ahead`: a block that is read later. */
@@ -60,25 +61,26 @@ INLINE void NAME(mix_of)(const int rows, const int lanes, const ELEMENT *weights
                          const ELEMENT *const *values, const ELEMENT *const *ahead, int64_t blocks,
                          float *sums, int64_t dim) {
     const int parts = lanes * PARTS;
-    Lanes acc[4][4 * PARTS];
-#pragma GCC unroll 4
+    Lanes acc[MIX_ROWS][4 * PARTS];
+#pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int d = 0; d < parts; d++) acc[r][d] = *(Lanes *)(sums + r * dim + d * WIDTH);
     for (int64_t b = 0; b < blocks; b++) {
         const ELEMENT *block = values[b], *later = ahead[b];
-        for (int64_t j = 0; j < BLOCK / STEP; j++)
+        for (int64_t j = 0; j < BLOCK / STEP; j++) {
 #pragma GCC unroll 4
-            for (int d = 0; d < parts; d++) {
-                const int64_t at = (j * dim + d * WIDTH) * STEP;
-                if (d % PARTS == 0) __builtin_prefetch(later + at, 0, 2);
+            for (int d = 0; d < lanes; d++)
+                __builtin_prefetch(later + (j * dim + d * LANES) * STEP, 0, 2);
+#pragma GCC unroll 6
+            for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-                for (int r = 0; r < rows; r++)
-                    acc[r][d] = multiply_add(acc[r][d], block + at,
+                for (int d = 0; d < parts; d++)
+                    acc[r][d] = multiply_add(acc[r][d], block + (j * dim + d * WIDTH) * STEP,
                                              weights + r * KEYS + b * BLOCK + j * STEP);
-            }
+        }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int d = 0; d < parts; d++) *(Lanes *)(sums + r * dim + d * WIDTH) = acc[r][d];
@@ -94,19 +96,26 @@ INLINE void NAME(mix_rows)(const int rows, const ELEMENT *weights, const ELEMENT
         }
         switch (least((dim - d) / LANES, MIX_LANES)) {
             case 1: NAME(mix_of)(rows, 1, weights, shifted, later, blocks, sums + d, dim); break;
+#if MIX_LANES > 1
             case 2: NAME(mix_of)(rows, 2, weights, shifted, later, blocks, sums + d, dim); break;
             case 3: NAME(mix_of)(rows, 3, weights, shifted, later, blocks, sums + d, dim); break;
             default: NAME(mix_of)(rows, 4, weights, shifted, later, blocks, sums + d, dim);
+#endif
         }
     }
 }
 
 static void NAME(mix)(int64_t rows, const ELEMENT *weights, const ELEMENT *const *values,
                       const ELEMENT *const *ahead, int64_t blocks, float *sums, int64_t dim) {
-    for (; rows > 0; rows -= 4, weights += 4 * KEYS, sums += 4 * dim) switch (rows) {
+    for (; rows > 0; rows -= MIX_ROWS, weights += MIX_ROWS * KEYS, sums += MIX_ROWS * dim)
+        switch (least(rows, MIX_ROWS)) {
             case 1: NAME(mix_rows)(1, weights, values, ahead, blocks, sums, dim); break;
             case 2: NAME(mix_rows)(2, weights, values, ahead, blocks, sums, dim); break;
             case 3: NAME(mix_rows)(3, weights, values, ahead, blocks, sums, dim); break;
-            default: NAME(mix_rows)(4, weights, values, ahead, blocks, sums, dim);
+#if MIX_ROWS > 4
+            case 4: NAME(mix_rows)(4, weights, values, ahead, blocks, sums, dim); break;
+            case 5: NAME(mix_rows)(5, weights, values, ahead, blocks, sums, dim); break;
+#endif
+            default: NAME(mix_rows)(MIX_ROWS, weights, values, ahead, blocks, sums, dim);
         }
 }

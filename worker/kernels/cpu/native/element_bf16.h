@@ -6,11 +6,12 @@
 #define NAME(name) name##_bf16
 #define load16 load_bf16
 #define store16 store_bf16
+#define store_lanes store_bf16
 #define store_two store_two_bf16
 #define load1(from) bf16_to_float(*(from))
 #define narrow1 float_to_bf16
 #define multiply_add dot_pairs
-#define weight16 short_exp16
+#define weight_lanes short_exp16
 #define gate16 short_silu16
 
 /* dim values of a token, at its place in its block: [8][dim][2]. */

@@ -8,12 +8,14 @@
 #define store16 store_f32
 #define load1(from) (*(from))
 #define narrow1(x) (x)
-#define weight16 exp16
+#define weight_lanes exp_lanes
 #define gate16 silu16
 
 INLINE Lanes multiply_add(Lanes acc, const float *a, const float *b) {
     return acc + *(const Lanes *)a * *b;
 }
+
+INLINE void store_lanes(float *to, Lanes x) { *(Lanes *)to = x; }
 
 INLINE void store_two(float *to, f32x16 left, f32x16 right) {
     store_f32(to, left);

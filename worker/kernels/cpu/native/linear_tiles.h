@@ -1,5 +1,5 @@
 /* Linear layers by AMX, for more than a few rows: panels as tiles, x as it is or in tiles. Belongs
- * to linear.c, whose results it puts where they belong.
+ * to linear.h, whose results it puts where they belong.
  */
 #include "panel_tiles.h"
 

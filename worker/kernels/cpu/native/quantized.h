@@ -1,4 +1,4 @@
-/* Linear layers whose weights are codes: as linear.c's, y[M, N] = x[M, K] w[N, K]^T + bias[N] with sums
+/* Linear layers whose weights are codes: as linear.h's, y[M, N] = x[M, K] w[N, K]^T + bias[N] with sums
  * in float32, w[n][k] = number(code[n][k]) * scale[n][group of k] + offset[n][group of k].
  *
  * For few rows codes are unpacked in registers, each once, and a group's sums are scaled when they are
@@ -169,7 +169,7 @@ static void panels_few_any(int64_t rows, const ELEMENT *x, const Linear *layer, 
 #include "quantized_rows.h"
 #endif
 
-#define STRIP_SUMS (2 * STRIP * LANES)
+#define MOST_STRIPS ((SLICE_ROWS + STRIP - 1) / STRIP)
 
 /* A strip's sums to where they belong; `with_scales`: they have theirs already. */
 static void put_strip(const Panel *panel, int with_scales, const float *totals, const float *sums_x,
@@ -189,7 +189,7 @@ static void panels_many(const Linear *layer, const ELEMENT *x, int tiled, int64_
                         int64_t rows, int64_t from, int64_t beyond, const Output *y,
                         const float *sums_x) {
     ELEMENT buffer[BUFFER_BYTES / sizeof(ELEMENT)] __attribute__((aligned(64)));
-    float totals[SLICE_ROWS / STRIP * SLICE_PANELS * STRIP_SUMS] __attribute__((aligned(64)));
+    float totals[MOST_STRIPS * SLICE_PANELS * STRIP_SUMS] __attribute__((aligned(64)));
     const int64_t inputs = layer->inputs, slice = inputs > MOST_INPUTS ? SLICE : inputs;
     const int64_t fitting = BUFFER_BYTES / (slice * PANEL * (int64_t)sizeof(ELEMENT));
     const int64_t count = fitting < SLICE_PANELS ? fitting : SLICE_PANELS;
@@ -209,7 +209,7 @@ static void panels_many(const Linear *layer, const ELEMENT *x, int tiled, int64_
                 const Strip strip = begin_strip(x, tiled, row, these, inputs);
                 for (int64_t p = 0; p < panels; p++) {
                     float *sums = totals + (r / STRIP * panels + p) * STRIP_SUMS;
-                    add_strip(&strip, k, buffer + p * slice * PANEL, some, k == 0, sums);
+                    add_to_strip(&strip, k, buffer + p * slice * PANEL, some, k == 0, sums);
                     if (k + some < inputs) continue;
                     const Panel panel = panel_of(layer, table, (int)layer->codes->coding, g + p);
                     put_strip(&panel, with_scales, sums, sums_x, row, these, y);

@@ -4,6 +4,7 @@
 #include "panel_tiles.h"
 
 #define STRIP (2 * TILE)
+#define STRIP_SUMS (2 * STRIP * LANES)
 #define SOME_ROWS STRIP
 #define PIECE 64     /* inputs that are unpacked at a time. PERF: 256: a fifth to a third slower */
 
@@ -61,7 +62,7 @@ static void load_sums(const Strip *x, const float *sums) {
 }
 
 /* Adds to a strip's sums, or begins them, what some inputs of a panel contribute. */
-static void add_strip(const Strip *x, int64_t from, const bf16 *panel, int64_t inputs, int begins,
+static void add_to_strip(const Strip *x, int64_t from, const bf16 *panel, int64_t inputs, int begins,
                       float *sums) {
     if (begins) clear_sums();
     else load_sums(x, sums);

@@ -28,10 +28,13 @@ typedef struct {
     int64_t coding, group;
 } Codes;
 
+/* How weights are kept: pairs of bfloat16 beside such numbers; beside float32, float16 or float32. */
+enum { PAIRS, HALVES, SINGLES };
+
 /* A linear layer: weights as linear_pack makes them, or codes, and its bias or NULL. */
 typedef struct {
-    const uint16_t *weights, *bias;
-    int64_t outputs, inputs, kind;
+    const void *weights, *bias;
+    int64_t outputs, inputs, kind, form;
     const Codes *codes;
 } Linear;
 
@@ -78,24 +81,13 @@ static inline void meet(Share share) {
     if (share.threads > 1) meeting_attend(share.meeting, share.threads);
 }
 
-int linear_takes_tiles(int64_t rows);
-
-/* `then`: the layer for as many rows whose weights are wanted next, or NULL. */
-void linear_region(const Linear *layer, const uint16_t *x, int x_tiled, void *y, int y_tiled,
-                   int64_t rows, const Linear *then, Share share);
-
-/* The same of codes. */
-void quantized_region_bf16(const Linear *layer, const uint16_t *x, int x_tiled, void *y, int y_tiled,
-                           int64_t rows, Share share);
-
-static inline void any_linear_region(const Linear *layer, const uint16_t *x, int x_tiled, void *y,
-                                     int y_tiled, int64_t rows, const Linear *then, Share share) {
-    if (then && then->codes) then = NULL; /* codes are not asked for beforehand */
-    if (layer->codes) quantized_region_bf16(layer, x, x_tiled, y, y_tiled, rows, share);
-    else linear_region(layer, x, x_tiled, y, y_tiled, rows, then, share);
-}
-
+/* Of linear_region, `then`: the layer for as many rows whose weights are wanted next, or NULL. */
 #define DECLARE(ELEMENT, type)                                                                     \
+    int linear_takes_tiles_##type(int64_t rows);                                                   \
+    void linear_region_##type(const Linear *layer, const ELEMENT *x, int x_tiled, void *y,         \
+                              int y_tiled, int64_t rows, const Linear *then, Share share);         \
+    void quantized_region_##type(const Linear *layer, const ELEMENT *x, int x_tiled, void *y,      \
+                                 int y_tiled, int64_t rows, Share share);                          \
     void attend_region_##type(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,              \
                               ELEMENT *values, const ELEMENT *cosines, const ELEMENT *sines,       \
                               int64_t angle_stride, ELEMENT *output, int tiled, Share share);      \

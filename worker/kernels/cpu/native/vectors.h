@@ -89,6 +89,12 @@ INLINE f32x16 select16(i32x16 mask, f32x16 yes, f32x16 no) {
     return (f32x16)((mask & (i32x16)yes) | (~mask & (i32x16)no));
 }
 
+INLINE Lanes select_lanes(Whole mask, Lanes yes, Lanes no) {
+    return (Lanes)((mask & (Whole)yes) | (~mask & (Whole)no));
+}
+
+static const int32_t lane_numbers[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 /* The larger; b where one is a NaN. */
 INLINE Lanes max_lanes(Lanes a, Lanes b) {
 #if defined(__AVX512F__)
@@ -126,23 +132,48 @@ INLINE void transpose16(u32x16 *rows) {
     }
 }
 
-INLINE float sum_of(f32x16 x) {
-#if defined(__AVX512F__)
+#if WIDTH == 8
+/* Both halves of a register, and then of what is left. */
+INLINE __m128 folded(Lanes x, __m128 (*fold)(__m128, __m128)) {
+    __m128 four = fold(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+    four = fold(four, _mm_movehl_ps(four, four));
+    return fold(four, _mm_movehdup_ps(four));
+}
+
+INLINE __m128 sum_of_fours(__m128 a, __m128 b) { return _mm_add_ps(a, b); }
+
+INLINE __m128 most_of_fours(__m128 a, __m128 b) { return _mm_max_ps(a, b); }
+#endif
+
+INLINE float sum_of_lanes(Lanes x) {
+#if WIDTH == 16
     return _mm512_reduce_add_ps((__m512)x);
 #else
-    float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += x[i];
-    return sum;
+    return _mm_cvtss_f32(folded(x, sum_of_fours));
+#endif
+}
+
+INLINE float most_of(Lanes x) {
+#if WIDTH == 16
+    return _mm512_reduce_max_ps((__m512)x);
+#else
+    return _mm_cvtss_f32(folded(x, most_of_fours));
+#endif
+}
+
+INLINE float sum_of(f32x16 x) {
+#if WIDTH == 16
+    return sum_of_lanes((Lanes)x);
+#else
+    return sum_of_lanes(*part(&x, 0) + *part(&x, 1));
 #endif
 }
 
 INLINE float max_of(f32x16 x) {
-#if defined(__AVX512F__)
-    return _mm512_reduce_max_ps((__m512)x);
+#if WIDTH == 16
+    return most_of((Lanes)x);
 #else
-    float most = x[0];
-    for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
-    return most;
+    return most_of(max_lanes(*part(&x, 0), *part(&x, 1)));
 #endif
 }
 
@@ -219,9 +250,10 @@ INLINE f32x16 short_silu16(f32x16 x) {
     return x * short_reciprocal16(1.0f + short_exp16(-max16(x, splat(-88.0f))));
 }
 
-INLINE f32x16 tanh16(f32x16 x) {
-    x = max16(-max16(-x, splat(-15.0f)), splat(-15.0f));
-    return 1.0f - 2.0f / (exp16(x + x) + 1.0f);
+INLINE Lanes tanh_lanes(Lanes x) {
+    const Lanes least = (Lanes){0} - 15.0f;
+    x = max_lanes(-max_lanes(-x, least), least);
+    return 1.0f - 2.0f / (exp_lanes(x + x) + 1.0f);
 }
 
 /* acc[i] += a[2i] * b[0] + a[2i + 1] * b[1]: 32 elements of bfloat16, and a pair of them. */

@@ -1,4 +1,4 @@
-/* A stack of decoder layers in one parallel region, in bfloat16. The same as the kernels one by one,
+/* A stack of decoder layers in one parallel region. The same as the kernels one by one,
  * without their starts and ends (those were a tenth of a step with one sequence), and with what lies
  * between two of them still in the caches.
  *
@@ -25,13 +25,13 @@ typedef struct {
     Activation activation; /* of the feed-forward block, if its first layer has none itself */
     int64_t parallel;      /* both blocks read the same residual */
     int64_t kind;          /* of its attention */
-    bf16 *cached_keys, *cached_values;
+    ELEMENT *cached_keys, *cached_values;
 } Layer;
 
 /* What layers whose attention is of one kind have in common in one step. */
 typedef struct {
     const AttentionStep *step;
-    const bf16 *cosines, *sines;
+    const ELEMENT *cosines, *sines;
     int64_t angle_stride;
 } Kind;
 
@@ -40,7 +40,7 @@ typedef struct {
  * residual beside one of attended. What linear layers read is in tiles where they take them: rows of
  * hidden, inner, attended and qkv are a multiple of 16. `width`: the most of a row of inner. */
 typedef struct {
-    bf16 *hidden, *qkv, *attended, *wide, *inner, *output, *added;
+    ELEMENT *hidden, *qkv, *attended, *wide, *inner, *output, *added;
     int64_t threads, width;
 } Workspace;
 
@@ -49,16 +49,23 @@ typedef struct {
 typedef struct {
     int64_t first, beyond, size;
     Share share;
-    bf16 *hidden, *wide, *inner, *output;
+    ELEMENT *hidden, *wide, *inner, *output;
 } Range;
 
-static void gather(const int64_t *wanted, int64_t rows, const bf16 *from, int from_tiled, bf16 *to,
+static void any_linear(const Linear *layer, const ELEMENT *x, int x_tiled, ELEMENT *y, int y_tiled,
+                       int64_t rows, const Linear *then, Share share) {
+    if (then && then->codes) then = NULL; /* codes are not asked for beforehand */
+    if (layer->codes) NAME(quantized_region)(layer, x, x_tiled, y, y_tiled, rows, share);
+    else NAME(linear_region)(layer, x, x_tiled, y, y_tiled, rows, then, share);
+}
+
+static void gather(const int64_t *wanted, int64_t rows, const ELEMENT *from, int from_tiled, ELEMENT *to,
                    int to_tiled, int64_t size, Share share) {
     const int64_t beyond = share_of(rows, share.own + 1, share);
     for (int64_t r = share_of(rows, share.own, share); r < beyond; r++)
         for (int64_t i = 0; i < size; i += LANES)
             memcpy(to + place(to_tiled, r, i, size), from + place(from_tiled, wanted[r], i, size),
-                   LANES * sizeof(bf16));
+                   LANES * sizeof(ELEMENT));
     meet(share);
 }
 
@@ -84,96 +91,96 @@ static void meet_after(const Range *range, Share team) {
 }
 
 /* `added` belongs to the residual, but is not there yet, if there is any. */
-static void begin(const Block *block, bf16 *residual, const bf16 *added, int tiled, bf16 *to,
+static void begin(const Block *block, ELEMENT *residual, const ELEMENT *added, int tiled, ELEMENT *to,
                   int to_tiled, int64_t rows, const Linear *then, const Range *range) {
-    norm_region_bf16(&block->before, added ? added : residual, added ? residual : NULL,
+    NAME(norm_region)(&block->before, added ? added : residual, added ? residual : NULL,
                      range->hidden, tiled, rows, range->size, range->size, range->share);
-    any_linear_region(&block->first, range->hidden, tiled, to, to_tiled, rows, then,
+    any_linear(&block->first, range->hidden, tiled, to, to_tiled, rows, then,
                       range->share);
 }
 
-static void end(const Block *block, const bf16 *x, int tiled, bf16 *to, int64_t rows,
+static void end(const Block *block, const ELEMENT *x, int tiled, ELEMENT *to, int64_t rows,
                 const Linear *then, const Range *range) {
-    any_linear_region(&block->second, x, tiled, to, 0, rows, then, range->share);
+    any_linear(&block->second, x, tiled, to, 0, rows, then, range->share);
     if (block->after.kind != NO_NORM)
-        norm_region_bf16(&block->after, to, NULL, to, 0, rows, range->size, range->size,
+        NAME(norm_region)(&block->after, to, NULL, to, 0, rows, range->size, range->size,
                          range->share);
 }
 
 /* From the residual to queries, keys and values; `added` as in `begin`. */
-static void before_attention(const Layer *layer, bf16 *residual, const bf16 *added,
+static void before_attention(const Layer *layer, ELEMENT *residual, const ELEMENT *added,
                              const Range *range, int tiled, const Workspace *space) {
     const Block *block = &layer->attention;
     const int64_t stride = block->first.outputs, queries = block->second.inputs;
     for (int64_t r = range->first; r < range->beyond; r += CHUNK) {
         const int64_t n = least(CHUNK, range->beyond - r), at = r * range->size;
-        bf16 *qkv = space->qkv + r * stride;
+        ELEMENT *qkv = space->qkv + r * stride;
         const Linear *then = r + CHUNK < range->beyond ? &block->first : &block->second;
         begin(block, residual + at, added ? added + at : NULL, tiled, qkv, 0, n, then, range);
         if (layer->queries.kind != NO_NORM)
-            norm_parts_region_bf16(&layer->queries, qkv, n, queries, stride, range->share);
+            NAME(norm_parts_region)(&layer->queries, qkv, n, queries, stride, range->share);
         if (layer->keys.kind != NO_NORM)
-            norm_parts_region_bf16(&layer->keys, qkv + queries, n, (stride - queries) / 2, stride,
+            NAME(norm_parts_region)(&layer->keys, qkv + queries, n, (stride - queries) / 2, stride,
                                    range->share);
     }
 }
 
-static void feed_forward(const Layer *layer, bf16 *residual, const bf16 *added, bf16 *to,
+static void feed_forward(const Layer *layer, ELEMENT *residual, const ELEMENT *added, ELEMENT *to,
                          int64_t rows, const Linear *then, const Range *range, int tiled) {
     const Block *block = &layer->feed_forward;
     const Activation *activation = &layer->activation;
     const int gated = activation->gated != 0;
-    bf16 *first = gated ? range->wide : range->inner;
+    ELEMENT *first = gated ? range->wide : range->inner;
     begin(block, residual, added, tiled, first, !gated && tiled, rows, &block->second, range);
     if (activation->function)
-        activate_region_bf16(activation, first, range->inner, tiled, rows, block->second.inputs,
+        NAME(activate_region)(activation, first, range->inner, tiled, rows, block->second.inputs,
                              range->share);
     end(block, range->inner, tiled, to, rows, then, range);
 }
 
 /* From what attention found to what belongs to the residual next, space->added. `next`: the layer
  * after this one, or NULL. */
-static void after_attention(const Layer *layer, const Layer *next, bf16 *residual,
-                            const bf16 *attended, const Range *range, int tiled,
+static void after_attention(const Layer *layer, const Layer *next, ELEMENT *residual,
+                            const ELEMENT *attended, const Range *range, int tiled,
                             const Workspace *space) {
     const Linear *last = next ? &next->attention.first : NULL;
     for (int64_t r = range->first; r < range->beyond; r += CHUNK) {
         const int64_t n = least(CHUNK, range->beyond - r), size = range->size;
-        const bf16 *x = attended + r * layer->attention.second.inputs;
-        bf16 *sum = residual + r * size, *added = space->added + r * size;
+        const ELEMENT *x = attended + r * layer->attention.second.inputs;
+        ELEMENT *sum = residual + r * size, *added = space->added + r * size;
         const Linear *then = r + CHUNK < range->beyond ? &layer->attention.second : last;
         end(&layer->attention, x, tiled, range->output, n, &layer->feed_forward.first, range);
         feed_forward(layer, sum, layer->parallel ? NULL : range->output, added, n, then, range,
                      tiled);
-        if (layer->parallel) add_region_bf16(range->output, sum, n * size, range->share);
+        if (layer->parallel) NAME(add_region)(range->output, sum, n * size, range->share);
     }
 }
 
 /* residual [T, size] is overwritten; only the rows `wanted` leave the last layer: y [rows, size],
  * after `norm`. */
-EXPORT void decoder_layers(const Layer *layers, int64_t count, const Kind *kinds, bf16 *residual,
+EXPORT void NAME(decoder_layers)(const Layer *layers, int64_t count, const Kind *kinds, ELEMENT *residual,
                            int64_t tokens, int64_t size, const int64_t *wanted, int64_t rows,
-                           const Norm *norm, const Workspace *space, bf16 *y) {
+                           const Norm *norm, const Workspace *space, ELEMENT *y) {
     Meeting meeting = {0};
 #pragma omp parallel
     {
         const Share team = team_share(&meeting);
-        bf16 *sum = residual, *attended = space->attended;
+        ELEMENT *sum = residual, *attended = space->attended;
         Range range = range_of(tokens, size, space, team);
-        int tiled = linear_takes_tiles(tokens);
+        int tiled = NAME(linear_takes_tiles)(tokens);
         for (int64_t l = 0; l < count; l++) {
             const Layer *layer = layers + l;
             const Kind *kind = kinds + layer->kind;
             before_attention(layer, sum, l ? space->added : NULL, &range, tiled, space);
             meet_after(&range, team);
-            attend_region_bf16(kind->step, space->qkv, layer->cached_keys, layer->cached_values,
+            NAME(attend_region)(kind->step, space->qkv, layer->cached_keys, layer->cached_values,
                                kind->cosines, kind->sines, kind->angle_stride, attended, tiled,
                                team);
             if (l == count - 1) {
                 const int64_t queries = layer->attention.second.inputs;
                 const int was_tiled = tiled;
-                bf16 *kept = space->qkv + (rows + 15) / 16 * 16 * queries;
-                tiled = linear_takes_tiles(rows);
+                ELEMENT *kept = space->qkv + (rows + 15) / 16 * 16 * queries;
+                tiled = NAME(linear_takes_tiles)(rows);
                 gather(wanted, rows, attended, was_tiled, space->qkv, tiled, queries, team);
                 gather(wanted, rows, sum, 0, kept, 0, size, team);
                 attended = space->qkv;
@@ -184,6 +191,6 @@ EXPORT void decoder_layers(const Layer *layers, int64_t count, const Kind *kinds
             after_attention(layer, next, sum, attended, &range, tiled, space);
         }
         meet_after(&range, team);
-        norm_region_bf16(norm, space->added, sum, y, 0, rows, size, size, team);
+        NAME(norm_region)(norm, space->added, sum, y, 0, rows, size, size, team);
     }
 }

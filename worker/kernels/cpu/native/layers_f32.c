@@ -1,0 +1,4 @@
+/* Stacks of decoder layers in float32. */
+#include "element_f32.h"
+
+#include "layers.h"

@@ -1,0 +1,4 @@
+/* Linear layers in float32. */
+#include "element_f32.h"
+
+#include "linear.h"

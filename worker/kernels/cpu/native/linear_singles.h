@@ -1,0 +1,74 @@
+/* Linear layers in float32, by the vector units. Weights are kept in float16 where that holds them:
+ * then half as much is read. Belongs to linear.h.
+ */
+#include "panel_rows.h"
+
+#define SLICE 320          /* PERF: inputs of a panel that stay in L1 while strips of x pass: 640, */
+                           /* more than fit, take a tenth longer */
+#define BLOCK_STRIPS 16    /* of x, of which a slice stays in L2 while panels pass: */
+#define GROUP 8            /* so many where all inputs of them are more than */
+#define X_BYTES (1 << 18)
+
+/* Rows of x that are computed together, in strips that are about as long as each other. */
+typedef struct {
+    const float *x;
+    int64_t rows, strips, inputs;
+} RowBlock;
+
+INLINE int64_t rows_before(const RowBlock *block, int64_t strip) {
+    return block->rows * strip / block->strips;
+}
+
+INLINE int64_t line_bytes(const int form) { return PANEL * (form == SINGLES ? 4 : 2); }
+
+/* Adds to the sums of a block and one panel, [strips][2][STRIP][16], or begins them, what inputs from
+ * `from` on contribute. */
+INLINE void add_inputs(const int form, const RowBlock *block, const char *panel, int64_t from,
+                       int64_t inputs, float *totals) {
+    panel += from * line_bytes(form);
+    for (int64_t s = 0; s < block->strips; s++, totals += STRIP_SUMS) {
+        const int64_t row = rows_before(block, s), rows = rows_before(block, s + 1) - row;
+        add_strip(form, rows, block->x + row * block->inputs + from, block->inputs, panel, inputs,
+                  s ? 0 : AHEAD, from == 0, totals);
+    }
+}
+
+static void put_block(const RowBlock *block, const float *totals, int64_t row, int64_t first,
+                      const Output *y) {
+    for (int64_t s = 0; s < block->strips; s++, totals += STRIP_SUMS) {
+        const int64_t before = rows_before(block, s), rows = rows_before(block, s + 1) - before;
+        for (int64_t r = 0; r < rows; r++)
+            put(y, row + before + r, first, load_f32(totals + r * LANES),
+                load_f32(totals + (STRIP + r) * LANES));
+    }
+}
+
+INLINE void panels_of_form(const int form, const Linear *layer, const float *x, int64_t rows,
+                           int64_t from, int64_t beyond, const Output *y) {
+    float totals[GROUP][BLOCK_STRIPS * STRIP_SUMS] __attribute__((aligned(64)));
+    const int64_t inputs = layer->inputs, panel_bytes = inputs * line_bytes(form);
+    const int64_t slices = rows <= WIDE_ROWS ? 1 : (inputs + SLICE - 1) / SLICE;
+    const int64_t slice = (inputs / 2 + slices - 1) / slices * 2;
+    for (int64_t r = 0; r < rows; r += BLOCK_STRIPS * STRIP) {
+        const int64_t some = least(rows - r, BLOCK_STRIPS * STRIP);
+        const RowBlock block = {x + r * inputs, some, (some + STRIP - 1) / STRIP, inputs};
+        const int64_t group = some * inputs * (int64_t)sizeof(float) > X_BYTES ? GROUP : 1;
+        for (int64_t g = from; g < beyond; g += group) {
+            const char *panels = (const char *)layer->weights + g * panel_bytes;
+            const int64_t count = least(group, beyond - g);
+            for (int64_t k = 0; k < inputs; k += slice)
+                for (int64_t p = 0; p < count; p++)
+                    add_inputs(form, &block, panels + p * panel_bytes, k, least(slice, inputs - k),
+                               totals[p]);
+            for (int64_t p = 0; p < count; p++)
+                put_block(&block, totals[p], r, (g + p) * PANEL, y);
+        }
+    }
+}
+
+/* Panels `from` to `beyond`. */
+static void panels_by_rows(const Linear *layer, const float *x, int64_t rows, int64_t from,
+                           int64_t beyond, const Output *y) {
+    if (layer->form == SINGLES) panels_of_form(SINGLES, layer, x, rows, from, beyond, y);
+    else panels_of_form(HALVES, layer, x, rows, from, beyond, y);
+}
