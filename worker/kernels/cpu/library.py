@@ -11,12 +11,11 @@ import logging
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.kernels.cpu.keeping import is_whole, keep, own_directory
+from worker.kernels.cpu.keeping import is_whole, keep, own_directory, scratch
 
 _SOURCES = Path(__file__).parent / "native"
 _BUILT = Path(__file__).parent / "built"
@@ -177,10 +176,9 @@ def compile_to(path: Path, variant: Variant) -> None:
     compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
     if compiler is None:
         raise FileNotFoundError("there is no C compiler (gcc): torch's operators are slower")
-    path.parent.mkdir(parents=True, exist_ok=True)
     _log.info("compiling kernels in C into %s: this takes some seconds", path.parent)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".building-") as scratch:
-        made = Path(scratch) / path.name
+    with scratch(path.parent) as place:
+        made = place / path.name
         sources = [str(_SOURCES / source) for source in variant.sources]
         command = [compiler, *_FLAGS, *variant.flags, *sources, "-o", str(made), "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_LIMIT_S)  # noqa: S603 - our own words
