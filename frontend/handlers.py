@@ -5,6 +5,7 @@ Runs in every front-end process.
 """
 
 import logging
+from http import HTTPStatus
 from typing import Any
 
 import falcon
@@ -61,8 +62,7 @@ class ErrorHandlers:
         """What Falcon refuses: unknown paths, wrong methods (told which are right), bad headers."""
         resp.set_headers(error.headers or {})
         kind = ErrorKind.NOT_FOUND if error.status_code == 404 else ErrorKind.MALFORMED
-        message = error.title or "The request was refused"
-        self._refuse(req, resp, error.status_code, message, kind.error_type)
+        self._refuse(req, resp, error.status_code, _sentence(req, error), kind.error_type)
 
     def unexpected(
         self, req: falcon.Request, resp: falcon.Response, error: Exception, params: object
@@ -83,6 +83,16 @@ class ErrorHandlers:
     def _surface(self, req: falcon.Request) -> Surface:
         as_tgi = self._services.settings.messages_api_dialect == "tgi"
         return surface_of(req.path, as_tgi=as_tgi)
+
+
+def _sentence(req: falcon.Request, error: falcon.HTTPError) -> str:
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return "There is no such route: GET /docs shows all of them"
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = dict(error.headers or {}).get("Allow", "").split(", ")
+        right = " or ".join(method for method in allowed if method != "OPTIONS")
+        return f"{req.method} is not a method of this route: it takes {right}"
+    return error.title or "The request was refused"
 
 
 def _answer(resp: falcon.Response, status: int, document: dict[str, Any]) -> None:

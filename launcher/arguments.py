@@ -52,12 +52,15 @@ def _flags() -> dict[str, Option]:
 
 def _flag(word: str, waiting: list[str], flags: dict[str, Option]) -> Given:
     flag, equals, text = word.partition("=")
+    if flag not in flags and f"-{flag}" in flags:  # before -port becomes -p ort
+        raise UsageError(f"{flag} is not a flag of this server; did you mean -{flag}?")
     if flag not in flags and len(word) > 2 and word[:2] in flags and word[1] != "-":
         flag, equals, text = word[:2], "=", word[2:]  # -p80
     option = flags.get(flag)
     if option is None:
         if not word.startswith("-"):
-            raise UsageError(f"{word!r} belongs to no flag: see --help")
+            hint = "a model is given as --model-id" if "/" in word else "see --help"
+            raise UsageError(f"{word!r} belongs to no flag: {hint}")
         near = difflib.get_close_matches(flag, flags, 1)
         hint = f"; did you mean {near[0]}?" if near else ": see --help"
         raise UsageError(f"{flag} is not a flag of this server{hint}")

@@ -24,6 +24,7 @@ _MAX_HEADER_BYTES = 100_000_000
 AN_ADAPTER = (
     "; it is an adapter: serve its base model, with this as --lora-adapters, or merge the two"
 )
+GGUF = "GGUF is not read here: take the checkpoint in safetensors that it was made from"
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,19 @@ def read_config(directory: Path) -> dict[str, Any]:
     """The parsed config.json. Raises StartupError."""
     path = directory / "config.json"
     if not path.exists():
-        hint = AN_ADAPTER if (directory / adapters.CONFIG).exists() else ""
-        raise StartupError(f"{directory} is not a model: there is no config.json{hint}")
+        raise StartupError(f"{directory} is not a model: there is no config.json{_hint(directory)}")
     return _json_object(path)
+
+
+def _hint(directory: Path) -> str:
+    """What a directory without a configuration may be instead."""
+    if (directory / adapters.CONFIG).exists():
+        return AN_ADAPTER
+    if (directory / "snapshots").is_dir() and directory.name.startswith("models--"):
+        repository = directory.name.removeprefix("models--").replace("--", "/")
+        place = f"--model-id {repository} --huggingface-hub-cache {directory.parent}"
+        return f"; it is where the hub's client keeps downloads: {place} finds it"
+    return f"; {GGUF}" if any(directory.glob("*.gguf")) else ""
 
 
 def _refuse_draft_heads(directory: Path, config: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from common.errors import StartupError
 from common.options import BUILTIN_MODEL
 from common.quantization import Quantization, read_quantization
-from launcher.checkpoint import read_config, verify
+from launcher.checkpoint import GGUF, read_config, verify
 from launcher.prepare import prepare
 from launcher.resolve import Resolution
 
@@ -62,7 +62,12 @@ def find_local(resolution: Resolution) -> Model | None:
         return Model(name, path.resolve())
     named = resolution.named("model_id")
     if path.exists():
-        raise StartupError(f"{named}: {name} is a file: name the directory of the model")
+        hint = GGUF if path.suffix == ".gguf" else "name the directory of the model"
+        raise StartupError(f"{named}: {name} is a file: {hint}")
+    if "://" in name:
+        raise StartupError(
+            f"{named}: {name} is an address: give the name of the repository alone (org/name)"
+        )
     if name.startswith(("/", ".", "~")) or name.endswith("/") or name.count("/") > 1:
         raise StartupError(f"{named}: there is no directory {name}")
     from launcher.hub import is_repository_name

@@ -16,6 +16,8 @@ from launcher.children import child_environment
 
 _LIMIT_S = 600
 _SOURCES = ("*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja")
+_TOKENIZERS = ("*token*", "*vocab*", "*.model", "*.tiktoken", "merges.txt", "*.bpe")
+"""A directory with nothing of that kind has no tokenizer in any form."""
 
 
 def prepared_directory(model_dir: Path, place: Path) -> Path:
@@ -37,6 +39,11 @@ def prepare(model_dir: Path, place: Path) -> Path:
     target = prepared_directory(model_dir, place)
     if (target / "tokenizer.json").exists():
         return target
+    if not any(any(model_dir.glob(pattern)) for pattern in _TOKENIZERS):
+        raise StartupError(
+            f"{model_dir} has no tokenizer: there is no tokenizer.json, nor what one could be made "
+            "of (tokenizer.model, vocab.json …); fetch the repository whole"
+        )
     target.mkdir(parents=True, exist_ok=True)
     _convert(model_dir, target)
     for path in model_dir.iterdir():

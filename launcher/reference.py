@@ -7,7 +7,7 @@ import textwrap
 from typing import Any
 
 from common.option import AUTO, Option
-from common.options import SECTIONS
+from common.options import OPTIONS, SECTIONS
 from launcher.commands.registry import COMMANDS, DEFAULT, Command
 
 _USAGE = """\
@@ -58,8 +58,23 @@ environment prints what each setting becomes and where that comes from, and star
 _TABLE_HEAD = ["", "| flag | environment | default | meaning |", "|---|---|---|---|"]
 
 
-def help_text() -> str:
-    """What ``--help`` prints."""
+def help_text(name: str = DEFAULT) -> str:
+    """What ``--help`` prints behind a command that takes the server's flags, or behind none."""
+    return _command_help(COMMANDS[name]) if name != DEFAULT else _all_help()
+
+
+def _command_help(command: Command) -> str:
+    usage = f"Usage:\n  millrace {command.name} {command.arguments}".rstrip()
+    meaning = f"{command.meaning[0].upper()}{command.meaning[1:]}. {command.details}"
+    parts = [usage, "", textwrap.fill(meaning, 98)]
+    if command.options:
+        parts += ["", *(_help_entry(OPTIONS[name]) for name in command.options)]
+    if "FLAGS" in command.arguments:
+        parts += ["", f"millrace {DEFAULT} --help explains all flags of the server."]
+    return "\n".join(parts)
+
+
+def _all_help() -> str:
     parts = [_USAGE.format(commands="\n".join(map(_command_line, COMMANDS.values())))]
     for title, options in SECTIONS.items():
         parts.append(f"{title}:")

@@ -1,8 +1,8 @@
 """``python -m launcher.supervise LOCK [--remove]``: this process is supervisord.
 
 Runs ``supervisord.conf`` in this very process until it is told to stop, then removes the runtime
-directory. Started by ``launcher/start.py`` through exec. ``supervisorctl reload`` and SIGHUP end
-the server: settings are resolved once.
+directory. Started by ``launcher/start.py`` through exec. ``supervisorctl reload`` and SIGHUP (its
+terminal is closed) end the server: settings are resolved once. Under nohup it stays.
 """
 
 import contextlib
@@ -105,6 +105,13 @@ class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
         self._grace_s = grace_s
         self._as_json = as_json
         self._stopping = False
+
+    def setsignals(self) -> None:
+        """As supervisord does; but a SIGHUP that was ignored before, as by nohup, still is."""
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        super().setsignals()
+        if ignored:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def get_signal(self) -> int | None:
         """The next signal, for supervisord's loop."""

@@ -110,13 +110,12 @@ class Recovery:
         if not replica.retiring:
             self._metrics.replicas_lost.inc()
         self._metrics.recovered.inc(count)
-        _log.log(
-            logging.WARNING if count else logging.INFO,
-            "replica %d is lost (%s): %d sequences are recovered",
-            replica.number,
-            cause,
-            count,
-        )
+        if count:
+            _log.warning(
+                "replica %d is lost (%s): %d sequences are recovered", replica.number, cause, count
+            )
+        else:  # so do all servers end
+            _log.info("replica %d is gone (%s): nothing ran there", replica.number, cause)
 
     def _condemn(self, record: Record) -> None:
         """It ran alone, and its worker died once more: nobody tries it again."""

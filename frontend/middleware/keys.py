@@ -21,6 +21,8 @@ LOOK_EVERY_S = 1.0
 HEADERS = ("x-api-key", "api-key")
 """Where Anthropic's and Azure's clients put the key; all others use Authorization."""
 
+_REFUSAL = "The API key is missing or wrong: send one as Authorization: Bearer KEY"
+
 _Stamp = tuple[int, int, int, int]
 
 _log = logging.getLogger(__name__)
@@ -91,7 +93,7 @@ class Keys:
             return
         if not self._ring.accepts(keys_sent(req)):
             resp.set_header("WWW-Authenticate", "Bearer")
-            raise RequestError(ErrorKind.UNAUTHORIZED, "The API key is missing or wrong")
+            raise RequestError(ErrorKind.UNAUTHORIZED, _REFUSAL)
 
 
 def keys_of(settings: Settings, clock: Callable[[], float]) -> Keys | None:

@@ -64,6 +64,8 @@ class Target:
             fine = False
         if not fine:
             raise StartupError(f"--url: {self.url!r} must be an address like http://127.0.0.1:3000")
+        if self.parts.path.rstrip("/").endswith("/v1"):  # what OpenAI's clients are given
+            raise StartupError(f"--url: leave out the /v1 of {self.url}, which is added")
 
 
 class _Connection(http.client.HTTPConnection):

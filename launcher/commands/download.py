@@ -13,7 +13,7 @@ def run(arguments: Sequence[str], environ: dict[str, str]) -> int:
     """Print the model's directory when it is complete. What has arrived is never fetched twice."""
     named = [Given("model_id", "MODEL", word) for word in arguments[:1] if word[:1] != "-"]
     line = parse_arguments(arguments[len(named) :])
-    if answered(line):
+    if answered(line, "download"):
         return 0
     line.given[:0] = named
     resolution = settle(line, environ)

@@ -11,7 +11,7 @@ from launcher.report import environment_report
 def run(arguments: Sequence[str], environ: dict[str, str]) -> int:
     """Print them; the settings that were given are checked too."""
     line = parse_arguments(arguments)
-    if answered(line):
+    if answered(line, "env"):
         return 0
     settle(line, environ)
     print(environment_report(look_around(environ), environ), flush=True)

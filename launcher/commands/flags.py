@@ -13,10 +13,10 @@ from launcher.resolve import Resolution, resolve
 LOGGER = logging.getLogger("launcher")
 
 
-def answered(line: CommandLine) -> bool:
-    """Print what ``--help`` or ``--version`` asks for; whether one of them was given."""
+def answered(line: CommandLine, command: str) -> bool:
+    """Print what ``--help`` or ``--version`` asks a command for; whether one of them was given."""
     if line.help or line.version:
-        print(help_text() if line.help else f"millrace {version()}")
+        print(help_text(command) if line.help else f"millrace {version()}")
     return line.help or line.version
 
 

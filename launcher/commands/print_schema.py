@@ -13,7 +13,7 @@ from launcher.resolve import UsageError
 def run(arguments: Sequence[str], environ: dict[str, str]) -> int:
     """Print it. It is the same for all settings."""
     line = parse_arguments(arguments)
-    if answered(line):
+    if answered(line, "print-schema"):
         return 0
     if line.given:
         raise UsageError(f"print-schema takes no flags: {line.given[0].flag} has no meaning")

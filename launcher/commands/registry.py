@@ -34,6 +34,11 @@ class Command:
     """As the help shows them behind the name."""
     meaning: str
     module: str
+    details: str = ""
+    """What its own help says beside that. Empty where the help is that of all flags, or where the
+    command has a parser of its own."""
+    options: tuple[str, ...] = ()
+    """The server's settings that mean most to it: its own help explains them."""
 
     def load(self) -> Run:
         """Import the module."""
@@ -51,15 +56,24 @@ COMMANDS: dict[str, Command] = {
         Command("bench", "--url URL [OPTIONS]", "load a server and say how it does",
                 "launcher.commands.bench"),
         Command("download", "MODEL [FLAGS]", "fetch a model from the hub and check it",
-                "launcher.commands.download"),
+                "launcher.commands.download",
+                "Goes on where an earlier try stopped, and prints the model's directory. HF_TOKEN "
+                "in the environment opens gated models. The server's flags are taken, too.",
+                ("revision", "lora_adapters", "huggingface_hub_cache")),
         Command("doctor", "[FLAGS] [--json]", "say what is wrong with machine, model or flags",
-                "launcher.commands.doctor"),
+                "launcher.commands.doctor",
+                "Starts nothing. FLAGS are the server's, as they would be given for a start. "
+                "--json prints the findings as JSON. The exit status is 1 if the server would not "
+                "run."),
         Command("env", "[FLAGS]", "print versions, devices and environment names",
-                "launcher.commands.env"),
+                "launcher.commands.env",
+                "For reports of errors: no secrets are printed. FLAGS are the server's; they are "
+                "checked."),
         Command("replace-worker", "[OPTIONS]", "put a new worker in the place of a running one",
                 "launcher.commands.replace_worker"),
         Command("print-schema", "", "print the OpenAPI document of the HTTP interface",
-                "launcher.commands.print_schema"),
+                "launcher.commands.print_schema",
+                "It is the same for all settings: no flags are taken."),
     )
 }  # fmt: skip
 
@@ -72,5 +86,10 @@ def choose(arguments: Sequence[str]) -> tuple[Command, list[str]]:
     if name in COMMANDS:
         return COMMANDS[name], list(arguments[1:])
     near = difflib.get_close_matches(name, COMMANDS, 1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+    if near:
+        hint = f"did you mean {near[0]}?"
+    elif "/" in name:
+        hint = f"a model is given as --model-id {name}"
+    else:
+        hint = f"there are {', '.join(COMMANDS)}; millrace --help says what they do"
     raise UsageError(f"{name} is not a command: {hint}")

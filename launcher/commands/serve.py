@@ -21,7 +21,7 @@ from launcher.start import become_supervisor, build_settings, check_ports
 def run(arguments: Sequence[str], environ: dict[str, str]) -> int:
     """Become the server: does not return if all is well."""
     line = parse_arguments(arguments)
-    if answered(line):
+    if answered(line, "serve"):
         return 0
     resolution = settle(line, environ)
     if resolution["env"]:

@@ -73,9 +73,12 @@ NOWHERE = {
 @pytest.mark.parametrize("surface", Surface)
 def test_unknown_paths_and_missing_keys(model_dir: Path, server: Server, surface: Surface) -> None:
     path = NOWHERE[surface]
-    check(server.get(path), surface, 404)
-    locked = serve(model_dir, api_key_digests=digests(["k"]))
-    check(locked.get(path), surface, 401)
+    unknown = server.get(path)
+    check(unknown, surface, 404)
+    assert "There is no such route: GET /docs" in unknown.text
+    locked = serve(model_dir, api_key_digests=digests(["k"])).get(path)
+    check(locked, surface, 401)
+    assert "Authorization: Bearer" in locked.text
 
 
 POSTS = {
@@ -98,6 +101,7 @@ def test_every_status_has_the_shape(server: Server, surface: Surface, path: str)
     answer = server.client.simulate_put(path)
     check(answer, surface, 405)
     assert set(answer.headers["allow"].split(", ")) >= {"POST", "OPTIONS"}
+    assert "PUT is not a method of this route: it takes POST" in answer.text
 
 
 @pytest.mark.parametrize("surface", Surface)

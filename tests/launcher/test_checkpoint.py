@@ -30,6 +30,14 @@ def test_good_directories(tmp_path: Path) -> None:
     assert not two.has_fast_tokenizer
 
 
+def test_the_place_of_a_download_instead_of_the_repository(tmp_path: Path) -> None:
+    place = tmp_path / "models--org--name"
+    (place / "snapshots").mkdir(parents=True)
+    with pytest.raises(StartupError) as caught:
+        verify(place)
+    assert f"--model-id org/name --huggingface-hub-cache {tmp_path} finds it" in str(caught.value)
+
+
 def test_the_built_in_model() -> None:
     assert verify(builtin_directory()).has_fast_tokenizer
 
@@ -43,6 +51,7 @@ NO_OFFSETS = struct.pack("<Q", 10) + b'{"a": {}} '
     [
         (without(model_files(), "config.json"), ["no config.json"]),
         ({"adapter_config.json": b"{}"}, ["is an adapter"]),
+        ({"model.Q4_K_M.gguf": b"GGUF"}, ["no config.json", "GGUF is not read", "safetensors"]),
         (
             changed(
                 model_files(),

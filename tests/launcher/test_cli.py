@@ -40,6 +40,7 @@ def last(text: str) -> str:
         (["--model-id", "a b"], {}, 1, ["'a b'", "org/name"]),
         (["--model-id", "org/name"], {"HF_HUB_OFFLINE": "1"}, 1, ["HF_HUB_OFFLINE"]),
         (["--model-id", "pyproject.toml"], {}, 1, ["is a file"]),
+        (["--model-id", "https://hub/org/name"], {}, 1, ["is an address", "org/name"]),
         ([], {"MAX_BEST_OF": "x"}, 2, ["MAX_BEST_OF"]),
         (["--device", "cuda"], {"CUDA_VISIBLE_DEVICES": ""}, 1, ["--device is cuda", "no NVIDIA"]),
         (["--runtime-dir", "/dev/null/x"], {}, 1, ["the runtime directory cannot be used"]),

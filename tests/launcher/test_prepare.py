@@ -71,6 +71,16 @@ def test_a_place_that_cannot_be_written_is_passed_over(tmp_path: Path) -> None:
         make_ready(Model("m", slow_model(tmp_path / "m")), lambda: [tmp_path / "file" / "x"], print)
 
 
+def test_a_model_without_any_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = model_files()
+    del files["tokenizer.json"], files["tokenizer_config.json"]
+    model = write(tmp_path / "model", files)
+    monkeypatch.setattr("subprocess.run", None)
+    with pytest.raises(StartupError, match="has no tokenizer: there is no"):
+        prepare(model, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_tokenizer_that_cannot_be_converted(tmp_path: Path) -> None:
     files = model_files()
     del files["tokenizer.json"]

@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ from tests.launcher.standins import ROOT, Run, gone, make_standins, running
 def home(tmp_path: Path) -> Path:
     make_standins(tmp_path / "standins")
     return tmp_path
+
+
+@pytest.fixture
+def deaf_to_hangups() -> Iterator[None]:
+    """As nohup leaves those whom it starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def command_line(pid: int) -> bytes:
@@ -107,6 +116,26 @@ def test_told_to_stop_while_starting(home: Path, when: str) -> None:
         run.wait_for(when)
         assert run.stop() in (0, 128 + signal.SIGTERM)
         assert run.runtime_dirs() == []
+
+
+def test_a_closed_terminal_ends_it(home: Path) -> None:
+    with running(home) as run:
+        run.wait_until_ready()
+        run.process.send_signal(signal.SIGHUP)
+        assert run.end() == 0
+        assert "worker stops" in run.lines
+        assert run.runtime_dirs() == []
+
+
+def test_a_closed_terminal_does_not_end_it_under_nohup(home: Path, deaf_to_hangups: None) -> None:
+    with running(home) as run:
+        (worker,) = run.pids_of("worker")
+        run.wait_until_ready()
+        run.process.send_signal(signal.SIGHUP)
+        os.kill(worker, signal.SIGKILL)
+        run.pids_of("worker")  # a server that is ending starts no new one
+        assert "frontend stops" not in run.lines
+        assert run.stop() == 0
 
 
 def test_secrets_are_neither_arguments_nor_environment(home: Path) -> None:

@@ -5,6 +5,7 @@ networks, GPUs.
 """
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 
@@ -28,6 +29,13 @@ def curl(container: Container, path: str, *arguments: str) -> str:
 def post(container: Container, path: str) -> str:
     header = "content-type: application/json"
     return curl(container, path, "-N", "-H", header, "-d", json.dumps(QUESTION))
+
+
+def check_kernels(container: Container) -> None:
+    """Those in C, as the build has made them: the image has no compiler."""
+    said = "\n".join(container.log)
+    assert re.search(r"worker-0 +C kernels for \w", said), said
+    assert "compiling kernels" not in said
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +71,10 @@ def test_nothing_of_the_build_is_left(store: Store, image: str) -> None:
 
 def test_it_answers(container: Container) -> None:
     assert json.loads(post(container, "/generate"))["generated_text"].strip()
+
+
+def test_it_brings_the_kernels_of_this_processor(container: Container) -> None:
+    check_kernels(container)
 
 
 def test_it_streams(container: Container) -> None:
@@ -102,8 +114,10 @@ def test_sigterm_ends_it_with_status_0(container: Container) -> None:
 def test_any_user_of_group_0_runs_it_as_process_1_on_a_read_only_root(
     store: Store, image: str
 ) -> None:
-    container = run_read_only(store, image, "12345:0")
+    """With weights in fewer bits, whose kernels are files of their own."""
+    container = run_read_only(store, image, "12345:0", "--quantize", "bitsandbytes-nf4")
     try:
+        check_kernels(container)
         assert json.loads(post(container, "/generate"))["generated_text"].strip()
         assert container.stop() == 0, container.tail()
     finally:

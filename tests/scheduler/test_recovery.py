@@ -43,6 +43,18 @@ def test_a_new_incarnation_means_the_old_one_is_lost() -> None:
     house.check()
 
 
+@pytest.mark.parametrize(("count", "told"), [(0, "is gone"), (2, "is lost")])
+def test_the_log_calls_lost_only_what_had_work(
+    count: int, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that is stopped ends its workers before its scheduler: that is no loss."""
+    caplog.set_level("INFO")
+    lost(count)
+    levels = [record.levelname for record in caplog.records if told in record.getMessage()]
+    assert levels == ["WARNING" if count else "INFO"]
+    assert ("is lost" in caplog.text) == (count > 0)
+
+
 def test_resubmitted_sequences_go_on_where_their_client_is() -> None:
     house = lost()
     house.from_frontend(again(1, 1, [7, 7]))

@@ -73,6 +73,17 @@ def test_addresses_that_are_none(url: str) -> None:
         Target(url).check()
 
 
+@pytest.mark.parametrize("url", ["http://a:80/v1", "http://a/proxy/v1/"])
+def test_the_address_that_openai_s_clients_take(url: str) -> None:
+    with pytest.raises(StartupError, match="leave out the /v1"):
+        Target(url).check()
+
+
+@pytest.mark.parametrize("url", ["http://v1", "http://a/v1/proxy", "https://a/"])
+def test_addresses(url: str) -> None:
+    Target(url).check()
+
+
 def test_the_probe_measures_words() -> None:
     with serving(Standin()) as url:
         target = Target(url)

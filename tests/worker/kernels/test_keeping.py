@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.kernels.cpu.keeping import is_whole, keep, own_directory
+from worker.kernels.cpu.keeping import is_whole, keep, own_directory, scratch
 
 
 def kept(directory: Path, content: bytes = b"code") -> Path:
@@ -20,6 +20,19 @@ def test_what_is_kept_is_whole(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o755
     assert path.read_bytes().startswith(b"code" * 1000)
     assert [found.name for found in tmp_path.iterdir()] == ["kept.so"]
+
+
+def test_nothing_is_left_where_a_library_was_made(tmp_path: Path) -> None:
+    """Not even by those who were killed over it; who is at it still keeps his place."""
+    directory = tmp_path / "kernels"
+    with scratch(directory) as killed, scratch(directory) as busy:
+        (killed / "half.so").write_bytes(b"code")
+        os.utime(killed, (0, 0))
+        with scratch(directory) as place:
+            assert place.parent == directory
+            assert set(directory.iterdir()) == {busy, place}
+        assert set(directory.iterdir()) == {busy}
+    assert list(directory.iterdir()) == []
 
 
 def test_what_was_cut_off_or_changed_is_not(tmp_path: Path) -> None:

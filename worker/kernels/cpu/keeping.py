@@ -6,13 +6,21 @@ what stands before it, which loaders of ELF files do not read: a disk that fille
 that went down, leaves half a library, and half a one kills the process that maps it.
 """
 
+import contextlib
 import hashlib
 import os
+import shutil
 import stat
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _MODE = 0o755
+_SCRATCH = ".building-"
+_LEFT_AFTER_S = 600
+"""Nobody compiles for so long: who made such a directory was killed meanwhile."""
 
 
 def own_directory(directory: Path, user: int | None = None) -> Path:
@@ -30,6 +38,18 @@ def own_directory(directory: Path, user: int | None = None) -> Path:
         if _others_write(status) and not (status.st_mode & stat.S_ISVTX and place != found):
             raise PermissionError(f"others may write to {place}")
     return found
+
+
+@contextlib.contextmanager
+def scratch(directory: Path) -> Iterator[Path]:
+    """A place in a directory to make a library in, gone afterwards, as are those of the killed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for place in directory.glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(FileNotFoundError):  # RACE: another worker removes it, too
+            if time.time() - place.stat().st_mtime > _LEFT_AFTER_S:
+                shutil.rmtree(place, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=directory, prefix=_SCRATCH) as name:
+        yield Path(name)
 
 
 def is_whole(path: Path) -> bool:

@@ -8,17 +8,18 @@ processor that is known here) ends in None and a line in the log: everything als
 import ctypes
 import hashlib
 import logging
+import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from worker.kernels.cpu.keeping import is_whole, keep, own_directory
+from worker.kernels.cpu.keeping import is_whole, keep, own_directory, scratch
 
 _SOURCES = Path(__file__).parent / "native"
 _BUILT = Path(__file__).parent / "built"
@@ -187,14 +188,21 @@ def compile_to(path: Path, variant: Variant) -> None:
     compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
     if compiler is None:
         raise FileNotFoundError("there is no C compiler (gcc): torch's operators are slower")
-    path.parent.mkdir(parents=True, exist_ok=True)
     _log.info("compiling kernels in C into %s: this takes some seconds", path.parent)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".building-") as scratch:
-        made = Path(scratch) / path.name
-        sources = [str(_SOURCES / source) for source in variant.sources]
-        command = [compiler, *_FLAGS, *variant.flags, *sources, "-o", str(made), "-lm"]
-        subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_LIMIT_S)  # noqa: S603 - our own words
+    with scratch(path.parent) as place:
+        made, command = place / path.name, [compiler, *_FLAGS, *variant.flags]
+        objects = {source: str(place / f"{source}.o") for source in variant.sources}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for a compiler of its own
+            commands = [
+                [*command, "-c", str(_SOURCES / source), "-o", to] for source, to in objects.items()
+            ]
+            list(pool.map(_compile, commands))
+        _compile([*command, *objects.values(), "-o", str(made), "-lm"])
         keep(made, path)
+
+
+def _compile(command: Sequence[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_LIMIT_S)  # noqa: S603 - our own words
 
 
 def _file_name(variant: Variant) -> str:
