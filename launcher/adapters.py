@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.adapters import CONFIG, WEIGHTS, Adapter, digest_of
 from common.errors import StartupError
-from launcher.checkpoint import no_weights, read_header
+from launcher.checkpoint import no_weights, path_of, read_header
 from launcher.resolve import Resolution
 
 Say = Callable[[str], None]
@@ -90,7 +90,7 @@ def _directory(
     item: Item, resolution: Resolution, environ: Mapping[str, str], say: Say
 ) -> tuple[Path, str]:
     """Where its files are, and what it is called in logs and lists."""
-    path = Path(item.source).expanduser()
+    path = path_of(item.source, resolution.named("lora_adapters"))
     if path.is_dir():
         if item.revision is not None:
             say(f"{item.source} is a directory: its revision {item.revision} is not looked at")

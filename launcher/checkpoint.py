@@ -155,6 +155,20 @@ def _check_index(directory: Path, tensors: set[str]) -> None:
         )
 
 
+def path_of(text: str, named: str) -> Path:
+    """Where that is on this machine, if it is there: ``named`` is the setting that says so.
+
+    Raises StartupError where nothing can be found by such a name.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # too long, not to be entered; nobody's home
+        why = error.strerror if isinstance(error, OSError) else error
+        raise StartupError(f"{named}: {text} cannot be looked for: {why}") from None
+    return path
+
+
 def read_header(path: Path) -> set[str]:
     """Tensor names of a safetensors file whose length fits its header. Raises StartupError.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from common.errors import StartupError
 from common.options import BUILTIN_MODEL
 from common.quantization import Quantization, read_quantization
-from launcher.checkpoint import GGUF, read_config, verify
+from launcher.checkpoint import GGUF, path_of, read_config, verify
 from launcher.prepare import prepare
 from launcher.resolve import Resolution
 
@@ -57,10 +57,10 @@ def find_local(resolution: Resolution) -> Model | None:
     name: str = resolution["model_id"]
     if name == BUILTIN_MODEL:
         return Model(name, builtin_directory(), pipeline_tag="text-generation")
-    path = Path(name).expanduser()
+    named = resolution.named("model_id")
+    path = path_of(name, named)
     if path.is_dir():
         return Model(name, path.resolve())
-    named = resolution.named("model_id")
     if path.exists():
         hint = GGUF if path.suffix == ".gguf" else "name the directory of the model"
         raise StartupError(f"{named}: {name} is a file: {hint}")

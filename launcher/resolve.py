@@ -180,6 +180,8 @@ def parse(option: Option, text: str, name: str) -> Any:
         return AUTO
     if text == "" and option.kind is not LIST:
         raise UsageError(f"{name} is empty: give it a value or leave it out")
+    if not _is_utf8(text):
+        raise UsageError(_complaint(name, option, text, "is not UTF-8"))
     try:
         value = option.kind.parse(text)
     except ValueError as error:
@@ -188,6 +190,11 @@ def parse(option: Option, text: str, name: str) -> Any:
     if complaint:
         raise UsageError(_complaint(name, option, text, complaint))
     return value
+
+
+def _is_utf8(text: str) -> bool:
+    """Other bytes of an argument or of the environment are lone surrogates here."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _shown(option: Option, text: str) -> str:

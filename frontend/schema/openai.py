@@ -40,6 +40,11 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "watermark": (False,),
 }
 """Fields that change the answer, with the values (besides null) that do not."""
+_ELSEWHERE = {
+    "adapter_id": "name the adapter as `model`",
+    "watermark": "ask for it on the native routes, as /generate",
+}
+"""What to do about fields that are of other routes."""
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -171,4 +176,6 @@ def refuse_unsupported(document: Any) -> None:
         value = document.get(name)
         if value is None or any(value == other for other in harmless):
             continue
-        raise RequestError(ErrorKind.VALIDATION, f"`{name}` is not supported yet")
+        instead = _ELSEWHERE.get(name)
+        why = "is not supported yet" if instead is None else f"is not taken here: {instead}"
+        raise RequestError(ErrorKind.VALIDATION, f"`{name}` {why}")

@@ -56,6 +56,22 @@ def test_the_others_say_model(model_dir: Path, path: str, dialect: str) -> None:
         assert chosen(server, path, {**SURFACES[path], "model": name}) == digest
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        ({"adapter_id": "poet"}, "`adapter_id` is not taken here: name the adapter as `model`"),
+        ({"watermark": True}, "`watermark` is not taken here: ask for it on the native routes"),
+    ],
+)
+def test_fields_of_native_routes_are_refused_with_what_to_do(
+    server: Server, path: str, field: dict[str, Any], why: str
+) -> None:
+    answer = server.post(path, {**SURFACES[path], **field})
+    assert answer.status_code == 422
+    assert why in answer.json["error"]["message"]
+
+
 def test_every_choice_of_a_request_has_it(server: Server) -> None:
     body = {"prompt": ["a", "b"], "model": "poet", "n": 2}
     assert server.post("/v1/completions", body).status_code == 200

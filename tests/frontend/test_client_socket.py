@@ -6,7 +6,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from frontend.server import ClientSocket, Server
+from frontend.server import READS_AT_ONCE, ClientSocket, Server
 
 
 @pytest.fixture
@@ -69,3 +69,24 @@ def test_a_peer_that_is_gone_is_an_error(connected) -> None:
 
     with pytest.raises(OSError, match=r"reset|pipe"):
         talk()
+
+
+def test_who_sends_without_end_leaves_turns_to_others(connected) -> None:
+    """Also to those for whom something has to be read first: an event of the loop."""
+    client, peer = connected
+    peer.sendall(b"x" * 100)
+    one, other = socket.socketpair()
+    turns = []
+
+    def hear() -> None:
+        while other.recv(100):
+            turns.append(1)
+
+    hearing = gevent.spawn(hear)
+    for _ in range(100):
+        one.sendall(b"x")
+        assert client.recv(1) == b"x"
+    assert len(turns) >= 90 // (READS_AT_ONCE + 1)
+    one.close()
+    hearing.join()
+    other.close()

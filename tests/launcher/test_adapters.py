@@ -10,6 +10,7 @@ from launcher import adapters
 from launcher.adapters import Item
 from launcher.arguments import parse_arguments
 from launcher.hub import ADAPTER, fetch
+from launcher.model import find_local
 from launcher.resolve import Resolution, resolve
 from tests.launcher.hub_standin import SHA, HubState, Repository, serving
 from tests.launcher.models import weights, write
@@ -101,6 +102,25 @@ def test_directories_that_hold_no_adapter(tmp_path: Path, files, why: str) -> No
 def test_places_that_are_not_there(place: str) -> None:
     with pytest.raises(StartupError, match="--lora-adapters: there is no directory"):
         found_in(place)
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [("~no-such-user/a", "home directory"), ("a" * 5000, "too long"), ("/a" * 3000, "too long")],
+)
+def test_places_that_cannot_be_looked_for(place: str, why: str) -> None:
+    sentence = rf"^--lora-adapters: {place} cannot be looked for: .*{why}"
+    with pytest.raises(StartupError, match=sentence):
+        found_in(place)
+    with pytest.raises(StartupError, match=sentence.replace("lora-adapters", "model-id")):
+        find_local(resolution_of("--model-id", place))
+
+
+def test_names_that_are_no_text() -> None:
+    with pytest.raises(StartupError, match=r"^--lora-adapters: '\\udcff=a' is not UTF-8$"):
+        of("\udcff=a")
+    with pytest.raises(StartupError, match=r"^API_KEY: the value is not UTF-8$"):
+        resolution_of(API_KEY="\udcff")
 
 
 def test_the_digest_is_of_both_files(tmp_path: Path) -> None:

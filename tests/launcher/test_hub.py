@@ -150,14 +150,18 @@ def _parts(tmp_path: Path, at_least: int) -> list[Path]:
     blobs = tmp_path / "cache" / "models--org--model" / "blobs"
     end = time.monotonic() + 20
     while time.monotonic() < end:
-        parts = [
-            path
-            for path in blobs.glob("*.millrace-incomplete")
-            if path.exists() and path.stat().st_size >= at_least
-        ]
+        parts = [path for path in blobs.glob("*.millrace-incomplete") if _size(path) >= at_least]
         if parts:
             return parts
     raise AssertionError("the bytes did not arrive")
+
+
+def _size(path: Path) -> int:
+    """RACE: another file may be complete by now, and be called otherwise."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def test_gated(tmp_path: Path) -> None:

@@ -107,7 +107,11 @@ def _joined(
         down[ranks] = own_a
         up[place.start : place.start + len(own_b), ranks] = own_b.float() * pair.scale
         first += pair.rank
-    return LowRank(down.to(kernels.device, kernels.dtype), up.to(kernels.device, kernels.dtype))
+    joined = LowRank(down.to(kernels.device, kernels.dtype), up.to(kernels.device, kernels.dtype))
+    if not all(torch.isfinite(tensor).all() for tensor in (joined.down, joined.up)):
+        modules = ", ".join(pair.module for _, pair in parts)
+        raise refusal(files.name, f"what it adds to {modules} is not finite in {kernels.dtype}")
+    return joined
 
 
 def _cut(tensor: torch.Tensor, cut: Cut | None, dimension: int) -> torch.Tensor:

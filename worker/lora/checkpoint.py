@@ -37,6 +37,9 @@ _REFUSED = {
     "target_parameters": "it changes tensors that are no linear layers (target_parameters)",
 }
 """Entries of the configuration that change what is computed, if they say anything."""
+_RESHAPES_MODEL = ("pissa", "corda", "olora", "loftq", "lora_ga")
+"""What ``init_lora_weights`` begins with where training first took the pairs out of the model's
+weights: beside the weights as they were, such pairs are too much."""
 _LEFT_OVER = {
     "lora_magnitude_vector": "belongs to a DoRA adapter",
     "lora_embedding": "is of a trained embedding",
@@ -44,6 +47,8 @@ _LEFT_OVER = {
     "modules_to_save": "is a whole layer of its own",
 }
 """What a tensor that is none of a pair may be, by a part of its name."""
+_LARGEST = 1 << 31
+"""Of ranks and scales: no number that is meant; infinity and what no float holds are above it."""
 _MERGE = "merge it into its model, and serve that"
 
 
@@ -100,7 +105,10 @@ class AdapterFiles:
                 why = [text for part, text in _LEFT_OVER.items() if part in key]
                 why = why or ["is none of a pair base_model.model.….lora_A.weight, ….lora_B.weight"]
                 raise refusal(self.name, f"the tensor {key} {why[0]}")
-            found.setdefault(match[1], {})[match[2]] = key
+            keys = found.setdefault(match[1], {})
+            if match[2] in keys:
+                raise refusal(self.name, f"the tensors {keys[match[2]]} and {key} are the same one")
+            keys[match[2]] = key
         for module, keys in found.items():
             for letter in "AB":
                 if letter not in keys:
@@ -116,8 +124,8 @@ class AdapterFiles:
         shapes: Mapping[str, tuple[int, ...]],
         config: Mapping[str, Any],
     ) -> Pair:
-        rank = int(_patterned(config, "rank_pattern", module, config["r"]))
-        alpha = float(_patterned(config, "alpha_pattern", module, config["lora_alpha"]))
+        rank = _patterned(config, "rank_pattern", module, config["r"])
+        alpha = _patterned(config, "alpha_pattern", module, config["lora_alpha"])
         down, up = (shapes[key] for key in keys)
         if len(down) != 2 or down[0] != rank:
             raise refusal(
@@ -140,7 +148,7 @@ def _read(adapter: Adapter) -> dict[str, Any]:
     path = Path(adapter.directory) / CONFIG
     try:
         config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise refusal(adapter.name, f"{path} cannot be read ({error})") from None
     if not isinstance(config, dict):
         raise refusal(adapter.name, f"{path} is not a JSON object")
@@ -157,23 +165,40 @@ def _check(name: str, config: Mapping[str, Any]) -> None:
             raise refusal(name, f"{why}; {_MERGE}")
     if config.get("bias", "none") != "none":
         raise refusal(name, f"it has trained biases (bias is {config['bias']}); {_MERGE}")
-    for entry in ("r", "lora_alpha"):
-        value = config.get(entry)
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-            raise refusal(name, f"{entry} of {CONFIG} must be a positive number, not {value!r}")
-    for entry in ("rank_pattern", "alpha_pattern"):
-        patterns = config.get(entry) or {}
-        numbers = isinstance(patterns, dict) and all(
-            isinstance(value, int | float) and value > 0 for value in patterns.values()
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_RESHAPES_MODEL):
+        raise refusal(
+            name,
+            f"its training changed the model's own weights (init_lora_weights is {start}): save it"
+            " with path_initial_model_for_weight_conversion",
         )
-        if not numbers:
-            raise refusal(name, f"{entry} of {CONFIG} must be an object of positive numbers")
+    for entry, whole in (("r", True), ("lora_alpha", False)):
+        if not _is_positive(config.get(entry), whole):
+            raise refusal(
+                name, f"{entry} of {CONFIG} must be {_positive(whole)}, not {config.get(entry)!r}"
+            )
+    for entry, whole in (("rank_pattern", True), ("alpha_pattern", False)):
+        patterns = config.get(entry) or {}
+        if not isinstance(patterns, dict) or not all(
+            _is_positive(value, whole) for value in patterns.values()
+        ):
+            raise refusal(name, f"each value of {entry} of {CONFIG} must be {_positive(whole)}")
         for pattern in patterns:
             try:
                 _compiled(pattern)
-            except re.error as error:
+            except (re.error, OverflowError) as error:
                 why = f"{entry} of {CONFIG}: {pattern!r} is no pattern ({error})"
                 raise refusal(name, why) from None
+
+
+def _is_positive(value: object, whole: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        return False
+    return 0 < value <= _LARGEST
+
+
+def _positive(whole: bool) -> str:
+    return "a positive integer" if whole else "a positive number"
 
 
 def _patterned(config: Mapping[str, Any], entry: str, module: str, otherwise: Any) -> Any:
@@ -185,5 +210,5 @@ def _patterned(config: Mapping[str, Any], entry: str, module: str, otherwise: An
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """Raises re.error."""
+    """Raises re.error, OverflowError."""
     return re.compile(rf"(.*\.)?({pattern})$")

@@ -1,6 +1,7 @@
 """What cannot be served is refused by a sentence that names the adapter and what is wrong."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -50,9 +51,20 @@ def sentence(base: Path, adapter: Adapter) -> str:
         ({"trainable_token_indices": [1]}, "embeddings of its own"),
         ({"target_parameters": ["mlp.experts"]}, "no linear layers"),
         ({"alora_invocation_tokens": [5]}, "activated LoRA"),
-        ({"r": 0}, "r of adapter_config.json must be a positive number, not 0"),
+        ({"r": 0}, "r of adapter_config.json must be a positive integer, not 0"),
+        ({"r": 4.5}, "r of adapter_config.json must be a positive integer, not 4.5"),
+        ({"r": math.inf}, "r of adapter_config.json must be a positive integer, not inf"),
+        ({"lora_alpha": math.nan}, "lora_alpha of adapter_config.json must be a positive number"),
+        ({"lora_alpha": 10**400}, "lora_alpha of adapter_config.json must be a positive number"),
+        ({"rank_pattern": {"q_proj": math.inf}}, "each value of rank_pattern of adapter_config"),
+        ({"rank_pattern": {"a{99999999999999}": 4}}, "is no pattern (the repetition number is"),
+        ({"init_lora_weights": "pissa_niter_4"}, "changed the model's own weights"),
+        ({"init_lora_weights": "olora"}, "(init_lora_weights is olora)"),
         ({"lora_alpha": "8"}, "lora_alpha of adapter_config.json must be a positive number"),
-        ({"alpha_pattern": {"q_proj": "x"}}, "alpha_pattern of adapter_config.json must be"),
+        (
+            {"alpha_pattern": {"q_proj": "x"}},
+            "value of alpha_pattern of adapter_config.json must be",
+        ),
         ({"alpha_pattern": {"(": 1}}, "alpha_pattern of adapter_config.json: '(' is no pattern"),
         ({"r": 5}, f"the tensor {PREFIX}mlp.down_proj.lora_A.weight has the shape [4, 96]"),
     ],
@@ -91,6 +103,7 @@ def test_what_the_configuration_says(base: Path, tmp_path: Path, entries, why: s
             {f"{Q}.lora_A.weight": (4, 32)},
             "a layer of 32 inputs and 64 outputs, the model's has 64",
         ),
+        ({f"{Q}.lora_A.default.weight": (4, 64)}, f"{Q}.lora_A.weight are the same one"),
         ({f"{Q}.lora_B.weight": (64, 3)}, f"{Q}.lora_B.weight has the shape [64, 3] with a rank"),
     ],
 )
@@ -100,6 +113,31 @@ def test_what_the_tensors_are(base: Path, tmp_path: Path, tensors, why: str) -> 
     more = {key: torch.zeros(shape) for key, shape in tensors.items()}
     save_file(load_file(path) | more, path)
     assert why in sentence(base, adapter_in(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("letter", "AB")
+def test_numbers_that_are_none(base: Path, tmp_path: Path, letter: str) -> None:
+    """In a type that holds less, too: each request of the adapter would end with an error."""
+    write_adapter(tmp_path / "a", base, targets="q_proj")
+    path = tmp_path / "a" / WEIGHTS
+    tensors = load_file(path)
+    tensors[f"{Q}.lora_{letter}.weight"][0, 0] = 1e6
+    save_file(tensors, path)
+    adapter = adapter_in(tmp_path / "a")
+    load(base, adapter)
+    with pytest.raises(
+        StartupError, match=r"adds to model\.layers\.0\.self_attn\.q_proj is not fin"
+    ):
+        load(base, adapter, dtype=torch.float16)
+    tensors[f"{Q}.lora_{letter}.weight"][0, 0] = math.nan
+    save_file(tensors, path)
+    assert "is not finite in torch.float32" in sentence(base, adapter_in(tmp_path / "a"))
+
+
+def test_a_configuration_that_is_too_deep(base: Path, tmp_path: Path) -> None:
+    write_adapter(tmp_path / "a", base)
+    (tmp_path / "a" / CONFIG).write_bytes(b"[" * 100_000)
+    assert f"{CONFIG} cannot be read" in sentence(base, adapter_in(tmp_path / "a"))
 
 
 def test_experts_are_not_adapted(tmp_path: Path) -> None:
