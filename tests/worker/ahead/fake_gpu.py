@@ -37,7 +37,7 @@ def fake_gpu(monkeypatch) -> Iterator[set]:
     kernels are launched: Triton compiles each anew.
     """
     forms: set = set()
-    properties = SimpleNamespace(multi_processor_count=132)
+    properties = SimpleNamespace(multi_processor_count=132, shared_memory_per_block_optin=227 << 10)
 
     def launch(kernel, *given, grid, warmup, **options):
         _check(kernel, given, grid)
