@@ -4,6 +4,7 @@ Runs in the worker, once or twice at start. Drives the engine as a scheduler wou
 memory sizes; whoever calls it measures.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import msgspec
@@ -65,20 +66,37 @@ def warm_up(engine: Engine, worst: Worst, times: int = 2) -> StepResult:
     engine.reset()
     if engine.device != "cpu":
         _decode_alone(engine, rows, sampling)
+        _read_alone(engine, min(worst.tokens, worst.longest_tokens), sampling)
     return result
 
 
 def _decode_alone(engine: Engine, rows: int, sampling: tuple[SamplingParameters, ...]) -> None:
     """So many sequences, then half of them, and so on: kernels have forms for numbers of them."""
-    steps = rows.bit_length()
-    prompts = _prompts([1] * rows, sampling, first=0, block=1, new_tokens=1 + steps)
+    counts = _halves(rows)
+    prompts = _prompts([1] * rows, sampling, first=0, block=1, new_tokens=1 + len(counts))
     _run(engine, 1, prompts, rows)
-    for number in range(2, 2 + steps):
-        _run(engine, number, [], rows)
-        left = rows // 2
-        engine.apply(Dispatch(0, number, rows, release=list(range(left, rows))))
-        rows = left
+    for number, (count, left) in enumerate(itertools.pairwise([*counts, 0]), 2):
+        _run(engine, number, [], count)
+        engine.apply(Dispatch(0, number, count, release=list(range(left, count))))
     engine.reset()
+
+
+def _read_alone(engine: Engine, tokens: int, sampling: tuple[SamplingParameters, ...]) -> None:
+    """A prompt of so many tokens, all of which are scored, then one of half of them, and so on."""
+    tokens = min(tokens, (engine.blocks - 1) * BLOCK_TOKENS)
+    for number, length in enumerate(_halves(tokens), 1):
+        (new,) = _prompts([length], sampling, first=number, block=1, new_tokens=1)
+        spec = msgspec.structs.replace(new.spec, prefill_logprobs=True)
+        _run(engine, number, [msgspec.structs.replace(new, spec=spec)], length)
+    engine.reset()
+
+
+def _halves(count: int) -> list[int]:
+    """So many, half of them, … 1. Halves are rounded up: none is less than half of another."""
+    counts = [count]
+    while counts[-1] > 1:
+        counts.append(-(-counts[-1] // 2))
+    return counts
 
 
 def _prompts(

@@ -93,7 +93,10 @@ def bare_engine(
         assert run.stdout is not None
         try:
             for line in run.stdout:
-                yield json.loads(line)
+                if line.startswith("{"):
+                    yield json.loads(line)
+                else:
+                    sys.stderr.write(line)  # some library's: NCCL and profilers say theirs there
         except BaseException:  # an interrupt, too: the engine holds the whole GPU
             run.terminate()
             raise

@@ -181,6 +181,20 @@ def test_the_server_is_measured_when_the_engine_alone_has_failed(tmp_path, monke
     assert "left out of engine: what came after its process had failed" in said.out
 
 
+def test_what_libraries_print_is_no_piece_of_the_result(tmp_path, monkeypatch, capsys):
+    """NCCL says its version on standard output, whoever else writes there."""
+    said = """print("NCCL version 2.27"); print('{"start_s": 1.5}')"""
+    run = gpu_main.subprocess.Popen
+    monkeypatch.setattr(
+        gpu_main.subprocess,
+        "Popen",
+        lambda command, **given: run([sys.executable, "-c", said], **given),
+    )
+    options = SimpleNamespace(shape="tiny", device="cpu", streams=[1], no_graphs=False)
+    assert list(gpu_main.bare_engine(options, tmp_path, Budget(60))) == [{"start_s": 1.5}]
+    assert capsys.readouterr().err == "NCCL version 2.27\n"
+
+
 def test_kernels_are_compiled_where_there_is_a_gpu(monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")  # as tests/conftest.py has it for all others
     runpy.run_path(str(gpu_all.ROOT / "tests" / "gpu" / "conftest.py"))

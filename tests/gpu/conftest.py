@@ -2,11 +2,11 @@
 
 import os
 
-import pytest
-import torch
-
 os.environ["TRITON_INTERPRET"] = "0"
 """Before anything imports Triton: kernels are compiled here, whatever all other tests do."""
+
+import pytest  # noqa: E402
+import torch  # noqa: E402 - it may bring Triton along
 
 
 def pytest_sessionstart():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.worker.kernels.coded import coded
 from worker import filters as reference_filters
 from worker.kernels.low_rank import LowRank
 from worker.kernels.reference import draw as reference_draw
@@ -14,6 +15,7 @@ from worker.kernels.reference.activation import silu_and_multiply as reference_s
 from worker.kernels.reference.attention import AttentionShape
 from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.reference.penalties import Penalties
+from worker.kernels.reference.quantized import Coding
 from worker.kernels.reference.rotary import rotate_
 from worker.kernels.triton import draw, filters, penalties
 from worker.kernels.triton.activation import silu_and_multiply
@@ -21,6 +23,7 @@ from worker.kernels.triton.attention import fuse_norms
 from worker.kernels.triton.gather import gather_inputs
 from worker.kernels.triton.low_rank import TritonLowRank
 from worker.kernels.triton.norm import prepare_norm
+from worker.kernels.triton.quantized import pack_codes
 from worker.kernels.triton.store import store
 
 pytestmark = pytest.mark.usefixtures("poisoned_outputs")
@@ -75,6 +78,21 @@ def test_low_rank(dtype, tokens, inputs, outputs):
         rows = torch.from_numpy(np.flatnonzero(numbers == number)).cuda()
         wanted[rows] += x[rows].double() @ pair.down.double().T @ pair.up.double().T
     assert_near(y, wanted)
+
+
+@pytest.mark.parametrize("coding", list(Coding), ids=lambda coding: coding.name)
+@pytest.mark.parametrize(
+    ("dtype", "rows"),
+    [(torch.bfloat16, 1), (torch.bfloat16, 20), (torch.bfloat16, 700), (torch.float16, 5),
+     (torch.float32, 33)],
+)  # fmt: skip
+def test_codes(coding, dtype, rows):
+    with torch.device("cpu"):
+        drawn = coded(coding, 1000, 4096, 128, offsets=coding is Coding.NIBBLE)
+    weight = drawn.copied(torch.empty(0).device)
+    bias, x = torch.randn(1000).to(dtype), torch.randn(rows, 4096).to(dtype)
+    wanted = x.double() @ weight.dequantized(torch.float64).T + bias.double()
+    assert_near(pack_codes(weight, bias)(x), wanted)
 
 
 @pytest.mark.parametrize("dtype", list(NEAR))

@@ -8,6 +8,7 @@ through a file in the runtime directory.
 """
 
 import logging
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -80,6 +81,10 @@ class Group:
             options._devices = [kind.create_device(interface="lo")]
             options._threads = 1
         else:
+            # One of its threads asks the store every second whether some shard has timed out. Once
+            # the file is gone that waits as long as its patience lasts, and the end of this process
+            # waits for the thread.
+            os.environ["TORCH_NCCL_DUMP_ON_TIMEOUT"] = "0"
             kind = untyped.ProcessGroupNCCL
             options = kind.Options()
         options._timeout = _PATIENCE

@@ -19,8 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.interpreter import InterpretedFunction
 
-from worker import filling
-from worker.watermark import GreenLists
+from tests.worker.ahead.fake_numbers import Counts, replace_numbers
 
 GPU = torch.device("cuda")
 _CUDA, _LAZY = 1, 17
@@ -34,11 +33,11 @@ _MOST_PROGRAMS = 65_535
 def fake_gpu(monkeypatch) -> Iterator[set]:
     """Within, ``cuda`` is a device, and kernels look at what they are given and do nothing.
 
-    Weights have the shapes that their files say, green lists those of the vocabulary. Yields the
-    forms in which kernels are launched: Triton compiles each anew.
+    Numbers are made up where somebody needs them (``fake_numbers``). Yields the forms in which
+    kernels are launched: Triton compiles each anew.
     """
     forms: set = set()
-    properties = SimpleNamespace(multi_processor_count=132)
+    properties = SimpleNamespace(multi_processor_count=132, shared_memory_per_block_optin=227 << 10)
 
     def launch(kernel, *given, grid, warmup, **options):
         _check(kernel, given, grid)
@@ -46,15 +45,10 @@ def fake_gpu(monkeypatch) -> Iterator[set]:
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     monkeypatch.setattr(InterpretedFunction, "run", launch)
-    monkeypatch.setattr(filling, "_part", lambda slot, file, key: torch.empty(slot.own_shape))
-    monkeypatch.setattr(GreenLists, "after", _lists)
-    with _guard(), FakeTensorMode(allow_non_fake_inputs=True), _Pinning():
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    replace_numbers(monkeypatch)
+    with _guard(), FakeTensorMode(allow_non_fake_inputs=True), _Pinning(), Counts():
         yield forms
-
-
-def _lists(lists: GreenLists, last_ids) -> torch.Tensor:
-    """The host makes them, of numbers that are not there in here."""
-    return torch.empty((len(last_ids), lists._width), dtype=torch.int32)
 
 
 @contextmanager

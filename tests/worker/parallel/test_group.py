@@ -1,8 +1,10 @@
 """What shards agree on when they meet: who adds up small sums. Two shards, each on a thread."""
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -119,6 +121,26 @@ def test_the_first_shard_tells_the_others(tmp_path: Path) -> None:
         return group.tell(torch.arange(3) + 10 * rank).tolist()
 
     assert together(tmp_path, tell, board()) == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_no_thread_of_nccl_asks_the_store_whose_file_will_be_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks: list[str | None] = []
+
+    class NCCL:
+        Options = SimpleNamespace
+
+        def __init__(self, *given: Any) -> None:
+            asks.append(os.environ.get("TORCH_NCCL_DUMP_ON_TIMEOUT"))
+
+    monkeypatch.setattr(torch.distributed, "ProcessGroupNCCL", NCCL, raising=False)
+    monkeypatch.setenv("TORCH_NCCL_DUMP_ON_TIMEOUT", "1")
+    monkeypatch.setattr(Group, "least", lambda group, number: number)
+    Group(0, 1, torch.device("cuda"), obstacle=lambda *_: "none is wanted").form(
+        str(tmp_path / "s")
+    )
+    assert asks == ["0"]
 
 
 def test_what_fits() -> None:

@@ -18,7 +18,12 @@ from worker.kernels.reference.attention import (
     KVScales,
 )
 from worker.kernels.reference.norm import HeadNorms
-from worker.kernels.triton.chunks import TILE_NUMBERS, attend_chunks, tile_rows
+from worker.kernels.triton.chunks import (
+    TILE_NUMBERS,
+    attend_chunks,
+    choose_stages,
+    tile_rows,
+)
 from worker.kernels.triton.decode import (
     Parts,
     Splitting,
@@ -32,8 +37,8 @@ from worker.transfers import send
 
 _MOST_DIM = 256
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-_PROCESSORS = 132
-"""Multiprocessors of an H100 or H200: assumed where there is no GPU."""
+_PROCESSORS, _SHARED_BYTES = 132, 227 << 10
+"""Multiprocessors of an H100 or H200, and what a block may share: assumed where there is no GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,13 @@ class TritonAttention:
     def __init__(self, shape: AttentionShape, *, device: torch.device, dtype: torch.dtype) -> None:
         self._shape = shape
         self._tile_tokens = tile_rows(shape, dtype) // (shape.heads // shape.kv_heads)
-        self._processors = _PROCESSORS
+        self._processors, shared_bytes = _PROCESSORS, _SHARED_BYTES
         if device.type == "cuda":
             properties = torch.cuda.get_device_properties(device)
             self._processors = properties.multi_processor_count
+            # Not every torch tells, nor do its types.
+            shared_bytes = getattr(properties, "shared_memory_per_block_optin", _SHARED_BYTES)
+        self._stages = choose_stages(shape, shared_bytes)
 
     @staticmethod
     def fits(shape: AttentionShape, dtype: torch.dtype) -> bool:
@@ -128,6 +136,7 @@ class TritonAttention:
                 shape=shape,
                 window=step.window,
                 scales=scales,
+                stages=self._stages,
             )
         return output
 

@@ -12,6 +12,7 @@ from common.messages import BLOCK_TOKENS
 from worker.kernels.reference.attention import UNSCALED, AttentionShape, KVScales
 from worker.kernels.triton.online import STAGES, absorb, in_powers_of_two, score
 
+_WIDE_BYTES = 101 << 10
 TILE_NUMBERS = 4
 """Of a tile: sequence, first row of the packed tokens, tokens, position of the first one."""
 
@@ -158,6 +159,16 @@ def tile_rows(shape: AttentionShape, dtype: torch.dtype) -> int:
     return max(wanted, int(triton.next_power_of_2(group)))
 
 
+def choose_stages(shape: AttentionShape, shared_bytes: int) -> int:
+    """Of the pipeline, for a GPU that gives a block so much shared memory.
+
+    Tiles of wide heads in two buffers take 101 KiB. GPUs of data centres have 163 or 227, those of
+    capability 8.6, 8.9 and 12 have 99: there they wait for each tile.
+    """
+    fits = shape.head_dim <= 128 or shared_bytes >= _WIDE_BYTES
+    return STAGES if fits else STAGES - 1
+
+
 def attend_chunks(
     queries: torch.Tensor,
     cache: torch.Tensor,
@@ -168,6 +179,7 @@ def attend_chunks(
     shape: AttentionShape,
     window: int,
     scales: KVScales = UNSCALED,
+    stages: int = STAGES,
 ) -> None:
     """Queries of the ``tiles``, causal, over their own sequences: the latest ``window`` tokens.
 
@@ -202,6 +214,6 @@ def attend_chunks(
         BLOCK=BLOCK_TOKENS,
         KEYS=16 if wide else 64 if channels <= 128 else 32,
         num_warps=8 if rows >= 128 or channels > 128 or wide else 4,
-        num_stages=2 if wide else STAGES,
+        num_stages=2 if wide else stages,
         enable_fp_fusion=True,  # not the default of every Triton
     )

@@ -23,6 +23,9 @@ _RANKS = 32
 """At a time."""
 _INPUTS = 64
 _OUTPUTS = 64
+_EVEN = 2
+"""Numbers of 8 bytes: tiles begin at a multiple of 16 bytes, however many rows are before them.
+Triton compiles kernels anew for arguments that begin elsewhere."""
 
 
 class Plan(NamedTuple):
@@ -116,9 +119,11 @@ class TritonLowRank:
             for number, start, count in zip(numbers, starts, counts, strict=True)
             for first in range(0, count, _ROWS)
         ]
-        packed = np.concatenate((order, np.array(tiles, dtype=np.int64).ravel()))
+        before = np.zeros(-(-len(order) // _EVEN) * _EVEN, dtype=np.int64)
+        before[: len(order)] = order
+        packed = np.concatenate((before, np.array(tiles, dtype=np.int64).ravel()))
         sent = send(torch.from_numpy(packed), device)
-        return Plan(sent[: len(order)], sent[len(order) :].view(-1, 3))
+        return Plan(sent[: len(order)], sent[len(before) :].view(-1, 3))
 
     def pack(self, pairs: Sequence[LowRank | None]) -> AddLowRank:
         """As ``LowRankKernel.pack``: all pairs in one tensor each, padded to the largest rank."""

@@ -114,7 +114,7 @@ def pack_codes(weight: Quantized, bias: torch.Tensor | None) -> LinearOperation:
     offsets = unused if weight.offsets is None else weight.offsets
     levels = unused if weight.levels is None else weight.levels
     order = weight.order
-    whole = weight.levels is not None and weight.levels.tolist() == list(WHOLE_LEVELS)
+    whole = weight.levels is not None and _are_whole(weight.levels)
 
     def apply(x: torch.Tensor) -> torch.Tensor:
         x = x.contiguous() if order is None else x.index_select(1, order)
@@ -135,3 +135,8 @@ def pack_codes(weight: Quantized, bias: torch.Tensor | None) -> LinearOperation:
         return y
 
     return apply
+
+
+def _are_whole(levels: torch.Tensor) -> bool:
+    """Whether they need no table. Waits for the device: once, at load."""
+    return bool(levels.tolist() == list(WHOLE_LEVELS))

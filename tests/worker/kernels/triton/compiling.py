@@ -2,6 +2,7 @@
 
 No GPU is needed: kernels are called as ever, with tensors of the CPU, under a driver that names a
 Hopper GPU; nothing is launched. A table of what ptxas and the disassembler say goes to the output.
+Attention is compiled for sm_89, too, whose blocks share less than half as much memory.
 Runs in a process of its own, in which Triton's interpreter is off. Fails where a kernel does not
 compile, does not fit into shared memory, spills more than a few registers, or waits for each tile
 of keys before it asks for the next. PYTHONPATH may name another Triton: 3.6, 3.7 and 3.9 pass.
@@ -26,7 +27,7 @@ from worker.kernels.reference.attention import AttentionShape
 from worker.kernels.reference.penalties import Penalties
 from worker.kernels.reference.quantized import WHOLE_LEVELS, Coding, Quantized
 from worker.kernels.triton.activation import silu_and_multiply
-from worker.kernels.triton.chunks import attend_chunks
+from worker.kernels.triton.chunks import attend_chunks, choose_stages
 from worker.kernels.triton.decode import attend_decoding, choose_splitting, make_parts
 from worker.kernels.triton.draw import draw
 from worker.kernels.triton.filters import top_k, top_p
@@ -38,8 +39,9 @@ from worker.kernels.triton.quantized import pack_codes
 from worker.kernels.triton.store import store
 from worker.quantization.at_load import NF4
 
-_SHARED_BYTES = 227 << 10
-"""Of a block, on Hopper."""
+_HOPPER, _ADA = 90, 89
+_SHARED_BYTES = {_HOPPER: 227 << 10, _ADA: 99 << 10}
+"""Of a block."""
 _SPILLED_BYTES = 16
 """Of a thread: so few are reloaded from L1 unnoticed beside what attention reads."""
 _TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -73,17 +75,20 @@ _CODED = [
 """Coding, the model's dtype, inputs of a group, rows."""
 
 
-class Hopper:
-    """What the compiler asks of a driver."""
+class Driver:
+    """What the compiler asks of one."""
+
+    def __init__(self):
+        self.capability = _HOPPER
 
     def get_current_device(self):
-        return 0
+        return self.capability  # Triton remembers the target of each device
 
     def get_current_stream(self, device):
         return 0
 
     def get_current_target(self):
-        return GPUTarget("cuda", 90, 32)
+        return GPUTarget("cuda", self.capability, 32)
 
 
 class Compiled:
@@ -92,14 +97,15 @@ class Compiled:
     def __init__(self):
         self.found = []
         self.case = ""
-        driver.set_active(Hopper())
+        self.driver = Driver()
+        driver.set_active(self.driver)
         run = JITFunction.run
         JITFunction.run = lambda kernel, *args, grid, warmup, **options: self._keep(
             kernel, run(kernel, *args, grid=grid, warmup=True, **options)
         )
 
     def _keep(self, kernel, compiled):
-        self.found.append((self.case, kernel, compiled))
+        self.found.append((self.driver.capability, self.case, kernel, compiled))
 
 
 def attention(kept, cases):
@@ -113,7 +119,16 @@ def unsplit(kept):
     one(_LLAMA, torch.bfloat16, torch.bfloat16, window=4096, sequences=256)
 
 
-def one(shape, dtype, kv_dtype, *, window, sequences):
+def less_shared_memory(kept):
+    kept.driver.capability = _ADA
+    wide = AttentionShape(8, 4, 256, 0.1, 50.0)
+    for name, shape in {"llama": _LLAMA, "capped and wide": wide}.items():
+        kept.case = f"{name} bfloat16, window, on sm_{_ADA}"
+        one(shape, torch.bfloat16, torch.bfloat16, window=4096, sequences=4, on=_ADA)
+    kept.driver.capability = _HOPPER
+
+
+def one(shape, dtype, kv_dtype, *, window, sequences, on=_HOPPER):
     row = shape.heads + 2 * shape.kv_heads
     qkv = torch.empty((sequences, row, shape.head_dim), dtype=dtype)
     cache = torch.empty((2, 64, shape.kv_heads, 16, shape.head_dim), dtype=kv_dtype)
@@ -133,7 +148,10 @@ def one(shape, dtype, kv_dtype, *, window, sequences):
         parts=make_parts(sequences, shape, splitting, qkv.device),
     )  # fmt: skip
     tiles = torch.zeros((7, 4), dtype=torch.int32)
-    attend_chunks(qkv[:, : shape.heads], cache, whole, tiles, output, shape=shape, window=window)
+    attend_chunks(
+        qkv[:, : shape.heads], cache, whole, tiles, output, shape=shape, window=window,
+        stages=choose_stages(shape, _SHARED_BYTES[on]),
+    )  # fmt: skip
 
 
 def pointwise(kept):
@@ -209,6 +227,7 @@ def main(arguments):
     attention(kept, _FEW if few else _ALL)
     if not few:
         unsplit(kept)
+        less_shared_memory(kept)
         pointwise(kept)
         quantized(kept)
         low_rank(kept)
@@ -217,7 +236,7 @@ def main(arguments):
     columns = ("registers", "stack", "shared", "buffers", "HGMMA", "HMMA", "LDGSTS")
     print(f"| kernel | for | {' | '.join(columns)} | 16-byte loads |")
     print("|---" * (len(columns) + 3) + "|")
-    for case, kernel, compiled in kept.found:
+    for capability, case, kernel, compiled in kept.found:
         name = f"{kernel.fn.__module__.rpartition('.')[2]}.{kernel.fn.__name__}"
         registers, stack, counts, wide = inspected(compiled)
         shared, tiles = compiled.metadata.shared, buffers(compiled)
@@ -225,15 +244,17 @@ def main(arguments):
             f"| {name} | {case} | {registers} | {stack} | {shared} | {tiles} | {counts['HGMMA']}"
             f" | {counts['HMMA']} | {counts['LDGSTS']} | {wide} |"
         )
-        if shared > _SHARED_BYTES:
+        if shared > _SHARED_BYTES[capability]:
             wrong.append(f"{name} for {case} wants {shared} bytes of shared memory")
         if counts["STL"] and stack > _SPILLED_BYTES:
             wrong.append(f"{name} for {case} spills {stack} bytes of registers")
+        if capability != _HOPPER:
+            continue
         if name.endswith("._attend") and "float32" not in case and tiles < 2:
             wrong.append(f"{name} for {case} has one buffer: it waits for every tile")
         if name == "chunks._attend" and "float32" not in case and not counts["HGMMA"]:
             wrong.append(f"{name} for {case} does not use Hopper's matrix instructions")
-    print(f"{len(kept.found)} kernels compiled for sm_90 with Triton {triton.__version__}")
+    print(f"{len(kept.found)} kernels compiled with Triton {triton.__version__}")
     for sentence in wrong:
         print(f"WRONG: {sentence}")
     return 1 if wrong else 0

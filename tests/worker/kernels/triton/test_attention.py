@@ -1,6 +1,7 @@
 """Paged attention in Triton, in its interpreter: against float64, in a cache full of NaN."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from worker.kernels.reference.attention import (
 from worker.kernels.triton import decode
 from worker.kernels.triton.attention import TritonAttention
 from worker.kernels.triton.decode import Splitting, attend_decoding, choose_splitting, make_parts
+from worker.kernels.triton.online import STAGES
 
 CPU = torch.device("cpu")
 SHAPES = {
@@ -148,6 +150,28 @@ def test_splitting_depends_on_the_number_of_sequences():
     assert choose_splitting(33, 8, 132) == Splitting(4, 8)
     assert choose_splitting(100, 8, 132) == Splitting(2, 8)
     assert choose_splitting(256, 8, 132) == choose_splitting(5000, 8, 132) == Splitting(1, 8)
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "shared_bytes", "stages"),
+    [(256, 227 << 10, STAGES), (256, 163 << 10, STAGES), (256, 99 << 10, STAGES - 1),
+     (128, 99 << 10, STAGES)],
+)  # fmt: skip
+def test_tiles_fit_into_what_a_block_may_share(head_dim, shared_bytes, stages, monkeypatch):
+    properties = SimpleNamespace(
+        multi_processor_count=58, shared_memory_per_block_optin=shared_bytes
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    asked = []
+    monkeypatch.setattr(
+        "worker.kernels.triton.attention.attend_chunks",
+        lambda *given, stages, **named: asked.append(stages),
+    )
+    step = Attending([0], [20], 0, head_dim=head_dim)
+    gpu = TritonAttention(step.shape, device=torch.device("cuda"), dtype=torch.bfloat16)
+    (plan,) = gpu.plans(step.inputs, step.blocks)
+    gpu.attend(step.qkv, step.cache, plan)
+    assert asked == [stages]
 
 
 def test_what_it_fits():

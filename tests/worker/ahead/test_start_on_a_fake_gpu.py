@@ -1,0 +1,85 @@
+"""A worker starts on a fake GPU: what it records, how many blocks it takes, what it refuses."""
+
+import logging
+
+import pytest
+import torch
+
+from common.messages import Dispatch, NewSequence, SequenceSpec
+from common.sampling import SamplingParameters
+from common.settings import Settings
+from tests.worker.ahead.fake_gpu import FakeTransfers, fake_gpu
+from tests.worker.tiny import write_tiny_llama
+from worker.engine import Engine
+from worker.start import start
+
+TOGETHER, LONGEST = 6, 200
+ALL_BLOCKS = int(TOGETHER * 13 * 1.25) + 1
+"""For which there is room: what all sequences can fill, a quarter more, and block 0."""
+
+
+@pytest.fixture
+def begin(tmp_path, monkeypatch):
+    """Starts a worker over a tiny Llama; its GPU has so many free bytes, and steps take so many."""
+    write_tiny_llama(tmp_path, num_hidden_layers=1)
+
+    def begin(free_bytes: int = 1 << 40, step_bytes: int = 0, **changes) -> Engine:
+        taken = iter([0, step_bytes])
+        for name, answer in {
+            "is_available": lambda: True,
+            "reset_peak_memory_stats": lambda device: None,
+            "memory_reserved": lambda device: next(taken),
+            "max_memory_reserved": lambda device: next(taken),
+            "mem_get_info": lambda device: (free_bytes, 1 << 40),
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, answer)
+        monkeypatch.setattr("worker.engine.transfers_of", lambda device: FakeTransfers())
+        return start(
+            Settings(
+                model_id="m", model_dir=str(tmp_path), runtime_dir=str(tmp_path), device="cuda",
+                dtype="bfloat16", max_batch_size=TOGETHER, max_total_tokens=LONGEST,
+                max_input_tokens=150, max_batch_prefill_tokens=64, **changes,
+            )
+        )  # fmt: skip
+
+    with fake_gpu(monkeypatch) as forms:
+        begin.forms = forms
+        yield begin
+
+
+def recorded(engine: Engine) -> list[int]:
+    return sorted(engine._runner._steps._decode._recorded)
+
+
+@pytest.mark.parametrize(
+    ("given", "sizes"), [(None, [1, 2, 4, 6]), ([4, 2], [2, 4]), ([0], []), ([], [])]
+)
+def test_steps_are_recorded_as_the_setting_says_and_stay_so(begin, given, sizes):
+    engine = begin(cuda_graphs=given)
+    assert recorded(engine) == sizes
+    assert engine.blocks == ALL_BLOCKS
+    ready = set(begin.forms)
+    add = []
+    for number in range(TOGETHER):
+        spec = SequenceSpec(number, [1, 2, 3], 4, SamplingParameters())
+        add.append(NewSequence(spec, 0, [], [1 + number]))
+    engine.apply(Dispatch(1, 1, 64, add=add))
+    while engine.step() is not None:
+        pass
+    assert engine.held == 0
+    assert begin.forms == ready
+    assert recorded(engine) == sizes
+
+
+def test_blocks_are_what_a_step_leaves(begin):
+    step_bytes, reserve_bytes, block_bytes = 100 << 20, 256 << 20, 2 * 2 * 16 * 16 * 2
+    wanted = 50
+    room = int(step_bytes * 1.1) + reserve_bytes + wanted * block_bytes
+    assert begin(room, step_bytes).blocks == wanted
+
+
+def test_drafts_are_refused_with_a_sentence(begin, caplog):
+    with caplog.at_level(logging.WARNING):
+        engine = begin(speculate=4)
+    assert "--speculate is without effect: on this device" in caplog.text
+    assert recorded(engine) == [1, 2, 4, 6]
