@@ -16,13 +16,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from supervisor.medusa.asyncore_25 import ExitNow
 from supervisor.options import ServerOptions
-from supervisor.supervisord import go
 
 from common.failure import FAILURE_FILE
 from common.logs import say
 from common.settings import load
 from launcher.children import PACKAGES_ROOT, in_checkout
+from launcher.keeper import Keeper
 from launcher.runtime import STOP_SIGNALS, RuntimeDirectory
 
 _PR_SET_PDEATHSIG = 1
@@ -84,7 +85,8 @@ def run(path: Path, failure: Path) -> None:
     options.test = False
     with _Alarm() as alarm:
         options.get_socket_map()[alarm.fileno] = alarm
-        go(options)
+        with contextlib.suppress(ExitNow):
+            Keeper(options, options.may_finish).main()
     options.close_httpservers()
     options.close_logger()
 
@@ -105,6 +107,11 @@ class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
         self._grace_s = grace_s
         self._as_json = as_json
         self._stopping = False
+        self._hurried = False
+
+    def may_finish(self) -> bool:
+        """Whether running requests still have their time."""
+        return not self._hurried and not self._failure.exists()
 
     def setsignals(self) -> None:
         """As supervisord does; but a SIGHUP that was ignored before, as by nohup, still is."""
@@ -122,6 +129,7 @@ class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
                 sentence = f"stopping; running requests may finish within {self._grace_s} s{again}"
                 _write(_line(sentence, as_json=self._as_json, level=logging.INFO))
             elif number == signal.SIGINT:
+                self._hurried = True
                 _kill_children()
             self._stopping = True
         return number

@@ -1,6 +1,7 @@
 """The scheduler process: ``python -m scheduler``."""
 
 import logging
+import os
 import random
 import signal
 import sys
@@ -39,6 +40,7 @@ def main() -> int:
 
 def serve(resolved: Settings) -> int:
     """Put everything together and turn until drained."""
+    supervisor = os.getppid()
     logs.set_up("scheduler", json_output=resolved.json_output, level=resolved.log_level)
     try:
         check_runtime_dir(resolved.runtime_dir)
@@ -73,6 +75,8 @@ def serve(resolved: Settings) -> int:
     settle()
     _log.info("the scheduler is ready")
     loop.run()
+    if os.getppid() != supervisor:
+        processes.stop()  # it was killed: workers hear from nobody else that nothing is left
     link.close()
     pulse.close()
     processes.close()

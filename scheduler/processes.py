@@ -4,6 +4,7 @@ A pid alone may belong to somebody else by the time it is used. Linux only, and 
 of this machine: elsewhere nothing is held or killed, and a death is found out by other means.
 """
 
+import contextlib
 import logging
 import os
 import select
@@ -65,6 +66,12 @@ class LocalProcesses:
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         except OSError as error:
             _log.warning("process %d could not be killed: %s", pid, error.strerror)
+
+    def stop(self) -> None:
+        """SIGINT to all that are held: they end by themselves."""
+        for descriptor in self._held.values():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGINT)
 
     def forget(self, pid: int) -> None:
         """Close its descriptor, which ends the watch over it, too."""

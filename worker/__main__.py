@@ -27,30 +27,13 @@ from common.settings import Settings, load
 from common.sockets import check_runtime_dir
 from worker.errors import GroupLostError
 from worker.heap import keep_freed_memory
+from worker.stop import StopSignal
 
 if TYPE_CHECKING:
     from worker.engine import Engine
     from worker.parallel.team import Team
 
 _log = logging.getLogger(__name__)
-
-
-class StopSignal:
-    """Has a signal asked this process to stop? ``fd`` becomes readable when one does."""
-
-    def __init__(self) -> None:
-        self._stopping = False
-        self.fd, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(writing)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-
-    def __call__(self) -> bool:
-        """True once a signal has come."""
-        return self._stopping
-
-    def _stop(self, *_: object) -> None:
-        self._stopping = True
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -142,7 +125,7 @@ def _run(context: Any, engine: "Engine", team: "Team", settings: Settings, repli
     from worker.link import SocketLink
     from worker.loop import Identity, Loop
 
-    stop = StopSignal()
+    stop = StopSignal(settings.graceful_termination_timeout)
     incarnation = secrets.randbits(63)
     link = SocketLink(
         context,

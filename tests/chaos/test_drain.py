@@ -1,12 +1,19 @@
-"""SIGTERM under load: nothing new is taken, what runs is finished, the exit status is 0."""
+"""SIGTERM under load: nothing new is taken, what runs is finished, the exit status is 0.
 
+So it is when supervisord is killed, but for the status.
+"""
+
+import os
 import signal
+
+import pytest
 
 from tests.chaos.conftest import Survived
 from tests.chaos.kinds import KINDS, generate_stream
 from tests.chaos.knocking import REFUSED, Knocker
 from tests.chaos.scene import scene
 from tests.chaos.talk import Talk, together
+from tests.end_to_end.harness import alive, children_of
 
 GRACE_S = 60
 STOP_LIMIT_S = 30.0
@@ -36,6 +43,46 @@ def test_what_runs_is_finished(survived: Survived) -> None:
     survived(f"SIGTERM, and time to finish; {answered} short ones answered", outcomes)
     for knocker in knockers:
         assert set(knocker.failed) == REFUSED, knocker.failed
+
+
+def test_what_runs_is_finished_though_supervisord_is_killed(survived: Survived) -> None:
+    """And nobody is left when it is."""
+    kinds = [kind for kind in KINDS if kind.streams]
+    with scene("--graceful-termination-timeout", str(GRACE_S), frontends=2) as house:
+        server = house.server
+        family = children_of(server.process.pid)
+
+        def strike(talks: list[Talk]) -> None:
+            server.until(lambda: all(talk.received for talk in talks), 60)
+            assert not all(talk.over for talk in talks), "the texts are too short for this test"
+            server.process.kill()
+
+        try:
+            outcomes = together(server, kinds, strike)
+            server.process.wait(STOP_LIMIT_S)
+            server.until(lambda: not any(alive(pid) for pid in family), STOP_LIMIT_S)
+        finally:
+            for pid in filter(alive, family):
+                os.kill(pid, signal.SIGKILL)
+    survived("kill -9 of supervisord", outcomes)
+
+
+@pytest.mark.parametrize("victim", ["worker", "scheduler"])
+def test_who_dies_meanwhile_is_replaced(survived: Survived, victim: str) -> None:
+    kinds = [kind for kind in KINDS if kind.streams]
+    with scene("--graceful-termination-timeout", str(GRACE_S), frontends=2) as house:
+        server = house.server
+
+        def strike(talks: list[Talk]) -> None:
+            pid = house.pid(f"-m {victim}")
+            server.process.send_signal(signal.SIGTERM)
+            server.until(lambda: any("stopping; running" in line for line in server.log))
+            os.kill(pid, signal.SIGKILL)
+            assert not all(talk.over for talk in talks), "the texts are too short for this test"
+
+        outcomes = together(server, kinds, strike)
+        assert server.process.wait(STOP_LIMIT_S) == 0
+    survived(f"SIGTERM, and kill -9 of the {victim}", outcomes)
 
 
 def test_streams_of_different_lengths_end_with_their_last_token() -> None:

@@ -51,6 +51,9 @@ class Health(BaseHTTPRequestHandler):
 server = HTTPServer(("127.0.0.1", settings.port), Health)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 until_told()
+if (control / "finish").exists():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # of the launcher dying
+    (control / "finish").read_text()
 """
 )
 

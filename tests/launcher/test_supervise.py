@@ -67,6 +67,33 @@ def test_a_killed_worker_is_started_again(home: Path) -> None:
         assert any("worker_0 died and is started again" in line for line in run.lines)
 
 
+def test_who_dies_during_a_stop_is_replaced_while_front_ends_finish(home: Path) -> None:
+    os.mkfifo(home / "finish")  # the front end waits until somebody opens it
+    with running(home) as run:
+        pids = dict(zip(("scheduler", "worker"), run.pids_of("scheduler", "worker"), strict=True))
+        run.wait_until_ready()
+        run.process.send_signal(signal.SIGTERM)
+        run.wait_for("frontend stops")
+        for name, pid in pids.items():
+            os.kill(pid, signal.SIGKILL)
+            run.pids_of(name)
+        (home / "finish").write_text("")
+        assert run.end() == 0
+    for name in pids:
+        assert sum(line.startswith(f"{name} runs as") for line in run.lines) == 2
+
+
+def test_nobody_is_replaced_once_all_has_to_end_at_once(home: Path) -> None:
+    os.mkfifo(home / "finish")
+    with running(home) as run:
+        run.wait_until_ready()
+        run.process.send_signal(signal.SIGINT)
+        run.wait_for("frontend stops")
+        run.process.send_signal(signal.SIGINT)
+        assert run.end() == 0
+    assert sum(line.startswith("worker runs as") for line in run.lines) == 1
+
+
 def test_a_process_that_cannot_start_ends_everything_with_its_sentence(home: Path) -> None:
     (home / "worker-refuses").touch()
     with running(home) as run:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -22,6 +23,8 @@ from tests.operate.conftest import Noticed
 pytestmark = pytest.mark.timeout(400)
 LONG = 200
 CROWD = 6
+LATE_S = 4.0
+"""Without an answer: long enough for two checks that are not waited for."""
 
 
 @pytest.fixture(scope="module", params=["haproxy", "nginx"])
@@ -114,6 +117,21 @@ def test_a_server_that_is_not_ready_gets_nothing(house: House) -> None:
         os.kill(scheduler, signal.SIGCONT)
     house.until(lambda: server.get("/health/ready").status == 200)
     house.until(lambda: Call(house.front, tokens=2).start().wait().server == "one")
+
+
+def test_servers_that_answer_late_are_not_taken_for_dead(house: House) -> None:
+    """As all do on a machine whose processors are taken: then nobody would be left to ask."""
+    stopped = [pid for server in house.servers.values() for pid in server.pids("frontend.serve")]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(LATE_S)
+        call = Call(house.front, tokens=2).start()
+        call.done.wait(1)
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    assert call.wait().error == ""
 
 
 def test_a_killed_server_takes_only_its_own_streams_along(

@@ -43,6 +43,17 @@ def test_a_held_process_is_killed_and_its_end_ends_a_wait(
     assert child.wait(10) == -9
 
 
+def test_those_that_are_held_are_told_to_end(
+    processes: LocalProcesses, child: subprocess.Popen[bytes]
+) -> None:
+    gone = subprocess.Popen(["true"])
+    for held in (gone, child):
+        processes.hold(held.pid)
+    gone.wait(10)
+    processes.stop()
+    assert child.wait(10) == -2
+
+
 def test_an_end_is_told_before_the_parent_has_looked(
     tmp_path: Path, processes: LocalProcesses, child: subprocess.Popen[bytes]
 ) -> None:

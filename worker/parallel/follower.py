@@ -55,11 +55,15 @@ class Follower:
         self._steps: Steps | None = None
 
     def follow(self, berth: Berth) -> None:
-        """Until the leader says Leave. Raises GroupLostError and StartupError."""
+        """Until the leader says Leave; the group is given up then.
+
+        Raises GroupLostError and StartupError.
+        """
         with torch.inference_mode():
             while True:
                 message = berth.receive()
                 if isinstance(message, Leave):
+                    self._group.give_up()
                     return
                 if isinstance(message, Form):
                     self._group.form(message.store)

@@ -94,7 +94,12 @@ class Group:
         self.least(0)  # the file has done its work
 
     def give_up(self) -> None:
-        """Close the connections: other shards' collectives fail, those that wait included."""
+        """Close the connections: other shards' collectives fail, those that wait included.
+
+        RACE: gloo's thread lets go of a collective's tensors after the main thread has seen it end,
+        and needs the interpreter for that. It has ended when this returns; one that is left to an
+        interpreter that ends may abort the process.
+        """
         self._process_group = None
         self._small = None
 

@@ -63,6 +63,7 @@ class Leader:
     def close(self) -> None:
         """As ``Team.close``."""
         self._crew.dismiss()
+        self._group.give_up()
 
     def form(self) -> None:
         """A new group of the same shards."""

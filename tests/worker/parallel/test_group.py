@@ -143,6 +143,21 @@ def test_no_thread_of_nccl_asks_the_store_whose_file_will_be_gone(
     assert asks == ["0"]
 
 
+def test_no_thread_outlives_a_group_that_is_given_up(tmp_path: Path) -> None:
+    """An interpreter that ends beside one of gloo's threads is aborted at times."""
+
+    def threads() -> set[str]:
+        return {path.name for path in Path("/proc/self/task").iterdir()}
+
+    group = Group(0, 1, CPU)
+    before = threads()
+    group.form(str(tmp_path / "store"))
+    group.add_up(torch.ones(3))
+    assert threads() > before
+    group.give_up()
+    assert threads() <= before
+
+
 def test_what_fits() -> None:
     assert fits(4096, 4096)
     assert not fits(4112, 4096)

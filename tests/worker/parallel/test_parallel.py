@@ -127,6 +127,7 @@ def compare(root: Path, name: str, groups: Groups) -> None:
     leader = groups.leader(name)
     got = texts(together(root, name, leader))
     leader.close()
+    assert not leader._group.formed
     for number, (ids, logprobs) in wanted.items():
         assert got[number][0] == ids
         assert got[number][1] == pytest.approx(logprobs, abs=1e-4)
