@@ -8,6 +8,7 @@
 #define BLOCK_STRIPS 16    /* of x, of which a slice stays in L2 while panels pass: */
 #define GROUP 8            /* so many where all inputs of them are more than */
 #define X_BYTES (1 << 18)
+#define AHEAD_BYTES 4096   /* of weights, where rows pass once */
 
 /* Rows of x that are computed together, in strips that are about as long as each other. */
 typedef struct {
@@ -21,15 +22,20 @@ INLINE int64_t rows_before(const RowBlock *block, int64_t strip) {
 
 INLINE int64_t line_bytes(const int form) { return PANEL * (form == SINGLES ? 4 : 2); }
 
-/* Adds to the sums of a block and one panel, [strips][2][STRIP][16], or begins them, what inputs from
- * `from` on contribute. */
+/* Adds to the sums of a block and one panel, [strips][2][STRIP][16], or begins them, what some inputs
+ * contribute. PERF: what comes after them, as much, is asked for bit by bit in all passes: memory is
+ * as busy as the units that multiply. */
 INLINE void add_inputs(const int form, const RowBlock *block, const char *panel, int64_t from,
-                       int64_t inputs, float *totals) {
-    panel += from * line_bytes(form);
+                       int64_t inputs, const char *next, float *totals) {
+    int64_t passes = 0;
+    for (int64_t s = 0; s < block->strips; s++)
+        passes += passes_of(rows_before(block, s + 1) - rows_before(block, s));
+    Wanted wanted = {next, line_bytes(form) / passes};
     for (int64_t s = 0; s < block->strips; s++, totals += STRIP_SUMS) {
         const int64_t row = rows_before(block, s), rows = rows_before(block, s + 1) - row;
         add_strip(form, rows, block->x + row * block->inputs + from, block->inputs, panel, inputs,
-                  s ? 0 : AHEAD, from == 0, totals);
+                  wanted, from == 0, totals);
+        wanted.at += passes_of(rows) * inputs * wanted.step_bytes;
     }
 }
 
@@ -56,10 +62,17 @@ INLINE void panels_of_form(const int form, const Linear *layer, const float *x, 
         for (int64_t g = from; g < beyond; g += group) {
             const char *panels = (const char *)layer->weights + g * panel_bytes;
             const int64_t count = least(group, beyond - g);
-            for (int64_t k = 0; k < inputs; k += slice)
-                for (int64_t p = 0; p < count; p++)
-                    add_inputs(form, &block, panels + p * panel_bytes, k, least(slice, inputs - k),
-                               totals[p]);
+            for (int64_t k = 0; k < inputs; k += slice) {
+                const int64_t some = least(slice, inputs - k), bytes = some * line_bytes(form);
+                for (int64_t p = 0; p < count; p++) {
+                    const char *panel = panels + p * panel_bytes + k * line_bytes(form);
+                    const char *next = p + 1 < count         ? panel + panel_bytes
+                                       : k + some >= inputs ? panels + count * panel_bytes
+                                                            : panels + (k + some) * line_bytes(form);
+                    if (slices == 1) next = panel + least(AHEAD_BYTES, bytes);
+                    add_inputs(form, &block, panel, k, some, next, totals[p]);
+                }
+            }
             for (int64_t p = 0; p < count; p++)
                 put_block(&block, totals[p], r, (g + p) * PANEL, y);
         }

@@ -11,8 +11,6 @@
 #define STRIP (WIDTH == LANES ? 8 : 6)     /* rows whose sums registers hold: of 2 vectors, or, */
 #define WIDE_ROWS (WIDTH == LANES ? 8 : 2) /* of so few, of the whole panel */
 #define STRIP_SUMS (2 * STRIP * LANES)     /* [2][STRIP][16] */
-#define AHEAD 64                           /* inputs: how far ahead weights are asked for that */
-                                           /* come from memory; else 0 */
 
 #if STEP == 2
 
@@ -53,16 +51,16 @@ INLINE Lanes *total_of(float *totals, int row, int part) {
     return (Lanes *)(totals + (part / PARTS * STRIP + row) * LANES + part % PARTS * WIDTH);
 }
 
-INLINE void ask_for(const int form, const void *panel, int64_t input) {
-    const int64_t bytes = PANEL * (form == SINGLES ? 4 : 2);
-    for (int64_t i = 0; i < STEP * bytes; i += 64)
-        __builtin_prefetch((const char *)panel + input * bytes + i, 0, 2);
-}
+/* What is wanted later, on its way into the L2 cache meanwhile: so many bytes of it with each input. */
+typedef struct {
+    const char *at;
+    int64_t step_bytes;
+} Wanted;
 
 /* Adds to the sums of some rows and of `parts` vectors of outputs, or begins them. */
 INLINE void add_parts(const int form, const int rows, const int first, const int parts,
                       const ELEMENT *x, int64_t stride, const void *panel, int64_t inputs,
-                      int64_t ahead, int begins, float *totals) {
+                      Wanted wanted, int begins, float *totals) {
     Lanes sums[STRIP][2 * PARTS] = {0};
 #pragma GCC unroll 8
     for (int r = 0; r < rows && !begins; r++)
@@ -72,7 +70,9 @@ INLINE void add_parts(const int form, const int rows, const int first, const int
 #pragma GCC unroll 2
         for (int s = 0; s < 2; s += STEP) {
             Weights some[2 * PARTS];
-            ask_for(form, panel, k + s + ahead);
+            __builtin_prefetch(wanted.at, 0, 2);
+            if (form == SINGLES) __builtin_prefetch(wanted.at + wanted.step_bytes / 2, 0, 2);
+            wanted.at += wanted.step_bytes;
 #pragma GCC unroll 4
             for (int p = 0; p < parts; p++) some[p] = weights_at(form, panel, k + s, first + p);
 #pragma GCC unroll 8
@@ -87,31 +87,35 @@ INLINE void add_parts(const int form, const int rows, const int first, const int
         for (int p = 0; p < parts; p++) *total_of(totals, r, first + p) = sums[r][p];
 }
 
+/* How often such a strip passes over a panel. */
+INLINE int64_t passes_of(int64_t rows) { return rows <= WIDE_ROWS ? 1 : PARTS; }
+
 /* Adds to the sums of at most STRIP rows and one panel, or begins them, what `inputs` inputs (an even
  * number) contribute. */
 INLINE void add_rows(const int form, const int rows, const ELEMENT *x, int64_t stride,
-                     const void *panel, int64_t inputs, int64_t ahead, int begins, float *totals) {
+                     const void *panel, int64_t inputs, Wanted wanted, int begins, float *totals) {
     if (rows <= WIDE_ROWS) {
-        add_parts(form, rows, 0, 2 * PARTS, x, stride, panel, inputs, ahead, begins, totals);
+        add_parts(form, rows, 0, 2 * PARTS, x, stride, panel, inputs, wanted, begins, totals);
     } else {
-        add_parts(form, rows, 0, 2, x, stride, panel, inputs, ahead, begins, totals);
-        add_parts(form, rows, 2, 2, x, stride, panel, inputs, 0, begins, totals);
+        add_parts(form, rows, 0, 2, x, stride, panel, inputs, wanted, begins, totals);
+        wanted.at += inputs * wanted.step_bytes;
+        add_parts(form, rows, 2, 2, x, stride, panel, inputs, wanted, begins, totals);
     }
 }
 
 INLINE void add_strip(const int form, int64_t rows, const ELEMENT *x, int64_t stride,
-                      const void *panel, int64_t inputs, int64_t ahead, int begins,
+                      const void *panel, int64_t inputs, Wanted wanted, int begins,
                       float *totals) {
     switch (rows) {
-        case 1: add_rows(form, 1, x, stride, panel, inputs, ahead, begins, totals); break;
-        case 2: add_rows(form, 2, x, stride, panel, inputs, ahead, begins, totals); break;
-        case 3: add_rows(form, 3, x, stride, panel, inputs, ahead, begins, totals); break;
-        case 4: add_rows(form, 4, x, stride, panel, inputs, ahead, begins, totals); break;
-        case 5: add_rows(form, 5, x, stride, panel, inputs, ahead, begins, totals); break;
+        case 1: add_rows(form, 1, x, stride, panel, inputs, wanted, begins, totals); break;
+        case 2: add_rows(form, 2, x, stride, panel, inputs, wanted, begins, totals); break;
+        case 3: add_rows(form, 3, x, stride, panel, inputs, wanted, begins, totals); break;
+        case 4: add_rows(form, 4, x, stride, panel, inputs, wanted, begins, totals); break;
+        case 5: add_rows(form, 5, x, stride, panel, inputs, wanted, begins, totals); break;
 #if STRIP > 6
-        case 6: add_rows(form, 6, x, stride, panel, inputs, ahead, begins, totals); break;
-        case 7: add_rows(form, 7, x, stride, panel, inputs, ahead, begins, totals); break;
+        case 6: add_rows(form, 6, x, stride, panel, inputs, wanted, begins, totals); break;
+        case 7: add_rows(form, 7, x, stride, panel, inputs, wanted, begins, totals); break;
 #endif
-        default: add_rows(form, STRIP, x, stride, panel, inputs, ahead, begins, totals);
+        default: add_rows(form, STRIP, x, stride, panel, inputs, wanted, begins, totals);
     }
 }

@@ -20,5 +20,6 @@ static void end_strips(void) {}
 /* Adds to a strip's sums, or begins them, what some inputs of a panel contribute. */
 static void add_to_strip(const Strip *x, int64_t from, const ELEMENT *panel, int64_t inputs,
                          int begins, float *sums) {
-    add_strip(FORM, x->rows, x->x + from, x->stride, panel, inputs, 0, begins, sums);
+    const Wanted nothing = {(const char *)panel, 0};
+    add_strip(FORM, x->rows, x->x + from, x->stride, panel, inputs, nothing, begins, sums);
 }

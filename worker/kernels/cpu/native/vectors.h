@@ -234,7 +234,15 @@ INLINE f32x16 short_exp16(f32x16 x) {
     return power16(x * (1.44269504f * POWER_UNIT) + 127 * POWER_UNIT);
 }
 
-INLINE f32x16 silu16(f32x16 x) { return x / (1.0f + exp16(-max16(x, splat(-88.0f)))); }
+INLINE f32x16 silu16(f32x16 x) {
+    f32x16 y;
+#pragma GCC unroll 2
+    for (int p = 0; p < PARTS; p++) {
+        const Lanes some = *part(&x, p), bounded = max_lanes(some, (Lanes){0} - 88.0f);
+        *part(&y, p) = some / (1.0f + exp_lanes(-bounded));
+    }
+    return y;
+}
 
 /* 1 / x to 2^-14. */
 INLINE f32x16 short_reciprocal16(f32x16 x) {
