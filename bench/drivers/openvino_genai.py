@@ -1,9 +1,9 @@
 """OpenVINO GenAI's continuous batching under load, as a library.
 
-usage: python -m bench.drivers.openvino_genai MODEL_DIR
+usage: python -m bench.drivers.openvino_genai MODEL_DIR bf16|f32
 
 Runs in the peer's interpreter; see ``exchange``. The pipeline's defaults stay as they are but
-for what it computes in (bfloat16), the size of its cache and batches, and prefix caching (on).
+for what it computes in, the size of its cache and batches, and prefix caching (on).
 """
 
 import sys
@@ -26,7 +26,7 @@ def load() -> tuple[str, Run]:
     scheduler.max_num_seqs = MOST_STREAMS
     scheduler.enable_prefix_caching = True
     pipeline: Any = openvino_genai.ContinuousBatchingPipeline(
-        sys.argv[1], scheduler, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"}
+        sys.argv[1], scheduler, "CPU", {"INFERENCE_PRECISION_HINT": sys.argv[2]}
     )
     numbers = count()
 

@@ -1,8 +1,9 @@
 """Who is compared, and how each is started: the one place that knows the peers.
 
 Every peer gets what its own documentation recommends for such a machine, the same model files (in
-its own format where it has one), bfloat16, all cores, room for 32 streams. A peer that is not
-installed is said to be so. Knows nothing of what is measured.
+its own format where it has one), bfloat16 or what takes its place where the processor lacks it, all
+cores, room for 32 streams. A peer that is not installed is said to be so. Knows nothing of what is
+measured.
 """
 
 import os
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.machine import processor
 from bench.peers.contenders import ROOT, Contender, ContenderError, Library, Server, Start
 from launcher.children import WAITING
 
@@ -136,7 +138,10 @@ def _vllm_with(variables: Mapping[str, str], places: Places, name: str) -> Conte
 
 def _openvino(places: Places) -> Contender:
     python = places.environments / "openvino" / "bin" / "python"
-    command = (str(python), "-m", "bench.drivers.openvino_genai", str(places.openvino))
+    multiplies = {"avx512_bf16", "amx_bf16"} & set(processor()["flags"])
+    precision = "bf16" if multiplies else "f32"  # emulated bfloat16 is slower than float32
+    driver = (str(python), "-m", "bench.drivers.openvino_genai")
+    command = (*driver, str(places.openvino), precision)
     return Library("openvino", Start(command), places.log("openvino"))
 
 

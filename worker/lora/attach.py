@@ -107,11 +107,15 @@ def _joined(
         down[ranks] = own_a
         up[place.start : place.start + len(own_b), ranks] = own_b.float() * pair.scale
         first += pair.rank
-    joined = LowRank(down.to(kernels.device, kernels.dtype), up.to(kernels.device, kernels.dtype))
-    if not all(torch.isfinite(tensor).all() for tensor in (joined.down, joined.up)):
+    rounded = [tensor.to(kernels.dtype) for tensor in (down, up)]
+    if not _are_finite(rounded):
         modules = ", ".join(pair.module for _, pair in parts)
         raise refusal(files.name, f"what it adds to {modules} is not finite in {kernels.dtype}")
-    return joined
+    return LowRank(*(tensor.to(kernels.device) for tensor in rounded))
+
+
+def _are_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 def _cut(tensor: torch.Tensor, cut: Cut | None, dimension: int) -> torch.Tensor:

@@ -17,6 +17,7 @@ from worker.guide import Guide
 from worker.kernels.reference import quantized as reference
 from worker.kernels.reference.quantized import Quantized
 from worker.kernels.triton import quantized
+from worker.lora import attach
 from worker.lora.checkpoint import AdapterFiles
 from worker.masks import MaskMaker, Pending
 from worker.quantization import at_load
@@ -44,6 +45,7 @@ def replace_numbers(monkeypatch) -> None:
     monkeypatch.setattr(filling, "_part", lambda slot, file, key: torch.empty(slot.own_shape))
     monkeypatch.setattr(filling, "_fill_codes", filled)
     monkeypatch.setattr(AdapterFiles, "read", _pair)
+    monkeypatch.setattr(attach, "_are_finite", lambda tensors: True)
     monkeypatch.setattr(GreenLists, "after", _lists)
     monkeypatch.setattr(MaskMaker, "begin", _masks)
     monkeypatch.setattr(Guide, "take", lambda guide, token: True)

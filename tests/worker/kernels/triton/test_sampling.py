@@ -192,7 +192,7 @@ def test_the_nucleus_is_the_shortest_beginning(kernel, vocabulary, levels):
     falling = stays.gather(1, order)
     assert torch.equal(falling, falling.cumprod(-1).bool())
     mass = logits.double().softmax(-1).gather(1, order).cumsum(-1)
-    counts, margin = stays.sum(-1), 2e-6  # sums in float32 round
+    counts, margin = stays.sum(-1), 1e-5  # sums in float32 round, by processors differently
     reached = mass.gather(1, counts[:, None] - 1)[:, 0]
     before = torch.cat((torch.zeros(6, 1), mass), 1).gather(1, counts[:, None] - 1)[:, 0]
     possible = kept(logits).sum(-1)
