@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,15 @@ def read_gb_s(array: torch.Tensor, threads: int) -> float:
     return round(array.nbytes / min(best_s(view.sum) for view in views) / 1e9, 1)
 
 
-def matrix_gflop_s(threads: int) -> float:
-    """Billions of operations a second in a product of square bfloat16 matrices."""
+def multiplies_bfloat16(flags: Iterable[str]) -> bool:
+    """Whether there are instructions for that: emulated, it takes a hundred times as long."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
+def matrix_gflop_s(threads: int, dtype: torch.dtype) -> float:
+    """Billions of operations a second in a product of square matrices."""
     torch.set_num_threads(threads)
-    left, right = (torch.rand(MATRIX, MATRIX).to(torch.bfloat16) for _ in range(2))
+    left, right = (torch.rand(MATRIX, MATRIX).to(dtype) for _ in range(2))
     return round(2 * MATRIX**3 / best_s(lambda: left @ right) / 1e9, 0)
 
 
@@ -82,10 +87,12 @@ def facts() -> dict[str, Any]:
     found = processor()
     array = torch.zeros(ARRAY_BYTES // 8, dtype=torch.int64).fill_(1)
     counts = range(1, found["cores"] + 1)
+    narrow = multiplies_bfloat16(found["flags"])
+    name, dtype = ("bf16", torch.bfloat16) if narrow else ("f32", torch.float32)
     return found | {
         "busy_cores_before": busy,
         "read_gb_s": {str(threads): read_gb_s(array, threads) for threads in counts},
-        "bf16_matrix_gflop_s": {str(threads): matrix_gflop_s(threads) for threads in counts},
+        f"{name}_matrix_gflop_s": {str(count): matrix_gflop_s(count, dtype) for count in counts},
         "torch": torch.__version__,
         "kernel": platform.release(),
     }

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.machine import processor
+from bench.machine import multiplies_bfloat16, processor
 from bench.peers.contenders import ROOT, Contender, ContenderError, Library, Server, Start
 from launcher.children import WAITING
 
@@ -138,8 +138,7 @@ def _vllm_with(variables: Mapping[str, str], places: Places, name: str) -> Conte
 
 def _openvino(places: Places) -> Contender:
     python = places.environments / "openvino" / "bin" / "python"
-    multiplies = {"avx512_bf16", "amx_bf16"} & set(processor()["flags"])
-    precision = "bf16" if multiplies else "f32"  # emulated bfloat16 is slower than float32
+    precision = "bf16" if multiplies_bfloat16(processor()["flags"]) else "f32"
     driver = (str(python), "-m", "bench.drivers.openvino_genai")
     command = (*driver, str(places.openvino), precision)
     return Library("openvino", Start(command), places.log("openvino"))

@@ -58,12 +58,14 @@ def _machine(results: Results) -> list[str]:
     found = results.machine
     if not found:
         return []
+    dtypes = {"bf16_matrix_gflop_s": "bfloat16", "f32_matrix_gflop_s": "float32"}
+    measured = next(key for key in dtypes if key in found)
     return [
         f"\nMachine: {found['cores']} cores of {found['name']}"
         f" (family, model, stepping {' '.join(found['family_model_stepping'])};"
         f" {' '.join(found['flags'])}), torch {found['torch']}. By threads: memory read at"
-        f" {_by_threads(found['read_gb_s'])} GB/s, bfloat16 matrices of 2,048 at"
-        f" {_by_threads(found['bf16_matrix_gflop_s'])} GFLOP/s."
+        f" {_by_threads(found['read_gb_s'])} GB/s, {dtypes[measured]} matrices of"
+        f" 2,048 at {_by_threads(found[measured])} GFLOP/s."
     ]
 
 
