@@ -47,9 +47,9 @@ _SMALL = 1 << 18
 
 _TILE = 32
 """Our own form takes inputs of a multiple of so many."""
-_PANEL = 32
+PANEL = 32
 """Outputs whose weights are read together."""
-_SIDE = 16
+SIDE = 16
 """Gates of a panel of a gated layer; as many ups follow them."""
 
 
@@ -145,12 +145,12 @@ class PanelLinear(ABC):
         wide._address = ctypes.addressof(wide.structure)
         weights, bias = self._kept
         if bias is not None:  # in the order of the panels: 16 gates, their ups, and so on
-            bias = bias.view(2, -1, _SIDE).transpose(0, 1).flatten()
+            bias = bias.view(2, -1, SIDE).transpose(0, 1).flatten()
             wide.structure.bias = bias.data_ptr()
         wide._kept = weights, bias
 
         def sums(x: torch.Tensor) -> torch.Tensor:
-            return wide(x).view(len(x), -1, 2, _SIDE).transpose(1, 2).flatten(1)
+            return wide(x).view(len(x), -1, 2, SIDE).transpose(1, 2).flatten(1)
 
         return ActivatedLinear(sums, lambda gate_and_up: silu_and_multiply(gate_and_up).to(dtype))
 
@@ -175,7 +175,7 @@ class NativeLinear(PanelLinear):
         self.width = self.outputs // 2 if kind is Kind.GATED else self.outputs
         form = Form.PAIRS if dtype == torch.bfloat16 else _form_of(weight)
         rows = weight.to(_STORED[form]).contiguous()  # alive until they are packed
-        padded = -(-self.outputs // _PANEL) * _PANEL
+        padded = -(-self.outputs // PANEL) * PANEL
         self._kept = torch.empty((padded, self.inputs), dtype=rows.dtype), bias
         side_by_side = 2 if form is Form.PAIRS else 1
         library.linear_pack(

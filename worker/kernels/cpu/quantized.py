@@ -10,14 +10,12 @@ from collections.abc import Callable
 import torch
 
 from worker.kernels.cpu.library import ELEMENTS, Library
-from worker.kernels.cpu.linear import Kind, LinearStructure, PanelLinear
+from worker.kernels.cpu.linear import PANEL, SIDE, Kind, LinearStructure, PanelLinear
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.activation import silu_and_multiply
 from worker.kernels.reference.linear import LinearOperation, PackLinear
 from worker.kernels.reference.quantized import Coding, Quantized
 
-_PANEL = 32
-_SIDE = 16
 _STEP = 32
 """Inputs, and those of a group, are a multiple of so many."""
 
@@ -87,7 +85,7 @@ class QuantizedLinear(PanelLinear):
 def fits(weight: Quantized, kind: Kind = Kind.NARROW) -> bool:
     """Whether there is a kernel for such a shape."""
     outputs, inputs = weight.shape
-    gated = kind is Kind.GATED and outputs % _PANEL != 0
+    gated = kind is Kind.GATED and outputs % PANEL != 0
     return inputs % _STEP == 0 and weight.group % _STEP == 0 and not gated
 
 
@@ -117,11 +115,11 @@ def _rows(outputs: int, *, gated: bool) -> torch.Tensor:
 
     A panel of a gated layer has 16 gates and then their ups.
     """
-    padded = -(-outputs // _PANEL) * _PANEL
+    padded = -(-outputs // PANEL) * PANEL
     rows = torch.arange(padded).clamp_(max=outputs)
     if not gated:
         return rows
-    return rows.view(2, -1, _SIDE).transpose(0, 1).reshape(-1)
+    return rows.view(2, -1, SIDE).transpose(0, 1).reshape(-1)
 
 
 def _chosen(matrix: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -134,14 +132,14 @@ def _chosen(matrix: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 def _panels_of_groups(groups: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Scales or offsets [outputs, groups] to [panels, groups, 32]."""
     chosen = _chosen(groups, rows)
-    return chosen.view(-1, _PANEL, chosen.shape[1]).transpose(1, 2).contiguous()
+    return chosen.view(-1, PANEL, chosen.shape[1]).transpose(1, 2).contiguous()
 
 
 def _panels_of_codes(weight: Quantized, rows: torch.Tensor) -> torch.Tensor:
     """As codes.h has them."""
     codes = _chosen(weight.codes.view(torch.uint8), rows)
     inputs = weight.shape[1]
-    sides = (len(rows) // _PANEL, 2, _SIDE)
+    sides = (len(rows) // PANEL, 2, SIDE)
     if weight.coding is Coding.INTEGER:  # panel, pair, side, place, output
         return codes.view(*sides, inputs // 2, 2).permute(0, 3, 1, 4, 2).contiguous()
     if weight.coding is Coding.FLOAT8:  # panel, pair, side, output, place

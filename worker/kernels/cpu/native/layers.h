@@ -1,10 +1,10 @@
 /* A stack of decoder layers in one parallel region. The same as the kernels one by one,
- * without their starts and ends (those were a tenth of a step with one sequence), and with what lies
- * between two of them still in the caches.
+ * without their starts and ends (those were a tenth of a step with one sequence), and with what
+ * lies between two of them still in the caches.
  *
  * A layer is two blocks, attention and feed-forward, and each of them is: a norm of the residual, a
- * linear layer, something, a linear layer, a norm; the result is added to the residual. Any norm may
- * be none. What a family has of its own is in its layers' declarations (``kernels/stack.py``).
+ * linear layer, something, a linear layer, a norm; the result is added to the residual. Any norm
+ * may be none. What a family has of its own is in its layers' declarations (``kernels/stack.py``).
  */
 #include "regions.h"
 #include "vectors.h"
@@ -35,17 +35,18 @@ typedef struct {
     int64_t angle_stride;
 } Kind;
 
-/* Of a chunk: hidden, wide (before a gated activation), inner, output, one after another for so many
- * threads as may work apart. Of all rows: qkv, attended, added; qkv is wide enough for a row of the
- * residual beside one of attended. What linear layers read is in tiles where they take them: rows of
- * hidden, inner, attended and qkv are a multiple of 16. `width`: the most of a row of inner. */
+/* Of a chunk: hidden, wide (before a gated activation), inner, output, one after another for so
+ * many threads as may work apart. Of all rows: qkv, attended, added; qkv is wide enough for a row
+ * of the residual beside one of attended. What linear layers read is in tiles where they take them:
+ * rows of hidden, inner, attended and qkv are a multiple of 16. `width`: the most of a row of
+ * inner. */
 typedef struct {
     ELEMENT *hidden, *qkv, *attended, *wide, *inner, *output, *added;
     int64_t threads, width;
 } Workspace;
 
-/* The rows that this thread computes, with the others of its team or, PERF: where there are many, for
- * itself: what it has written is then in its own cache, and it waits for nobody. */
+/* The rows that this thread computes, with the others of its team or, PERF: where there are many,
+ * for itself: what it has written is then in its own cache, and it waits for nobody. */
 typedef struct {
     int64_t first, beyond, size;
     Share share;
@@ -59,8 +60,8 @@ static void any_linear(const Linear *layer, const ELEMENT *x, int x_tiled, ELEME
     else NAME(linear_region)(layer, x, x_tiled, y, y_tiled, rows, then, share);
 }
 
-static void gather(const int64_t *wanted, int64_t rows, const ELEMENT *from, int from_tiled, ELEMENT *to,
-                   int to_tiled, int64_t size, Share share) {
+static void gather(const int64_t *wanted, int64_t rows, const ELEMENT *from, int from_tiled,
+                   ELEMENT *to, int to_tiled, int64_t size, Share share) {
     const int64_t beyond = share_of(rows, share.own + 1, share);
     for (int64_t r = share_of(rows, share.own, share); r < beyond; r++)
         for (int64_t i = 0; i < size; i += LANES)
@@ -91,12 +92,11 @@ static void meet_after(const Range *range, Share team) {
 }
 
 /* `added` belongs to the residual, but is not there yet, if there is any. */
-static void begin(const Block *block, ELEMENT *residual, const ELEMENT *added, int tiled, ELEMENT *to,
-                  int to_tiled, int64_t rows, const Linear *then, const Range *range) {
+static void begin(const Block *block, ELEMENT *residual, const ELEMENT *added, int tiled,
+                  ELEMENT *to, int to_tiled, int64_t rows, const Linear *then, const Range *range) {
     NAME(norm_region)(&block->before, added ? added : residual, added ? residual : NULL,
-                     range->hidden, tiled, rows, range->size, range->size, range->share);
-    any_linear(&block->first, range->hidden, tiled, to, to_tiled, rows, then,
-                      range->share);
+                      range->hidden, tiled, rows, range->size, range->size, range->share);
+    any_linear(&block->first, range->hidden, tiled, to, to_tiled, rows, then, range->share);
 }
 
 static void end(const Block *block, const ELEMENT *x, int tiled, ELEMENT *to, int64_t rows,
@@ -104,7 +104,7 @@ static void end(const Block *block, const ELEMENT *x, int tiled, ELEMENT *to, in
     any_linear(&block->second, x, tiled, to, 0, rows, then, range->share);
     if (block->after.kind != NO_NORM)
         NAME(norm_region)(&block->after, to, NULL, to, 0, rows, range->size, range->size,
-                         range->share);
+                          range->share);
 }
 
 /* From the residual to queries, keys and values; `added` as in `begin`. */
@@ -121,7 +121,7 @@ static void before_attention(const Layer *layer, ELEMENT *residual, const ELEMEN
             NAME(norm_parts_region)(&layer->queries, qkv, n, queries, stride, range->share);
         if (layer->keys.kind != NO_NORM)
             NAME(norm_parts_region)(&layer->keys, qkv + queries, n, (stride - queries) / 2, stride,
-                                   range->share);
+                                    range->share);
     }
 }
 
@@ -134,7 +134,7 @@ static void feed_forward(const Layer *layer, ELEMENT *residual, const ELEMENT *a
     begin(block, residual, added, tiled, first, !gated && tiled, rows, &block->second, range);
     if (activation->function)
         NAME(activate_region)(activation, first, range->inner, tiled, rows, block->second.inputs,
-                             range->share);
+                              range->share);
     end(block, range->inner, tiled, to, rows, then, range);
 }
 
@@ -158,9 +158,10 @@ static void after_attention(const Layer *layer, const Layer *next, ELEMENT *resi
 
 /* residual [T, size] is overwritten; only the rows `wanted` leave the last layer: y [rows, size],
  * after `norm`. */
-EXPORT void NAME(decoder_layers)(const Layer *layers, int64_t count, const Kind *kinds, ELEMENT *residual,
-                           int64_t tokens, int64_t size, const int64_t *wanted, int64_t rows,
-                           const Norm *norm, const Workspace *space, ELEMENT *y) {
+EXPORT void NAME(decoder_layers)(const Layer *layers, int64_t count, const Kind *kinds,
+                                 ELEMENT *residual, int64_t tokens, int64_t size,
+                                 const int64_t *wanted, int64_t rows, const Norm *norm,
+                                 const Workspace *space, ELEMENT *y) {
     Meeting meeting = {0};
 #pragma omp parallel
     {
@@ -174,8 +175,8 @@ EXPORT void NAME(decoder_layers)(const Layer *layers, int64_t count, const Kind 
             before_attention(layer, sum, l ? space->added : NULL, &range, tiled, space);
             meet_after(&range, team);
             NAME(attend_region)(kind->step, space->qkv, layer->cached_keys, layer->cached_values,
-                               kind->cosines, kind->sines, kind->angle_stride, attended, tiled,
-                               team);
+                                kind->cosines, kind->sines, kind->angle_stride, attended, tiled,
+                                team);
             if (l == count - 1) {
                 const int64_t queries = layer->attention.second.inputs;
                 const int was_tiled = tiled;

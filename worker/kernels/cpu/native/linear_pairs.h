@@ -1,5 +1,5 @@
-/* Linear layers of bfloat16, two inputs side by side: few rows by dot products of pairs, which is as
- * fast as memory, more by AMX where there is that. Belongs to linear.h.
+/* Linear layers of bfloat16, two inputs side by side: few rows by dot products of pairs, which is
+ * as fast as memory, more by AMX where there is that. Belongs to linear.h.
  */
 #define ROWS 8 /* of x at a time, in registers */
 

@@ -1,6 +1,6 @@
 /* Some rows of x times a panel of weights, by the vector units: sums stay in registers while inputs
- * pass. For the element type that the including file defines (see attention.h); weights are pairs of
- * bfloat16, [K / 2][32][2], or beside float32 [K][32] in float16 or float32.
+ * pass. For the element type that the including file defines (see attention.h); weights are pairs
+ * of bfloat16, [K / 2][32][2], or beside float32 [K][32] in float16 or float32.
  *
  * A sum takes one input (or pair) after another, whatever is computed beside it: a row's results
  * depend neither on the other rows nor on the number of threads.
@@ -51,7 +51,8 @@ INLINE Lanes *total_of(float *totals, int row, int part) {
     return (Lanes *)(totals + (part / PARTS * STRIP + row) * LANES + part % PARTS * WIDTH);
 }
 
-/* What is wanted later, on its way into the L2 cache meanwhile: so many bytes of it with each input. */
+/* What is wanted later, on its way into the L2 cache meanwhile: so many bytes of it with each
+ * input. */
 typedef struct {
     const char *at;
     int64_t step_bytes;
@@ -90,8 +91,8 @@ INLINE void add_parts(const int form, const int rows, const int first, const int
 /* How often such a strip passes over a panel. */
 INLINE int64_t passes_of(int64_t rows) { return rows <= WIDE_ROWS ? 1 : PARTS; }
 
-/* Adds to the sums of at most STRIP rows and one panel, or begins them, what `inputs` inputs (an even
- * number) contribute. */
+/* Adds to the sums of at most STRIP rows and one panel, or begins them, what `inputs` inputs (an
+ * even number) contribute. */
 INLINE void add_rows(const int form, const int rows, const ELEMENT *x, int64_t stride,
                      const void *panel, int64_t inputs, Wanted wanted, int begins, float *totals) {
     if (rows <= WIDE_ROWS) {
@@ -104,8 +105,7 @@ INLINE void add_rows(const int form, const int rows, const ELEMENT *x, int64_t s
 }
 
 INLINE void add_strip(const int form, int64_t rows, const ELEMENT *x, int64_t stride,
-                      const void *panel, int64_t inputs, Wanted wanted, int begins,
-                      float *totals) {
+                      const void *panel, int64_t inputs, Wanted wanted, int begins, float *totals) {
     switch (rows) {
         case 1: add_rows(form, 1, x, stride, panel, inputs, wanted, begins, totals); break;
         case 2: add_rows(form, 2, x, stride, panel, inputs, wanted, begins, totals); break;

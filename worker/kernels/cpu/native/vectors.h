@@ -162,19 +162,15 @@ INLINE float most_of(Lanes x) {
 }
 
 INLINE float sum_of(f32x16 x) {
-#if WIDTH == 16
-    return sum_of_lanes((Lanes)x);
-#else
-    return sum_of_lanes(*part(&x, 0) + *part(&x, 1));
-#endif
+    Lanes sum = *part(&x, 0);
+    for (int p = 1; p < PARTS; p++) sum += *part(&x, p);
+    return sum_of_lanes(sum);
 }
 
 INLINE float max_of(f32x16 x) {
-#if WIDTH == 16
-    return most_of((Lanes)x);
-#else
-    return most_of(max_lanes(*part(&x, 0), *part(&x, 1)));
-#endif
+    Lanes most = *part(&x, 0);
+    for (int p = 1; p < PARTS; p++) most = max_lanes(most, *part(&x, p));
+    return most_of(most);
 }
 
 /* e to the power of x, for x <= 88: two parts of ln 2, then a polynomial (Cephes' coefficients);
