@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from tokenizers import Tokenizer
 
 from bench.drivers.exchange import Run, serve
 from common.messages import BLOCK_TOKENS, Dispatch, NewSequence, Progress, SequenceSpec
+from common.options import OPTIONS
 from common.sampling import SamplingParameters
 from common.settings import Settings
 from launcher.commands.serve import kernel_cache
@@ -72,18 +73,26 @@ class InstantScheduler:
         self._texts: dict[int, list[int]] = {}
 
     def run(
-        self, prompts: Iterable[list[int]], streams: int, max_tokens: int, *, cached: bool = False
+        self,
+        prompts: Iterable[list[int]],
+        streams: int,
+        new_tokens: int | Iterable[int],
+        *,
+        cached: bool = False,
+        max_stall_s: float = 0.0,
     ) -> Record:
-        """Until all prompts have their new tokens.
+        """Until all prompts have their new tokens: so many, or by prompt.
 
         ``cached``: keys and values of all of a prompt's full blocks count as written already.
+        ``max_stall_s``: as in a ``Dispatch``.
         """
         record = Record()
-        waiting = iter(prompts)
+        each = repeat(new_tokens) if isinstance(new_tokens, int) else new_tokens
+        waiting = zip(prompts, each, strict=False)
         while True:
             add = []
-            for prompt in islice(waiting, streams - len(self._leases)):
-                add.append(self._new(prompt, max_tokens, cached=cached))
+            for prompt, tokens in islice(waiting, streams - len(self._leases)):
+                add.append(self._new(prompt, tokens, cached=cached))
                 self._leases[add[-1].spec.id] = add[-1].blocks
                 self._texts[add[-1].spec.id] = list(prompt)
                 self._last[add[-1].spec.id] = time.perf_counter()
@@ -91,7 +100,9 @@ class InstantScheduler:
                 return record
             if add:
                 number = next(self._dispatches)
-                self._engine.apply(Dispatch(1, number, STEP_TOKENS, add=add))
+                self._engine.apply(
+                    Dispatch(1, number, STEP_TOKENS, add=add, max_stall_s=max_stall_s)
+                )
             began = time.perf_counter()
             result = self._engine.step()
             news, _ = self._engine.take_news()
@@ -121,10 +132,10 @@ class InstantScheduler:
             self._free.extend(self._leases.pop(tokens.id))
             del self._last[tokens.id]
 
-    def _new(self, prompt: list[int], max_tokens: int, *, cached: bool) -> NewSequence:
-        blocks = -(-(len(prompt) + max_tokens) // BLOCK_TOKENS)
+    def _new(self, prompt: list[int], new_tokens: int, *, cached: bool) -> NewSequence:
+        blocks = -(-(len(prompt) + new_tokens) // BLOCK_TOKENS)
         return NewSequence(
-            SequenceSpec(next(self._ids), prompt, max_tokens, SamplingParameters()),
+            SequenceSpec(next(self._ids), prompt, new_tokens, SamplingParameters()),
             attempt=0,
             generated_ids=[],
             blocks=[self._free.popleft() for _ in range(blocks)],
@@ -190,11 +201,12 @@ def driver(model_dir: str, threads: int) -> tuple[str, Run]:
     tokenizer: Any = Tokenizer.from_file(str(Path(model_dir) / "tokenizer.json"))
     engine = ready_engine(model_dir, threads)
     scheduler = InstantScheduler(engine)
+    max_stall_s = OPTIONS["max_stall_ms"].default / 1e3  # as in the server beside
 
-    def run(prompts: list[str], streams: int, max_tokens: int) -> dict[str, Any]:
+    def run(prompts: list[str], streams: int, new_tokens: list[int]) -> dict[str, Any]:
         ids = [encoded.ids for encoded in tokenizer.encode_batch(prompts)]
         began = time.perf_counter()
-        record = scheduler.run(ids, streams, max_tokens)
+        record = scheduler.run(ids, streams, new_tokens, max_stall_s=max_stall_s)
         # No first_s: prompts are always computed whole here, which is no figure of a prefix cache.
         wall_s = time.perf_counter() - began
         return {"wall_s": wall_s, "tokens": record.tokens, "gaps_s": record.gaps_s}

@@ -31,8 +31,8 @@ class Work:
 
     prompts: list[str]
     streams: int
-    max_tokens: int
-    """New tokens of each; the text's own end does not end it sooner where the API allows that."""
+    new_tokens: list[int]
+    """By prompt; the text's own end does not end it sooner where the API allows that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ def summary(
 
 def run(target: Target, work: Work) -> dict[str, Any]:
     """The whole load; the figures, and the two most frequent reasons of failures."""
-    requests = [Request((prompt,), work.max_tokens) for prompt in work.prompts]
+    asked = zip(work.prompts, work.new_tokens, strict=True)
+    requests = [Request((prompt,), tokens) for prompt, tokens in asked]
     done = generator.run(generator.Closed(work.streams), requests, client_of(target).send)
     good = figures.good(done.outcomes)
     return {
@@ -121,9 +122,10 @@ def main() -> None:
     )
     target = Target(options.url, options.api, options.model)
     before, counted = prompts[: options.warmup], prompts[options.warmup :]
+    tokens = options.max_tokens
     if before:
-        run(target, Work(before, len(before), options.max_tokens))
-    print(json.dumps(run(target, Work(counted, options.concurrency, options.max_tokens))))
+        run(target, Work(before, len(before), [tokens] * len(before)))
+    print(json.dumps(run(target, Work(counted, options.concurrency, [tokens] * len(counted)))))
 
 
 if __name__ == "__main__":

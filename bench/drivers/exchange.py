@@ -1,9 +1,10 @@
 """How a library is put under load from outside: lines of JSON over standard input and output.
 
 A driver says ``{"ready": …}`` once its model is loaded, then answers each line of work
-``{"prompts": [text, …], "streams": n, "max_tokens": n}`` with a line of figures ``{"wall_s",
-"tokens", "first_s", "gaps_s"}``: seconds, new tokens, and, where the library says, the seconds to
-each first token and between tokens. Ends with its input. Runs in the peers' interpreters.
+``{"prompts": [text, …], "streams": n, "new_tokens": [n, …]}`` (by prompt) with a line of figures
+``{"wall_s", "tokens", "first_s", "gaps_s"}``: seconds, new tokens, and, where the library says,
+the seconds to each first token and between tokens. Ends with its input. Runs in the peers'
+interpreters.
 """
 
 import json
@@ -12,8 +13,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-Run = Callable[[list[str], int, int], dict[str, Any]]
-"""prompts, streams, new tokens of each → figures."""
+Run = Callable[[list[str], int, list[int]], dict[str, Any]]
+"""prompts, streams, new tokens of each prompt → figures."""
 
 
 def serve(load: Callable[[], tuple[str, Run]]) -> None:
@@ -24,5 +25,5 @@ def serve(load: Callable[[], tuple[str, Run]]) -> None:
     answers.write(json.dumps({"ready": version}) + "\n")
     for line in sys.stdin:
         work = json.loads(line)
-        figures = run(work["prompts"], work["streams"], work["max_tokens"])
+        figures = run(work["prompts"], work["streams"], work["new_tokens"])
         answers.write(json.dumps(figures) + "\n")

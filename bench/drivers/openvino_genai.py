@@ -30,12 +30,15 @@ def load() -> tuple[str, Run]:
     )
     numbers = count()
 
-    def run(prompts: list[str], streams: int, max_tokens: int) -> dict[str, Any]:
+    def greedy(tokens: int) -> Any:
         wanted: Any = openvino_genai.GenerationConfig()
-        wanted.max_new_tokens = max_tokens
+        wanted.max_new_tokens = tokens
         wanted.ignore_eos = True
         wanted.do_sample = False
-        waiting = iter(prompts)
+        return wanted
+
+    def run(prompts: list[str], streams: int, new_tokens: list[int]) -> dict[str, Any]:
+        waiting = zip(prompts, new_tokens, strict=True)
         running: dict[int, Any] = {}
         asked: dict[int, float] = {}
         first_s: list[float] = []
@@ -45,12 +48,12 @@ def load() -> tuple[str, Run]:
         began = time.perf_counter()
         while True:
             while len(running) < streams:
-                prompt = next(waiting, None)
-                if prompt is None:
+                asking = next(waiting, None)
+                if asking is None:
                     break
                 number = next(numbers)
                 asked[number] = time.perf_counter()
-                running[number] = pipeline.add_request(number, prompt, wanted)
+                running[number] = pipeline.add_request(number, asking[0], greedy(asking[1]))
             if not running:
                 break
             pipeline.step()

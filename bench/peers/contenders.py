@@ -161,7 +161,7 @@ class Library(Contender):
         order = {
             "prompts": work.prompts,
             "streams": work.streams,
-            "max_tokens": work.max_tokens,
+            "new_tokens": work.new_tokens,
         }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")

@@ -66,6 +66,8 @@ class Peer:
     make: Callable[[Places], Contender]
     prepare: Callable[[Places], None] = lambda places: None
     """Converts the model at first use."""
+    sustained: bool = False
+    """Whether it is put under sustained load, too, for what our pipeline costs."""
 
     def is_installed(self, places: Places) -> bool:
         """Whether it can be started."""
@@ -186,7 +188,7 @@ def _convert(command: list[str | Path], log: Path) -> None:
 
 
 PEERS = (
-    Peer("engine", "our engine without HTTP, text, scheduler", (), _engine),
+    Peer("engine", "our engine without HTTP, text, scheduler", (), _engine, sustained=True),
     Peer(
         "llama.cpp",
         "llama-server, bf16 GGUF, over HTTP",

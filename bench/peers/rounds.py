@@ -4,12 +4,13 @@ Owns the order. What is found is written after every round, so that a call that 
 round at most, and the next goes on from there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from bench.load import Work
 from bench.machine import busy_cores
 from bench.peers import registry, rows
 from bench.peers.contenders import Contender
@@ -41,17 +42,18 @@ def compare(peer: Peer, places: Places, results: Results, *, rounds: int, say: S
         _describe(results, OURS, mine, "Millrace over HTTP")
         _describe(results, peer.name, other, peer.describes, idle_cores=idle)
         while len(done) < rounds:
-            done.append(_round(len(done), mine, other, count))
+            works = rows.works(len(done), sustained=peer.sustained)
+            done.append(_round(works, mine, other, count))
             results.write()
             say(f"{peer.name}: round {len(done)} of {rounds}: {_summary(done[-1])}")
 
 
 def _round(
-    number: int, mine: Contender, other: Contender, count: Callable[[list[str]], int]
+    works: Mapping[str, Work], mine: Contender, other: Contender, count: Callable[[list[str]], int]
 ) -> dict[str, dict[str, Any]]:
     """Each row: ours while the peer is stopped, then the peer: ours waits at no cost."""
     found: dict[str, dict[str, Any]] = {OURS: {}, other.name: {}}
-    for key, work in rows.works(number).items():
+    for key, work in works.items():
         with other.stopped():
             figures = {OURS: mine.run(work)}
         figures[other.name] = other.run(work)
@@ -75,4 +77,5 @@ def _summary(found: dict[str, dict[str, Any]]) -> str:
     return ", ".join(
         f"{row.title} {' / '.join(str(side[row.key]['value']) for side in sides)}"
         for row in rows.ROWS
+        if row.key in sides[0]
     )

@@ -12,9 +12,9 @@ from bench.drivers.exchange import serve
 
 def load():
     print("noise on standard output")
-    def run(prompts, streams, max_tokens):
+    def run(prompts, streams, new_tokens):
         os.system("echo more noise")
-        return {"wall_s": 0.5, "tokens": len(prompts) * max_tokens, "first_s": [0.125]}
+        return {"wall_s": 0.5, "tokens": sum(new_tokens), "first_s": [0.125]}
     return "driver 1.0", run
 
 serve(load)
@@ -31,7 +31,7 @@ def test_a_library_works_while_it_is_entered_and_is_gone_afterwards(tmp_path):
     with contender as running:
         assert running.version == "driver 1.0"
         for _ in range(2):
-            found = running.run(Work(["a", "b"], 2, 8))
+            found = running.run(Work(["a", "b"], 2, [7, 9]))
             assert (found["tokens"], found["tok_s"], found["ttft_ms_p50"]) == (16, 32.0, 125.0)
         pid = running._process.pid
     with pytest.raises(ProcessLookupError):
@@ -52,4 +52,4 @@ def test_a_stopped_one_gets_no_processor_and_works_again_afterwards(tmp_path):
         with running.stopped():
             _, status = os.waitpid(running._process.pid, os.WUNTRACED)
             assert os.WIFSTOPPED(status)
-        assert running.run(Work(["a"], 1, 8))["tokens"] == 8
+        assert running.run(Work(["a"], 1, [8]))["tokens"] == 8

@@ -6,7 +6,7 @@ from tests.launcher.bench.standin import Standin, serving
 
 def run(state, api, **target):
     with serving(state) as url:
-        return load.run(load.Target(url, api, **target), load.Work(["a b", "c", "d"], 2, 5))
+        return load.run(load.Target(url, api, **target), load.Work(["a b", "c", "d"], 2, [4, 5, 6]))
 
 
 @pytest.mark.parametrize("api", load.APIS)
