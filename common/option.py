@@ -16,6 +16,8 @@ MOST_PROCESSES = 1024
 """Of a kind, and threads of one."""
 LARGEST_BATCH = 4096
 """The largest of ``batch_sizes``."""
+MOST_CPUS = 8192
+"""Linux numbers no processor higher."""
 MOST_DRAFTS = 32
 """Of a sequence and step."""
 FAULTS_PREFIX = "test-only:"
@@ -131,6 +133,17 @@ def _sizes(text: str) -> list[int]:
         raise ValueError("must be whole numbers, separated by commas") from None
 
 
+def _cpus(text: str) -> list[int]:
+    """As Linux lists processors: ``0-3,8``, in the order given."""
+    found: list[int] = []
+    for item in text.split(","):
+        first, dash, last = item.strip().partition("-")
+        if not (first.isdecimal() and (last.isdecimal() if dash else True)):
+            raise ValueError("must be processors such as 0-3 or 0,2,4")
+        found += range(int(first), min(int(last if dash else first), MOST_CPUS) + 1)
+    return found
+
+
 def _log_level(text: str) -> str:
     """TGI's filters (``info,router=debug``) are reduced to their first plain level."""
     levels = {"warn": "WARNING", "trace": "DEBUG"}
@@ -148,6 +161,7 @@ TRUTH = Kind("true|false", _truth)
 SWITCH = Kind("", _truth)
 LIST = Kind("TEXT", _items)
 SIZES = Kind("N,N,…", _sizes)
+CPUS = Kind("N-N,…", _cpus)
 LOG_LEVEL = Kind("LEVEL", _log_level)
 
 
@@ -191,6 +205,11 @@ def batch_sizes(value: list[int]) -> str:
     """A check for numbers of sequences that steps are prepared for; 0 alone is none."""
     fine = value == [0] or all(1 <= size <= LARGEST_BATCH for size in value)
     return "" if fine else f"must be batch sizes between 1 and {LARGEST_BATCH}, or 0 for none"
+
+
+def different(value: list[int]) -> str:
+    """A check for lists of what cannot be shared."""
+    return "" if value and len(set(value)) == len(value) else "must name processors once each"
 
 
 def absolute_path(value: str) -> str:

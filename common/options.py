@@ -6,6 +6,7 @@ refused with a sentence that names it. None is silently ignored.
 
 from common.option import (
     AUTO,
+    CPUS,
     LIST,
     LOG_LEVEL,
     NUMBER,
@@ -21,6 +22,7 @@ from common.option import (
     batch_sizes,
     choice,
     collector,
+    different,
     drafts,
     for_tests,
     fraction,
@@ -269,6 +271,12 @@ PROCESSES = (
         bare=False,
         auto="the cores, less one for each front end if there are more than 2, divided among the "
         "replicas",
+    ),
+    Option(
+        "worker_cpus", CPUS, None,
+        "Processors that the workers' compute threads are pinned to, one each, such as 0-7 or "
+        "0,2,4,6, shared out among the workers in this order. Default: the system places them.",
+        different, bare=False,
     ),
     Option(
         "hang_timeout", NUMBER, 20.0,

@@ -98,6 +98,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds."""
     worker_threads: int = 1
     """Compute threads of each worker on a CPU."""
+    worker_cpus: list[int] | None = None
+    """What those of all workers are pinned to, worker by worker; None: to nothing."""
     hostname: str = "0.0.0.0"  # noqa: S104 - a server in a container
     port: int = 3000
     prometheus_port: int = 9000

@@ -7,6 +7,7 @@ says so.
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,7 @@ def _processes(resolution: Resolution, machine: Machine) -> None:
     if resolution["num_frontends"] == AUTO:
         count = max(1, min(4, cores // 4)) if cores >= 8 else 1
         resolution.derive("num_frontends", count, f"{cores} cores")
+    _cpus(resolution, machine, workers)
     if resolution["worker_threads"] == AUTO:
         reserved = resolution["num_frontends"] if cores > 2 else 0
         threads = max(1, (cores - reserved) // workers)
@@ -233,9 +235,42 @@ def _processes(resolution: Resolution, machine: Machine) -> None:
         reason += f", {workers} workers" if workers > 1 else ""
         resolution.derive("worker_threads", threads, reason)
     if resolution["compute_type"] == AUTO:
-        on_gpu = bool(machine.gpus) and resolution["device"] != "cpu"
+        on_gpu = _on_gpu(resolution, machine)
         kind = f"{resolution['num_shard']}-{_slug(machine.gpus[0])}" if on_gpu else "cpu"
         resolution.derive("compute_type", kind, "the device")
+
+
+def _cpus(resolution: Resolution, machine: Machine, workers: int) -> None:
+    """As many threads as there are processors to pin them to."""
+    cpus, threads = resolution["worker_cpus"], resolution.values["worker_threads"]
+    if cpus is None:
+        return
+    named = resolution.named("worker_cpus")
+    if _on_gpu(resolution, machine):
+        raise StartupError(f"{named} is for workers that compute on a CPU: leave it out")
+    absent = sorted(set(cpus) - set(machine.cpus))
+    if absent:
+        raise StartupError(
+            f"{named} names processors that this process may not use: {_listed(absent)}; there are"
+            f" {_listed(machine.cpus)}"
+        )
+    if len(cpus) % workers:
+        raise StartupError(f"{named} names {len(cpus)} processors for {workers} workers: not alike")
+    each = len(cpus) // workers
+    if threads.explicit and threads.value != each:
+        raise StartupError(
+            f"{resolution.named('worker_threads')} ({threads.value}) and {named} ({each} for each"
+            " worker) contradict each other: leave out one of them"
+        )
+    resolution.derive("worker_threads", each, f"{named} names {len(cpus)}")
+
+
+def _listed(cpus: Sequence[int]) -> str:
+    return ",".join(map(str, cpus))
+
+
+def _on_gpu(resolution: Resolution, machine: Machine) -> bool:
+    return bool(machine.gpus) and resolution["device"] != "cpu"
 
 
 def _shards(resolution: Resolution, machine: Machine) -> None:

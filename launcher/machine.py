@@ -19,11 +19,13 @@ class Machine:
     cores: int
     gpus: tuple[str, ...] = ()
     """Their names."""
+    cpus: tuple[int, ...] = ()
+    """The numbers of the processors that this process may run on."""
 
 
 def look_around(environ: Mapping[str, str]) -> Machine:
     """The machine as this process sees it."""
-    return Machine(usable_cores(), gpu_names(environ))
+    return Machine(usable_cores(), gpu_names(environ), tuple(sorted(os.sched_getaffinity(0))))
 
 
 def visible_cores() -> int:

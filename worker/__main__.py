@@ -27,6 +27,7 @@ from common.settings import Settings, load
 from common.sockets import check_runtime_dir
 from worker.errors import GroupLostError
 from worker.heap import keep_freed_memory
+from worker.pinning import own_cpus, pin
 from worker.stop import StopSignal
 
 if TYPE_CHECKING:
@@ -108,17 +109,19 @@ def _follow(context: Any, settings: Settings, replica: int, shard: int) -> None:
     berth = Berth(context, settings.runtime_dir, replica, shard)
     group.form(berth.await_leader().store)
     follower = start_follower(settings, group)
+    _settle(settings, replica * settings.num_shard + shard)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    _settle()
     follower.follow(berth)
     berth.close()
 
 
-def _settle() -> None:
+def _settle(settings: Settings, number: int) -> None:
     gc.collect()
     gc.freeze()  # what is here now stays: later collections need not look at it
     keep_freed_memory()
+    if settings.worker_cpus:
+        pin(own_cpus(settings.worker_cpus, settings.worker_threads, number))
 
 
 def _run(context: Any, engine: "Engine", team: "Team", settings: Settings, replica: int) -> None:
@@ -142,7 +145,7 @@ def _run(context: Any, engine: "Engine", team: "Team", settings: Settings, repli
         device=engine.device,
         followers=tuple(team.followers),
     )
-    _settle()
+    _settle(settings, replica * settings.num_shard)
     try:
         Loop(engine, link, identity, time.monotonic).run(stop)
     finally:

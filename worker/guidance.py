@@ -21,6 +21,7 @@ from common.guidance import parser_limits
 from worker.guide import Guide
 from worker.handover import Handover
 from worker.masks import MaskMaker, Pending, panics_as_errors
+from worker.pinning import at_large
 
 _KEPT = 32
 """Compiled grammars kept, the least recently used out first."""
@@ -45,7 +46,9 @@ class Guidance:
         """``vocabulary`` is the logits' width, ``compilers`` runs what compiles."""
         self._tokenizer = tokenizer
         self._limits = llguidance.LLParserLimits(**parser_limits(), verbose_errors=False)
-        self._compilers = compilers or ThreadPoolExecutor(_COMPILERS, thread_name_prefix="grammars")
+        self._compilers = compilers or ThreadPoolExecutor(
+            _COMPILERS, thread_name_prefix="grammars", initializer=at_large()
+        )
         self._compiled = _Compiled()
         self._arrived: Handover[Guide] = Handover()
         self._masks = MaskMaker(

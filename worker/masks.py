@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from worker.pinning import at_large
+
 Words = npt.NDArray[np.uint32]
 
 ALL_BITS = np.uint32(0xFFFFFFFF)
@@ -53,7 +55,7 @@ class MaskMaker:
         self._width = -(-tokens // 32)
         self._device = device
         self._executor = llguidance.LLExecutor(threads)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="masks")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="masks", initializer=at_large())
         self._inside = _first_bits(vocabulary, self._width) if tokens > vocabulary else None
 
     def begin(self, followers: Sequence[Follower]) -> Pending:

@@ -126,3 +126,28 @@ def test_collectors(endpoint: str) -> None:
 )
 def test_what_is_no_collector(endpoint: str) -> None:
     assert collector(endpoint).startswith("must be a URL such as")
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("0", [0]), ("0-3", [0, 1, 2, 3]), ("6, 2-3,0", [6, 2, 3, 0])]
+)
+def test_lists_of_processors(text: str, cpus: list[int]) -> None:
+    option = OPTIONS["worker_cpus"]
+    assert option.kind.parse(text) == cpus
+    assert option.check(cpus) == ""
+
+
+@pytest.mark.parametrize("text", ["", "all", "1-", "-1", "0,,1", "1-2-3", "0x1", "²"])
+def test_what_is_no_list_of_processors(text: str) -> None:
+    with pytest.raises(ValueError, match="must be processors such as 0-3"):
+        OPTIONS["worker_cpus"].kind.parse(text)
+
+
+@pytest.mark.parametrize("text", ["3-1", "0-2,1", "0,0"])
+def test_processors_are_named_once_each(text: str) -> None:
+    option = OPTIONS["worker_cpus"]
+    assert option.check(option.kind.parse(text)) == "must name processors once each"
+
+
+def test_a_slip_does_not_fill_memory_with_processors() -> None:
+    assert len(OPTIONS["worker_cpus"].kind.parse("0-99999999999")) == 8193

@@ -122,6 +122,39 @@ def test_processes(cores, flags, frontends, threads) -> None:
     assert (resolution["num_frontends"], resolution["worker_threads"]) == (frontends, threads)
 
 
+EIGHT = Machine(8, cpus=tuple(range(4, 12)))
+
+
+@pytest.mark.parametrize(
+    ("flags", "cpus", "threads"),
+    [
+        ("", None, 6),
+        ("--worker-cpus 4-9", [4, 5, 6, 7, 8, 9], 6),
+        ("--worker-cpus 6,4,8-9 --num-replicas 2", [6, 4, 8, 9], 2),
+        ("--worker-cpus 4-7 --num-replicas 2 --num-shard 2", [4, 5, 6, 7], 1),
+        ("--worker-cpus 4-7 --worker-threads 4", [4, 5, 6, 7], 4),
+    ],
+)
+def test_there_is_a_thread_for_each_processor_that_is_named(flags, cpus, threads) -> None:
+    resolution = derived(flags, machine=EIGHT)
+    assert (resolution["worker_cpus"], resolution["worker_threads"]) == (cpus, threads)
+
+
+@pytest.mark.parametrize(
+    ("flags", "machine", "words"),
+    [
+        ("--worker-cpus 3-5,12", EIGHT, ["not use: 3,12;", "there are 4,5,6,7,8,9,10,11"]),
+        ("--worker-cpus 4-6 --num-replicas 2", EIGHT, ["3 processors for 2 workers"]),
+        ("--worker-cpus 4-6 --worker-threads 2", EIGHT, ["--worker-threads (2)", "3 for each"]),
+        ("--worker-cpus 4", Machine(8, ("H200",), (4,)), ["compute on a CPU"]),
+    ],
+)
+def test_processors_that_cannot_be_shared_out_stop_the_start(flags, machine, words) -> None:
+    with pytest.raises(StartupError) as caught:
+        derived(flags, machine=machine)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("flags", "gpus", "shards"),
     [
