@@ -274,8 +274,8 @@ PROCESSES = (
     ),
     Option(
         "worker_cpus", CPUS, None,
-        "Processors that the workers' compute threads are pinned to, one each, such as 0-7 or "
-        "0,2,4,6, shared out among the workers in this order. Default: the system places them.",
+        "Processors that the workers run on, such as 0-7 or 0,2,4,6, shared out among them in this "
+        "order; each compute thread is pinned to one. Default: the system places them.",
         different, bare=False,
     ),
     Option(

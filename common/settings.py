@@ -99,7 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     worker_threads: int = 1
     """Compute threads of each worker on a CPU."""
     worker_cpus: list[int] | None = None
-    """What those of all workers are pinned to, worker by worker; None: to nothing."""
+    """What those of all workers are pinned to, worker by worker; None: none is pinned."""
     hostname: str = "0.0.0.0"  # noqa: S104 - a server in a container
     port: int = 3000
     prometheus_port: int = 9000

@@ -27,7 +27,7 @@ from common.settings import Settings, load
 from common.sockets import check_runtime_dir
 from worker.errors import GroupLostError
 from worker.heap import keep_freed_memory
-from worker.pinning import own_cpus, pin
+from worker.pinning import confine, own_cpus, pin
 from worker.stop import StopSignal
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         replica, shard = divmod(number, settings.num_shard)
         name = f"worker-{replica}" if settings.num_shard == 1 else f"worker-{replica}.{shard}"
         logs.set_up(name, json_output=settings.json_output, level=settings.log_level)
+        confine(own_cpus(settings, number))
         _prepare(settings, number)
         if shard:
             _follow(context, settings, replica, shard)
@@ -120,8 +121,7 @@ def _settle(settings: Settings, number: int) -> None:
     gc.collect()
     gc.freeze()  # what is here now stays: later collections need not look at it
     keep_freed_memory()
-    if settings.worker_cpus:
-        pin(own_cpus(settings.worker_cpus, settings.worker_threads, number))
+    pin(own_cpus(settings, number))
 
 
 def _run(context: Any, engine: "Engine", team: "Team", settings: Settings, replica: int) -> None:

@@ -1,8 +1,9 @@
-"""Which processors this worker's computing threads run on, where ``--worker-cpus`` says so.
+"""Which processors this worker runs on, where ``--worker-cpus`` says so.
 
-Runs in the worker, once, when it is ready. Owns nothing: the kernel keeps what threads are told.
-torch and the kernels in C compute on the same threads, those of libgomp's team; all others (of
-sockets, grammars, masks) run wherever the process may.
+Runs in the worker: at its start the whole process is confined to its processors, so that weights,
+keys and values are in memory that is near them; once it is ready, each thread that computes is
+pinned to one. torch and the kernels in C compute on the same threads, those of libgomp's team. All
+others (of sockets, grammars, masks) run on any of the worker's processors.
 """
 
 import ctypes
@@ -10,19 +11,31 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from common.settings import Settings
+
 _TEAM = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-def own_cpus(cpus: Sequence[int], threads: int, number: int) -> Sequence[int]:
-    """Those of worker ``number``, counted through all replicas, of which each has ``threads``."""
-    return cpus[number * threads : (number + 1) * threads]
+def own_cpus(settings: Settings, number: int) -> Sequence[int]:
+    """Those of worker ``number``, counted through all replicas; none if none are named."""
+    threads = settings.worker_threads
+    return (settings.worker_cpus or [])[number * threads : (number + 1) * threads]
+
+
+def confine(cpus: Sequence[int]) -> None:
+    """The process, which has one thread yet, to these processors; to none is not at all."""
+    if cpus:
+        os.sched_setaffinity(0, cpus)
 
 
 def pin(cpus: Sequence[int]) -> None:
     """The calling thread to the first of them, those that compute beside it to the others.
 
-    Threads that the caller begins later inherit its place: see ``at_large``.
+    None are pinned to none. Threads that the caller begins later inherit its place: see
+    ``at_large``.
     """
+    if not cpus:
+        return
     openmp = ctypes.CDLL("libgomp.so.1")  # torch's, which is loaded already
 
     def take_place(_: int | None) -> None:

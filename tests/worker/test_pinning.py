@@ -3,6 +3,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from common.settings import Settings
 from worker.pinning import at_large, own_cpus
 
 ALLOWED = sorted(os.sched_getaffinity(0))
@@ -12,7 +13,7 @@ PINNED = """
 import os, sys
 from concurrent.futures import ThreadPoolExecutor
 import torch
-from worker.pinning import at_large, pin
+from worker.pinning import at_large, confine, pin
 
 def places():
     threads = [int(thread) for thread in os.listdir("/proc/self/task")]
@@ -22,13 +23,17 @@ cpus = [int(word) for word in sys.argv[1:]]
 torch.set_num_threads(len(cpus))
 before = set(places())
 everywhere = os.sched_getaffinity(0)
+for nothing in (confine, pin):
+    nothing([])
+assert os.sched_getaffinity(0) == everywhere
+confine(cpus)
 pool = ThreadPoolExecutor(1, initializer=at_large())
 pin(cpus)
 torch.rand(1 << 20).exp()  # more than a thread's worth: the team computes
 team = {thread: place for thread, place in places().items() if thread not in before}
 assert os.sched_getaffinity(0) == {cpus[0]}
 assert list(team.values()) == [{cpu} for cpu in cpus[1:]], team
-assert pool.submit(os.sched_getaffinity, 0).result() == everywhere
+assert pool.submit(os.sched_getaffinity, 0).result() == set(cpus)
 """
 
 
@@ -39,12 +44,10 @@ def test_each_thread_that_computes_has_a_processor_and_others_run_anywhere():
 
 
 def test_workers_share_out_what_was_listed_in_order():
-    assert [own_cpus([4, 5, 8, 9, 2, 3], 2, number) for number in range(3)] == [
-        [4, 5],
-        [8, 9],
-        [2, 3],
-    ]
-    assert not own_cpus([], 2, 1)
+    listed = [4, 5, 8, 9, 2, 3]
+    settings = Settings(model_id="m", model_dir="d", worker_cpus=listed, worker_threads=2)
+    assert [own_cpus(settings, number) for number in range(3)] == [[4, 5], [8, 9], [2, 3]]
+    assert own_cpus(Settings(model_id="m", model_dir="d"), 0) == []
 
 
 def test_a_thread_at_large_runs_where_its_maker_could():
