@@ -49,7 +49,8 @@ test: $(VENV)/.installed-for-tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile \
+		--no-loadscope-reorder $(ARGS)
 
 test-clients: $(VENV)/.installed-for-clients $(OLD_VENV)/.installed $(JS)/node_modules/.installed
 	$(VENV)/bin/python -m pytest tests/clients $(ARGS)

@@ -1,8 +1,27 @@
 """Before anything imports Triton: its kernels run in its interpreter, on the CPU.
 
-``tests/gpu`` and the compilation of kernels say otherwise.
+``tests/gpu`` and the compilation of kernels say otherwise. And the order of the files.
 """
 
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
+
+_FIRST = ("end_to_end", "worker", "launcher")
+"""Folders whose files take longest, in this order: whoever tests files side by side ends with short
+ones, and no process runs alone for long.
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; otherwise as they come."""
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(here).parts[0]
+        return _FIRST.index(folder) if folder in _FIRST else len(_FIRST)
+
+    items.sort(key=place)

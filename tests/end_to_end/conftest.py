@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.end_to_end.harness import ROOT, Server, running
 from tests.end_to_end.reference import Reference
@@ -17,6 +18,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker("end_to_end")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """What transformers computes runs beside servers: threads would wait for each other."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

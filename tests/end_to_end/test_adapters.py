@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.harness import Server, start, together
+from tests.end_to_end.reference import Reference
 from tests.worker.adapters import write_adapter
 from tests.worker.tiny import write_tiny_llama
 
@@ -31,16 +32,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def truth(models: Path) -> dict[str, str]:
-    """What the merged models say, by the adapter's name; "" is the base's."""
+def truth(models: Path) -> dict[str, list[int]]:
+    """What the merged models say in transformers, by the adapter's name; "" is the base's."""
     found = {}
     for name, directory in (("", "base"), ("a", "a-merged"), ("b", "b-merged")):
-        server = start("--model-id", str(models / directory), "--dtype", "float32")
-        try:
-            found[name] = server.generate(PROMPT, max_new_tokens=TOKENS)["generated_text"]
-        finally:
-            server.stop()
-    assert len(set(found.values())) == 3
+        reference = Reference(models / directory)
+        found[name] = reference.greedy(reference.ids(PROMPT), TOKENS).ids
+    assert len(set(map(tuple, found.values()))) == 3
     return found
 
 
@@ -57,21 +55,25 @@ def server(models: Path) -> Iterator[Server]:
         server.stop()
 
 
-def test_the_name_chooses(server: Server, truth: dict[str, str]) -> None:
+def said(server: Server, **chosen: str) -> tuple[list[int], str]:
+    """Ids and text of an answer."""
+    answer = server.generate(PROMPT, max_new_tokens=TOKENS, details=True, **chosen)
+    return [token["id"] for token in answer["details"]["tokens"]], answer["generated_text"]
+
+
+def test_the_name_chooses(server: Server, truth: dict[str, list[int]]) -> None:
     for _ in range(2):  # the second time from the prefix cache
-        for name, text in truth.items():
-            chosen = {"adapter_id": name} if name else {}
-            answer = server.generate(PROMPT, max_new_tokens=TOKENS, **chosen)
-            assert answer["generated_text"] == text
+        for name, wanted in truth.items():
+            ids, text = said(server, **({"adapter_id": name} if name else {}))
+            assert ids == wanted
             body = {"prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0, "model": name}
             completion = server.post("/v1/completions", body).json()
             assert completion["choices"][0]["text"] == text
-    unknown = server.generate(PROMPT, max_new_tokens=TOKENS, adapter_id="nobody")
-    assert unknown["generated_text"] == truth[""]
+    assert said(server, adapter_id="nobody")[0] == truth[""]
 
 
 def test_every_chat_surface_takes_it(server: Server) -> None:
-    said = {}
+    answers = {}
     for name in ("tgi", "a", "b"):
         messages = [{"role": "user", "content": PROMPT}]
         body = {"model": name, "messages": messages, "temperature": 0, "max_tokens": 20}
@@ -85,8 +87,8 @@ def test_every_chat_surface_takes_it(server: Server) -> None:
             response["output"][0]["content"][0]["text"],
         }
         assert len(texts) == 1
-        said[name] = texts.pop()
-    assert len(set(said.values())) == 3
+        answers[name] = texts.pop()
+    assert len(set(answers.values())) == 3
 
 
 def test_models_lists_them(server: Server) -> None:

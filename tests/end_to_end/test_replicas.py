@@ -10,6 +10,7 @@ from tests.end_to_end.harness import Server, running, together
 from tests.end_to_end.reference import Reference
 
 PROMPTS = [f"Question {i}: what is the capital of France? " * (1 + i % 4) for i in range(16)]
+TOKENS = 200
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +27,12 @@ def pair() -> Iterator[Server]:
 
 def streamed(server: Server, prompt: str) -> str:
     """Long enough to be interrupted: the end token does not end it."""
-    body = {"prompt": prompt, "max_tokens": 300, "ignore_eos": True, "temperature": 0}
+    body = {"prompt": prompt, "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0}
     body |= {"repetition_penalty": 1.1, "stream": True, "stream_options": {"include_usage": True}}
     *events, usage, done = server.post("/v1/completions", body).events()
     assert done == "[DONE]"
     assert all("error" not in event for event in events), events[-1]
-    assert usage["usage"]["completion_tokens"] == 300
+    assert usage["usage"]["completion_tokens"] == TOKENS
     return "".join(event["choices"][0]["text"] for event in events)
 
 

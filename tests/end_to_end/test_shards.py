@@ -8,6 +8,7 @@ import pytest
 
 from tests.end_to_end.harness import Server, launch, running, together
 from tests.end_to_end.reference import Reference
+from tests.end_to_end.test_watermark import HEATED, score, told
 
 PROMPTS = [f"Question {i}: what is the capital of France? " * (1 + i % 4) for i in range(6)]
 TOKENS = 150
@@ -16,9 +17,11 @@ LEADER, FOLLOWER = "--number 0", "--number 1"
 
 @pytest.fixture(scope="module")
 def group() -> Iterator[Server]:
+    """With drafts, and a rule for watermarks that is not the usual one."""
     yield from running(
         "--num-shard", "2", "--dtype", "float32", "--max-batch-prefill-tokens", "32",
-        "--max-batch-total-tokens", "4096", "--speculate", "3",
+        "--max-batch-total-tokens", "4096", "--speculate", "3", "--watermark-gamma", "0.25",
+        env={"WATERMARK_DELTA": "6"},
     )  # fmt: skip
 
 
@@ -42,6 +45,18 @@ def test_the_tokens_are_those_of_one_process(group: Server, reference: Reference
     metrics = group.metrics()
     assert 0 < metrics["millrace_accepted_tokens_total"] <= metrics["millrace_drafted_tokens_total"]
     assert metrics["tgi_request_skipped_tokens_sum"] == metrics["millrace_accepted_tokens_total"]
+
+
+def test_another_rule_for_watermarks_with_drafts(group: Server, reference: Reference) -> None:
+    """Greedy texts, too, where what is added is much."""
+    drafted = group.metrics()["millrace_drafted_tokens_total"]
+    plain = {"max_new_tokens": 60, "repetition_penalty": 1.1}
+    texts = together(2, lambda i: told(group, 1, watermark=bool(i), **plain))
+    assert score(reference, texts[1], gamma=0.25) > 4
+    assert score(reference, texts[0], gamma=0.25) < 3
+    heated = told(group, 1, watermark=True, max_new_tokens=60, **HEATED)
+    assert score(reference, heated, gamma=0.25) > 4
+    assert group.metrics()["millrace_drafted_tokens_total"] > drafted
 
 
 def test_a_follower_that_is_killed_takes_its_leader_along(group: Server) -> None:

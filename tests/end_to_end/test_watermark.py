@@ -1,30 +1,19 @@
 """Texts with a watermark are found by the public detector, and others are not.
 
 The built-in model is sure of most of what it says, and says little: so it is heated, and several
-answers make one text.
+answers make one text. ``test_shards.py`` has another rule.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import torch
 from transformers import WatermarkDetector
 
-from tests.end_to_end.harness import Server, running, together
+from tests.end_to_end.harness import Server, together
 from tests.end_to_end.reference import Reference
 
 PROMPTS = ["Tell me a story.", "xq zu", "Once upon a time there was a", "The sea", "a b c d e"]
 HEATED: dict[str, Any] = {"do_sample": True, "temperature": 2.0}
-
-
-@pytest.fixture(scope="module")
-def other() -> Iterator[Server]:
-    """With another rule, two shards, and drafts."""
-    yield from running(
-        "--num-shard", "2", "--dtype", "float32", "--speculate", "3", "--watermark-gamma", "0.25",
-        env={"WATERMARK_DELTA": "6"},
-    )  # fmt: skip
 
 
 def score(reference: Reference, ids: list[int], *, gamma: float = 0.5) -> float:
@@ -71,14 +60,3 @@ def test_with_a_grammar(server: Server, reference: Reference) -> None:
     texts = together(2, lambda i: told(server, 1, watermark=bool(i), grammar=grammar, **HEATED))
     assert score(reference, texts[1]) > 4
     assert score(reference, texts[0]) < 3
-
-
-def test_another_rule_in_shards_with_drafts(other: Server, reference: Reference) -> None:
-    """Greedy texts, too, where what is added is much."""
-    plain = {"max_new_tokens": 100, "repetition_penalty": 1.1}
-    texts = together(2, lambda i: told(other, 1, watermark=bool(i), **plain))
-    assert score(reference, texts[1], gamma=0.25) > 4
-    assert score(reference, texts[0], gamma=0.25) < 3
-    heated = told(other, 1, watermark=True, **HEATED)
-    assert score(reference, heated, gamma=0.25) > 4
-    assert other.metrics()["millrace_drafted_tokens_total"] > 0

@@ -202,8 +202,13 @@ def cached_prefixes(ours, theirs):
 
 
 @whoever_computes
-@pytest.mark.parametrize("sampling", [GREEDY, *SAMPLED])
+@pytest.mark.parametrize(
+    ("models", "sampling"),
+    [*(("grouped", sampling) for sampling in [GREEDY, *SAMPLED]), ("tied", GREEDY)],
+    indirect=["models"],
+)
 def test_preempted_and_continued(runner, models, sampling):
+    """Sampling sees logits, whichever model they are of."""
     ours, _ = models
     prompt, other = text(random.Random(6), 37), text(random.Random(7), 50)
     expected = undisturbed(ours, prompt, 40, sampling)

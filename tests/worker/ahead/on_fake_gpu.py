@@ -105,11 +105,17 @@ class OnGPU:
         )
         assert self.driver.step()
 
+    def finish(self) -> None:
+        """Until all have ended; their blocks come back."""
+        self.driver.run()
+        for number in list(self.driver.leases):
+            self.driver.release(number)
+
     def several(self, count: int = 6, first: int = 0, **options) -> None:
         """So many, scored and not, one more each step until more decode than are recorded."""
         for number in range(first, first + count):
             self.generate(number, 6 + number, prefill_logprobs=number % 2 == 1, **options)
-        self.driver.run()
+        self.finish()
 
 
 def steps_of(choices: Choices, rows: int, sizes) -> dict:

@@ -39,8 +39,10 @@ def llama(tmp_path):
     return directory
 
 
-@pytest.mark.parametrize("rows", [4, 40])
-@pytest.mark.parametrize("kind", sorted(AT_LOAD))
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    [*((kind, 40) for kind in sorted(AT_LOAD)), ("eetq", 4), ("bitsandbytes-nf4", 4)],
+)
 def test_weights_that_are_made_codes(kind, rows, llama, monkeypatch):
     """With few rows, steps that read a little are larger than any in which all decode."""
     with fake_gpu(monkeypatch) as forms:
@@ -82,9 +84,10 @@ def test_adapters(family, tmp_path, monkeypatch):
     there.check()
 
 
-@pytest.mark.parametrize("kv_dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
-@pytest.mark.parametrize("family", ["qwen2", "gemma2"])
-def test_a_cache_of_8_bits(kv_dtype, family, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("family", "kv_dtype"), [("qwen2", torch.float8_e4m3fn), ("gemma2", torch.float8_e5m2)]
+)
+def test_a_cache_of_8_bits(family, kv_dtype, tmp_path, monkeypatch):
     write_tiny(tmp_path, FAMILIES[family]())
     with fake_gpu(monkeypatch) as forms:
         there = OnGPU(tmp_path, monkeypatch, forms, choices=Choices(kv_dtype=kv_dtype))
@@ -92,13 +95,17 @@ def test_a_cache_of_8_bits(kv_dtype, family, tmp_path, monkeypatch):
     there.check()
 
 
-@pytest.mark.parametrize("sampling", [EVERYTHING, SamplingParameters(top_n_tokens=3), *SAMPLED])
-def test_some_rows_ask_for_what_others_do_not(sampling, llama, monkeypatch):
+def test_some_rows_ask_for_what_others_do_not(llama, monkeypatch):
+    """One kind of sampling beside greedy rows, then the next, of a worker that started once."""
     with fake_gpu(monkeypatch) as forms:
         there = OnGPU(llama, monkeypatch, forms)
-        for number in range(6):
-            there.generate(number, 6 + number, sampling if number % 2 else None)
-        there.driver.run()
+        kinds = [EVERYTHING, SamplingParameters(top_n_tokens=3), *SAMPLED]
+        for first, sampling in zip(range(0, 6 * len(kinds), 6), kinds, strict=True):
+            for number in range(6):
+                there.generate(first + number, 6 + number, sampling if number % 2 else None)
+            there.finish()
+            assert not there.compiled, sampling
+            assert not there.waited, sampling
     there.check()
 
 

@@ -14,13 +14,16 @@ from worker.kernels.select import Choices
 
 
 @pytest.mark.parametrize("custom", [True, False], ids=["in Triton", "in torch"])
-@pytest.mark.parametrize("sampling", [SamplingParameters(), *SAMPLED])
-def test_no_sampling_waits(sampling, custom, tmp_path, monkeypatch):
+def test_no_sampling_waits(custom, tmp_path, monkeypatch):
     """Of torch alone what samples, and gathers the inputs: its attention plans on the host."""
-    write_tiny_llama(tmp_path)
+    write_tiny_llama(tmp_path, num_hidden_layers=1)
     with fake_gpu(monkeypatch) as forms:
         there = OnGPU(tmp_path, monkeypatch, forms, warm=False, beside=Choices(custom=custom))
-        there.several(3, sampling=sampling)
+        for kind, sampling in enumerate([SamplingParameters(), *SAMPLED]):
+            there.generate(2 * kind, 5, sampling, prefill_logprobs=True)
+            there.generate(2 * kind + 1, 6, sampling)
+            there.finish()
+            assert not there.waited, sampling
     there.check()
 
 

@@ -86,13 +86,14 @@ def group_of(rank: int, *, short: bool) -> tuple[Group, Collectives]:
 
 
 @pytest.mark.parametrize(
-    ("family", "short"),
-    [("llama", True), ("llama", False), ("olmo2", False), ("gemma2", False), ("mixtral", True),
-     ("gpt2", True)],
+    ("family", "short", "warm"),
+    [("llama", True, True), ("llama", False, True), ("olmo2", False, False),
+     ("gemma2", False, False), ("mixtral", True, True), ("gpt2", True, False)],
 )  # fmt: skip
-def test_all_shards_ask_for_the_same(family, short, tmp_path, monkeypatch):
+def test_all_shards_ask_for_the_same(family, short, warm, tmp_path, monkeypatch):
+    """Dense families launch what Llama does: what they ask the other shard for is their own."""
     if family == "llama":
-        write_tiny_llama(tmp_path)
+        write_tiny_llama(tmp_path, num_hidden_layers=1)
     else:
         write_tiny(tmp_path, FAMILIES[family]())
     with fake_gpu(monkeypatch) as forms:
@@ -108,7 +109,7 @@ def test_all_shards_ask_for_the_same(family, short, tmp_path, monkeypatch):
         leading, led = group_of(0, short=short)
         with torch.inference_mode():
             there = OnGPU(
-                tmp_path, monkeypatch, forms, rows=ROWS, others=Ahead(crew, leading),
+                tmp_path, monkeypatch, forms, warm=warm, rows=ROWS, others=Ahead(crew, leading),
                 sharding=leading.sharding,
             )  # fmt: skip
             there.several()
