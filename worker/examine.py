@@ -1,7 +1,7 @@
 """``python -m worker.examine``: answers a ``Question`` with an ``Examination``; starts nothing.
 
 A process of its own, run by ``millrace doctor``. Checks a model as the worker would (architecture,
-every tensor's name, shape and type) without reading a weight.
+every tensor's name, shape and type) without reading its weights, but for one matrix at most.
 """
 
 import math
