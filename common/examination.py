@@ -18,6 +18,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     rope_scaling: str | None = None
     rope_factor: float | None = None
     num_shard: int = 1
+    watermark_gamma: float = 0.5
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,7 +57,9 @@ class Option:
     auto: str = ""
     """What ``auto`` stands for; empty where ``auto`` is not accepted."""
     no_effect: str = ""
-    """Accepted, and why it changes nothing."""
+    """Accepted, and why it changes nothing, unless the value is one of ``harmless``."""
+    warns: bool = False
+    """Whether who sets what has no effect may have counted on it."""
     not_yet: str = ""
     """Refused, and why, unless the value is one of ``harmless``."""
     harmless: tuple[Any, ...] = ()

@@ -8,6 +8,9 @@ from common.option import PATH, SWITCH, TEXT, Option, choice
 _SHARDS_MEET = "shards meet in the runtime directory (--runtime-dir)"
 
 NO_EFFECT = (
+    Option("trust_remote_code", SWITCH, False, "TGI: run Python code from the repository.",
+           no_effect="code from model repositories is never run, and a model that needs its own is "
+           "refused", harmless=(False,), warns=True, environment=("HF_MODEL_TRUST_REMOTE_CODE",)),
     Option("usage_stats", choice("on", "off", "no-stack"), None, "TGI: telemetry.",
            no_effect="Millrace sends no usage statistics"),
     Option("shard_uds_path", TEXT, None, "TGI: sockets of its shards.",
@@ -25,9 +28,6 @@ NO_EFFECT = (
 )  # fmt: skip
 
 NOT_YET = (
-    Option("trust_remote_code", SWITCH, False, "TGI: run Python code from the repository.",
-           not_yet="code from model repositories is never run; choose a model without it",
-           harmless=(False,), environment=("HF_MODEL_TRUST_REMOTE_CODE",)),
     Option("weights_cache_override", PATH, None, "TGI: a second place for weights.",
            not_yet="it is not supported; pass the directory as --model-id", harmless=(None,)),
     Option("ngrok", SWITCH, False, "TGI: a public tunnel.",

@@ -114,9 +114,14 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         gevent.spawn(self._wind_down)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
-        """Serve a request; throw away what is left of a body that was refused."""
+        """Serve a request; throw away what is left of a body that was refused.
+
+        Others run before the next request of who has sent several at once: it has been read
+        already, so nothing else waits between them.
+        """
+        connection = self.connections[getcurrent()]
         try:
-            return super().handle_request(listener_name, req, sock, addr)
+            goes_on = super().handle_request(listener_name, req, sock, addr)
         except OSError as error:
             if error.errno == errno.EBADF:  # shut by ourselves, while something was being written
                 raise BrokenPipeError(errno.EPIPE, "the client was cut off") from None
@@ -126,8 +131,10 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
                 _drain(sock)
             held = req.unreader.take_buffered()
             req.unreader.unread(held)
-            connection = self.connections[getcurrent()]
             connection.is_pipelined, connection.is_new = bool(held), False
+        if connection.is_pipelined:
+            gevent.sleep(TURN_S)
+        return goes_on
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what could not be parsed as HTTP. Nothing of it goes to the log."""

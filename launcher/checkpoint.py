@@ -4,6 +4,7 @@ Finds what would otherwise be a traceback in a worker after a minute. Whether th
 right ones for the architecture is the worker's business.
 """
 
+import shlex
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,6 @@ _MEDUSA = "medusa_lm_head."
 _NO_HEADS = "which are not supported: serve the model that they draft for"
 _HOW_TO_SPECULATE = "with --speculate, which drafts without heads"
 _MAX_HEADER_BYTES = 100_000_000
-AN_ADAPTER = (
-    "; it is an adapter: serve its base model, with this as --lora-adapters, or merge the two"
-)
 GGUF = "GGUF is not read here: take the checkpoint in safetensors that it was made from"
 
 
@@ -56,13 +54,26 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 def _hint(directory: Path) -> str:
     """What a directory without a configuration may be instead."""
-    if (directory / adapters.CONFIG).exists():
-        return AN_ADAPTER
+    path = directory / adapters.CONFIG
+    if path.exists():
+        return f"; {an_adapter(str(directory), _json_object(path).get('base_model_name_or_path'))}"
     if (directory / "snapshots").is_dir() and directory.name.startswith("models--"):
         repository = directory.name.removeprefix("models--").replace("--", "/")
         place = f"--model-id {repository} --huggingface-hub-cache {directory.parent}"
         return f"; it is where the hub's client keeps downloads: {place} finds it"
     return f"; {GGUF}" if any(directory.glob("*.gguf")) else ""
+
+
+def an_adapter(place: str, base: object = None) -> str:
+    """What to type instead of ``--model-id`` and the place of an adapter."""
+    if isinstance(base, str) and base and base.isprintable():
+        name, whose = shlex.quote(base), ""
+    else:
+        name, whose = "BASE", f" (base_model_name_or_path of its {adapters.CONFIG} says which)"
+    return (
+        f"it is an adapter: serve its base model with it, --model-id {name} --lora-adapters"
+        f" {shlex.quote(place)}{whose}, or merge the two"
+    )
 
 
 def _refuse_draft_heads(directory: Path, config: dict[str, Any]) -> None:

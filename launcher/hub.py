@@ -12,7 +12,7 @@ from typing import Any
 
 from common import adapters
 from common.errors import StartupError
-from launcher.checkpoint import AN_ADAPTER, choose_weights, no_weights
+from launcher.checkpoint import an_adapter, choose_weights, no_weights
 from launcher.hub_cache import Hub, Snapshot, cached, home_of, remember
 from launcher.hub_download import ANSWER_LIMIT_S, download
 from launcher.resolve import hub_token
@@ -163,7 +163,7 @@ def _short(error: Exception) -> str:
 def _wanted(repository: str, names: list[str]) -> list[str]:
     """Configuration, tokenizer and safetensors at the top level. Pickles never."""
     if "config.json" not in names:
-        hint = AN_ADAPTER if adapters.CONFIG in names else ""
+        hint = f"; {an_adapter(repository)}" if adapters.CONFIG in names else ""
         raise StartupError(
             f"{repository} is not a model that can be served: it has no config.json{hint}"
         )

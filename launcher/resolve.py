@@ -229,8 +229,9 @@ def _heed_status(option: Option, resolution: Resolution) -> None:
     value = resolution.values[option.name]
     if not value.explicit:
         return
-    if option.no_effect:
-        resolution.note(f"{resolution.named(option.name)} has no effect: {option.no_effect}")
+    if option.no_effect and value.value not in option.harmless:
+        text = f"{resolution.named(option.name)} has no effect: {option.no_effect}"
+        resolution.note(text, "warning" if option.warns else "info")
     if option.not_yet and value.value not in option.harmless:
         named = resolution.named(option.name)
         flag = option.flags[0]

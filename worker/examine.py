@@ -1,7 +1,7 @@
 """``python -m worker.examine``: answers a ``Question`` with an ``Examination``; starts nothing.
 
 A process of its own, run by ``millrace doctor``. Checks a model as the worker would (architecture,
-every tensor's name, shape and type) without reading a weight.
+every tensor's name, shape and type) without reading its weights, but for one matrix at most.
 """
 
 import math
@@ -53,6 +53,7 @@ def _model(question: Question, model_dir: str) -> ModelFacts:
     from worker.kernels.select import Choices
     from worker.loading import load_model
     from worker.sharding import Sharding
+    from worker.watermark import count_green
 
     settings = Settings(
         model_id="", model_dir=model_dir, dtype=question.dtype, device=question.device
@@ -70,6 +71,7 @@ def _model(question: Question, model_dir: str) -> ModelFacts:
         quantize=question.quantize,
     )
     configuration = model.configuration
+    count_green(configuration.vocab_size, question.watermark_gamma)
     weights_bytes = model.weights_bytes
     if weights_bytes is None:
         numbers = sum(math.prod(slot.shape) for slot in model.slots())

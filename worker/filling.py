@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -80,6 +80,19 @@ def fill(
                     else:
                         _fill(slot, file, source)
                     progress.advance()
+
+
+def try_cut(slots: Mapping[str, Slot], coded: Mapping[str, Coded]) -> None:
+    """Read one matrix of codes whose inputs are cut, and throw it away.
+
+    Raises StartupError, as ``fill`` would, where that cannot be done: only numbers tell.
+    """
+    for slot in (slot.for_codes or slot for key, slot in slots.items() if key in coded):
+        if slot.cut is not None and slot.cut.dimension == 1:
+            found = coded[slot.key]
+            with opened(found.file) as file:
+                _fill_codes(replace(slot, fill=lambda codes: None), file, found)
+            return
 
 
 def _fill(slot: Slot, file: Any, found: Stored) -> None:

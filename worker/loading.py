@@ -16,7 +16,7 @@ from common.adapters import Adapter
 from common.errors import StartupError
 from common.quantization import read_quantization
 from worker.devices import resolve_dtype
-from worker.filling import Stored, fill, opened
+from worker.filling import Stored, fill, opened, try_cut
 from worker.kernels.cpu.library import Library
 from worker.kernels.select import DEFAULTS, Choices, select
 from worker.layers.layer import Slot
@@ -68,9 +68,9 @@ def load_model(
 
     A dtype of None is resolved from the checkpoint. Torch's threads should be set before: kernels
     are chosen here, by ``choices``, from the C ``library`` too if there is one. ``quantize`` is the
-    setting. Without ``weights`` everything is checked and nothing is read: such a model has its
-    configuration and its slots. (One without a declaration is read: only running it tells how it
-    runs.) ``adapters`` are numbered from 0 in a step's inputs. Raises StartupError.
+    setting. Without ``weights`` everything is checked, and one matrix read at most, to cut it: such
+    a model has its configuration and its slots. (One without a declaration is read: only running it
+    tells how it runs.) ``adapters`` are numbered from 0 in a step's inputs. Raises StartupError.
     """
     directory = Path(model_dir)
     config = _read_json(directory / "config.json")
@@ -102,6 +102,7 @@ def load_model(
     model.quantization = plan.description
     model.weights_bytes = plan.bytes_of(slots.values(), found, dtype)
     if not weights:
+        try_cut(slots, found.coded)
         return model
     fill(slots, {**stored, **found.coded})
     model.finish()

@@ -208,7 +208,8 @@ class Sampler:
         ids, logprobs = self._kernels.draw(logits, temperature, seeds, positions)
         asked = None
         if batch.top_rows:
-            asked = torch.log_softmax(logits.index_select(0, batch.top_index.tensor), dim=-1)
+            index = batch.top_index.tensor
+            asked = _of_all(*(of.index_select(0, index) for of in (logits, ids, logprobs)))
         return Choice(ids, logprobs, asked, batch)
 
     def accept(self, choice: Choice) -> None:
@@ -241,6 +242,15 @@ def _counted(parcel: Parcel, table_rows: Sequence[int]) -> _Counted | None:
         return None
     where = parcel.integers([table_rows[number] for number in numbers])
     return _Counted(parcel.integers(numbers), where)
+
+
+def _of_all(logits: torch.Tensor, ids: torch.Tensor, logprobs: torch.Tensor) -> torch.Tensor:
+    """All tokens' log-probabilities, [n, vocabulary] float32, from those of the chosen ones.
+
+    So that a token has one: a softmax of its own would differ from the draw's in the last digit.
+    """
+    behind = logits - logits.gather(1, ids[:, None])
+    return behind.add_(logprobs[:, None]).clamp_(max=0)
 
 
 def _tops(asked: torch.Tensor, batch: Batch) -> list[list[tuple[int, float]]]:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from common.errors import StartupError
 from worker.masks import spread, table_of_bytes
 from worker.transfers import send
 
@@ -44,12 +45,23 @@ USUAL = Rule(gamma=0.5, delta=2.0)
 """Text Generation Inference's."""
 
 
+def count_green(vocabulary: int, gamma: float) -> int:
+    """How many tokens are green: never all of them. Raises StartupError if none is."""
+    count = int(vocabulary * gamma)
+    if not count:
+        raise StartupError(
+            f"--watermark-gamma {gamma} favours none of the model's {vocabulary} tokens, which"
+            " marks nothing: 0.5 and 0.25 are usual"
+        )
+    return count
+
+
 class GreenLists:
     """The green tokens after each token, as bits: those used latest are kept."""
 
     def __init__(self, vocabulary: int, gamma: float, kept_bytes: int = _KEPT_BYTES) -> None:
         self._vocabulary = vocabulary
-        self._green = int(vocabulary * gamma)
+        self._green = count_green(vocabulary, gamma)
         self._width = -(-vocabulary // 32)
         self._most = max(1, kept_bytes // (4 * self._width))
         self._generator = torch.Generator()

@@ -28,7 +28,12 @@ def typed(document: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(document, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise RequestError(ErrorKind.VALIDATION, _shortened(str(error))) from None
+        raise RequestError(ErrorKind.VALIDATION, _shortened(_explained(str(error)))) from None
+
+
+def _explained(message: str) -> str:
+    """Who sent an integer so large that it was read as a float would not know what is meant."""
+    return message.replace("got `float`", "got `float` (integers beyond 64 bits are such)", 1)
 
 
 def _shortened(message: str) -> str:

@@ -33,6 +33,7 @@ def ask_worker(
             rope_scaling=resolution["rope_scaling"],
             rope_factor=resolution["rope_factor"],
             num_shard=resolution["num_shard"],
+            watermark_gamma=resolution["watermark_gamma"],
         )
     try:
         answer = subprocess.run(

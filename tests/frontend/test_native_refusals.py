@@ -155,6 +155,15 @@ def test_wrong_types(server: Server, body: Any, path: str, route: str) -> None:
     assert path in answer.json["error"]
 
 
+def test_an_integer_that_is_too_large_is_not_only_called_a_float(server: Server) -> None:
+    answer = server.post("/generate", {"inputs": "a", "parameters": {"seed": 2**64}})
+    assert answer.status_code == 422
+    assert answer.json["error"] == (
+        f"{V}Expected `int | null`, got `float` (integers beyond 64 bits are such)"
+        " - at `$.parameters.seed`"
+    )
+
+
 class TestBudget:
     """Section 2.2 with the corrected ends; the prompt ``hello`` × n has n + 1 tokens."""
 

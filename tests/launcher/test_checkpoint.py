@@ -50,7 +50,22 @@ NO_OFFSETS = struct.pack("<Q", 10) + b'{"a": {}} '
     ("files", "words"),
     [
         (without(model_files(), "config.json"), ["no config.json"]),
-        ({"adapter_config.json": b"{}"}, ["is an adapter"]),
+        (
+            {"adapter_config.json": b"{}"},
+            [
+                "is an adapter",
+                "--model-id BASE --lora-adapters /",
+                "base_model_name_or_path of its",
+            ],
+        ),
+        (
+            {"adapter_config.json": b'{"base_model_name_or_path": "org/base"}'},
+            ["serve its base model with it, --model-id org/base --lora-adapters /"],
+        ),
+        (
+            {"adapter_config.json": b'{"base_model_name_or_path": "two\\nlines"}'},
+            ["--model-id BASE --lora-adapters /"],
+        ),
         ({"model.Q4_K_M.gguf": b"GGUF"}, ["no config.json", "GGUF is not read", "safetensors"]),
         (
             changed(

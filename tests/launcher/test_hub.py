@@ -236,7 +236,11 @@ def test_only_pickled_weights(tmp_path: Path) -> None:
 def test_not_a_model(tmp_path: Path) -> None:
     assert "no config.json" in sentence(HubState({NAME: Repository({"a.txt": b""})}), tmp_path)
     adapter = {"adapter_config.json": b"{}", "adapter_model.safetensors": weights()}
-    assert "is an adapter" in sentence(HubState({NAME: Repository(adapter)}), tmp_path)
+    refused = sentence(HubState({NAME: Repository(adapter)}), tmp_path)
+    assert (
+        f"it is an adapter: serve its base model with it, --model-id BASE --lora-adapters {NAME}"
+        in refused
+    )
 
 
 def test_offline(tmp_path: Path) -> None:

@@ -135,7 +135,14 @@ def test_what_is_not_there_yet_is_refused_by_its_flag(option) -> None:
         resolved(**{option.environment_names[-1]: text})
 
 
-def test_harmless_values_of_refused_settings_pass() -> None:
+def test_that_no_remote_code_is_run_is_a_warning() -> None:
+    for found in (resolved("--trust-remote-code"), resolved(HF_MODEL_TRUST_REMOTE_CODE="1")):
+        ((level, text),) = [(note.level, note.text) for note in found.notes]
+        assert level == "warning"
+        assert "code from model repositories is never run" in text
+
+
+def test_harmless_values_of_settings_without_use_pass() -> None:
     assert resolved(TRUST_REMOTE_CODE="false", QUANTIZE="").notes == []
 
 

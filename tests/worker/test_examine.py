@@ -39,6 +39,13 @@ def test_a_model_that_cannot_be_cut() -> None:
     assert "--num-shard may be 2, 4" in found.problem
 
 
+def test_a_watermark_that_marks_nothing() -> None:
+    asked = Question(model_dir=str(builtin_directory()), device="cpu", watermark_gamma=1e-9)
+    found = examine(asked)
+    assert found.model is None
+    assert "--watermark-gamma 1e-09 favours none" in found.problem
+
+
 def test_a_model_that_cannot_be_run(tmp_path: Path) -> None:
     broken = Path(shutil.copytree(builtin_directory(), tmp_path / "model"))
     config = json.loads((broken / "config.json").read_text())

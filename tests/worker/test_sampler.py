@@ -180,6 +180,31 @@ def test_top_n_includes_ties_and_excludes_what_was_filtered():
     assert [token for token, _ in beyond] == [0, 2, 3, 4, 1]
 
 
+@pytest.mark.parametrize("kernels", [SEEING, UNSEEN])
+def test_a_token_has_one_log_probability(kernels):
+    """Its own, and that among the most likely ones; so have other tokens that are as likely."""
+    for cases in (random_cases(number, 12, 3000) for number in range(4)):
+        plain = [
+            Case(30 + case.logits, SamplingParameters(do_sample=n % 2 == 0, seed=n, top_n_tokens=m))
+            for n, case in enumerate(cases)
+            for m in (1, 3000)
+        ]
+        for case in plain:
+            case.logits[7] = case.logits.max()
+        sampled = sample(plain, kernels)
+        for token, logprob, top in sampled.tokens():
+            assert dict(top).get(token, logprob) == logprob
+            assert all(value <= 0 for _, value in top)
+            assert dict(top)[7] == max(dict(top).values())
+
+
+def test_rows_without_a_distribution_have_no_most_likely_tokens():
+    for logits in ([-math.inf] * 3, [math.nan, 1.0, 2.0], [math.inf, 1.0, 2.0]):
+        sampled = sample([Case(logits, SamplingParameters(top_n_tokens=2))])
+        assert math.isnan(sampled.logprobs[0])
+        assert sampled.tops == [[]]
+
+
 def test_stop_tokens_wait_for_the_minimum_length():
     parameters = SamplingParameters(min_new_tokens=2)
     for output, expected in (([], 0), ([5], 0), ([5, 5], 3)):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import WatermarkLogitsProcessor
 
+from common.errors import StartupError
 from common.sampling import SamplingParameters
 from tests.worker.driver import CPU
 from tests.worker.test_sampler import Case, sample
@@ -33,6 +34,19 @@ def test_torch_shuffles_as_ever():
     """A text marked with one version of torch has to be found with the next."""
     ((word,),) = GreenLists(16, 0.5).after([7]).tolist()
     assert [token for token in range(16) if word >> token & 1] == [2, 3, 6, 8, 9, 10, 13, 15]
+
+
+@pytest.mark.parametrize("gamma", [1e-9, 0.999 / 2048])
+def test_a_list_of_no_tokens_marks_nothing(gamma):
+    sentence = f"--watermark-gamma {gamma} favours none of the model's 2048 tokens"
+    with pytest.raises(StartupError, match=sentence):
+        Favour(2048, CPU, Rule(gamma, 2.0))
+
+
+@pytest.mark.parametrize(("gamma", "count"), [(1 / 2048, 1), (1 - 2**-53, 2047)])
+def test_one_token_makes_a_difference(gamma, count):
+    words = GreenLists(2048, gamma).after([7])
+    assert sum(word.bit_count() for word in words.numpy().view("uint32")[0].tolist()) == count
 
 
 def shuffles(monkeypatch) -> Counter[int]:

@@ -20,6 +20,7 @@ import torch
 from common.adapters import CONFIG, WEIGHTS, Adapter
 from common.errors import StartupError
 from worker.filling import opened
+from worker.lora.patterns import PatternError, Patterns
 
 _KEY = re.compile(r"base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight")
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -75,6 +76,8 @@ class AdapterFiles:
         self._path = Path(adapter.directory) / WEIGHTS
         config = _read(adapter)
         _check(adapter.name, config)
+        self._ranks = _patterns(adapter.name, config, "rank_pattern", whole=True)
+        self._alphas = _patterns(adapter.name, config, "alpha_pattern", whole=False)
         shapes = self._shapes()
         self.pairs = [
             self._pair(module, keys, shapes, config) for module, keys in self._modules(shapes)
@@ -124,8 +127,11 @@ class AdapterFiles:
         shapes: Mapping[str, tuple[int, ...]],
         config: Mapping[str, Any],
     ) -> Pair:
-        rank = _patterned(config, "rank_pattern", module, config["r"])
-        alpha = _patterned(config, "alpha_pattern", module, config["lora_alpha"])
+        try:
+            rank = self._ranks.find(module, config["r"])
+            alpha = self._alphas.find(module, config["lora_alpha"])
+        except PatternError as error:
+            raise refusal(self.name, f"a pattern of {CONFIG}: {error}") from None
         down, up = (shapes[key] for key in keys)
         if len(down) != 2 or down[0] != rank:
             raise refusal(
@@ -177,18 +183,19 @@ def _check(name: str, config: Mapping[str, Any]) -> None:
             raise refusal(
                 name, f"{entry} of {CONFIG} must be {_positive(whole)}, not {config.get(entry)!r}"
             )
-    for entry, whole in (("rank_pattern", True), ("alpha_pattern", False)):
-        patterns = config.get(entry) or {}
-        if not isinstance(patterns, dict) or not all(
-            _is_positive(value, whole) for value in patterns.values()
-        ):
-            raise refusal(name, f"each value of {entry} of {CONFIG} must be {_positive(whole)}")
-        for pattern in patterns:
-            try:
-                _compiled(pattern)
-            except (re.error, OverflowError) as error:
-                why = f"{entry} of {CONFIG}: {pattern!r} is no pattern ({error})"
-                raise refusal(name, why) from None
+
+
+def _patterns(name: str, config: Mapping[str, Any], entry: str, *, whole: bool) -> Patterns:
+    """What an entry says of modules. Raises StartupError."""
+    patterns = config.get(entry) or {}
+    if not isinstance(patterns, dict) or not all(
+        _is_positive(value, whole) for value in patterns.values()
+    ):
+        raise refusal(name, f"each value of {entry} of {CONFIG} must be {_positive(whole)}")
+    try:
+        return Patterns(patterns)
+    except PatternError as error:
+        raise refusal(name, f"{entry} of {CONFIG}: {error}") from None
 
 
 def _is_positive(value: object, whole: bool) -> bool:
@@ -199,16 +206,3 @@ def _is_positive(value: object, whole: bool) -> bool:
 
 def _positive(whole: bool) -> str:
     return "a positive integer" if whole else "a positive number"
-
-
-def _patterned(config: Mapping[str, Any], entry: str, module: str, otherwise: Any) -> Any:
-    """The number of the first pattern that a module's name ends with, as PEFT reads them."""
-    for pattern, value in (config.get(entry) or {}).items():
-        if _compiled(pattern).match(module):
-            return value
-    return otherwise
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    """Raises re.error, OverflowError."""
-    return re.compile(rf"(.*\.)?({pattern})$")

@@ -66,6 +66,10 @@ def sentence(base: Path, adapter: Adapter) -> str:
             "value of alpha_pattern of adapter_config.json must be",
         ),
         ({"alpha_pattern": {"(": 1}}, "alpha_pattern of adapter_config.json: '(' is no pattern"),
+        (
+            {"rank_pattern": {"q_proj": 4, "(?!q_proj).*": 8}},
+            "rank_pattern of adapter_config.json: '(?!q_proj).*' is more than can be matched",
+        ),
         ({"r": 5}, f"the tensor {PREFIX}mlp.down_proj.lora_A.weight has the shape [4, 96]"),
     ],
 )

@@ -301,3 +301,5 @@ def test_shards_have_their_parts(write, name):
 def test_groups_that_are_not_neighbours_cannot_be_cut(write):
     coded, _ = write(writers.gptq(shuffled=True))
     refused(coded, "o_proj", "desc_act", sharding=Sharding(0, 2))
+    refused(coded, "o_proj", "desc_act", sharding=Sharding(0, 2), weights=False)
+    assert load(coded, weights=False).quantization == "gptq, 4 bits in groups of 32"
