@@ -3,7 +3,8 @@
 Runs in the worker, inside the sampler. Top-p is there twice: ``top_p`` looks at what it has found
 to do less, for which one has to wait on a GPU; ``top_p_unseen`` sorts everything. Each function
 turns logits into the same logits with the others at -inf; what it does to a row depends on that row
-alone, bit for bit. Knows nothing of sequences or batches.
+alone, bit for bit. Those that sort whole rows take some rows at a time, so that what they need
+beside the logits does not grow with the rows. Knows nothing of sequences or batches.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,9 @@ TopK = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 TopP = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From logits [n, vocabulary] and p [n] float32 to the logits that are kept; may be in place."""
 
+_PIECE_TOKENS = 1 << 22
+"""Of the rows that are sorted at a time. Counted by hand, with the device's own room for sorting,
+they take about 60 bytes a token: 2 GB for 256 rows of 128k tokens at once, 250 MB for these."""
 _HEADS = (256, 4096)
 _HEAD_SHARE = 4
 """PERF: top-p first looks at so many of the largest logits, if the vocabulary is larger by such a
@@ -59,10 +63,7 @@ def top_p(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
 
 def top_p_unseen(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     """The same as ``top_p``, in shapes that depend on nothing but those of ``logits``."""
-    probabilities = torch.softmax(logits, dim=-1)
-    values, ids = logits.sort(dim=-1, descending=True, stable=True)
-    kept = _reaching(probabilities.gather(1, ids), p)
-    return torch.empty_like(logits).scatter_(1, ids, values.masked_fill_(~kept, -torch.inf))
+    return _in_pieces(_nucleus, logits, p)
 
 
 def typical_p(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
@@ -71,6 +72,28 @@ def typical_p(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     ``logits`` [n, vocabulary], ``p`` [n] float32; equals of the last one stay. Method: Meister,
     Pimentel, Wiher, Cotterell, "Locally typical sampling", 2022.
     """
+    return _in_pieces(_typical, logits, p)
+
+
+def _in_pieces(keep: TopP, logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    rows = max(1, _PIECE_TOKENS // logits.shape[1])
+    if len(logits) <= rows:
+        return keep(logits, p)
+    result = torch.empty_like(logits)
+    for first in range(0, len(logits), rows):
+        piece = slice(first, first + rows)
+        result[piece] = keep(logits[piece], p[piece])
+    return result
+
+
+def _nucleus(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    probabilities = torch.softmax(logits, dim=-1)
+    values, ids = logits.sort(dim=-1, descending=True, stable=True)
+    kept = _reaching(probabilities.gather(1, ids), p)
+    return torch.empty_like(logits).scatter_(1, ids, values.masked_fill_(~kept, -torch.inf))
+
+
+def _typical(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     surprise = -torch.log_softmax(logits, dim=-1)
     probabilities = torch.exp(-surprise)
     terms = torch.where(probabilities > 0, surprise * probabilities, 0.0)

@@ -79,3 +79,25 @@ def test_each_row_is_its_own(kind, vocabulary):
     together = apply(logits, p)
     for row in range(5):
         assert torch.equal(together[row], apply(logits[row : row + 1], p[row : row + 1])[0])
+
+
+@pytest.mark.parametrize("kind", ["top_p_unseen", "typical_p"])
+def test_rows_that_are_sorted_go_through_in_pieces(kind, monkeypatch):
+    """Of at most so many tokens, whose results are those of all at once."""
+    apply = getattr(filters, kind)
+    logits, p = rows(6, 300), torch.tensor([0.2, 0.9, 0.5, 0.7, 0.99])
+    whole = apply(logits, p)
+    sorted_rows = []
+    sort = torch.Tensor.sort
+
+    def watched(tensor, *arguments, **options):
+        sorted_rows.append(len(tensor))
+        return sort(tensor, *arguments, **options)
+
+    monkeypatch.setattr(torch.Tensor, "sort", watched)
+    monkeypatch.setattr(filters, "_PIECE_TOKENS", 650)
+    assert torch.equal(apply(logits, p), whole)
+    assert sorted_rows == [2, 2, 1]
+    monkeypatch.setattr(filters, "_PIECE_TOKENS", 299)
+    assert torch.equal(apply(logits, p), whole)
+    assert sorted_rows[3:] == [1] * 5

@@ -25,11 +25,15 @@ from worker.transfers import send
 _WORKSPACE_BYTES = 128 << 20
 """What its documentation recommends."""
 _HEAD_DIMS = (64, 128, 256)
+_TURNS = 2
+"""RACE: a wrapper plans in pinned memory of its own, which the device copies when it comes to it,
+and that may be while the host plans the next step. So steps take turns with their wrappers: when
+one is planned with again, the step that it was planned for before has been read."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """A planned wrapper, valid until the next step's plans are made."""
+    """A planned wrapper, valid until the plans of the next step but one are made."""
 
     slots: torch.Tensor  # [T]
     wrapper: Any
@@ -54,7 +58,8 @@ class FlashInferAttention:
         self._shape = shape
         self._dtypes = dtype, kv_dtype
         self._workspace = torch.empty(_WORKSPACE_BYTES, dtype=torch.uint8, device=device)
-        self._wrappers: dict[int | None, Any] = {}
+        self._wrappers: dict[tuple[int, int | None], Any] = {}
+        self._turn = 0
 
     @staticmethod
     def fits(shape: AttentionShape) -> bool:
@@ -76,6 +81,7 @@ class FlashInferAttention:
         queries = np.concatenate(([0], np.cumsum(inputs.query_lengths_host)))
         last = lengths - (pages - 1) * BLOCK_TOKENS
         made: dict[int | None, StepPlan] = {}
+        self._turn = (self._turn + 1) % _TURNS
         for window in windows:
             if window not in made:
                 wrapper = self._plan(window, queries, starts, indices, last)
@@ -111,10 +117,10 @@ class FlashInferAttention:
     ) -> Any:
         """Queries and pages [S + 1], where sequences begin; last [S], tokens of the last page."""
         shape = self._shape
-        wrapper = self._wrappers.get(window)
+        wrapper = self._wrappers.get((self._turn, window))
         if wrapper is None:
             wrapper = self._package.BatchPrefillWithPagedKVCacheWrapper(self._workspace, "HND")
-            self._wrappers[window] = wrapper
+            self._wrappers[self._turn, window] = wrapper
         wrapper.plan(
             torch.from_numpy(queries.astype(np.int32)),
             torch.from_numpy(pages.astype(np.int32)),

@@ -6,8 +6,8 @@ active in this process: FlashAttention 2, which torch brings, is known to want p
 """
 
 from dataclasses import dataclass, replace
-from itertools import accumulate
 
+import numpy as np
 import torch
 
 from common.messages import BLOCK_TOKENS
@@ -55,12 +55,12 @@ class VarlenAttention:
         self, inputs: StepInputs, blocks: int, windows: tuple[int | None, ...] = (None,)
     ) -> list[StepPlan]:
         """As the reference's."""
-        starts = torch.tensor([0, *accumulate(inputs.query_lengths_host)], dtype=torch.int32)
+        starts = np.cumsum((0, *inputs.query_lengths_host), dtype=np.int32)
         first = StepPlan(
             slots=inputs.slots,
             tables=inputs.block_tables.int(),
             lengths=inputs.lengths.int(),
-            starts=send(starts, inputs.slots.device),
+            starts=send(torch.from_numpy(starts), inputs.slots.device),
             most_queries=max(inputs.query_lengths_host),
             most_keys=max(inputs.lengths_host),
             window=(-1, 0),

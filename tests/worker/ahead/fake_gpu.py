@@ -118,11 +118,14 @@ class Copies:
 
 
 class _Pinning(TorchFunctionMode):
-    """A fake tensor cannot be pinned: it is taken for what it would become."""
+    """A fake tensor cannot be pinned: what stands for it has no numbers.
+
+    Of a single number, torch would look for the value, on a device that is not there.
+    """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is torch.Tensor.pin_memory:
-            return args[0]
+            return torch.empty(args[0].shape, dtype=args[0].dtype)
         return function(*args, **(kwargs or {}))
 
 

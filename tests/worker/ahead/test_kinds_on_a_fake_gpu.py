@@ -1,5 +1,8 @@
 """Kinds of models and of requests on a fake GPU: nobody waits, and nothing is compiled late."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -12,7 +15,9 @@ from tests.worker.models.families import FAMILIES
 from tests.worker.quantization import writers
 from tests.worker.test_exactness import SAMPLED
 from tests.worker.tiny import write_tiny, write_tiny_llama
+from worker.kernels.flashinfer import FlashInferAttention
 from worker.kernels.select import Choices
+from worker.kernels.varlen import VarlenAttention
 from worker.quantization.registry import AT_LOAD
 
 STORED = {
@@ -165,4 +170,33 @@ def test_any_number_of_rows_and_heads(heads, rows, tmp_path, monkeypatch):
             there.driver.add(number, PROMPT, 1 + rows)
             there.driver.step()
         there.driver.run()
+    there.check()
+
+
+class Wrapper:
+    """Of FlashInfer: lengths are the host's, which it plans on, everything else the device's."""
+
+    def __init__(self, workspace, layout):
+        assert workspace.device.type == "cuda"
+
+    def plan(self, queries, pages, indices, last, *shape, **options):
+        assert {tensor.device.type for tensor in (queries, pages, last)} == {"cpu"}
+        assert (indices.device.type, indices.dtype) == ("cuda", torch.int32)
+
+    def run(self, queries, cache, **scales):
+        assert {tensor.device.type for tensor in (queries, *cache)} == {"cuda"}
+        return torch.empty_like(queries)
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel"), [("torch", VarlenAttention), ("flashinfer", FlashInferAttention)]
+)
+def test_attention_of_others(name, kernel, tmp_path, monkeypatch):
+    package = SimpleNamespace(__spec__=object(), BatchPrefillWithPagedKVCacheWrapper=Wrapper)
+    monkeypatch.setitem(sys.modules, "flashinfer", package)
+    write_tiny_llama(tmp_path, num_hidden_layers=1, head_dim=64)
+    with fake_gpu(monkeypatch) as forms:
+        there = OnGPU(tmp_path, monkeypatch, forms, choices=Choices(attention=name))
+        there.several()
+    assert isinstance(there.driver.engine._model.decoder._attention.kernel, kernel)
     there.check()

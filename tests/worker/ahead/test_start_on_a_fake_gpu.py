@@ -71,6 +71,21 @@ def test_steps_are_recorded_as_the_setting_says_and_stay_so(begin, given, sizes)
     assert recorded(engine) == sizes
 
 
+def test_what_sampling_keeps_has_been_taken_when_the_worker_is_ready(begin):
+    """Counts of tokens: they are measured with the steps, and no request makes them larger."""
+    engine = begin()
+    sampler = engine._runner._sampler
+    kept = [counts.table for counts in (sampler._seen, sampler._output)]
+    assert min(len(table) for table in kept) >= TOGETHER
+    sampling = SamplingParameters(repetition_penalty=1.2, output_presence_penalty=0.3)
+    specs = [SequenceSpec(number, [1, 2], 3, sampling) for number in range(TOGETHER)]
+    add = [NewSequence(spec, 0, [], [1 + number]) for number, spec in enumerate(specs)]
+    engine.apply(Dispatch(1, 1, 64, add=add))
+    while engine.step() is not None:
+        pass
+    assert [sampler._seen.table is kept[0], sampler._output.table is kept[1]] == [True, True]
+
+
 def test_blocks_are_what_a_step_leaves(begin):
     step_bytes, reserve_bytes, block_bytes = 100 << 20, 256 << 20, 2 * 2 * 16 * 16 * 2
     wanted = 50
