@@ -17,7 +17,7 @@ MOST_PROCESSES = 1024
 LARGEST_BATCH = 4096
 """The largest of ``batch_sizes``."""
 MOST_CPUS = 8192
-"""Linux numbers no processor higher."""
+"""Linux numbers no processor as high."""
 MOST_DRAFTS = 32
 """Of a sequence and step."""
 FAULTS_PREFIX = "test-only:"
@@ -142,7 +142,10 @@ def _cpus(text: str) -> list[int]:
         first, dash, last = item.strip().partition("-")
         if not (first.isdecimal() and (last.isdecimal() if dash else True)):
             raise ValueError("must be processors such as 0-3 or 0,2,4")
-        found += range(int(first), min(int(last if dash else first), MOST_CPUS) + 1)
+        beyond = int(last if dash else first) + 1
+        if beyond > MOST_CPUS:
+            raise ValueError(f"must be processors below {MOST_CPUS}")
+        found += range(int(first), beyond)
     return found
 
 

@@ -32,6 +32,7 @@ _CONTEXT_KEYS = (
     "max_target_positions",
     "seq_length",
 )
+_SHOWN_CPUS = 8
 _NO_LIMIT = 10**9
 """Tokenizers without a limit carry a huge ``model_max_length``."""
 
@@ -266,7 +267,8 @@ def _cpus(resolution: Resolution, machine: Machine, workers: int) -> None:
 
 
 def _listed(cpus: Sequence[int]) -> str:
-    return ",".join(map(str, cpus))
+    shown = ",".join(map(str, cpus[:_SHOWN_CPUS]))
+    return shown if len(cpus) <= _SHOWN_CPUS else f"{shown}… ({len(cpus)})"
 
 
 def _on_gpu(resolution: Resolution, machine: Machine) -> bool:
