@@ -25,12 +25,17 @@ class Machine:
 
 def look_around(environ: Mapping[str, str]) -> Machine:
     """The machine as this process sees it."""
-    return Machine(usable_cores(), gpu_names(environ), tuple(sorted(os.sched_getaffinity(0))))
+    return Machine(usable_cores(), gpu_names(environ), visible_cpus())
+
+
+def visible_cpus() -> tuple[int, ...]:
+    """The processors of this process's affinity, by their numbers."""
+    return tuple(sorted(os.sched_getaffinity(0)))
 
 
 def visible_cores() -> int:
-    """Cores of this process's affinity."""
-    return len(os.sched_getaffinity(0))
+    """How many these are."""
+    return len(visible_cpus())
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

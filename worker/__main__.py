@@ -110,9 +110,9 @@ def _follow(context: Any, settings: Settings, replica: int, shard: int) -> None:
     berth = Berth(context, settings.runtime_dir, replica, shard)
     group.form(berth.await_leader().store)
     follower = start_follower(settings, group)
-    _settle(settings, replica * settings.num_shard + shard)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    _settle(settings, replica * settings.num_shard + shard)
     follower.follow(berth)
     berth.close()
 
