@@ -20,10 +20,10 @@ import zmq
 from common import logs
 from common.messages import BLOCK_TOKENS, Dispatch, NewSequence, Progress, SequenceTokens, Started
 from common.settings import load
-from worker.__main__ import StopSignal
 from worker.flight import StepResult
 from worker.link import SocketLink
 from worker.loop import Identity, Loop
+from worker.stop import StopSignal
 
 FIRST_TOKEN, TOKENS = 300, 1500
 """Ordinary tokens of the built-in model's vocabulary."""
@@ -150,7 +150,7 @@ def main() -> None:
     options = parser.parse_args()
     settings = load()
     logs.set_up("worker", json_output=False, level=settings.log_level)
-    stop = StopSignal()
+    stop = StopSignal(settings.graceful_termination_timeout)
     incarnation = secrets.randbits(63)
     context = zmq.Context()
     link = SocketLink(

@@ -60,8 +60,8 @@ def write(out: Path, name: str) -> None:
     """The checkpoint of one of ``SHAPES``, bfloat16, seed 0."""
     torch.manual_seed(0)
     configuration = SHAPES[name]()
-    model: Any = AutoModelForCausalLM.from_config(configuration)
-    model = model.to(torch.bfloat16)
+    make: Any = AutoModelForCausalLM.from_config
+    model = make(configuration).to(torch.bfloat16)
     model.save_pretrained(out)
     stdlib = Path(sysconfig.get_paths()["stdlib"])
     files = sorted(stdlib.rglob("*.py"))[:3000]

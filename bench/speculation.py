@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -90,7 +91,7 @@ def compare(
 ) -> None:
     """Print the table."""
     repeating = Repeating()
-    options = {
+    options: dict[str, Any] = {
         "kernel_cache": kernel_cache(os.environ),
         "worker_threads": threads,
         "max_batch_total_tokens": 8192,

@@ -24,7 +24,8 @@ HEAD = (
 
 def cost(found: dict[str, Any], part: str) -> float:
     """Microseconds per token of all processes of one kind."""
-    return sum(us for name, us in found["us_per_token"].items() if name.startswith(part))
+    costs: dict[str, float] = found["us_per_token"]
+    return sum(us for name, us in costs.items() if name.startswith(part))
 
 
 def row(name: str, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> str:

@@ -20,7 +20,8 @@ def load() -> tuple[str, Run]:
     """The model in its own dtype, and how to run it."""
     tokenizer: Any = AutoTokenizer.from_pretrained(sys.argv[1], padding_side="left")
     tokenizer.pad_token = tokenizer.eos_token
-    model: Any = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype="auto").eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype="auto")
+    model.eval()
 
     def run(prompts: list[str], streams: int, new_tokens: list[int]) -> dict[str, Any]:
         (tokens,) = set(new_tokens)  # a static batch has answers of one length

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -13,10 +14,11 @@ def seconds(act: Callable[[], object], device: torch.device, tries: int = TRIES)
     """The median of some tries, by the device's own events where it has them."""
     for _ in range(3):
         act()
-    taken = []
+    taken: list[float] = []
     for _ in range(tries):
         if device.type == "cuda":
-            began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            make: Any = torch.cuda.Event
+            began, ended = (make(enable_timing=True) for _ in range(2))
             began.record()
             act()
             ended.record()

@@ -13,7 +13,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -68,7 +68,8 @@ def _write_weights(file: BinaryIO, shape: Shape) -> None:
     text += b" " * (-len(text) % 8)
     file.write(struct.pack("<Q", len(text)) + text)
     numbers = torch.randn(_POOL_NUMBERS, generator=torch.Generator().manual_seed(0)) * _SPREAD
-    pool = memoryview(numbers.to(torch.bfloat16).view(torch.uint8).numpy())
+    bits: Any = numbers.to(torch.bfloat16).view(torch.uint8).numpy()
+    pool = memoryview(bits)
     one = torch.ones(1, dtype=torch.bfloat16).view(torch.uint8).numpy().tobytes()
     places = random.Random(0)
     for _, sizes in tensors_of(shape):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from worker.engine import Engine
@@ -65,10 +65,11 @@ class Window:
 
     def events(self) -> list[Event]:
         """What the device did, in order; on a CPU: torch's innermost operators."""
+        recorded: Any = self._profiler
         kind = DeviceType.CUDA if self._on_gpu else DeviceType.CPU
         found = [
             Event(event.name, event.time_range.start, event.time_range.end)
-            for event in self._profiler.events() or []
+            for event in recorded.events() or []
             if event.device_type == kind and (self._on_gpu or not event.cpu_children)
         ]
         return sorted(found, key=lambda event: event.start_us)

@@ -103,8 +103,8 @@ def _llama_cpp(places: Places) -> Contender:
 def _convert_to_gguf(places: Places) -> None:
     if not places.gguf.exists():
         source = places.environments / "llama.cpp" / LLAMA_SOURCE
-        command = [sys.executable, "-m", "bench.peers.gguf", source, places.model, places.gguf]
-        _convert(command, places.log("gguf"))
+        module = [sys.executable, "-m", "bench.peers.gguf"]
+        _convert([*module, source, places.model, places.gguf], places.log("gguf"))
 
 
 def tcmalloc_of(environment: Path) -> Path | None:
@@ -149,7 +149,7 @@ def _openvino(places: Places) -> Contender:
 def _convert_to_openvino(places: Places) -> None:
     if not (places.openvino / "openvino_model.bin").exists():
         tool = places.environments / "openvino" / "bin" / "optimum-cli"
-        command = [tool, "export", "openvino", "--model", places.model]
+        command: list[str | Path] = [tool, "export", "openvino", "--model", places.model]
         command += ["--task", "text-generation-with-past", places.openvino]
         _convert(command, places.log("openvino-export"))
 
