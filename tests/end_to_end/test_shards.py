@@ -8,7 +8,7 @@ import pytest
 
 from tests.end_to_end.harness import Server, launch, running, together
 from tests.end_to_end.reference import Reference
-from tests.end_to_end.test_watermark import HEATED, score, told
+from tests.end_to_end.watermarks import HEATED, score, told
 
 PROMPTS = [f"Question {i}: what is the capital of France? " * (1 + i % 4) for i in range(6)]
 TOKENS = 150
