@@ -76,7 +76,7 @@ def test_another_rule_for_watermarks_with_drafts(group: Server, reference: Refer
 
 def test_a_follower_that_is_killed_takes_its_leader_along(group: Server) -> None:
     """Clients see a pause. ``tests/chaos`` has the other ways to die."""
-    expected = [streamed(group, prompt) for prompt in PROMPTS[:3]]
+    expected = together(3, lambda i: streamed(group, PROMPTS[i]))
     before = [group.pids(name)[0] for name in (LEADER, FOLLOWER)]
     begun = Semaphore(0)
 

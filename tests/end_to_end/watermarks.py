@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import WatermarkDetector
 
-from tests.end_to_end.harness import Server
+from tests.end_to_end.harness import Server, together
 from tests.end_to_end.reference import Reference
 
 PROMPTS = ["Tell me a story.", "xq zu", "Once upon a time there was a", "The sea", "a b c d e"]
@@ -25,16 +25,16 @@ def score(reference: Reference, ids: list[int], *, gamma: float = 0.5) -> float:
 
 
 def told(server: Server, seed: int, **parameters: Any) -> list[int]:
-    """The ids of one text: answers to all prompts, every other one streamed."""
+    """The ids of one text: answers to all prompts at once, every other one streamed."""
     asked = {"max_new_tokens": 200, "details": True, "seed": seed, **parameters}
-    ids: list[int] = []
-    for number, prompt in enumerate(PROMPTS):
+
+    def answer(number: int) -> list[int]:
+        prompt = PROMPTS[number]
         if number % 2:
             body = {"inputs": prompt, "parameters": asked}
-            ids += [
-                event["token"]["id"] for event in server.post("/generate_stream", body).events()
-            ]
-        else:
-            answer = server.generate(prompt, **asked)
-            ids += [token["id"] for token in answer["details"]["tokens"]]
-    return ids
+            events = server.post("/generate_stream", body).events()
+            return [event["token"]["id"] for event in events]
+        details = server.generate(prompt, **asked)["details"]
+        return [token["id"] for token in details["tokens"]]
+
+    return [token for ids in together(len(PROMPTS), answer) for token in ids]
