@@ -96,7 +96,7 @@ def test_a_follower_that_is_killed_takes_its_leader_along(group: Server) -> None
 
 def test_a_number_that_does_not_divide_stops_the_start() -> None:
     server = launch("--num-shard", "3")
-    assert server.process.wait(60) == 1
+    assert server.end(60) == 1
     sentence = "the model cannot be split over 3 shards (4 attention heads, 2 key-value heads"
-    server.until(lambda: sentence in server.tail(), 5)
+    assert sentence in server.tail()
     assert "--num-shard may be 2, 4" in server.tail()
