@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count, islice, repeat
 from pathlib import Path
@@ -81,14 +81,17 @@ class InstantScheduler:
         cached: bool = False,
         max_stall_s: float = 0.0,
     ) -> Record:
-        """Until all prompts have their new tokens: so many, or by prompt.
+        """Until all prompts have their new tokens: so many, or one number for each prompt.
 
         ``cached``: keys and values of all of a prompt's full blocks count as written already.
         ``max_stall_s``: as in a ``Dispatch``.
         """
         record = Record()
-        each = repeat(new_tokens) if isinstance(new_tokens, int) else new_tokens
-        waiting = zip(prompts, each, strict=False)
+        waiting: Iterator[tuple[list[int], int]]
+        if isinstance(new_tokens, int):
+            waiting = zip(prompts, repeat(new_tokens), strict=False)
+        else:
+            waiting = zip(prompts, new_tokens, strict=True)
         while True:
             add = []
             for prompt, tokens in islice(waiting, streams - len(self._leases)):

@@ -13,7 +13,6 @@ import os
 import statistics
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
@@ -42,8 +41,7 @@ class Contender:
     @property
     def weights_bytes(self) -> int:
         """Of all matrices that a step reads."""
-        model: Any = self.engine._model
-        return sum(matrix.weight_bytes for matrix in matrices(model))
+        return sum(matrix.weight_bytes for matrix in matrices(self.engine.model))
 
 
 def contender(model_dir: str, name: str, threads: int, tokens: int) -> Contender:

@@ -247,8 +247,11 @@ def part(value: float) -> str:
 
 
 def strength(value: float) -> str:
-    """A check for what is added to logits, which are seldom larger than 100 themselves."""
-    return "" if 0 < value <= 100 else "must be above 0 and at most 100"
+    """A check for what is added to logits, which are seldom larger than 100 themselves.
+
+    In float32, which they are in, less than the least that is taken is lost beside 100.
+    """
+    return "" if 0.00001 <= value <= 100 else "must be at least 0.00001 and at most 100"
 
 
 def positive(value: float) -> str:

@@ -54,9 +54,8 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 def _hint(directory: Path) -> str:
     """What a directory without a configuration may be instead."""
-    path = directory / adapters.CONFIG
-    if path.exists():
-        return f"; {an_adapter(str(directory), _json_object(path).get('base_model_name_or_path'))}"
+    if (directory / adapters.CONFIG).exists():
+        return f"; {an_adapter(str(directory), directory)}"
     if (directory / "snapshots").is_dir() and directory.name.startswith("models--"):
         repository = directory.name.removeprefix("models--").replace("--", "/")
         place = f"--model-id {repository} --huggingface-hub-cache {directory.parent}"
@@ -64,8 +63,12 @@ def _hint(directory: Path) -> str:
     return f"; {GGUF}" if any(directory.glob("*.gguf")) else ""
 
 
-def an_adapter(place: str, base: object = None) -> str:
-    """What to type instead of ``--model-id`` and the place of an adapter."""
+def an_adapter(place: str, directory: Path) -> str:
+    """What to type instead of ``--model-id`` and the place of an adapter, which has its files.
+
+    Raises StartupError.
+    """
+    base = _json_object(directory / adapters.CONFIG).get("base_model_name_or_path")
     if isinstance(base, str) and base and base.isprintable():
         name, whose = shlex.quote(base), ""
     else:

@@ -89,6 +89,8 @@ def fetch(
     try:
         if missing:
             download(hub, repository, snapshot, missing)
+        if contents.config not in names:
+            raise _no_model(repository, an_adapter(repository, snapshot.directory))
         remember(hub, repository, revision, info.sha)
     except OSError as error:
         if hasattr(error, "response") or error.errno is None:
@@ -161,12 +163,14 @@ def _short(error: Exception) -> str:
 
 
 def _wanted(repository: str, names: list[str]) -> list[str]:
-    """Configuration, tokenizer and safetensors at the top level. Pickles never."""
+    """Configuration, tokenizer and safetensors at the top level. Pickles never.
+
+    Of an adapter, what says of which model it is one.
+    """
     if "config.json" not in names:
-        hint = f"; {an_adapter(repository)}" if adapters.CONFIG in names else ""
-        raise StartupError(
-            f"{repository} is not a model that can be served: it has no config.json{hint}"
-        )
+        if adapters.CONFIG in names:
+            return [adapters.CONFIG]
+        raise _no_model(repository)
     weights = choose_weights(names)
     if not weights:
         raise no_weights(repository, names)
@@ -176,6 +180,11 @@ def _wanted(repository: str, names: list[str]) -> list[str]:
         if "/" not in name and (name.endswith(_TEXT_FILES) or name in _TEXT_NAMES)
     ]
     return ["config.json", *(name for name in texts if name != "config.json"), *weights]
+
+
+def _no_model(repository: str, hint: str = "") -> StartupError:
+    sentence = f"{repository} is not a model that can be served: it has no config.json"
+    return StartupError(f"{sentence}; {hint}" if hint else sentence)
 
 
 def _wanted_of_adapter(repository: str, names: list[str]) -> list[str]:

@@ -97,6 +97,11 @@ class Engine:
         return self._blocks
 
     @property
+    def model(self) -> Model:
+        """What computes."""
+        return self._model
+
+    @property
     def cache(self) -> Any:
         """The keys and values, as the model takes them."""
         return self._cache

@@ -76,8 +76,6 @@ MEANINGS: dict[str, str] = {
     "tools": "Functions that the model may call.",
     "FunctionDefinition.name": "Its name.",
     "FunctionDefinition.description": "What it does, for the model to read.",
-    "ToolDefinition.type": "Always `function`.",
-    "ToolDefinition.function": "The function.",
     "parallel_tool_calls": "Whether there may be several calls in one answer.",
     # Anthropic's messages
     "CountTokensBody.messages": "The conversation. If it ends with a message of the assistant, "

@@ -95,7 +95,9 @@ class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of ``tools``."""
 
     type: str = "function"
-    function: FunctionDefinition
+    """Only `function`: all others would be run by the server."""
+    function: FunctionDefinition | None = None
+    """The function; required."""
 
 
 class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):

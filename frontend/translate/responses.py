@@ -119,7 +119,7 @@ def _allowed(choice: schema.NamedChoice, tools: list[ToolDefinition]) -> list[To
     """Those of the tools that a choice allows."""
     if choice.mode is None or not choice.tools:
         raise invalid("`tool_choice` of type `allowed_tools` needs `mode` and `tools`")
-    known = {tool.function.name: tool for tool in tools}
+    known = {tool.function.name: tool for tool in tools if tool.function}
     names = [_function(tool, f"tool_choice.tools[{i}]") for i, tool in enumerate(choice.tools)]
     if not known.keys() >= set(names):
         raise invalid("`tool_choice.tools` names a tool that is not among `tools`")

@@ -7,7 +7,7 @@ import re
 from typing import Any, Literal
 
 from common.errors import ErrorKind, RequestError
-from frontend.schema.openai import ChatBody, FunctionDefinition
+from frontend.schema.openai import ChatBody, ToolDefinition
 from frontend.text.tools.tool import Tool, ToolChoice
 
 MAX_TOOLS = 128
@@ -16,7 +16,7 @@ _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
 
 def choice_of(body: ChatBody) -> ToolChoice | None:
     """The tools of this answer; None if the model is to write text. Raises RequestError (TOOL)."""
-    tools = [_tool(definition.function, i) for i, definition in enumerate(body.tools or [])]
+    tools = [_tool(definition, i) for i, definition in enumerate(body.tools or [])]
     if len(tools) > MAX_TOOLS:
         raise _error(f"`tools` supports up to {MAX_TOOLS} tools. Given: {len(tools)}")
     if len({tool.name for tool in tools}) < len(tools):
@@ -51,7 +51,15 @@ def _named(given: str | dict[str, Any]) -> str:
     return name
 
 
-def _tool(function: FunctionDefinition, index: int) -> Tool:
+def _tool(definition: ToolDefinition, index: int) -> Tool:
+    function = definition.function
+    if function is None:
+        if definition.type != "function":
+            raise _error(
+                f"`tools[{index}].type` is `{definition.type[:40]}`: only `function` tools, which"
+                " the client runs, are supported"
+            )
+        raise _error(f"`tools[{index}]` needs `function`")
     if not _NAME.fullmatch(function.name):
         raise _error(f"`tools[{index}].function.name` must have 1 to 256 printable characters")
     schema = function.parameters if function.parameters is not None else function.arguments

@@ -31,6 +31,17 @@ def test_every_prompt_gets_its_tokens_and_all_blocks_come_back(engine):
         assert engine.held == 0
 
 
+def test_every_prompt_may_have_a_number_of_tokens_of_its_own(engine):
+    record = InstantScheduler(engine).run([[1, 2], [3, 4]], 2, [2, 5])
+    assert sorted(len(text) for text in record.texts) == [4, 7]
+
+
+@pytest.mark.parametrize("each", [[2], [2, 2, 2]])
+def test_prompts_and_their_numbers_of_tokens_have_to_be_as_many(engine, each):
+    with pytest.raises(ValueError, match="argument 2 is"):
+        InstantScheduler(engine).run([[1, 2], [3, 4]], 2, each)
+
+
 def test_only_steps_in_which_every_stream_decodes_count_as_decode_steps(engine):
     record = InstantScheduler(engine).run([[1, 2], [3, 4], [5, 6]], 2, 5)
     assert len(record.decode_s) == 4  # the third sequence decodes alone

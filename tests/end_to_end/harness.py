@@ -60,6 +60,8 @@ class Server:
     prometheus_port: int
     runtime_dir: Path
     log: list[str] = field(default_factory=list)
+    collector: threading.Thread | None = None
+    """Writes the log, unless the output goes elsewhere."""
 
     @property
     def url(self) -> str:
@@ -121,13 +123,20 @@ class Server:
         """Pids of this server's processes whose command line contains ``what``."""
         return [pid for pid in children_of(self.process.pid) if what in command_line(pid)]
 
+    def end(self, limit_s: float) -> int:
+        """The exit status, once it has ended; the log is whole then."""
+        status = self.process.wait(limit_s)
+        if self.collector is not None:
+            self.collector.join(limit_s)
+        return status
+
     def stop(self) -> int:
         """SIGTERM; the exit status. Nothing that was started may be left."""
         family = children_of(self.process.pid)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            status = self.process.wait(STOP_LIMIT_S)
+            status = self.end(STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError("the server did not stop in time:\n" + self.tail()) from None
@@ -209,7 +218,10 @@ def launch(
     )
     server = Server(process, port, prometheus_port, Path())
     if process.stdout is not None:
-        threading.Thread(target=_collect, args=(process.stdout, server.log), daemon=True).start()
+        server.collector = threading.Thread(
+            target=_collect, args=(process.stdout, server.log), daemon=True
+        )
+        server.collector.start()
     return server
 
 

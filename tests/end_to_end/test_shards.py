@@ -1,14 +1,18 @@
 """A model that two processes share: the same tokens, and a group that lives and dies as one."""
 
+import http.client
+import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from threading import Semaphore
 
 import pytest
 
-from tests.end_to_end.harness import Server, launch, running, together
+from tests.end_to_end.harness import Answer, Server, launch, running, together
 from tests.end_to_end.reference import Reference
-from tests.end_to_end.test_watermark import HEATED, score, told
+from tests.end_to_end.watermarks import HEATED, score, told
 
 PROMPTS = [f"Question {i}: what is the capital of France? " * (1 + i % 4) for i in range(6)]
 TOKENS = 150
@@ -25,11 +29,22 @@ def group() -> Iterator[Server]:
     )  # fmt: skip
 
 
-def streamed(server: Server, prompt: str) -> str:
-    """Long enough to be interrupted: the end token does not end it."""
+def streamed(server: Server, prompt: str, begun: Callable[[], None] = lambda: None) -> str:
+    """Long enough to be interrupted: the end token does not end it.
+
+    ``begun`` is called when its first event is there.
+    """
     body = {"prompt": prompt, "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0}
     body |= {"stream": True, "stream_options": {"include_usage": True}}
-    *events, usage, done = server.post("/v1/completions", body).events()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    with closing(connection):
+        sent = {"content-type": "application/json"}
+        connection.request("POST", "/v1/completions", json.dumps(body), sent)
+        answer = connection.getresponse()
+        first = answer.readline()
+        begun()
+        read = Answer(answer.status, {}, first + answer.read())
+    *events, usage, done = read.events()
     assert done == "[DONE]"
     assert all("error" not in event for event in events), events[-1]
     assert usage["usage"]["completion_tokens"] == TOKENS
@@ -61,24 +76,27 @@ def test_another_rule_for_watermarks_with_drafts(group: Server, reference: Refer
 
 def test_a_follower_that_is_killed_takes_its_leader_along(group: Server) -> None:
     """Clients see a pause. ``tests/chaos`` has the other ways to die."""
-    expected = [streamed(group, prompt) for prompt in PROMPTS[:3]]
+    expected = together(3, lambda i: streamed(group, PROMPTS[i]))
     before = [group.pids(name)[0] for name in (LEADER, FOLLOWER)]
+    begun = Semaphore(0)
 
     def run(i: int) -> str:
         if i == 3:
-            group.until(lambda: group.metrics()["tgi_batch_current_size"] >= 2)
-            os.kill(group.pids(FOLLOWER)[0], signal.SIGKILL)
+            for _ in range(2):
+                assert begun.acquire(timeout=60)
+            os.kill(before[1], signal.SIGKILL)
             return ""
-        return streamed(group, PROMPTS[i])
+        return streamed(group, PROMPTS[i], begun.release)
 
     assert together(4, run)[:3] == expected
+    assert group.metrics()["millrace_recovered_sequences_total"] >= 1
     after = [group.pids(name)[0] for name in (LEADER, FOLLOWER)]
     assert not set(before) & set(after)
 
 
 def test_a_number_that_does_not_divide_stops_the_start() -> None:
     server = launch("--num-shard", "3")
-    assert server.process.wait(60) == 1
+    assert server.end(60) == 1
     sentence = "the model cannot be split over 3 shards (4 attention heads, 2 key-value heads"
-    server.until(lambda: sentence in server.tail(), 5)
+    assert sentence in server.tail()
     assert "--num-shard may be 2, 4" in server.tail()

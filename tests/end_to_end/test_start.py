@@ -19,10 +19,9 @@ REFUSAL_LIMIT_S = 60
 def refused(server: Server) -> str:
     """The server must end by itself with a failure; its last line."""
     try:
-        status = server.process.wait(REFUSAL_LIMIT_S)
+        status = server.end(REFUSAL_LIMIT_S)
     finally:
         server.kill()
-    server.until(lambda: bool(server.log), 5)
     assert status != 0, server.tail()
     assert not any("Traceback" in line for line in server.log), server.tail()
     return server.log[-1]
@@ -113,7 +112,7 @@ def test_unsupported_flag_is_refused_by_name() -> None:
 def test_dry_run_starts_nothing_and_hides_secrets() -> None:
     server = launch("--dry-run", "--max-input-tokens", "512", env={"API_KEY": "hush-hush"})
     try:
-        assert server.process.wait(REFUSAL_LIMIT_S) == 0
+        assert server.end(REFUSAL_LIMIT_S) == 0
     finally:
         server.kill()
     text = "\n".join(server.log)

@@ -141,6 +141,27 @@ def test_refused(model_dir: Path, fields: dict[str, Any], stream: bool) -> None:
     assert not server.pipeline.of(Submit)
 
 
+@pytest.mark.parametrize(
+    ("tool", "sentence"),
+    [
+        ({"type": "web_search"}, "`tools[1].type` is `web_search`: only `function` tools"),
+        ({"type": "custom", "custom": {"name": "f"}}, "`tools[1].type` is `custom`"),
+        ({"type": "function", "name": "f"}, "`tools[1]` needs `function`"),
+    ],
+)
+def test_tools_that_are_no_functions(model_dir: Path, tool: dict[str, Any], sentence: str) -> None:
+    answer = chat(serve(model_dir), tools=[TIME, tool])
+    assert answer.status_code == 422
+    assert answer.json["error"]["message"].startswith(f"Tool error: {sentence}")
+
+
+def test_a_tool_of_any_type_is_a_function_if_it_has_one(model_dir: Path) -> None:
+    """As with TGI, which looks at no tool's type."""
+    server = serve(model_dir, CALL)
+    answer = chat(server, tools=[TIME | {"type": "other"}])
+    assert answer.json["choices"][0]["message"]["tool_calls"]
+
+
 def test_a_grammar_and_a_minimum_length_exclude_each_other(model_dir: Path) -> None:
     server = serve(model_dir)
     answer = chat(server, response_format={"type": "json_object"}, min_tokens=2)

@@ -235,12 +235,20 @@ def test_only_pickled_weights(tmp_path: Path) -> None:
 
 def test_not_a_model(tmp_path: Path) -> None:
     assert "no config.json" in sentence(HubState({NAME: Repository({"a.txt": b""})}), tmp_path)
-    adapter = {"adapter_config.json": b"{}", "adapter_model.safetensors": weights()}
-    refused = sentence(HubState({NAME: Repository(adapter)}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "base"),
+    [(b"{}", "BASE"), (b'{"base_model_name_or_path": "org/base"}', "org/base")],
+)
+def test_an_adapter_is_no_model(tmp_path: Path, config: bytes, base: str) -> None:
+    adapter = {"adapter_config.json": config, "adapter_model.safetensors": weights()}
+    state = HubState({NAME: Repository(adapter)})
     assert (
-        f"it is an adapter: serve its base model with it, --model-id BASE --lora-adapters {NAME}"
-        in refused
-    )
+        f"{NAME} is not a model that can be served: it has no config.json; it is an adapter: serve "
+        f"its base model with it, --model-id {base} --lora-adapters {NAME}"
+    ) in sentence(state, tmp_path)
+    assert state.gets("adapter_model.safetensors") == []
 
 
 def test_offline(tmp_path: Path) -> None:

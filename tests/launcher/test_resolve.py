@@ -96,6 +96,7 @@ def test_flags(arguments, name, value) -> None:
         (("--cuda-memory-fraction", "2"), {}, ["at most 1"]),
         (("--watermark-gamma", "1"), {}, ["below 1"]),
         ((), {"WATERMARK_DELTA": "1e30"}, ["at most 100"]),
+        (("--watermark-delta", "1e-30"), {}, ["at least 0.00001"]),
         (("--rope-factor", "nan"), {}, ["must be a number"]),
         (("--max-batch-size", "0"), {}, ["at least 1"]),
         (("--validation-workers", "0"), {}, ["between 1 and 1024"]),

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from select import POLLIN, poll
 
 import pytest
 
 from common.keys import digest
+from launcher.supervise import _Alarm
 from tests.end_to_end.harness import children_of
 from tests.launcher.standins import ROOT, Run, gone, make_standins, running
 
@@ -31,8 +33,34 @@ def deaf_to_hangups() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
+@pytest.fixture
+def heard() -> Iterator[int]:
+    """A signal that does nothing."""
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    yield signal.SIGUSR1
+    signal.signal(signal.SIGUSR1, before)
+
+
 def command_line(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_the_loop_turns_at_its_start_and_twice_after_a_signal(heard: int) -> None:
+    """Nothing of what it does waits for its next tick."""
+    waiting = poll()
+    with _Alarm() as alarm:
+        waiting.register(alarm.fileno, POLLIN)
+
+        def turns() -> int:
+            count = 0
+            while waiting.poll(0):
+                alarm.handle_read_event()
+                count += 1
+            return count
+
+        assert turns() == 1
+        signal.raise_signal(heard)
+        assert turns() == 2
 
 
 def test_starts_announces_and_stops_in_order(home: Path) -> None:

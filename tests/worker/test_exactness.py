@@ -62,24 +62,16 @@ def driver_of(model, *, step_tokens=64) -> Driver:
     return Driver(model, cache, blocks=BLOCKS, step_tokens=step_tokens)
 
 
-def generate(theirs, ids: list[int], count: int) -> tuple[list[int], list[float]]:
-    """transformers' greedy tokens and their log-probabilities."""
+def expected(theirs, prompt: list[int], ids: list[int]) -> tuple[list[int], list[float]]:
+    """Of each token's place, what transformers takes there, and the token's log-probability.
+
+    One pass over prompt and tokens: if each is what greed takes behind those before it, they are
+    what greed takes.
+    """
     with torch.inference_mode():
-        out = theirs.generate(
-            torch.tensor([ids]),
-            attention_mask=torch.ones((1, len(ids)), dtype=torch.int64),
-            max_new_tokens=count,
-            do_sample=False,
-            return_dict_in_generate=True,
-            output_logits=True,
-            pad_token_id=0,
-        )
-    tokens = out.sequences[0, len(ids) :].tolist()
-    logprobs = [
-        torch.log_softmax(logits[0], -1)[token].item()
-        for logits, token in zip(out.logits, tokens, strict=True)
-    ]
-    return tokens, logprobs
+        logits = theirs(torch.tensor([prompt + ids[:-1]])).logits[0, len(prompt) - 1 :]
+    logprobs = torch.log_softmax(logits, -1).gather(1, torch.tensor(ids)[:, None])
+    return logits.argmax(-1).tolist(), logprobs[:, 0].tolist()
 
 
 def text(choice: random.Random, length: int) -> list[int]:
@@ -88,7 +80,8 @@ def text(choice: random.Random, length: int) -> list[int]:
 
 def check(driver: Driver, theirs, number: int, prompt: list[int], count: int) -> None:
     record = driver.records[number]
-    tokens, logprobs = generate(theirs, prompt, count)
+    tokens, logprobs = expected(theirs, prompt, record.ids)
+    assert len(record.ids) == count
     assert record.ids == tokens
     assert record.logprobs == pytest.approx(logprobs, abs=1e-4)
     assert record.finish == "length"
@@ -211,7 +204,7 @@ def test_preempted_and_continued(runner, models, sampling):
     """Sampling sees logits, whichever model they are of."""
     ours, _ = models
     prompt, other = text(random.Random(6), 37), text(random.Random(7), 50)
-    expected = undisturbed(ours, prompt, 40, sampling)
+    whole = undisturbed(ours, prompt, 40, sampling)
     for step_tokens in (8, 100):
         driver = driver_of(ours, step_tokens=step_tokens)
         driver.add(0, other, 60)
@@ -225,7 +218,7 @@ def test_preempted_and_continued(runner, models, sampling):
             generated = driver.records[1].ids[:]
             driver.add(1, prompt, 40, sampling=sampling, generated=generated)
         driver.run()
-        assert driver.records[1].ids == expected
+        assert driver.records[1].ids == whole
 
 
 @whoever_computes
@@ -252,22 +245,25 @@ def test_prompt_logprobs(runner, models, budget):
     prompt = text(random.Random(9), 290)
     with torch.inference_mode():
         table = torch.log_softmax(theirs(torch.tensor([prompt])).logits[0], -1)
-    expected = [table[place - 1, prompt[place]].item() for place in range(1, len(prompt))]
+    wanted = [table[place - 1, prompt[place]].item() for place in range(1, len(prompt))]
     driver = driver_of(ours, step_tokens=budget)
     driver.add(0, text(random.Random(10), 20), 10)
     driver.add(1, prompt, 3, prefill_logprobs=True, sampling=SAMPLED[0])
     driver.run()
     started = driver.records[1].started
-    assert started.prefill_logprobs == pytest.approx(expected, abs=1e-4)
+    assert started.prefill_logprobs == pytest.approx(wanted, abs=1e-4)
 
 
 @whoever_computes
 def test_stop_token(runner, models):
     ours, theirs = models
     prompt = text(random.Random(11), 12)
-    tokens, _ = generate(theirs, prompt, 10)
     driver = driver_of(ours)
-    driver.add(0, prompt, 10, stop_token_ids=[tokens[6]])
+    driver.add(0, prompt, 10)
     driver.run()
-    assert driver.records[0].finish == "eos_token"
-    assert driver.records[0].ids == tokens[: tokens.index(tokens[6]) + 1]
+    check(driver, theirs, 0, prompt, 10)
+    tokens = driver.records[0].ids
+    driver.add(1, prompt, 10, stop_token_ids=[tokens[6]])
+    driver.run()
+    assert driver.records[1].finish == "eos_token"
+    assert driver.records[1].ids == tokens[: tokens.index(tokens[6]) + 1]
