@@ -21,6 +21,7 @@ from bench.machine import read_gb_s
 from common.messages import BLOCK_TOKENS
 from launcher.commands.serve import kernel_cache
 from worker.engine import Engine
+from worker.layers.layer import Layer
 from worker.layers.linear import matrices
 
 PROMPT_TOKENS = 1000
@@ -41,7 +42,9 @@ class Contender:
     @property
     def weights_bytes(self) -> int:
         """Of all matrices that a step reads."""
-        return sum(matrix.weight_bytes for matrix in matrices(self.engine.model))
+        model = self.engine.model
+        assert isinstance(model, Layer)  # native: no other has weights in codes
+        return sum(matrix.weight_bytes for matrix in matrices(model))
 
 
 def contender(model_dir: str, name: str, threads: int, tokens: int) -> Contender:
