@@ -91,6 +91,10 @@ def _read(req: falcon.Request, limit_bytes: int) -> bytes:
     except gevent.Timeout:
         _leave_unread(req)
         raise RequestError(ErrorKind.TIMEOUT, "The body did not arrive in time") from None
+    except RequestError:
+        # The server ends, and does not wait for the rest.
+        _leave_unread(req)
+        raise
     except Exception:
         # A chunk that is none, or a connection that broke: the server closes it afterwards.
         _leave_unread(req)

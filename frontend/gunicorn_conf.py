@@ -18,6 +18,7 @@ from common.messages import FrontendGone
 from common.settings import load
 from frontend.obituary import Obituary
 from frontend.parent import HELD_WHILE_FORKING
+from frontend.wiring import LAST_WORDS_S
 
 MAX_CONNECTIONS = 50_000
 """Open connections of one front end, if the limit on open files allows."""
@@ -47,7 +48,7 @@ worker_tmp_dir = _settings.runtime_dir
 backlog = 2048
 keepalive = 75
 timeout = 120
-graceful_timeout = _settings.graceful_termination_timeout
+graceful_timeout = _settings.graceful_termination_timeout + LAST_WORDS_S
 limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 16_380

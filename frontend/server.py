@@ -74,6 +74,15 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         self.wsgi: Any = None
         """RACE: a stop may come before it is loaded."""
 
+    def load_wsgi(self) -> None:
+        """Load it; if it is to end by then, it is told so as by the signal, which came too early.
+
+        RACE: the signal may still come in between. Being told twice does no harm.
+        """
+        super().load_wsgi()
+        if not self.alive:
+            self.wsgi.stop_gracefully()
+
     def server_class(self, listener: Any, *, spawn: Pool, **_: Any) -> StreamServer:
         """What the base class makes by default, but known here. It calls this as it would a class.
 
@@ -98,10 +107,10 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
     def timeout_ctx(self) -> HeadWait:
         """Limits how long the head of a request may take; cut short when the worker stops."""
         connection = self.connections[getcurrent()]
-        silence_s = self.cfg.keepalive
-        if not self.alive:
-            silence_s = ARRIVING_S if connection.is_new else KEPT_S
-        return HeadWait(self.waits, connection, silence_s)
+        if self.alive:
+            return HeadWait(self.waits, connection, self.cfg.keepalive)
+        silence_s = ARRIVING_S if connection.is_new else KEPT_S
+        return HeadWait(self.waits, connection, silence_s, ARRIVING_S)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: no new connections, unhealthy; what runs goes on until the grace is over.

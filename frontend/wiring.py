@@ -22,6 +22,7 @@ from frontend.services import Services
 from frontend.text.template import ChatTemplate
 from frontend.text.tokenizer import Tokenizer
 from frontend.text.tools.detected import OutputStyle
+from frontend.unanswered import Unanswered
 from frontend.watch import Watcher
 from frontend.wires import Wires
 
@@ -29,8 +30,11 @@ _log = logging.getLogger(__name__)
 
 FIRST_WORD_S = 10.0
 """So long a new process waits for the scheduler's first word before it accepts connections."""
-LAST_WORDS_S = 2.0
-"""So long before the grace ends, streams that still run are ended with an error event."""
+LAST_WORDS_S = 5
+"""So long after the grace a stopping process may still tell its clients that it ends. More than
+requests may arrive after the stop (``head_wait.py``), for the grace may be 0."""
+ROUND_S = 1.0
+"""So often everybody is told by then: there may be some who have come since the last time."""
 
 LEAST_WAITING = 64
 """Large prompts that may wait to be tokenized; not fewer than there are seats for, or a burst of
@@ -52,6 +56,7 @@ class FrontEnd:
             settings.validation_workers, max(LEAST_WAITING, settings.max_concurrent_requests)
         )
         self._watcher = Watcher()
+        self._unanswered = Unanswered()
         self._grammars = grammars_of(settings, tokenizer.stop_token_ids)
         self._app = create_app(
             Services(
@@ -77,16 +82,17 @@ class FrontEnd:
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         """One request."""
-        answer: Iterable[bytes] = self._app(environ, start_response)
+        with self._unanswered:
+            answer: Iterable[bytes] = self._app(environ, start_response)
         return answer
 
     def stop_gracefully(self) -> None:
-        """Let what runs go on, but end it with an error shortly before the grace is over.
+        """Let what runs go on, but end it with an error when the grace is over.
 
         Does not block: the handler of a signal calls it.
         """
         self._wires.link.stop()
-        gevent.spawn_later(max(self._grace_s - LAST_WORDS_S, 0.0), self._end_streams)
+        gevent.spawn_later(self._grace_s, self._end_requests)
 
     def close(self) -> None:
         """Close the sockets, end the grammar checker."""
@@ -94,11 +100,15 @@ class FrontEnd:
         self._watcher.close()
         self._grammars.close()
 
-    def _end_streams(self) -> None:
+    def _end_requests(self) -> None:
+        """Until this process ends, which is when nobody is left, or ``LAST_WORDS_S`` later."""
         error = RequestError(
             ErrorKind.UNAVAILABLE, "The server is shutting down", retry_after_s=1.0
         )
-        self._wires.link.fail_all(error)
+        while True:
+            self._wires.link.fail_all(error)
+            self._unanswered.fail_all(error)
+            gevent.sleep(ROUND_S)
 
 
 def _lost_greenlet(

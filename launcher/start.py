@@ -29,7 +29,8 @@ from launcher.runtime import SETTINGS, STOP_SIGNALS, RuntimeDirectory, write_pri
 
 _MOST_FILES = 1 << 20
 _AFTER_DRAINING_S = 10
-"""Seconds between the end of draining and SIGKILL for the front ends."""
+"""Seconds between the end of draining and SIGKILL for the front ends; more than their last words
+take (``frontend/wiring.py``)."""
 
 
 def build_settings(

@@ -114,8 +114,9 @@ class Talk:
                 text = line.removeprefix(b"data:").strip()
                 outcome.events.append(text.decode() if text == b"[DONE]" else json.loads(text))
                 outcome.times_s.append(time.monotonic())
-        # Without its last chunk a stream was cut; http.client itself says nothing.
-        if answer.chunk_left is not None or not outcome.events:
+        # Without its last chunk, or byte, a stream was cut; http.client itself says nothing.
+        is_cut = answer.chunk_left is not None if answer.chunked else bool(answer.length)
+        if is_cut or not outcome.events:
             outcome.broken = "the connection ended before the stream"
 
 

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from tests.chaos.conftest import Survived
-from tests.chaos.kinds import KINDS, generate_stream
+from tests.chaos.kinds import KINDS, generate, generate_stream
 from tests.chaos.knocking import REFUSED, Knocker
 from tests.chaos.scene import scene
 from tests.chaos.talk import Talk, together
@@ -18,6 +18,8 @@ from tests.end_to_end.harness import alive, children_of
 GRACE_S = 60
 STOP_LIMIT_S = 30.0
 STREAMS = [kind for kind in KINDS if kind.name in {"chat, stream", "penalties, stream"}]
+LONG_TOKENS = 900
+"""At the pace of these servers they take 18 s."""
 LASTING = [kind.lasting(tokens) for kind in STREAMS for tokens in (10, 40, 160)]
 
 
@@ -100,17 +102,24 @@ def test_streams_of_different_lengths_end_with_their_last_token() -> None:
         assert sum(outcome.kind.count(outcome.events).values()) == tokens
 
 
-def test_what_takes_too_long_is_told_so() -> None:
-    with scene("--graceful-termination-timeout", "3") as house:
+@pytest.mark.parametrize("grace_s", [0, 1, 3])
+def test_what_takes_too_long_is_told_so(grace_s: int) -> None:
+    """The grammar may still be under check when the grace is over."""
+    numbers = {"type": "array", "items": {"type": "integer"}, "minItems": LONG_TOKENS}
+    grammar = {"type": "json", "value": numbers}
+    kinds = [
+        *(kind.lasting(LONG_TOKENS) for kind in STREAMS),
+        generate("grammar", "Count", max_new_tokens=LONG_TOKENS, grammar=grammar),
+        generate_stream("grammar, stream", "Count", max_new_tokens=LONG_TOKENS, grammar=grammar),
+    ]
+    with scene("--graceful-termination-timeout", str(grace_s)) as house:
         server = house.server
-        kinds = [generate_stream("long", "Tell me a story", max_new_tokens=900, top_k=40,
-                                 do_sample=True, repetition_penalty=1.4, seed=1),
-                 KINDS[8].lasting(900)]  # fmt: skip
 
         def strike(talks: list[Talk]) -> None:
             server.process.send_signal(signal.SIGTERM)
 
         outcomes = together(server, kinds, strike)
         assert server.process.wait(STOP_LIMIT_S) == 0
-    assert "shutting down" in outcomes[1].error
-    assert outcomes[1].broken == ""
+    for outcome in outcomes:
+        assert "The server is shutting down" in outcome.error, outcome.kind.name
+        assert outcome.broken == ""

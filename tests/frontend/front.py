@@ -37,7 +37,9 @@ def until(condition: Callable[[], Any], limit_s: float = LIMIT_S) -> None:
 class Front:
     """A started front end and its backend."""
 
-    def __init__(self, model_dir: Path, runtime_dir: Path, **changes: Any) -> None:
+    def __init__(
+        self, model_dir: Path, runtime_dir: Path, grace_s: int = 10, **changes: Any
+    ) -> None:
         runtime_dir.mkdir(mode=0o700)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -50,7 +52,7 @@ class Front:
             hostname="127.0.0.1",
             port=self.port,
             runtime_dir=str(runtime_dir),
-            graceful_termination_timeout=10,
+            graceful_termination_timeout=grace_s,
             **changes,
         )
         path = runtime_dir / "settings.json"
@@ -113,15 +115,14 @@ class Front:
             return False
         return True
 
-    def connect(self, path: str, body: Any, more: bytes = b"") -> socket.socket:
-        """A raw connection with a request on it, and with ``more`` behind that."""
-        data = json.dumps(body).encode()
+    def connect(self, path: str, body: Any, more: bytes = b"", cut: int = 0) -> socket.socket:
+        """A raw connection with a request on it, and with ``more`` behind that.
+
+        The last ``cut`` bytes of it all are not sent.
+        """
+        data = request_of(path, body) + more
         client = socket.create_connection(("127.0.0.1", self.port), LIMIT_S)
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(data)}\r\n\r\n"
-        )
-        client.sendall(head.encode() + data + more)
+        client.sendall(data[: len(data) - cut])
         return client
 
     def stop(self) -> int:
@@ -145,6 +146,16 @@ class Front:
                 except ProcessLookupError:
                     continue
         self.process.wait(5)
+
+
+def request_of(path: str, body: Any) -> bytes:
+    """A POST as it goes over the wire."""
+    data = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data
 
 
 def body(tokens: int, **parameters: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from common.errors import ErrorKind, RequestError
 from frontend import body as module
 from frontend import exchange
 from frontend.body import MAX_DEPTH, leave_unread, parse_json, read_json
+from frontend.unanswered import Unanswered
 
 
 class Input:
@@ -106,6 +107,21 @@ def test_a_body_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "READ_LIMIT_S", 0.01)
     slow = Input(b"{}", waits=True)
     assert kind(lambda: read_json(request(slow, length=2), 1000)) is ErrorKind.TIMEOUT
+    assert slow.failed
+
+
+def test_a_body_that_is_not_waited_for_any_more() -> None:
+    unanswered = Unanswered()
+    slow = Input(b"{}", waits=True)
+
+    def read() -> ErrorKind:
+        with unanswered:
+            return kind(lambda: read_json(request(slow, length=2), 1000))
+
+    reading = gevent.spawn(read)
+    gevent.idle()
+    unanswered.fail_all(RequestError(ErrorKind.UNAVAILABLE, "The server is shutting down"))
+    assert reading.get(timeout=5) is ErrorKind.UNAVAILABLE
     assert slow.failed
 
 

@@ -9,16 +9,20 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
+from gunicorn.config import Config
 
 from common.messages import Hello
 from common.settings import SETTINGS_VARIABLE
+from frontend.server import FrontendWorker
 from tests.frontend.fakes import events, settings
-from tests.frontend.front import LIMIT_S, NEVER_BODY, ROOT, Front, body, until
+from tests.frontend.front import LIMIT_S, NEVER_BODY, ROOT, Front, body, request_of, until
 
 ASKS_INFO = b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n"
+TEXT_ROUTES = ("/generate", "/generate_stream")
 
 
 def test_stopping_lets_streams_finish(model_dir: Path, tmp_path: Path) -> None:
@@ -123,18 +127,52 @@ def read_all(client: socket.socket) -> bytes:
         return b"".join(iter(lambda: client.recv(65536), b""))
 
 
-def test_stopping_ends_streams_that_take_too_long(model_dir: Path, tmp_path: Path) -> None:
-    front = Front(model_dir, tmp_path / "run")
+@pytest.mark.parametrize("grace_s", [0, 1])
+def test_everybody_is_told_when_the_grace_is_over(
+    model_dir: Path, tmp_path: Path, grace_s: int
+) -> None:
+    """However far a request has come by then, and however short the grace is."""
+    front = Front(model_dir, tmp_path / "run", grace_s)
     front.backend.ready = True
     front.wait()
-    with front.connect("/generate_stream", NEVER_BODY) as client:
-        until(lambda: front.backend.live() == 1)
-        assert front.stop() == 0, front.output()
-        data = b""
-        while part := client.recv(65536):
-            data += part
-    assert b'data: {"error":"The server is shutting down","error_type":"unavailable"}' in data
+    asker = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
+    asker.request("GET", "/info")
+    assert asker.getresponse().read()
+    kept = asker.sock
+    running = [front.connect(path, NEVER_BODY) for path in TEXT_ROUTES]
+    until(lambda: front.backend.live() == len(running))
+    half = front.connect("/generate", NEVER_BODY, cut=20)
+    (pid,) = front.children()
+    os.kill(pid, signal.SIGSTOP)  # so that nobody accepts
+    until(lambda: state_of(pid) == "T")
+    try:
+        arriving = [front.connect(path, NEVER_BODY) for path in TEXT_ROUTES]
+        front.process.send_signal(signal.SIGTERM)
+        until(lambda: is_pending(pid, signal.SIGTERM))
+        kept.sendall(request_of("/generate", NEVER_BODY))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for client in [*running, half, *arriving, kept]:
+        assert b"The server is shutting down" in read_all(client), front.output()
+    assert front.stop() == 0, front.output()
     assert front.backend.live() == 0
+    assert "Traceback" not in front.output()
+
+
+def test_a_stop_while_the_application_is_loaded_is_not_forgotten() -> None:
+    """Those who have connected meanwhile are served, and told when the grace is over."""
+    told: list[str] = []
+    front_end = SimpleNamespace(stop_gracefully=lambda: told.append("stop"))
+
+    class Application:
+        def wsgi(self) -> SimpleNamespace:
+            worker.handle_exit(signal.SIGTERM, None)
+            assert not told
+            return front_end
+
+    worker = FrontendWorker(1, os.getpid(), [], Application(), 1, Config(), None)
+    worker.load_wsgi()
+    assert told == ["stop"]
 
 
 def test_bad_starts_say_why(model_dir: Path, tmp_path: Path) -> None:
