@@ -29,6 +29,7 @@ from typing import Any
 import torch
 
 from worker.kernels.cpu.library import ELEMENTS, Library
+from worker.kernels.cpu.pages import WEIGHTS
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.activation import silu_and_multiply
 from worker.kernels.reference.linear import (
@@ -176,7 +177,7 @@ class NativeLinear(PanelLinear):
         form = Form.PAIRS if dtype == torch.bfloat16 else _form_of(weight)
         rows = weight.to(_STORED[form]).contiguous()  # alive until they are packed
         padded = -(-self.outputs // PANEL) * PANEL
-        self._kept = torch.empty((padded, self.inputs), dtype=rows.dtype), bias
+        self._kept = WEIGHTS.empty((padded, self.inputs), rows.dtype), bias
         side_by_side = 2 if form is Form.PAIRS else 1
         library.linear_pack(
             rows.data_ptr(),

@@ -11,6 +11,7 @@ import torch
 
 from worker.kernels.cpu.library import ELEMENTS, Library
 from worker.kernels.cpu.linear import PANEL, SIDE, Kind, LinearStructure, PanelLinear
+from worker.kernels.cpu.pages import WEIGHTS
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.activation import silu_and_multiply
 from worker.kernels.reference.linear import LinearOperation, PackLinear
@@ -48,8 +49,8 @@ class QuantizedLinear(PanelLinear):
         """As ``Quantized.order``."""
         rows = _rows(self.outputs, gated=kind is Kind.GATED)
         parts: list[torch.Tensor | None] = [
-            _panels_of_codes(weight, rows),
-            _panels_of_groups(weight.scales, rows),
+            WEIGHTS.copy(_panels_of_codes(weight, rows)),
+            WEIGHTS.copy(_panels_of_groups(weight.scales, rows)),
         ]
         for part in (weight.offsets, weight.levels):
             if part is not None:
