@@ -70,6 +70,6 @@ def _slab(least_bytes: int) -> torch.Tensor:
 WEIGHTS = Slabs()
 """What a step reads from front to back.
 
-PERF: on two virtual cores of a Zen 4, in turns: a step of one stream of 135 M parameters takes 8.3
-instead of 9.1 to 9.6 ms, of 8 streams 10.6 instead of 11.1 to 11.7 (``bench/README.md``).
+PERF: two virtual cores of a Zen 4, 135 M parameters: a step of 1, 8 and 32 streams takes 0.88, 0.95
+and 0.95 of the time (``bench/README.md``).
 """
