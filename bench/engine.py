@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count, islice, repeat
 from pathlib import Path
@@ -87,11 +87,8 @@ class InstantScheduler:
         ``max_stall_s``: as in a ``Dispatch``.
         """
         record = Record()
-        waiting: Iterator[tuple[list[int], int]]
-        if isinstance(new_tokens, int):
-            waiting = zip(prompts, repeat(new_tokens), strict=False)
-        else:
-            waiting = zip(prompts, new_tokens, strict=True)
+        each = repeat(new_tokens) if isinstance(new_tokens, int) else new_tokens
+        waiting = zip(prompts, each, strict=not isinstance(new_tokens, int))
         while True:
             add = []
             for prompt, tokens in islice(waiting, streams - len(self._leases)):

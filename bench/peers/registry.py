@@ -103,8 +103,9 @@ def _llama_cpp(places: Places) -> Contender:
 def _convert_to_gguf(places: Places) -> None:
     if not places.gguf.exists():
         source = places.environments / "llama.cpp" / LLAMA_SOURCE
-        module = [sys.executable, "-m", "bench.peers.gguf"]
-        _convert([*module, source, places.model, places.gguf], places.log("gguf"))
+        command: list[str | Path] = [sys.executable, "-m", "bench.peers.gguf"]
+        command += [source, places.model, places.gguf]
+        _convert(command, places.log("gguf"))
 
 
 def tcmalloc_of(environment: Path) -> Path | None:

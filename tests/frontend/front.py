@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from bench.stream_client import request_bytes
 from common.settings import SETTINGS_VARIABLE
 from frontend.text.tokenizer import Tokenizer
 from tests.frontend.fakes import settings
@@ -120,7 +121,7 @@ class Front:
 
         The last ``cut`` bytes of it all are not sent.
         """
-        data = request_of(path, body) + more
+        data = request_bytes(path, body) + more
         client = socket.create_connection(("127.0.0.1", self.port), LIMIT_S)
         client.sendall(data[: len(data) - cut])
         return client
@@ -146,16 +147,6 @@ class Front:
                 except ProcessLookupError:
                     continue
         self.process.wait(5)
-
-
-def request_of(path: str, body: Any) -> bytes:
-    """A POST as it goes over the wire."""
-    data = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(data)}\r\n\r\n"
-    )
-    return head.encode() + data
 
 
 def body(tokens: int, **parameters: Any) -> dict[str, Any]:

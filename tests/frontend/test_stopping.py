@@ -15,11 +15,12 @@ import msgspec
 import pytest
 from gunicorn.config import Config
 
+from bench.stream_client import request_bytes
 from common.messages import Hello
 from common.settings import SETTINGS_VARIABLE
 from frontend.server import FrontendWorker
 from tests.frontend.fakes import events, settings
-from tests.frontend.front import LIMIT_S, NEVER_BODY, ROOT, Front, body, request_of, until
+from tests.frontend.front import LIMIT_S, NEVER_BODY, ROOT, Front, body, until
 
 ASKS_INFO = b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n"
 TEXT_ROUTES = ("/generate", "/generate_stream")
@@ -149,7 +150,7 @@ def test_everybody_is_told_when_the_grace_is_over(
         arriving = [front.connect(path, NEVER_BODY) for path in TEXT_ROUTES]
         front.process.send_signal(signal.SIGTERM)
         until(lambda: is_pending(pid, signal.SIGTERM))
-        kept.sendall(request_of("/generate", NEVER_BODY))
+        kept.sendall(request_bytes("/generate", NEVER_BODY))
     finally:
         os.kill(pid, signal.SIGCONT)
     for client in [*running, half, *arriving, kept]:

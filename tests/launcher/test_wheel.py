@@ -47,6 +47,7 @@ def test_contents(wheel: zipfile.ZipFile) -> None:
     assert pages <= names
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == set(PACKAGES)
+    assert not tops & {"bench", "tests", "tools"}
     (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
     text = wheel.read(entry_points).decode()
     assert "millrace = launcher.entry:main" in text

@@ -1,6 +1,8 @@
 """Fixtures of the worker's tests."""
 
+import ctypes
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,3 +21,16 @@ def runner(request, monkeypatch):
     """Every driver of the test computes its steps so."""
     monkeypatch.setattr(driver, "default_runner", request.param)
     return request.param
+
+
+@pytest.fixture
+def advised(monkeypatch) -> list[tuple[int, int, int]]:
+    """Addresses, sizes and advice that the system was given about memory; it refuses all of it."""
+    seen = []
+
+    def madvise(address, size, advice):
+        seen.append((address.value, size.value, advice))
+        return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(madvise=madvise))
+    return seen

@@ -1,9 +1,7 @@
 """The KV tensors' shape and size."""
 
-import ctypes
 import mmap
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,18 +26,12 @@ def test_bytes_per_block_is_what_a_block_takes(dtype):
     assert KVCache.bytes_per_block(Shape(), dtype) * 10 == total
 
 
-def test_whole_pages_of_a_large_layer_are_wanted_as_huge_ones(monkeypatch):
-    asked = []
-
-    def madvise(address, size, advice):
-        asked.append((address.value, size.value, advice))
-        return -1  # refused: nothing depends on it
-
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(madvise=madvise))
+def test_whole_pages_of_a_large_layer_are_wanted_as_huge_ones(advised):
+    """Which are refused: nothing depends on them."""
     cache = KVCache(Shape(), 1000, torch.device("cpu"), torch.bfloat16)
     large = [layer for layer in cache.layers if layer.nbytes > 2 << 20]
-    assert len(large) == len(asked) == 2
-    for layer, (first, size, advice) in zip(large, asked, strict=True):
+    assert len(large) == len(advised) == 2
+    for layer, (first, size, advice) in zip(large, advised, strict=True):
         assert first % mmap.PAGESIZE == size % mmap.PAGESIZE == 0
         assert layer.data_ptr() <= first < layer.data_ptr() + mmap.PAGESIZE
         assert layer.nbytes - 2 * mmap.PAGESIZE < size <= layer.nbytes

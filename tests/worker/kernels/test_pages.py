@@ -1,37 +1,22 @@
 """Where weights lie: side by side in slabs of whole large pages, none over another."""
 
-import ctypes
 import gc
+import mmap
 import weakref
-from types import SimpleNamespace
 
-import pytest
 import torch
 
 from worker.kernels.cpu import pages
 from worker.kernels.cpu.pages import HUGE_PAGE_BYTES, SLAB_BYTES, Slabs
 
 
-@pytest.fixture
-def asked(monkeypatch) -> list[tuple[int, int]]:
-    """Addresses and sizes of what was to come in large pages; all of it is refused."""
-    seen = []
-
-    def madvise(address, size, advice):
-        seen.append((address.value, size.value))
-        return -1
-
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(madvise=madvise))
-    return seen
-
-
-def test_pieces_share_a_slab_of_whole_large_pages(asked):
+def test_pieces_share_a_slab_of_whole_large_pages(advised):
     slabs = Slabs()
     first = slabs.empty((3, 5), torch.bfloat16)
     second = slabs.empty((7,), torch.float32)
     assert (first.shape, first.dtype) == ((3, 5), torch.bfloat16)
     assert (second.shape, second.dtype) == ((7,), torch.float32)
-    assert asked == [(first.data_ptr(), SLAB_BYTES)]
+    assert advised == [(first.data_ptr(), SLAB_BYTES, mmap.MADV_HUGEPAGE)]
     assert first.data_ptr() % HUGE_PAGE_BYTES == 0
     assert second.data_ptr() == first.data_ptr() + 64
     first.fill_(1)
@@ -39,18 +24,18 @@ def test_pieces_share_a_slab_of_whole_large_pages(asked):
     assert first.float().sum() == 15
 
 
-def test_what_does_not_fit_gets_a_slab_of_its_size(asked, monkeypatch):
+def test_what_does_not_fit_gets_a_slab_of_its_size(advised, monkeypatch):
     monkeypatch.setattr(pages, "SLAB_BYTES", HUGE_PAGE_BYTES)
     slabs = Slabs()
     small = slabs.empty((HUGE_PAGE_BYTES - 100,), torch.uint8)
     large = slabs.empty((2 * HUGE_PAGE_BYTES + 1,), torch.uint8)
-    assert asked == [
-        (small.data_ptr(), HUGE_PAGE_BYTES),
-        (large.data_ptr(), 3 * HUGE_PAGE_BYTES),
+    assert advised == [
+        (small.data_ptr(), HUGE_PAGE_BYTES, mmap.MADV_HUGEPAGE),
+        (large.data_ptr(), 3 * HUGE_PAGE_BYTES, mmap.MADV_HUGEPAGE),
     ]
     after = slabs.empty((10,), torch.uint8)
     assert after.data_ptr() > large.data_ptr() + large.nbytes
-    assert len(asked) == 2
+    assert len(advised) == 2
 
 
 def test_copies_are_contiguous():

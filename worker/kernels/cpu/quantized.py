@@ -54,7 +54,7 @@ class QuantizedLinear(PanelLinear):
         ]
         for part in (weight.offsets, weight.levels):
             if part is not None:
-                part = _panels_of_groups(part, rows) if part.dim() == 2 else part.contiguous()
+                part = WEIGHTS.copy(_panels_of_groups(part, rows) if part.dim() == 2 else part)
             parts.append(part)
         self._codes = CodesStructure(
             *[None if part is None else part.data_ptr() for part in parts],
@@ -131,23 +131,23 @@ def _chosen(matrix: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 
 
 def _panels_of_groups(groups: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Scales or offsets [outputs, groups] to [panels, groups, 32]."""
+    """Scales or offsets [outputs, groups] to [panels, groups, 32], as a view."""
     chosen = _chosen(groups, rows)
-    return chosen.view(-1, PANEL, chosen.shape[1]).transpose(1, 2).contiguous()
+    return chosen.view(-1, PANEL, chosen.shape[1]).transpose(1, 2)
 
 
 def _panels_of_codes(weight: Quantized, rows: torch.Tensor) -> torch.Tensor:
-    """As codes.h has them."""
+    """As codes.h has them, as a view."""
     codes = _chosen(weight.codes.view(torch.uint8), rows)
     inputs = weight.shape[1]
     sides = (len(rows) // PANEL, 2, SIDE)
     if weight.coding is Coding.INTEGER:  # panel, pair, side, place, output
-        return codes.view(*sides, inputs // 2, 2).permute(0, 3, 1, 4, 2).contiguous()
+        return codes.view(*sides, inputs // 2, 2).permute(0, 3, 1, 4, 2)
     if weight.coding is Coding.FLOAT8:  # panel, pair, side, output, place
-        return codes.view(*sides, inputs // 2, 2).permute(0, 3, 1, 2, 4).contiguous()
+        return codes.view(*sides, inputs // 2, 2).permute(0, 3, 1, 2, 4)
     pairs = codes.view(*sides, inputs // 4, 2)  # of a unit's first and second pair
     left, right = pairs[:, 0], pairs[:, 1]  # panel, output, unit, pair; a byte has both places
     first = (left & 15) | (right & 15) << 4
     second = left >> 4 | (right >> 4) << 4
     places = torch.stack((first, second), dim=-1)  # panel, output, unit, pair, place
-    return places.permute(0, 2, 1, 4, 3).contiguous()  # panel, unit, output, place, pair
+    return places.permute(0, 2, 1, 4, 3)  # panel, unit, output, place, pair
