@@ -47,8 +47,8 @@ test("chat completion stream", async () => {
 test("a wrong value", async () => {
   const parameters = { ...request.parameters, top_p: 1.5 };
   for (const call of [
-    client.textGeneration({ ...request, parameters }),
-    collect(client.textGenerationStream({ ...request, parameters })),
+    () => client.textGeneration({ ...request, parameters }),
+    () => collect(client.textGenerationStream({ ...request, parameters })),
   ]) {
     await assert.rejects(call, (error) => {
       assert.equal(error.httpResponse.status, 422);
