@@ -80,6 +80,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--into", type=Path, help="the results; continued if it is there")
     parser.add_argument("--environments", type=Path, default=ENVIRONMENTS)
     parser.add_argument("--server-arguments", default="", help="more flags for our own server")
+    parser.add_argument("--worker-threads", type=int, help="of our server and the engine beside it:"
+                        " fewer than cores leave some to the pipeline and the clients")  # fmt: skip
     return parser.parse_args()
 
 
@@ -94,7 +96,8 @@ def main() -> int:
     needs_model = set(options.only) != {MACHINE}
     model = model_of(options.size) if needs_model else Path()
     logs = environments / "logs"
-    measure(options, results, Places(environments, model, logs, options.server_arguments))
+    places = Places(environments, model, logs, options.server_arguments, options.worker_threads)
+    measure(options, results, places)
     print(report.table(results))
     picture = path.with_suffix(".svg")
     try:

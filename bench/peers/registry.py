@@ -38,6 +38,8 @@ class Places:
     logs: Path
     server_arguments: str = ""
     """More flags for our own server."""
+    worker_threads: int | None = None
+    """Of our server and of the engine beside it; None: a thread a core, as both have it."""
 
     @property
     def gguf(self) -> Path:
@@ -52,6 +54,11 @@ class Places:
     def log(self, name: str) -> Path:
         """What a contender prints."""
         return self.logs / f"{name}.log"
+
+    @property
+    def threads_flag(self) -> tuple[str, ...]:
+        """As our server and the bare engine take it."""
+        return () if self.worker_threads is None else ("--worker-threads", str(self.worker_threads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +91,15 @@ def ours(places: Places) -> Server:
     command = [sys.executable, "-m", "launcher", "--hostname", "127.0.0.1", "--port", "{port}"]
     command += ["--prometheus-port", "0", "--model-id", str(places.model)]
     command += ["--max-input-tokens", "4096", "--max-total-tokens", "8192"]
-    command += ["--max-batch-total-tokens", str(KV_TOKENS), *shlex.split(places.server_arguments)]
+    command += ["--max-batch-total-tokens", str(KV_TOKENS), *places.threads_flag]
+    command += shlex.split(places.server_arguments)
     return Server("ours", Start(tuple(command)), places.log("ours"))
 
 
 def _engine(places: Places) -> Contender:
-    command = (sys.executable, "-m", "bench.engine", str(places.model), "--serve")
-    return Library("engine", Start(command, WAITING), places.log("engine"))
+    command = [sys.executable, "-m", "bench.engine", str(places.model), "--serve"]
+    start = Start((*command, *places.threads_flag), WAITING)
+    return Library("engine", start, places.log("engine"))
 
 
 def _llama_cpp(places: Places) -> Contender:
