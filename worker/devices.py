@@ -13,6 +13,7 @@ DTYPES = {
 """By their names in settings and in config.json."""
 
 KV_DTYPES = {
+    "bfloat16": torch.bfloat16,
     "fp8_e4m3": torch.float8_e4m3fn,
     "fp8_e4m3fn": torch.float8_e4m3fn,
     "fp8_e5m2": torch.float8_e5m2,
@@ -60,6 +61,18 @@ def choose_kv_dtype(name: str) -> torch.dtype | None:
     if name not in KV_DTYPES:
         raise StartupError(f"kv_cache_dtype {name!r} is not one of auto, {', '.join(KV_DTYPES)}")
     return KV_DTYPES[name]
+
+
+def check_kv_dtype(kv_dtype: torch.dtype | None, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise StartupError unless a model of ``dtype`` can cache keys and values in ``kv_dtype``."""
+    if kv_dtype is None or kv_dtype == dtype or kv_dtype.itemsize == 1:
+        return
+    if not (kv_dtype == torch.bfloat16 and dtype == torch.float32 and device.type == "cpu"):
+        names = [str(kind).removeprefix("torch.") for kind in (kv_dtype, dtype)]
+        raise StartupError(
+            "--kv-cache-dtype {} is for models computed in bfloat16, and on a CPU for those in"
+            " float32; this one is computed in {}: leave it out, or use fp8_e5m2".format(*names)
+        )
 
 
 def resolve_dtype(

@@ -15,7 +15,7 @@ import torch
 from common.adapters import Adapter
 from common.errors import StartupError
 from common.quantization import read_quantization
-from worker.devices import resolve_dtype
+from worker.devices import check_kv_dtype, resolve_dtype
 from worker.filling import Stored, fill, opened, try_cut
 from worker.kernels.cpu.library import Library
 from worker.kernels.select import DEFAULTS, Choices, select
@@ -79,6 +79,7 @@ def load_model(
     stored = _stored(directory)
     kind = checkpoint_dtype(config) or _dtype_of(stored)
     dtype = resolve_dtype(dtype, plan.computed_in(kind, device), device)
+    check_kv_dtype(choices.kv_dtype, dtype, device)
     declaration = find(architecture, str(config.get("model_type")))
     if declaration is None:
         check_plain(config, rope_scaling=rope_scaling, rope_factor=rope_factor)
@@ -90,10 +91,10 @@ def load_model(
     _check_sharding(configuration, sharding.size)
     kernels = plan.encoding(select(device, dtype, library, sharding, choices))
     model = declaration(configuration, kernels)
-    if choices.kv_dtype is not None:
+    model.kv_dtype = choices.kv_dtype
+    if choices.kv_dtype is not None and choices.kv_dtype.itemsize == 1:
         scales = {key: tensor for key, tensor in stored.items() if is_scale(key)}
         layers = len(configuration.kv_layers)
-        model.kv_dtype = choices.kv_dtype
         model.kv_scales = read_scales(scales, layers, choices.kv_dtype)
     stored = {model.declared(key): stored[key] for key in stored if not is_scale(key)}
     slots = {slot.key: slot for slot in _chosen(model.slots(), stored)}

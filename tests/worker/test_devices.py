@@ -81,8 +81,30 @@ def test_the_checkpoints_dtype_where_the_cpu_computes_it(monkeypatch, features, 
 
 def test_the_type_of_cached_keys_and_values():
     assert devices.choose_kv_dtype("auto") is None
+    assert devices.choose_kv_dtype("bfloat16") == torch.bfloat16
     assert devices.choose_kv_dtype("fp8_e4m3") == torch.float8_e4m3fn
     assert devices.choose_kv_dtype("fp8_e4m3fn") == torch.float8_e4m3fn
     assert devices.choose_kv_dtype("fp8_e5m2") == torch.float8_e5m2
-    with pytest.raises(StartupError, match="kv_cache_dtype 'int4' is not one of auto, fp8_e4m3"):
+    with pytest.raises(StartupError, match="kv_cache_dtype 'int4' is not one of auto, bfloat16"):
         devices.choose_kv_dtype("int4")
+
+
+@pytest.mark.parametrize(
+    ("kv_dtype", "dtype", "device"),
+    [
+        (None, torch.float32, CUDA),
+        (torch.bfloat16, torch.bfloat16, CUDA),
+        (torch.bfloat16, torch.bfloat16, CPU),
+        (torch.bfloat16, torch.float32, CPU),
+        (torch.float8_e5m2, torch.float16, CUDA),
+    ],
+)
+def test_types_of_keys_and_values_that_go_with_a_model_s(kv_dtype, dtype, device):
+    devices.check_kv_dtype(kv_dtype, dtype, device)
+
+
+@pytest.mark.parametrize(("dtype", "device"), [(torch.float16, CPU), (torch.float32, CUDA)])
+def test_keys_and_values_in_bfloat16_go_with_few(dtype, device):
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(StartupError, match=f"computed in {name}: leave it out"):
+        devices.check_kv_dtype(torch.bfloat16, dtype, device)

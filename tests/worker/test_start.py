@@ -52,12 +52,15 @@ def test_blocks_are_derived_from_memory_or_given(model_dir):
     assert engine.step().items[0].tokens.finish == "length"
 
 
-def test_a_cache_of_8_bits_holds_more(model_dir):
+@pytest.mark.parametrize(
+    ("name", "kv_dtype"), [("fp8_e5m2", torch.float8_e5m2), ("bfloat16", torch.bfloat16)]
+)
+def test_a_narrow_cache_holds_more(model_dir, name, kv_dtype):
     room = {"max_concurrent_requests": 2, "dtype": "float32"}
     wide = start(settings(model_dir, **room))
-    narrow = start(settings(model_dir, kv_cache_dtype="fp8_e5m2", **room))
+    narrow = start(settings(model_dir, kv_cache_dtype=name, **room))
     for ours, theirs in zip(narrow.cache.layers, wide.cache.layers, strict=True):
-        assert ours.dtype == torch.float8_e5m2
+        assert ours.dtype == kv_dtype
         assert ours.shape == theirs.shape
     spec = SequenceSpec(0, [1, 2, 3], 3, SamplingParameters())
     narrow.apply(Dispatch(1, 1, 8, add=[NewSequence(spec, 0, [], [5])]))

@@ -22,7 +22,7 @@ from worker.kernels.cpu import norm as cpu_norm
 from worker.kernels.cpu import pointwise
 from worker.kernels.cpu.attention import NativeAttention
 from worker.kernels.cpu.layers import fuse_layers
-from worker.kernels.cpu.library import ELEMENTS, Library
+from worker.kernels.cpu.library import ELEMENTS, Library, cached_elements
 from worker.kernels.cpu.linear import Kind
 from worker.kernels.cpu.quantized import pack_codes
 from worker.kernels.low_rank import LowRankKernel
@@ -141,7 +141,8 @@ def select(
     )
     if library is None or ELEMENTS.get(dtype) not in library.variant.elements:
         return kernels
-    own_cache = choices.kv_dtype in (None, dtype)  # attention in C knows no other
+    kv_dtype = choices.kv_dtype or dtype
+    reads_cache = cached_elements(dtype, kv_dtype) is not None
     plain = pointwise.activations(library, dtype)
     gated = pointwise.gated_activations(library, dtype)
     kernels = replace(
@@ -152,13 +153,14 @@ def select(
         prepare_wide_norm=partial(pointwise.prepare_norm, library, dtype),
         prepare_layer_norm=partial(pointwise.prepare_layer_norm, library, dtype),
     )
-    if own_cache:
-        kernels = replace(kernels, attention=partial(_attention, kernels.attention, library, dtype))
+    if reads_cache:
+        attention = partial(_attention, kernels.attention, library, dtype, kv_dtype)
+        kernels = replace(kernels, attention=attention)
     if not cpu_linear.native_works(library, dtype):
         return kernels
     native = partial(_native, library, dtype)
     pack, pack_silu = native(Kind.NARROW), native(Kind.GATED)
-    alone = sharding.size == 1 and own_cache  # shards have sums between their layers
+    alone = sharding.size == 1 and reads_cache  # shards have sums between their layers
     return replace(
         kernels,
         repacks=True,
@@ -218,10 +220,11 @@ def _attention(
     otherwise: AttentionMaker,
     library: Library,
     dtype: torch.dtype,
+    kv_dtype: torch.dtype,
     shape: AttentionShape,
 ) -> AttentionKernel:
-    if NativeAttention.fits(shape, dtype):
-        return NativeAttention(library, shape, dtype)
+    if NativeAttention.fits(shape, dtype, kv_dtype):
+        return NativeAttention(library, shape, dtype, kv_dtype)
     return otherwise(shape)
 
 

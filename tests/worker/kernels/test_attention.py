@@ -46,9 +46,13 @@ class History:
 
     def __init__(
         self, prefixes, counts, decoding, *, seed=0, window=None, cap=None, make=plain,
-        heads=HEADS, kv_heads=KV_HEADS, head_dim=16, dtype=torch.float32, rising=0.0,
+        heads=HEADS, kv_heads=KV_HEADS, head_dim=16, dtype=torch.float32, kv_dtype=None,
+        rising=0.0,
     ):  # fmt: skip
-        """``rising``: by so much of itself each key is longer than the one before."""
+        """``rising``: by so much of itself each key is longer than the one before.
+
+        ``kv_dtype``: of the cache, if another.
+        """
         generator = torch.Generator().manual_seed(seed)
         lengths = [prefix + count for prefix, count in zip(prefixes, counts, strict=True)]
         widths = [-(-length // 16) for length in lengths]
@@ -57,7 +61,7 @@ class History:
         random.Random(seed).shuffle(free)
         self.tables = [[free.pop() for _ in range(width)] for width in widths]
         shape = (2, self.blocks, kv_heads, 16, head_dim)
-        self.cache = torch.full(shape, float("nan"), dtype=dtype)
+        self.cache = torch.full(shape, float("nan"), dtype=kv_dtype or dtype)
         self.window, self.dtype = window, dtype
         self.attention = make(
             AttentionShape(heads, kv_heads, head_dim, scale_of(head_dim), cap), dtype
@@ -71,7 +75,7 @@ class History:
             both = torch.cat((queries, whole.flatten(1, 2)), 1)
             past.append(both[:prefix])
             rows.append(both[prefix:])
-            keys, values = whole.unbind(1)
+            keys, values = whole.to(self.cache.dtype).unbind(1)
             wanted.append(written_out(queries[prefix:], keys, values, prefix, window, cap))
         self.qkv, self.wanted = torch.cat(rows), torch.cat(wanted)
         self.inputs = self.step(prefixes, counts, decoding)
@@ -186,6 +190,13 @@ def test_groups_hold_every_sequence_once(lengths):
         widths = [-(-lengths[number] // 16) for number in group]
         waste = max(widths) * len(widths) - sum(widths)
         assert waste <= 8 + sum(widths) // 4
+
+
+@pytest.mark.parametrize("window", [None, 20])
+def test_a_cache_in_bfloat16(window):
+    shape = {"window": window, "kv_dtype": torch.bfloat16}
+    History([20, 47, 0], [1, 1, 30], 2, **shape).check()
+    History([0, 40], [30, 1], 0, **shape).check()
 
 
 @pytest.mark.parametrize("kv_dtype", [torch.float8_e4m3fn, torch.float8_e5m2])

@@ -29,6 +29,13 @@ def history(library):
     return partial(History, make=partial(NativeAttention, library))
 
 
+@pytest.fixture
+def narrow(library):
+    """In float32, over keys and values kept in bfloat16."""
+    make = partial(NativeAttention, library, kv_dtype=torch.bfloat16)
+    return partial(History, make=make, kv_dtype=torch.bfloat16)
+
+
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
 def test_every_shape_decoding_and_reading(history, shape, dtype):
     heads, kv_heads, head_dim = shape
@@ -83,6 +90,26 @@ def test_windows_and_caps(history, window, cap):
     history([31, 1500], [1, 1], 2, window=window, cap=cap).check()
 
 
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
+def test_every_shape_over_a_narrow_cache(narrow, shape):
+    heads, kv_heads, head_dim = shape
+    narrow(
+        [20, 300, 47, 16, 0, 15], [1, 1, 1, 70, 20, 2], 3,
+        heads=heads, kv_heads=kv_heads, head_dim=head_dim,
+    ).check()  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 15, 16, 17, 31, 32, 33, 65])
+def test_block_boundaries_of_a_narrow_cache(narrow, prefix):
+    narrow([prefix, 40], [1, 1], 2 if prefix else 0).check()
+    narrow([prefix, prefix], [16, 17], 0).check()
+
+
+def test_long_sequences_over_a_narrow_cache(narrow):
+    narrow([2500, 5, 1200], [1, 1, 1], 3, window=1100, cap=0.5).check()
+    narrow([300, 3], [300, 40], 0, heads=6, head_dim=64, window=140).check()
+
+
 def test_a_result_does_not_depend_on_the_batch(history):
     alone = history([1500], [1], 1, seed=3)
     together = history([1500, 40, 700], [1, 1, 1], 3, seed=3)
@@ -126,7 +153,10 @@ def test_a_cache_of_8_bits_stays_with_the_reference(library):
         return select(torch.device("cpu"), torch.float32, library, choices=choices)
 
     assert isinstance(chosen(None).attention(shape), NativeAttention)
-    assert isinstance(chosen(torch.float32).attention(shape), NativeAttention)
+    for kv_dtype in (torch.float32, torch.bfloat16):
+        own = chosen(kv_dtype)
+        assert isinstance(own.attention(shape), NativeAttention)
+        assert own.fuse_layers is not keep_layers
     narrow = chosen(torch.float8_e4m3fn)
     assert isinstance(narrow.attention(shape), PagedAttention)
     assert narrow.fuse_layers is keep_layers

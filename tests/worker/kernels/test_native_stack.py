@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.worker.kernels.stacks import long_prompts, run, threads
-from worker.kernels.select import select
+from worker.kernels.select import Choices, select
 from worker.models.configuration import parse
 from worker.models.llama import LlamaForCausalLM
 
@@ -18,10 +18,13 @@ CONFIG = {
 }  # fmt: skip
 
 
-def model_of(library, dtype=torch.bfloat16, **changes):
+def model_of(library, dtype=torch.bfloat16, kv_dtype=None, **changes):
     """A random model; every weight from one generator."""
     configuration = parse({**CONFIG, **changes}, dtype=dtype)
-    model = LlamaForCausalLM(configuration, select(torch.device("cpu"), dtype, library))
+    choices = Choices(kv_dtype=kv_dtype)
+    kernels = select(torch.device("cpu"), dtype, library, choices=choices)
+    model = LlamaForCausalLM(configuration, kernels)
+    model.kv_dtype = kv_dtype
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         for slot in model.slots():
@@ -42,6 +45,17 @@ def test_equals_the_layers_one_by_one(library, dtype, changes):
     together = run(model)
     model.decoder._fused = None
     assert torch.equal(run(model), together)
+
+
+def test_keys_and_values_in_bfloat16_beside_float32(library):
+    """As one by one, and near to float32 throughout, but not the same."""
+    model = model_of(library, torch.float32, torch.bfloat16)
+    assert model.decoder._fused is not None
+    together = run(model)
+    model.decoder._fused = None
+    assert torch.equal(run(model), together)
+    wide = run(model_of(library, torch.float32))
+    assert 0 < (together - wide).norm() / wide.norm() < 0.01
 
 
 def test_heads_that_attention_in_c_does_not_take(library, dtype):

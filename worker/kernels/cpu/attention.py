@@ -1,5 +1,7 @@
 """CPU kernel: attention over the paged KV cache in C, in float32 and bfloat16.
 
+In float32, keys and values may be kept in bfloat16: half the memory, and half of what is read.
+
 The same as the reference, but nothing is gathered: blocks are read where they are. The inside of a
 block is its own (see ``native/attention.h``): one kernel object writes and reads a cache.
 """
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 
 from worker.inputs import StepInputs
-from worker.kernels.cpu.library import ELEMENTS, Library
+from worker.kernels.cpu.library import Library, cached_elements
 from worker.kernels.reference.attention import (
     UNSCALED,
     Angles,
@@ -40,6 +42,7 @@ class _Step(ctypes.Structure):
         ("parts", ctypes.c_void_p),
         ("scale", ctypes.c_float),
         ("cap", ctypes.c_float),
+        ("narrow", ctypes.c_int64),
     ]
 
 
@@ -61,19 +64,30 @@ class NativeAttention:
 
     capturable = False
 
-    def __init__(self, library: Library, shape: AttentionShape, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        library: Library,
+        shape: AttentionShape,
+        dtype: torch.dtype,
+        kv_dtype: torch.dtype | None = None,
+    ) -> None:
+        """``kv_dtype``: of the caches; None: ``dtype``."""
         self._shape = shape
+        self._narrow = kv_dtype not in (None, dtype)
         self._plan = library.attention_plan
-        self._attend = getattr(library, f"attend_{ELEMENTS[dtype]}")
+        self._attend = getattr(library, f"attend_{cached_elements(dtype, kv_dtype or dtype)}")
 
     @staticmethod
-    def fits(shape: AttentionShape, dtype: torch.dtype) -> bool:
+    def fits(
+        shape: AttentionShape, dtype: torch.dtype, kv_dtype: torch.dtype | None = None
+    ) -> bool:
         """Whether there is a kernel for this shape; others run on the reference.
 
         The largest score is looked for before it is scaled, so the scale has to be positive.
         """
         whole = shape.head_dim % _LANES == 0 and shape.head_dim <= _MOST_DIM
-        return whole and shape.scale > 0 and dtype in ELEMENTS
+        there = cached_elements(dtype, kv_dtype or dtype) is not None
+        return whole and shape.scale > 0 and there
 
     def plans(
         self, inputs: StepInputs, blocks: int, windows: tuple[int | None, ...] = (None,)
@@ -123,6 +137,7 @@ class NativeAttention:
             table_width=tables.shape[1],
             scale=shape.scale,
             cap=shape.cap or 0.0,
+            narrow=self._narrow,
         )
         address = ctypes.addressof(step)
         sequences = (

@@ -59,11 +59,20 @@ class Variant:
             for element in self.elements
             for prefix in ("", "layers_", "linear_", "quantized_")
         )
-        return ("attention_plan.c", "linear_pack.c", "meeting.c", "sampling.c", *typed)
+        plain = ("attention_plan.c", "linear_pack.c", "meeting.c", "sampling.c")
+        return (*plain, "f32_bf16.c", *typed)
 
 
 ELEMENTS = {torch.bfloat16: "bf16", torch.float32: "f32"}
 """Types of numbers that there are kernels for, and what the names of those end in."""
+
+
+def cached_elements(dtype: torch.dtype, kv_dtype: torch.dtype) -> str | None:
+    """What the names of attention end in that computes in the one and caches in the other."""
+    if dtype == kv_dtype:
+        return ELEMENTS.get(dtype)
+    return "f32_bf16" if (dtype, kv_dtype) == (torch.float32, torch.bfloat16) else None
+
 
 _V3 = frozenset({"avx2", "fma", "f16c", "bmi1", "bmi2"})
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
@@ -82,6 +91,7 @@ VARIANTS = (
 """Best first."""
 
 _ADDRESS, _WHOLE = ctypes.c_void_p, ctypes.c_int64
+_ATTEND = ((*[_ADDRESS] * 6, _WHOLE, _ADDRESS), None)
 _SIGNATURES = {
     "linear_prepare": ((), ctypes.c_int),
     "linear_pack": ((_ADDRESS, _ADDRESS, *[_WHOLE] * 4), None),
@@ -89,7 +99,8 @@ _SIGNATURES = {
     "linear": ((*[_ADDRESS] * 4, _WHOLE), None),
     "linear_quantized": ((*[_ADDRESS] * 3, _WHOLE), None),
     "attention_plan": ((_ADDRESS, _WHOLE, _ADDRESS, _ADDRESS, _ADDRESS), _WHOLE),
-    "attend": ((*[_ADDRESS] * 6, _WHOLE, _ADDRESS), None),
+    "attend": _ATTEND,
+    "attend_f32_bf16": _ATTEND,
     "norm": ((*[_ADDRESS] * 4, _WHOLE, _WHOLE), None),
     "activate": ((_ADDRESS, _ADDRESS, _ADDRESS, _WHOLE, _WHOLE), None),
     "decoder_layers": (

@@ -93,8 +93,8 @@ class PagedAttention:
         qkv [T, heads + 2 · kv heads, head_dim], of which queries and keys are first normalised and
         rotated in place if there are ``norms`` and ``angles``; cache [2, blocks, kv heads, 16,
         head_dim]. Returns [T, heads · head_dim]. Softmax is in float32, whatever the dtype.
-        The cache may be of 8 bits: keys and values are then divided by ``scales`` and clamped to
-        what it holds.
+        The cache may be narrower than ``qkv``: of bfloat16, or of 8 bits, whose keys and values
+        are divided by ``scales``; what it cannot hold is clamped.
         """
         heads, scale = self._heads, self._scale * scales.keys
         if norms is not None:
@@ -131,8 +131,7 @@ class PagedAttention:
             divided = rows if scales == UNSCALED else _divided(written, scales)
             narrow = divided.clamp(-largest, largest).to(cache.dtype).view(-1, self._head_dim)
             written.copy_(narrow.to(self._dtype).view(written.shape))
-            # Torch moves 8-bit floats as bytes only.
-            rows, cache = narrow.view(torch.uint8), cache.view(torch.uint8)
+            rows, cache = _movable(narrow), _movable(cache)
         if step.cleared is not None:
             cache.view(-1, BLOCK_TOKENS * self._head_dim).index_fill_(0, step.cleared, 0)
         cache.view(-1, self._head_dim).index_copy_(0, step.store, rows)
@@ -165,13 +164,8 @@ class PagedAttention:
 
     def _gather(self, cache: torch.Tensor, rows: torch.Tensor, pairs: int) -> torch.Tensor:
         """Whole blocks: [2, pairs of sequence and KV head, 16 · b, head_dim], a copy."""
-        narrow = cache.dtype != self._dtype
-        blocks = (cache.view(torch.uint8) if narrow else cache).view(
-            -1, BLOCK_TOKENS * self._head_dim
-        )
-        gathered = blocks.index_select(0, rows)
-        if narrow:
-            gathered = gathered.view(cache.dtype).to(self._dtype)
+        blocks = _movable(cache).view(-1, BLOCK_TOKENS * self._head_dim)
+        gathered = blocks.index_select(0, rows).view(cache.dtype).to(self._dtype)
         return gathered.view(2, pairs, -1, self._head_dim)
 
     # --- prompts ------------------------------------------------------------------------------
@@ -248,6 +242,11 @@ class PagedAttention:
             is_causal=seen is None,
             scale=scale,
         )
+
+
+def _movable(tensor: torch.Tensor) -> torch.Tensor:
+    """The same memory in a type that torch moves: of 8-bit floats it moves bytes only."""
+    return tensor.view(torch.uint8) if tensor.dtype.itemsize == 1 else tensor
 
 
 def _divided(written: torch.Tensor, scales: KVScales) -> torch.Tensor:

@@ -1,7 +1,8 @@
-/* Attention over the paged KV cache, for the element type that the including file defines: ELEMENT,
- * STEP (elements that one lane of a vector takes: 2 of bfloat16, 1 of float32), load16, store16,
- * put_value (see attention_store.h), weight_lanes (e to a power of at most 0), store_lanes, multiply_add (acc[i] +=
- * sum over STEP of a[STEP i + s] * b[s]) and NAME(name).
+/* Attention over the paged KV cache, for the element types that the including file defines: ELEMENT,
+ * CACHED (of keys and values in the cache), STEP (elements that one lane of a vector takes: 2 of
+ * bfloat16, 1 of float32), load16, store16, put_value, put_key_part and put_key_parts (see
+ * attention_store.h), weight_lanes (e to a power of at most 0), store_lanes, multiply_add (acc[i] +=
+ * sum over STEP of a[STEP i + s] * b[s], a in the cache) and NAME(name).
  *
  * Blocks of 16 tokens, one token a lane. So that neither products nor sums cross lanes, the cache has
  *   keys   [blocks, kv heads, head_dim / STEP, 16, STEP]   (transposed),
@@ -99,8 +100,8 @@ static void NAME(finish)(const AttentionStep *step, const float *sums, float tot
 }
 
 /* The next blocks are on their way while these are computed. */
-INLINE void NAME(prefetch)(const ELEMENT *from, int64_t elements) {
-    for (int64_t i = 0; i < elements; i += 64 / (int64_t)sizeof(ELEMENT))
+INLINE void NAME(prefetch)(const CACHED *from, int64_t elements) {
+    for (int64_t i = 0; i < elements; i += 64 / (int64_t)sizeof(CACHED))
         __builtin_prefetch(from + i, 0, 2);
 }
 
@@ -125,7 +126,7 @@ static void NAME(put_row)(const AttentionStep *step, const Item *item, int64_t r
 /* Up to 32 queries, by the vector units alone. `after`: what this thread is likely to read then.
  * PERF: while keys are read their values are on the way, while values are the next keys. */
 static void NAME(attend_rows)(const AttentionStep *step, const Item *item, int64_t kv_head,
-                              const ELEMENT *qkv, const ELEMENT *keys, const ELEMENT *values,
+                              const ELEMENT *qkv, const CACHED *keys, const CACHED *values,
                               NAME(Result) to, Upcoming after) {
     const int64_t dim = step->head_dim, group = step->heads / step->kv_heads;
     const int64_t width = (step->heads + 2 * step->kv_heads) * dim;
@@ -148,7 +149,7 @@ static void NAME(attend_rows)(const AttentionStep *step, const Item *item, int64
         const Upcoming next = b + GROUP < item->last_block
                                   ? upcoming_from(step, item, kv_head, b + GROUP)
                                   : after;
-        const ELEMENT *block_keys[GROUP], *block_values[GROUP], *next_keys[GROUP];
+        const CACHED *block_keys[GROUP], *block_values[GROUP], *next_keys[GROUP];
         for (int64_t i = 0; i < blocks; i++) {
             int64_t place = (table[b + i] * step->kv_heads + kv_head) * BLOCK * dim;
             next_keys[i] = block_keys[i] = keys + place;
@@ -169,7 +170,7 @@ static void NAME(attend_rows)(const AttentionStep *step, const Item *item, int64
 }
 
 static void NAME(attend_item)(const AttentionStep *step, const Item *item, int64_t kv_head,
-                              const ELEMENT *qkv, const ELEMENT *keys, const ELEMENT *values,
+                              const ELEMENT *qkv, const CACHED *keys, const CACHED *values,
                               NAME(Result) to, Upcoming after) {
 #if defined(TILE_ROWS)
     if (item->tokens * item->heads >= TILE_ROWS && step->head_dim % (2 * LANES) == 0) {
@@ -204,7 +205,7 @@ static void NAME(merge)(const AttentionStep *step, const Merge *merge, int64_t h
     NAME(finish)(step, sums, total, output, merge->row, head);
 }
 
-void NAME(attend_region)(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys, ELEMENT *values,
+void NAME(attend_region)(const AttentionStep *step, ELEMENT *qkv, void *keys, void *values,
                          const ELEMENT *cosines, const ELEMENT *sines, int64_t angle_stride,
                          ELEMENT *output, int tiled, Share share) {
     const NAME(Result) to = {output, tiled};
@@ -236,7 +237,7 @@ void NAME(attend_region)(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,
 
 /* qkv [T, heads + 2 kv heads, head_dim], rotated in place; keys and values as above; cosines and
  * sines [T, channels] with rows `angle_stride` apart, or NULL; output [T, heads, head_dim]. */
-EXPORT void NAME(attend)(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys, ELEMENT *values,
+EXPORT void NAME(attend)(const AttentionStep *step, ELEMENT *qkv, void *keys, void *values,
                          const ELEMENT *cosines, const ELEMENT *sines, int64_t angle_stride,
                          ELEMENT *output) {
     Meeting meeting = {0};

@@ -1,4 +1,4 @@
-/* Products of attention by the vector units, for the element type that the including file defines
+/* Products of attention by the vector units, for the element types that the including file defines
  * (see attention.h): scores of queries and keys, sums of values. Meanwhile what is read later is
  * asked for.
  *
@@ -16,8 +16,8 @@
 #define MIX_LANES (WIDTH == LANES ? 4 : 1)
 
 /* scores[rows][16] of one block of keys. `ahead`: a block that is read later. */
-INLINE void NAME(scores_of)(const int rows, const ELEMENT *queries, const ELEMENT *keys,
-                            const ELEMENT *ahead, float *scores, int64_t dim) {
+INLINE void NAME(scores_of)(const int rows, const ELEMENT *queries, const CACHED *keys,
+                            const CACHED *ahead, float *scores, int64_t dim) {
     const int chains = rows <= SCORE_ROWS / 2 ? 2 : 1;
     Lanes sums[8][2][PARTS] = {0};
     for (int64_t i = 0; i < dim; i += STEP * chains)
@@ -40,8 +40,8 @@ INLINE void NAME(scores_of)(const int rows, const ELEMENT *queries, const ELEMEN
                 chains == 2 ? sums[r][0][p] + sums[r][1][p] : sums[r][0][p];
 }
 
-static void NAME(scores)(int64_t rows, const ELEMENT *queries, const ELEMENT *keys,
-                         const ELEMENT *ahead, float *scores, int64_t dim) {
+static void NAME(scores)(int64_t rows, const ELEMENT *queries, const CACHED *keys,
+                         const CACHED *ahead, float *scores, int64_t dim) {
     for (; rows > 0; rows -= SCORE_ROWS, queries += SCORE_ROWS * dim, scores += SCORE_ROWS * KEYS)
         switch (least(rows, SCORE_ROWS)) {
             case 1: NAME(scores_of)(1, queries, keys, ahead, scores, dim); break;
@@ -58,7 +58,7 @@ static void NAME(scores)(int64_t rows, const ELEMENT *queries, const ELEMENT *ke
 /* sums[rows][dim] += weights[rows][16 per block] values, for some blocks and 16 · lanes of dim.
  * Each block has one `ahead`. */
 INLINE void NAME(mix_of)(const int rows, const int lanes, const ELEMENT *weights,
-                         const ELEMENT *const *values, const ELEMENT *const *ahead, int64_t blocks,
+                         const CACHED *const *values, const CACHED *const *ahead, int64_t blocks,
                          float *sums, int64_t dim) {
     const int parts = lanes * PARTS;
     Lanes acc[MIX_ROWS][4 * PARTS];
@@ -67,7 +67,7 @@ INLINE void NAME(mix_of)(const int rows, const int lanes, const ELEMENT *weights
 #pragma GCC unroll 4
         for (int d = 0; d < parts; d++) acc[r][d] = *(Lanes *)(sums + r * dim + d * WIDTH);
     for (int64_t b = 0; b < blocks; b++) {
-        const ELEMENT *block = values[b], *later = ahead[b];
+        const CACHED *block = values[b], *later = ahead[b];
         for (int64_t j = 0; j < BLOCK / STEP; j++) {
 #pragma GCC unroll 4
             for (int d = 0; d < lanes; d++)
@@ -86,9 +86,9 @@ INLINE void NAME(mix_of)(const int rows, const int lanes, const ELEMENT *weights
         for (int d = 0; d < parts; d++) *(Lanes *)(sums + r * dim + d * WIDTH) = acc[r][d];
 }
 
-INLINE void NAME(mix_rows)(const int rows, const ELEMENT *weights, const ELEMENT *const *values,
-                           const ELEMENT *const *ahead, int64_t blocks, float *sums, int64_t dim) {
-    const ELEMENT *shifted[GROUP], *later[GROUP];
+INLINE void NAME(mix_rows)(const int rows, const ELEMENT *weights, const CACHED *const *values,
+                           const CACHED *const *ahead, int64_t blocks, float *sums, int64_t dim) {
+    const CACHED *shifted[GROUP], *later[GROUP];
     for (int64_t d = 0; d < dim; d += MIX_LANES * LANES) {
         for (int64_t b = 0; b < blocks; b++) {
             shifted[b] = values[b] + d * STEP;
@@ -105,8 +105,8 @@ INLINE void NAME(mix_rows)(const int rows, const ELEMENT *weights, const ELEMENT
     }
 }
 
-static void NAME(mix)(int64_t rows, const ELEMENT *weights, const ELEMENT *const *values,
-                      const ELEMENT *const *ahead, int64_t blocks, float *sums, int64_t dim) {
+static void NAME(mix)(int64_t rows, const ELEMENT *weights, const CACHED *const *values,
+                      const CACHED *const *ahead, int64_t blocks, float *sums, int64_t dim) {
     for (; rows > 0; rows -= MIX_ROWS, weights += MIX_ROWS * KEYS, sums += MIX_ROWS * dim)
         switch (least(rows, MIX_ROWS)) {
             case 1: NAME(mix_rows)(1, weights, values, ahead, blocks, sums, dim); break;

@@ -41,7 +41,8 @@ typedef struct {
     Merge *merges;
     int64_t num_merges;
     float *parts; /* [parts, heads, head_dim + 16]: sums, then their maximum and total */
-    float scale, cap; /* cap: 0 without one */
+    float scale, cap;       /* cap: 0 without one */
+    int64_t narrow; /* of float32: keys and values are kept in bfloat16 */
 } AttentionStep;
 
 /* The first block with a token that the token at `position` sees. */

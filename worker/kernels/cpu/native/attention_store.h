@@ -1,4 +1,4 @@
-/* Keys and values on their way into the cache, for the element type that the including file defines
+/* Keys and values on their way into the cache, for the element types that the including file defines
  * (see attention.h): a step's tokens are rotated, and put where attention reads them.
  */
 #include "attention_step.h"
@@ -25,7 +25,7 @@ INLINE void NAME(rotate)(ELEMENT *head, const ELEMENT *cosines, const ELEMENT *s
 
 /* Some tokens' keys of one head, `width` elements apart, into a block from `offset` on: a token a
  * lane, each of them STEP elements. */
-static void NAME(put_keys)(ELEMENT *block, const ELEMENT *keys, int64_t width, int64_t offset,
+static void NAME(put_keys)(CACHED *block, const ELEMENT *keys, int64_t width, int64_t offset,
                            int64_t tokens, int64_t dim) {
     if (tokens == BLOCK && dim % (STEP * LANES) == 0) { /* PERF: 16 by 16 at a time */
         for (int64_t i = 0; i < dim; i += STEP * LANES) {
@@ -34,18 +34,17 @@ static void NAME(put_keys)(ELEMENT *block, const ELEMENT *keys, int64_t width, i
             for (int t = 0; t < LANES; t++) rows[t] = *(const u32x16 *)(keys + t * width + i);
             transpose16(rows);
 #pragma GCC unroll 16
-            for (int t = 0; t < LANES; t++) *(u32x16 *)(block + (i + t * STEP) * BLOCK) = rows[t];
+            for (int t = 0; t < LANES; t++) put_key_parts(block + (i + t * STEP) * BLOCK, rows[t]);
         }
         return;
     }
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t i = 0; i < dim; i += STEP)
-            memcpy(block + i * BLOCK + (offset + t) * STEP, keys + t * width + i,
-                   STEP * sizeof(ELEMENT));
+            put_key_part(block + i * BLOCK + (offset + t) * STEP, keys + t * width + i);
 }
 
 static void NAME(enter)(const AttentionStep *step, const StoreUnit *unit, ELEMENT *qkv,
-                        ELEMENT *keys, ELEMENT *values, const ELEMENT *cosines,
+                        CACHED *keys, CACHED *values, const ELEMENT *cosines,
                         const ELEMENT *sines, int64_t angle_stride) {
     const int64_t dim = step->head_dim, heads = step->heads, kv_heads = step->kv_heads;
     const int64_t block_elements = BLOCK * dim, width = (heads + 2 * kv_heads) * dim;
@@ -59,7 +58,7 @@ static void NAME(enter)(const AttentionStep *step, const StoreUnit *unit, ELEMEN
         const ELEMENT *key = rows + (heads + h) * dim, *value = key + kv_heads * dim;
         NAME(put_keys)(keys + place, key, width, unit->offset, unit->tokens, dim);
         /* What is after the last token may be multiplied by 0: it must not be a NaN. */
-        if (unit->offset == 0) memset(values + place, 0, block_elements * sizeof(ELEMENT));
+        if (unit->offset == 0) memset(values + place, 0, block_elements * sizeof(CACHED));
         for (int64_t t = 0; t < unit->tokens; t++)
             put_value(values + place, value + t * width, unit->offset + t, dim);
     }

@@ -2,6 +2,7 @@
 #include "vectors.h"
 
 #define ELEMENT bf16
+#define CACHED bf16
 #define STEP 2
 #define NAME(name) name##_bf16
 #define load16 load_bf16
@@ -24,6 +25,12 @@ INLINE void put_value(bf16 *block, const bf16 *value, int64_t offset, int64_t di
             pairs | __builtin_convertvector(*(const u16x16 *)(value + i), u32x16) << shift;
     }
 }
+
+/* A pair of a token's key, at its place among the lanes of a block. */
+INLINE void put_key_part(bf16 *to, const bf16 *part) { memcpy(to, part, 2 * sizeof(bf16)); }
+
+/* The same of 16 tokens. */
+INLINE void put_key_parts(bf16 *to, u32x16 parts) { *(u32x16 *)to = parts; }
 
 #if defined(__AMX_BF16__)
 #include "attention_tiles.h"

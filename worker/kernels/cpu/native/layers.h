@@ -25,7 +25,7 @@ typedef struct {
     Activation activation; /* of the feed-forward block, if its first layer has none itself */
     int64_t parallel;      /* both blocks read the same residual */
     int64_t kind;          /* of its attention */
-    ELEMENT *cached_keys, *cached_values;
+    void *cached_keys, *cached_values;
 } Layer;
 
 /* What layers whose attention is of one kind have in common in one step. */
@@ -68,6 +68,20 @@ static void gather(const int64_t *wanted, int64_t rows, const ELEMENT *from, int
             memcpy(to + place(to_tiled, r, i, size), from + place(from_tiled, wanted[r], i, size),
                    LANES * sizeof(ELEMENT));
     meet(share);
+}
+
+static void any_attention(const Layer *layer, const Kind *kind, ELEMENT *qkv, ELEMENT *attended,
+                          int tiled, Share share) {
+    void *keys = layer->cached_keys, *values = layer->cached_values;
+#if STEP == 1
+    if (kind->step->narrow) {
+        attend_region_f32_bf16(kind->step, qkv, keys, values, kind->cosines, kind->sines,
+                               kind->angle_stride, attended, tiled, share);
+        return;
+    }
+#endif
+    NAME(attend_region)(kind->step, qkv, keys, values, kind->cosines, kind->sines,
+                        kind->angle_stride, attended, tiled, share);
 }
 
 static Range range_of(int64_t rows, int64_t size, const Workspace *space, Share team) {
@@ -171,12 +185,9 @@ EXPORT void NAME(decoder_layers)(const Layer *layers, int64_t count, const Kind 
         int tiled = NAME(linear_takes_tiles)(tokens);
         for (int64_t l = 0; l < count; l++) {
             const Layer *layer = layers + l;
-            const Kind *kind = kinds + layer->kind;
             before_attention(layer, sum, l ? space->added : NULL, &range, tiled, space);
             meet_after(&range, team);
-            NAME(attend_region)(kind->step, space->qkv, layer->cached_keys, layer->cached_values,
-                                kind->cosines, kind->sines, kind->angle_stride, attended, tiled,
-                                team);
+            any_attention(layer, kinds + layer->kind, space->qkv, attended, tiled, team);
             if (l == count - 1) {
                 const int64_t queries = layer->attention.second.inputs;
                 const int was_tiled = tiled;

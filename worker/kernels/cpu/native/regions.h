@@ -81,6 +81,11 @@ static inline void meet(Share share) {
     if (share.threads > 1) meeting_attend(share.meeting, share.threads);
 }
 
+#define DECLARE_ATTENTION(ELEMENT, type)                                                           \
+    void attend_region_##type(const AttentionStep *step, ELEMENT *qkv, void *keys, void *values,   \
+                              const ELEMENT *cosines, const ELEMENT *sines, int64_t angle_stride,  \
+                              ELEMENT *output, int tiled, Share share);
+
 /* Of linear_region, `then`: the layer for as many rows whose weights are wanted next, or NULL. */
 #define DECLARE(ELEMENT, type)                                                                     \
     int linear_takes_tiles_##type(int64_t rows);                                                   \
@@ -88,9 +93,7 @@ static inline void meet(Share share) {
                               int y_tiled, int64_t rows, const Linear *then, Share share);         \
     void quantized_region_##type(const Linear *layer, const ELEMENT *x, int x_tiled, void *y,      \
                                  int y_tiled, int64_t rows, Share share);                          \
-    void attend_region_##type(const AttentionStep *step, ELEMENT *qkv, ELEMENT *keys,              \
-                              ELEMENT *values, const ELEMENT *cosines, const ELEMENT *sines,       \
-                              int64_t angle_stride, ELEMENT *output, int tiled, Share share);      \
+    DECLARE_ATTENTION(ELEMENT, type)                                                               \
     void norm_region_##type(const Norm *norm, const ELEMENT *x, ELEMENT *residual, ELEMENT *y,      \
                             int tiled, int64_t rows, int64_t size, int64_t stride, Share share);   \
     void norm_parts_region_##type(const Norm *norm, ELEMENT *x, int64_t rows, int64_t width,        \
@@ -101,5 +104,6 @@ static inline void meet(Share share) {
 
 DECLARE(uint16_t, bf16)
 DECLARE(float, f32)
+DECLARE_ATTENTION(float, f32_bf16)
 
 #endif

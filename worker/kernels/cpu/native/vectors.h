@@ -34,6 +34,8 @@ typedef uint16_t bf16;
 #define PARTS (LANES / WIDTH)
 typedef float Lanes __attribute__((vector_size(WIDTH * 4), aligned(4)));
 typedef int32_t Whole __attribute__((vector_size(WIDTH * 4), aligned(4)));
+typedef uint32_t Bits __attribute__((vector_size(WIDTH * 4), aligned(4)));
+typedef uint16_t Halves __attribute__((vector_size(WIDTH * 2), aligned(2)));
 
 INLINE Lanes *part(f32x16 *of, int number) { return (Lanes *)of + number; }
 
@@ -47,6 +49,11 @@ INLINE void store_f32(float *to, f32x16 x) { *(f32x16 *)to = x; }
 
 INLINE f32x16 load_bf16(const bf16 *from) {
     return (f32x16)(__builtin_convertvector(*(const u16x16 *)from, u32x16) << 16);
+}
+
+/* As many of them as a register has lanes. */
+INLINE Lanes load_bf16_lanes(const bf16 *from) {
+    return (Lanes)(__builtin_convertvector(*(const Halves *)from, Bits) << 16);
 }
 
 /* Rounds to nearest, ties to even; a NaN stays one. */
