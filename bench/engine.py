@@ -143,7 +143,7 @@ class InstantScheduler:
         )
 
 
-def ready_engine(model_dir: str, threads: int) -> Engine:
+def ready_engine(model_dir: str, threads: int, **settings: Any) -> Engine:
     """As the worker starts it, with a cache whose every page has been written."""
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
@@ -152,6 +152,7 @@ def ready_engine(model_dir: str, threads: int) -> Engine:
         kernel_cache=kernel_cache(os.environ),
         worker_threads=threads,
         max_batch_total_tokens=KV_TOKENS,
+        **settings,
     )
 
 
@@ -183,9 +184,9 @@ def step_ms(scheduler: InstantScheduler, streams: int, context: int) -> float:
     return round(1e3 * statistics.median(record.decode_s), 3)
 
 
-def steps(model_dir: str, threads: int) -> dict[str, Any]:
+def steps(model_dir: str, threads: int, **settings: Any) -> dict[str, Any]:
     """Decode steps over streams and contexts, and the bytes of a token's keys and values."""
-    engine = ready_engine(model_dir, threads)
+    engine = ready_engine(model_dir, threads, **settings)
     scheduler = InstantScheduler(engine)
     cache_bytes = sum(layer.nbytes for layer in engine.cache.layers)
     kv_bytes = cache_bytes // (engine.blocks * BLOCK_TOKENS)
@@ -196,10 +197,10 @@ def steps(model_dir: str, threads: int) -> dict[str, Any]:
     return {"step_ms": table, "kv_bytes_per_token": kv_bytes, "dtype": engine.dtype}
 
 
-def driver(model_dir: str, threads: int) -> tuple[str, Run]:
+def driver(model_dir: str, threads: int, **settings: Any) -> tuple[str, Run]:
     """What ``exchange.serve`` asks for."""
     tokenizer: Any = Tokenizer.from_file(str(Path(model_dir) / "tokenizer.json"))
-    engine = ready_engine(model_dir, threads)
+    engine = ready_engine(model_dir, threads, **settings)
     scheduler = InstantScheduler(engine)
     max_stall_s = OPTIONS["max_stall_ms"].default / 1e3  # as in the server beside
 
@@ -219,15 +220,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="decode steps without the pipeline")
     parser.add_argument("model_dir")
     parser.add_argument("--worker-threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--dtype", default="auto", help="as the server has it")
+    parser.add_argument("--kv-cache-dtype", default="auto", help="likewise")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true")
     how.add_argument("--serve", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # which kernels; standard error
+    types = {"dtype": options.dtype, "kv_cache_dtype": options.kv_cache_dtype}
     if options.serve:
-        serve(lambda: driver(options.model_dir, options.worker_threads))
+        serve(lambda: driver(options.model_dir, options.worker_threads, **types))
         return
-    found = steps(options.model_dir, options.worker_threads)
+    found = steps(options.model_dir, options.worker_threads, **types)
     if options.json:
         print(json.dumps(found))
         return
