@@ -218,8 +218,7 @@ def test_whoever_comes_first_sends_all() -> None:
 
 
 def test_only_chunks_can_be_written_past_the_server() -> None:
-    client = Client()
-    assert isinstance(client, Connection)
+    client: Connection = Client()
     environ = {"gunicorn.socket": client, "SERVER_PROTOCOL": "HTTP/1.1"}
     assert connection_of(environ) is client
     assert connection_of({**environ, "SERVER_PROTOCOL": "HTTP/1.0"}) is None
