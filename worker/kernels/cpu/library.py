@@ -59,7 +59,7 @@ class Variant:
             for element in self.elements
             for prefix in ("", "layers_", "linear_", "quantized_")
         )
-        plain = ("attention_plan.c", "linear_pack.c", "meeting.c", "sampling.c")
+        plain = ("attention_plan.c", "linear_pack.c", "sampling.c", "team.c")
         return (*plain, "f32_bf16.c", *typed)
 
 

@@ -209,16 +209,14 @@ void NAME(attend_region)(const AttentionStep *step, ELEMENT *qkv, void *keys, vo
                          const ELEMENT *cosines, const ELEMENT *sines, int64_t angle_stride,
                          ELEMENT *output, int tiled, Share share) {
     const NAME(Result) to = {output, tiled};
-    const int64_t beyond = share_of(step->num_units, share.own + 1, share);
-    for (int64_t u = share_of(step->num_units, share.own, share); u < beyond; u++)
-        NAME(enter)(step, step->units + u, qkv, keys, values, cosines, sines, angle_stride);
-    meet(share);
+    for (Work work = parts_of(step->num_units, share); next_part(&work);)
+        for (int64_t u = work.first; u < work.beyond; u++)
+            NAME(enter)(step, step->units + u, qkv, keys, values, cosines, sines, angle_stride);
     const int64_t kv_heads = step->kv_heads, all = step->num_items * kv_heads;
     const Item *last = step->items + step->num_items - 1;
-#pragma omp for schedule(dynamic, 1) nowait
-    for (int64_t i = 0; i < all; i++) {
+    for (Work work = items_of(all, share); next_item(&work);) {
         /* The last items of a prompt are the longest: they go first. */
-        const int64_t next = i + share.threads;
+        const int64_t i = work.first, next = i + share.threads;
         Upcoming after = {0};
         if (next < all) {
             const Item *item = last - next / kv_heads;
@@ -226,13 +224,10 @@ void NAME(attend_region)(const AttentionStep *step, ELEMENT *qkv, void *keys, vo
         }
         NAME(attend_item)(step, last - i / kv_heads, i % kv_heads, qkv, keys, values, to, after);
     }
-    meet(share);
     if (!step->num_merges) return;
-    const int64_t merges = step->num_merges * step->heads;
-    const int64_t end = share_of(merges, share.own + 1, share);
-    for (int64_t i = share_of(merges, share.own, share); i < end; i++)
-        NAME(merge)(step, step->merges + i / step->heads, i % step->heads, to);
-    meet(share);
+    for (Work work = parts_of(step->num_merges * step->heads, share); next_part(&work);)
+        for (int64_t i = work.first; i < work.beyond; i++)
+            NAME(merge)(step, step->merges + i / step->heads, i % step->heads, to);
 }
 
 /* qkv [T, heads + 2 kv heads, head_dim], rotated in place; keys and values as above; cosines and
@@ -240,8 +235,11 @@ void NAME(attend_region)(const AttentionStep *step, ELEMENT *qkv, void *keys, vo
 EXPORT void NAME(attend)(const AttentionStep *step, ELEMENT *qkv, void *keys, void *values,
                          const ELEMENT *cosines, const ELEMENT *sines, int64_t angle_stride,
                          ELEMENT *output) {
-    Meeting meeting = {0};
+    Team *team = new_team();
 #pragma omp parallel
-    NAME(attend_region)(step, qkv, keys, values, cosines, sines, angle_stride, output, 0,
-                        team_share(&meeting));
+    {
+        Progress progress = {0};
+        NAME(attend_region)(step, qkv, keys, values, cosines, sines, angle_stride, output, 0,
+                            team_share(team, &progress));
+    }
 }

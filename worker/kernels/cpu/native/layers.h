@@ -62,12 +62,11 @@ static void any_linear(const Linear *layer, const ELEMENT *x, int x_tiled, ELEME
 
 static void gather(const int64_t *wanted, int64_t rows, const ELEMENT *from, int from_tiled,
                    ELEMENT *to, int to_tiled, int64_t size, Share share) {
-    const int64_t beyond = share_of(rows, share.own + 1, share);
-    for (int64_t r = share_of(rows, share.own, share); r < beyond; r++)
-        for (int64_t i = 0; i < size; i += LANES)
-            memcpy(to + place(to_tiled, r, i, size), from + place(from_tiled, wanted[r], i, size),
-                   LANES * sizeof(ELEMENT));
-    meet(share);
+    for (Work work = parts_of(rows, share); next_part(&work);)
+        for (int64_t r = work.first; r < work.beyond; r++)
+            for (int64_t i = 0; i < size; i += LANES)
+                memcpy(to + place(to_tiled, r, i, size),
+                       from + place(from_tiled, wanted[r], i, size), LANES * sizeof(ELEMENT));
 }
 
 static void any_attention(const Layer *layer, const Kind *kind, ELEMENT *qkv, ELEMENT *attended,
@@ -176,10 +175,11 @@ EXPORT void NAME(decoder_layers)(const Layer *layers, int64_t count, const Kind 
                                  ELEMENT *residual, int64_t tokens, int64_t size,
                                  const int64_t *wanted, int64_t rows, const Norm *norm,
                                  const Workspace *space, ELEMENT *y) {
-    Meeting meeting = {0};
+    Team *all = new_team();
 #pragma omp parallel
     {
-        const Share team = team_share(&meeting);
+        Progress progress = {0};
+        const Share team = team_share(all, &progress);
         ELEMENT *sum = residual, *attended = space->attended;
         Range range = range_of(tokens, size, space, team);
         int tiled = NAME(linear_takes_tiles)(tokens);

@@ -33,22 +33,20 @@ int NAME(linear_takes_tiles)(int64_t rows) {
 /* As the exported function below; x and a gated y may be in tiles. */
 void NAME(linear_region)(const Linear *layer, const ELEMENT *x, int x_tiled, void *y, int y_tiled,
                          int64_t rows, const Linear *then, Share share) {
-    const int64_t panels = panels_of(layer);
     const Output to = output_of(layer, y, y_tiled);
-    const int64_t from = share_of(panels, share.own, share);
-    const int64_t beyond = share_of(panels, share.own + 1, share);
+    for (Work work = parts_of(panels_of(layer), share); next_part(&work);) {
 #if defined(AMX_ROWS)
-    if (x_tiled || rows >= AMX_ROWS) {
-        const Operands of = {x, layer->weights, x_tiled, rows, layer->inputs};
-        panels_many(&of, &to, from, beyond, then ? first_of(then, rows, share) : (Wanted){0});
-        _tile_release();
-        meet(share);
-        return;
-    }
+        if (x_tiled || rows >= AMX_ROWS) {
+            const Operands of = {x, layer->weights, x_tiled, rows, layer->inputs};
+            const Wanted wanted = then ? first_of(then, rows, share) : (Wanted){0};
+            panels_many(&of, &to, work.first, work.beyond, wanted);
+            _tile_release();
+            continue;
+        }
 #endif
-    (void)x_tiled, (void)then; /* no tiles, and nothing is asked for beforehand */
-    panels_by_rows(layer, x, rows, from, beyond, &to);
-    meet(share);
+        (void)x_tiled, (void)then; /* no tiles, and nothing is asked for beforehand */
+        panels_by_rows(layer, x, rows, work.first, work.beyond, &to);
+    }
 }
 
 /* Elements of scratch that so many rows need. */
@@ -62,21 +60,21 @@ EXPORT void NAME(linear)(const Linear *layer, const ELEMENT *x, void *y, ELEMENT
     const int64_t inputs = layer->inputs, width = output_of(layer, y, 0).width;
     const int64_t row_bytes =
         width * (int64_t)(layer->kind == WIDE ? sizeof(float) : sizeof(ELEMENT));
-    Meeting meeting = {0};
+    Team *team = new_team();
 #pragma omp parallel
     {
-        const Share share = team_share(&meeting);
+        Progress progress = {0};
+        const Share share = team_share(team, &progress);
         for (int64_t r = 0; r < rows; r += MOST_ROWS) {
             int64_t n = least(rows - r, MOST_ROWS);
             const ELEMENT *some = x + r * inputs;
             void *to = (char *)y + r * row_bytes;
 #if defined(AMX_ROWS)
             if (n > 2 * TILE) {
-                const int64_t tiles = (n + TILE - 1) / TILE;
-                const int64_t beyond = share_of(tiles, share.own + 1, share) * TILE;
-                for (int64_t s = share_of(tiles, share.own, share) * TILE; s < beyond; s += TILE)
-                    pack_rows(least(n - s, TILE), some + s * inputs, scratch + s * inputs, inputs);
-                meet(share);
+                for (Work work = parts_of((n + TILE - 1) / TILE, share); next_part(&work);)
+                    for (int64_t s = work.first * TILE; s < work.beyond * TILE; s += TILE)
+                        pack_rows(least(n - s, TILE), some + s * inputs, scratch + s * inputs,
+                                  inputs);
                 NAME(linear_region)(layer, scratch, 1, to, 0, n, NULL, share);
                 continue;
             }

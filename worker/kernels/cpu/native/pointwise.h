@@ -32,43 +32,46 @@ INLINE void NAME(norm_row)(const Norm *norm, const ELEMENT *x, ELEMENT *y, int t
 
 void NAME(norm_region)(const Norm *norm, const ELEMENT *x, ELEMENT *residual, ELEMENT *y, int tiled,
                        int64_t rows, int64_t size, int64_t stride, Share share) {
-    const int64_t beyond = share_of(rows, share.own + 1, share);
-    for (int64_t r = share_of(rows, share.own, share); r < beyond; r++) {
-        const ELEMENT *from = x + r * stride;
-        if (residual) {
-            ELEMENT *sum = residual + r * size;
+    for (Work work = parts_of(rows, share); next_part(&work);)
+        for (int64_t r = work.first; r < work.beyond; r++) {
+            const ELEMENT *from = x + r * stride;
+            if (residual) {
+                ELEMENT *sum = residual + r * size;
+                for (int64_t i = 0; i < size; i += LANES)
+                    store16(sum + i, load16(from + i) + load16(sum + i));
+                from = sum;
+            }
+            if (norm->kind != NO_NORM) {
+                NAME(norm_row)(norm, from, y, tiled, r);
+                continue;
+            }
             for (int64_t i = 0; i < size; i += LANES)
-                store16(sum + i, load16(from + i) + load16(sum + i));
-            from = sum;
+                memcpy(y + place(tiled, r, i, size), from + i, LANES * sizeof(ELEMENT));
         }
-        if (norm->kind != NO_NORM) {
-            NAME(norm_row)(norm, from, y, tiled, r);
-            continue;
-        }
-        for (int64_t i = 0; i < size; i += LANES)
-            memcpy(y + place(tiled, r, i, size), from + i, LANES * sizeof(ELEMENT));
-    }
-    meet(share);
 }
 
 /* In place, the first `width` numbers of each row, so many at a time as the norm has. */
 void NAME(norm_parts_region)(const Norm *norm, ELEMENT *x, int64_t rows, int64_t width,
                              int64_t stride, Share share) {
-    const int64_t parts = width / norm->size, beyond = share_of(rows * parts, share.own + 1, share);
-    for (int64_t p = share_of(rows * parts, share.own, share); p < beyond; p++) {
-        ELEMENT *part = x + p / parts * stride + p % parts * norm->size;
-        NAME(norm_row)(norm, part, part, 0, 0);
-    }
-    meet(share);
+    const int64_t parts = width / norm->size;
+    for (Work work = parts_of(rows * parts, share); next_part(&work);)
+        for (int64_t p = work.first; p < work.beyond; p++) {
+            ELEMENT *part = x + p / parts * stride + p % parts * norm->size;
+            NAME(norm_row)(norm, part, part, 0, 0);
+        }
 }
 
 /* y[rows][size] = norm(x), rows of x `stride` apart. With a residual, x is added to that first, and
  * the sum is what is normalised. size is a multiple of 16. */
 EXPORT void NAME(norm)(const Norm *norm, const ELEMENT *x, ELEMENT *residual, ELEMENT *y,
                        int64_t rows, int64_t stride) {
-    Meeting meeting = {0};
+    Team *team = new_team();
 #pragma omp parallel if (rows * norm->size > SMALL)
-    NAME(norm_region)(norm, x, residual, y, 0, rows, norm->size, stride, team_share(&meeting));
+    {
+        Progress progress = {0};
+        const Share share = team_share(team, &progress);
+        NAME(norm_region)(norm, x, residual, y, 0, rows, norm->size, stride, share);
+    }
 }
 
 /* Some columns of a row; x is that row's first half where it is gated. */
@@ -89,37 +92,42 @@ INLINE void NAME(activate_piece)(const int64_t function, const int gated, const 
 void NAME(activate_region)(const Activation *activation, const ELEMENT *x, ELEMENT *y, int tiled,
                            int64_t rows, int64_t width, Share share) {
     const int64_t pieces = (width + PIECE - 1) / PIECE, all = rows * pieces;
-    const int64_t beyond = share_of(all, share.own + 1, share);
     const int gated = activation->gated != 0;
-    for (int64_t p = share_of(all, share.own, share); p < beyond; p++) {
-        const int64_t row = p / pieces, i = p % pieces * PIECE, end = least(i + PIECE, width);
-        switch (activation->function) {
-            case SILU: NAME(activate_piece)(SILU, gated, x, y, tiled, row, i, end, width); break;
-            case GELU: NAME(activate_piece)(GELU, gated, x, y, tiled, row, i, end, width); break;
-            case GELU_TANH:
-                NAME(activate_piece)(GELU_TANH, gated, x, y, tiled, row, i, end, width);
-                break;
-            default: NAME(activate_piece)(RELU, gated, x, y, tiled, row, i, end, width);
+    for (Work work = parts_of(all, share); next_part(&work);)
+        for (int64_t p = work.first; p < work.beyond; p++) {
+            const int64_t row = p / pieces, i = p % pieces * PIECE, end = least(i + PIECE, width);
+            switch (activation->function) {
+                case SILU:
+                    NAME(activate_piece)(SILU, gated, x, y, tiled, row, i, end, width);
+                    break;
+                case GELU:
+                    NAME(activate_piece)(GELU, gated, x, y, tiled, row, i, end, width);
+                    break;
+                case GELU_TANH:
+                    NAME(activate_piece)(GELU_TANH, gated, x, y, tiled, row, i, end, width);
+                    break;
+                default: NAME(activate_piece)(RELU, gated, x, y, tiled, row, i, end, width);
+            }
         }
-    }
-    meet(share);
 }
 
 /* y[rows][width] = activation(x), where gated (Shazeer 2020) times the second half of x[rows][2 width].
  * width is a multiple of 16. */
 EXPORT void NAME(activate)(const Activation *activation, const ELEMENT *x, ELEMENT *y, int64_t rows,
                            int64_t width) {
-    Meeting meeting = {0};
+    Team *team = new_team();
 #pragma omp parallel if (rows * width > SMALL)
-    NAME(activate_region)(activation, x, y, 0, rows, width, team_share(&meeting));
+    {
+        Progress progress = {0};
+        NAME(activate_region)(activation, x, y, 0, rows, width, team_share(team, &progress));
+    }
 }
 
 /* residual += x; a multiple of 16 elements. */
 void NAME(add_region)(const ELEMENT *x, ELEMENT *residual, int64_t elements, Share share) {
-    const int64_t groups = elements / LANES, beyond = share_of(groups, share.own + 1, share);
-    for (int64_t g = share_of(groups, share.own, share); g < beyond; g++) {
-        ELEMENT *sum = residual + g * LANES;
-        store16(sum, load16(x + g * LANES) + load16(sum));
-    }
-    meet(share);
+    for (Work work = parts_of(elements / LANES, share); next_part(&work);)
+        for (int64_t g = work.first; g < work.beyond; g++) {
+            ELEMENT *sum = residual + g * LANES;
+            store16(sum, load16(x + g * LANES) + load16(sum));
+        }
 }

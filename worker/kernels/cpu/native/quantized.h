@@ -238,21 +238,21 @@ static void panels_more(const Linear *layer, const ELEMENT *x, int tiled, int64_
 /* As the exported function below; x and a gated y may be in tiles. */
 void NAME(quantized_region)(const Linear *layer, const ELEMENT *x, int x_tiled, void *y,
                             int y_tiled, int64_t rows, Share share) {
-    const int64_t panels = (layer->outputs + PANEL - 1) / PANEL;
-    const int64_t from = share_of(panels, share.own, share);
-    const int64_t beyond = share_of(panels, share.own + 1, share);
     const Output to = output_of(layer, y, y_tiled);
-    if (!x_tiled && rows <= FEW_ROWS)
-        panels_few_any(rows, x, layer, &to, from, beyond);
-    else if (rows <= SOME_ROWS)
-        panels_some(layer, x, x_tiled, rows, from, beyond, &to);
-    else
-        panels_more(layer, x, x_tiled, rows, from, beyond, &to);
-    meet(share);
+    for (Work work = parts_of((layer->outputs + PANEL - 1) / PANEL, share); next_part(&work);)
+        if (!x_tiled && rows <= FEW_ROWS)
+            panels_few_any(rows, x, layer, &to, work.first, work.beyond);
+        else if (rows <= SOME_ROWS)
+            panels_some(layer, x, x_tiled, rows, work.first, work.beyond, &to);
+        else
+            panels_more(layer, x, x_tiled, rows, work.first, work.beyond, &to);
 }
 
 EXPORT void NAME(linear_quantized)(const Linear *layer, const ELEMENT *x, void *y, int64_t rows) {
-    Meeting meeting = {0};
+    Team *team = new_team();
 #pragma omp parallel
-    NAME(quantized_region)(layer, x, 0, y, 0, rows, team_share(&meeting));
+    {
+        Progress progress = {0};
+        NAME(quantized_region)(layer, x, 0, y, 0, rows, team_share(team, &progress));
+    }
 }

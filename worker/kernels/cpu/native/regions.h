@@ -1,14 +1,13 @@
 /* The kernels as parts of a larger computation inside one parallel region. Each is called by all
- * threads of a team, and ends with all of them having arrived, or (but attention) by one thread alone.
+ * threads of a team, and ends when all of it is done, or (but attention) by one thread alone.
  * What each computes stands beside its exported twin.
  */
 #ifndef MILLRACE_REGIONS_H
 #define MILLRACE_REGIONS_H
 
 #include "attention_step.h"
-#include "meeting.h"
+#include "team.h"
 
-#include <omp.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -59,26 +58,6 @@ typedef struct {
 static inline int64_t place(int tiled, int64_t row, int64_t column, int64_t width) {
     if (!tiled) return row * width + column;
     return row / 16 * 16 * width + column / 32 * 512 + row % 16 * 32 + column % 32;
-}
-
-/* Which part of the work is this thread's: number `own` of so many, and where they meet. */
-typedef struct {
-    int64_t threads, own;
-    Meeting *meeting;
-} Share;
-
-/* Of a thread in a parallel region. */
-static inline Share team_share(Meeting *meeting) {
-    return (Share){omp_get_num_threads(), omp_get_thread_num(), meeting};
-}
-
-/* Where this thread's part begins; that of the next is where it ends. */
-static inline int64_t share_of(int64_t all, int64_t own, Share share) {
-    return all * own / share.threads;
-}
-
-static inline void meet(Share share) {
-    if (share.threads > 1) meeting_attend(share.meeting, share.threads);
 }
 
 #define DECLARE_ATTENTION(ELEMENT, type)                                                           \
