@@ -210,7 +210,7 @@ class Intake:
                 if record.is_orphan:
                     self._streams.returns(record)
                 self._recovery.resubmit(record, submit, now)
-        elif not _is_resumed(submit) and (self._standby or self._is_full()):
+        elif not self._has_seat(submit) and (self._standby or self._is_full()):
             self._standby.add(number, submit, now)
         else:
             self._standby.drop(spec.id)
@@ -219,15 +219,14 @@ class Intake:
     def _take_in(self, number: int, submit: Submit, now: float) -> None:
         """Accept what is not known yet, or refuse it."""
         spec = submit.spec
-        resumed = _is_resumed(submit)
-        refusal = None if resumed else self._refusal(submit, now)
+        refusal = None if self._has_seat(submit) else self._refusal(submit, now)
         if refusal is not None:
             self._mail.to_frontend(number, refusal)
             return
         record = self._requests.accept(submit, now)
         self._mail.to_frontend(number, Accepted(record.id, record.attempt))
         heir = self._keep(record, submit)
-        if resumed or heir:
+        if _is_resumed(submit) or heir:
             self._recovery.enter(record, now)
             if len(record.generated) > len(submit.generated_ids):
                 self._endings.replay(record, len(submit.generated_ids))
@@ -254,6 +253,11 @@ class Intake:
         self._endings.cancel(before, "moved")
         return True
 
+    def _has_seat(self, submit: Submit) -> bool:
+        """Whether it ran before, or takes the place of one that is here: then it is not refused."""
+        heir = submit.keep is not None and self._streams.before(submit.keep) is not None
+        return heir or _is_resumed(submit)
+
     def _is_full(self) -> bool:
         return self._standing.accepting and self._requests.live >= self._most_live
 
@@ -278,5 +282,5 @@ class Intake:
 
 
 def _is_resumed(submit: Submit) -> bool:
-    """Whether it ran before, as far as its front end knows: then it keeps its seat."""
+    """Whether it ran before, as far as its front end knows."""
     return submit.attempt > 0 or bool(submit.generated_ids)
