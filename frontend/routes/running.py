@@ -222,11 +222,13 @@ def _start(req: falcon.Request, services: Services, generation: Generation) -> N
 
 
 def _note(req: falcon.Request, services: Services, generation: Generation) -> None:
-    """For the access log and the spans."""
+    """For the access log and the spans; a request may be several generations."""
     record = exchange.of(req)
-    record.prompt_tokens = sum(len(run.plan.prompt_ids) for run in generation.runs)
-    record.generated_tokens = sum(run.generated_tokens for run in generation.runs)
-    record.queue_s = max((t.queue_s for t in generation.timings.values()), default=None)
+    record.prompt_tokens += sum(len(run.plan.prompt_ids) for run in generation.runs)
+    record.generated_tokens += sum(run.generated_tokens for run in generation.runs)
+    waits = [timings.queue_s for timings in generation.timings.values()]
+    if waits:
+        record.queue_s = max(waits) if record.queue_s is None else max(record.queue_s, *waits)
     record.submitted_at = generation.submitted_at
     record.sending_at = generation.first_at
     if record.sending_at is None and record.generated_tokens:

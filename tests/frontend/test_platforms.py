@@ -1,12 +1,14 @@
 """The doors of hosting platforms: SageMaker, Vertex AI, KServe."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 from common.errors import StartupError
-from common.messages import Rejected, Submit
+from common.messages import Accepted, Cancel, Rejected, Submit
 from tests.frontend.fakes import Server, events, serve
 
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -88,6 +90,38 @@ def test_one_refused_instance_fails_the_whole(server: Server) -> None:
     assert answer.status_code == 429
     assert answer.headers["retry-after"] == "2"
     server.pipeline.check_released()
+
+
+def test_a_client_that_leaves_is_noticed_while_any_instance_runs(server: Server) -> None:
+    def answer(submit: Submit) -> list[Any] | None:
+        if submit.spec.max_new_tokens == 1:
+            return None
+        return [Accepted(id=submit.spec.id, attempt=0)]
+
+    server.pipeline.answer = answer
+    instances = [{"inputs": "a", "parameters": {"max_new_tokens": n}} for n in (5, 1, 6)]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        answered = gevent.spawn(
+            server.post, "/vertex", {"instances": instances}, extras={"gunicorn.socket": ours}
+        )
+        gevent.sleep(0.02)
+        assert server.pipeline.link.live == 2, "one has ended"
+        theirs.close()
+        gevent.sleep(0.02)
+        cancelled = {message.id for message in server.pipeline.of(Cancel)}
+        answered.kill()
+    assert cancelled == {m.spec.id for m in server.pipeline.of(Submit) if m.spec.max_new_tokens > 1}
+    server.pipeline.check_released()
+
+
+def test_the_log_tells_the_tokens_of_all_instances(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "frontend.access")
+    instances = [{"inputs": "a", "parameters": {"max_new_tokens": n}} for n in (1, 2, 3)]
+    server.post("/vertex", {"instances": instances})
+    assert "prompt_tokens=6 generated_tokens=6" in caplog.text
 
 
 def test_the_paths_of_vertex(model_dir: Path) -> None:
