@@ -321,6 +321,25 @@ def test_scrape_is_answered_to_anybody() -> None:
     assert b"tgi_request_count 0.0" in scraped.text
 
 
+def test_the_scrapes_of_a_turn_share_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    texts: list[bytes] = []
+
+    def render() -> bytes:
+        texts.append(b"%d" % house.metric("tgi_request_count_total"))
+        return texts[-1]
+
+    monkeypatch.setattr(house.metrics, "render", render)
+    for tag in range(100):
+        house.from_frontend(Scrape(tag))
+    house.from_frontend(Tally(3))
+    house.turn()
+    assert texts == [b"3"], "with all that was said in this turn"
+    assert house.said(Scraped) == [Scraped(tag, b"3") for tag in range(100)]
+    house.turn()
+    assert len(texts) == 1
+
+
 def test_tally_and_unknown_failures() -> None:
     house = House()
     house.from_frontend(Tally(3, {"validation": 2, "nobody knows": 1, "overloaded": -4}))
