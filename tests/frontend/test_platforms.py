@@ -77,6 +77,17 @@ def test_bad_instances(server: Server, instances: Any) -> None:
     assert not server.pipeline.of(Submit)
 
 
+def test_the_conversations_of_instances_are_read_in_the_servers_dialect(model_dir: Path) -> None:
+    instances = [{"messages": MESSAGES, "n": 2, "min_p": 0.5, "logit_bias": [0.5]}]
+    server = serve(model_dir, messages_api_dialect="tgi")
+    assert server.post("/vertex", {"instances": instances}).json == {
+        "predictions": [" hello world"]
+    }
+    answer = serve(model_dir).post("/vertex", {"instances": instances})
+    assert answer.status_code == 422
+    assert "min_p" in answer.json["error"]
+
+
 def test_one_refused_instance_fails_the_whole(server: Server) -> None:
     def refuse(submit: Submit) -> list[Any] | None:
         if submit.spec.max_new_tokens != 2:
