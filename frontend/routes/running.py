@@ -47,11 +47,16 @@ def count_call(req: falcon.Request, services: Services) -> None:
 
 
 def count_failure(services: Services, record: Exchange, error: RequestError) -> None:
-    """Count a generating request that failed; once, whatever else happens to it."""
-    if record.error is None and record.generates:
-        services.link.tally(requests=0 if record.counted else 1, failure=error.kind.metric)
-        record.counted = True
+    """Count a generating request that failed, and remember why."""
+    count_failed(services, record, error.kind.metric)
     exchange.failed(record, error)
+
+
+def count_failed(services: Services, record: Exchange, metric: str) -> None:
+    """Count a generating request under this ``err``; once, whatever else happens to it."""
+    if record.error is None and record.generates:
+        services.link.tally(requests=0 if record.counted else 1, failure=metric)
+        record.counted = True
 
 
 class Prepared(Protocol):

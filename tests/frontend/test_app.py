@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from common.logs import JsonFormatter
-from common.messages import PROTOCOL_VERSION, ReplicaStatus, Status
+from common.messages import PROTOCOL_VERSION, ReplicaStatus, Status, Tally
 from tests.frontend.fakes import Server, serve
 from tests.frontend.openapi.strict import check, operation
 
@@ -170,6 +170,8 @@ def test_mistakes_of_ours_are_500_and_quote_nothing(
     assert "secret" not in answer.text
     assert "secret" not in caplog.text
     assert "ValueError at broken" in caplog.text
+    server.pipeline.link.flush()
+    assert server.pipeline.of(Tally) == [Tally(1, {"internal": 1})]
 
 
 def test_access_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
