@@ -262,6 +262,21 @@ def test_a_stream_makes_no_room_for_its_own_next_run(fits_alone: bool) -> None:
     assert resume(made, ticket="1" * 32).runs
 
 
+def test_a_first_token_is_counted_once() -> None:
+    made = house()
+    old = made.submit(1, keep=keep())
+    made.run_to(old, 1)
+    leave(made, old)
+    new = take_up(made, 9, resume(made).runs[0])
+    made.report(released=[old])
+    made.turn()
+    made.report(made.token(new, 7))
+    # Another scheduler had seen the beginning of this one.
+    resumed = made.submit(2, generated_ids=[7], keep=keep(ticket="1" * 32, logprobs=[0.0]))
+    made.report(made.token(resumed, 7))
+    assert made.metric("millrace_time_to_first_token_seconds_count") == 1
+
+
 def test_who_comes_back_before_the_first_token_has_a_seat() -> None:
     made = house(max_concurrent_requests=1)
     old = made.submit(1, keep=keep())
