@@ -46,11 +46,11 @@ class Watcher:
         if descriptor < 0:
             callback()
             return descriptor
+        with suppress(FileExistsError):
+            self._epoll.register(descriptor, _GONE | select.EPOLLONESHOT)
         self._count += 1
         self._callbacks.setdefault(descriptor, {})[self._count] = callback
         self._descriptors[self._count] = descriptor
-        with suppress(FileExistsError):
-            self._epoll.register(descriptor, _GONE | select.EPOLLONESHOT)
         return self._count
 
     def remove(self, watch: int) -> None:

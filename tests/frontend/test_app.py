@@ -189,6 +189,19 @@ def test_access_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     assert "secret" not in caplog.text
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/health/progress", "/ping", "/metrics"])
+def test_probes_are_logged_when_they_fail(
+    server: Server, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    server.get(path)
+    assert caplog.text == ""
+    server.pipeline.clock.now += 1000.0  # type: ignore[attr-defined]
+    server.pipeline.link.scrape = lambda timeout_s: None  # type: ignore[method-assign]
+    assert server.get(path, headers={"X-Request-Id": "r1"}).status_code == 503
+    assert f"request=r1 method=GET path={path} status=503 " in caplog.text
+
+
 def test_a_client_cannot_forge_a_line_of_the_log(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
