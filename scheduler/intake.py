@@ -193,6 +193,7 @@ class Intake:
                 if record is not None:
                     self._cancel(record, message.reason, now)
             case Delivered():
+                self._standby.drop(message.id)
                 if record is not None:
                     self._endings.delivered(record, success=message.success)
             case Missing():

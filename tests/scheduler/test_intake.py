@@ -106,6 +106,23 @@ def test_nonsense_is_refused(submit: Submit) -> None:
     assert house.parts.requests.live == 0
 
 
+@pytest.mark.parametrize(
+    "last_word",
+    [Cancel(sequence_id(2), "client_gone"), Delivered(sequence_id(2), success=False)],
+)
+def test_who_stands_by_may_leave(last_word: Any) -> None:
+    house = started(max_concurrent_requests=1)
+    first = house.submit(1)
+    house.submit(2)
+    house.from_frontend(last_word)
+    house.turn()
+    house.report(house.token(first, 7, finish="eos_token"))
+    house.turn(after_s=PATIENCE_S)
+    assert [m.id for m in house.said(Accepted)] == [first]
+    assert house.said(Rejected) == []
+    assert house.parts.requests.live == 0
+
+
 def test_max_concurrent_requests_is_global_over_live_sequences() -> None:
     house = started(frontends=2, max_concurrent_requests=3, waiting_served_ratio=0.0)
     other = FRONTEND + 1
