@@ -116,7 +116,7 @@ class Streams:
 
     def leaves(self, record: Record) -> bool:
         """A record's client is lost: True if the record is to go on without."""
-        stream = self._streams.get(record.ticket)
+        stream = self._with(record)
         if stream is None or self._closed or record.state not in LIVE:
             return False
         if not record.is_orphan:
@@ -127,7 +127,7 @@ class Streams:
     def returns(self, record: Record) -> None:
         """The front end of an orphan, taken for dead, speaks of it again."""
         record.orphaned_at = -1
-        stream = self._streams.get(record.ticket)
+        stream = self._with(record)
         if stream is not None:
             self._leaving.clear(stream.number)
 
@@ -135,8 +135,8 @@ class Streams:
 
     def ended(self, record: Record) -> None:
         """A record is about to be forgotten: keep what it has, or nothing of its stream."""
-        stream = self._streams.get(record.ticket)
-        if stream is None or record.id not in stream.runs:
+        stream = self._with(record)
+        if stream is None:
             return
         if record.reason not in HARMLESS_ENDS:
             self._forget(stream)
@@ -181,6 +181,14 @@ class Streams:
         if stream is None or stream.owner != keep.owner or len(stream.runs) != keep.runs:
             return None
         return stream
+
+    def _with(self, record: Record) -> Stream | None:
+        """The stream that a record is a run of.
+
+        One that was forgotten may have a successor of the same ticket, of which it is none.
+        """
+        stream = self._streams.get(record.ticket)
+        return stream if stream is not None and record.id in stream.runs else None
 
     def _has_room(self, stream: Stream, record: Record, keep: Keep) -> bool:
         """Account for a run; the oldest streams without clients make room. False: no room."""

@@ -262,6 +262,16 @@ def test_a_stream_makes_no_room_for_its_own_next_run(fits_alone: bool) -> None:
     assert resume(made, ticket="1" * 32).runs
 
 
+def test_what_is_left_of_a_stream_that_was_forgotten_is_no_part_of_its_successor() -> None:
+    most = MOST_BYTES // TOKEN_BYTES
+    made = house(blocks=2 * blocks_for(most), max_concurrent_requests=3)
+    first = made.submit(1, keep=keep(0, 3))
+    made.submit(2, 20, most, keep=keep(1, 3))
+    made.submit(3, keep=keep(2, 3))
+    leave(made, first)
+    assert made.record(first).state is State.CANCELLING, "nobody could come back for it"
+
+
 def test_a_first_token_is_counted_once() -> None:
     made = house()
     old = made.submit(1, keep=keep())
