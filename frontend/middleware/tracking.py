@@ -27,6 +27,7 @@ class Tracking:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._quiet = _QUIET_PATHS | {services.settings.vertex_health_route}
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Begin; the id is known to the client whatever happens."""
@@ -49,7 +50,7 @@ class Tracking:
         record.status = record.status or resp.status_code
         if not record.body_read:
             leave_unread(req)
-        probes = req.path in _QUIET_PATHS and req.method in ("GET", "HEAD")
+        probes = req.path in self._quiet and req.method in ("GET", "HEAD")
         if record.streams or (probes and record.status < _FAILED):
             return
         access.over(req, self._services)

@@ -135,11 +135,14 @@ def test_the_log_tells_the_tokens_of_all_instances(
     assert "prompt_tokens=6 generated_tokens=6" in caplog.text
 
 
-def test_the_paths_of_vertex(model_dir: Path) -> None:
+def test_the_paths_of_vertex(model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "frontend.access")
     server = serve(model_dir, vertex_predict_route="/predict", vertex_health_route="/alive")
     body = {"instances": [{"inputs": "a"}]}
-    assert server.post("/predict", body).json == {"predictions": [" hello world"]}
     assert server.get("/alive").status_code == 200
+    assert caplog.text == "", "probes come every few seconds"
+    assert server.post("/predict", body).json == {"predictions": [" hello world"]}
+    assert "path=/predict status=200" in caplog.text
     serve(model_dir, vertex_predict_route="/vertex", vertex_health_route="/health")
     for path in ("/generate", "/", "/v1/models/x"):
         with pytest.raises(StartupError, match="another path"):
