@@ -20,7 +20,7 @@ Who says what to whom::
     worker    -> scheduler   Ready StepReport StepReports Heartbeat
     worker    -> front end   Tokens (PUB/SUB, lossy: every token carries its index)
     follower  -> leader      Join
-    leader    -> follower    Form Measure MakeCache Forward Logits Leave
+    leader    -> follower    Form Measure MakeCache Forward Logits Record Step Leave
     listener  -> scheduler   Tally
 
 A replica may be cut into shards, one worker process each: a group. Its shard 0 is the leader, which

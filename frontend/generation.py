@@ -23,6 +23,8 @@ from frontend.runs import Order, Run, Token
 from frontend.text.tokenizer import Tokenizer
 
 NOBODY = Origin()
+LEAST_S = 0.001
+"""What is left of a deadline that has passed: 0 would be none."""
 
 
 class ClientGoneError(Exception):
@@ -247,13 +249,15 @@ class Generation:
             adapter=plan.adapter,
         )
         eager = self._order.incremental or bool(self._order.stops)
+        now = self._clock()
+        timeout_s = 0.0 if self._deadline == math.inf else max(self._deadline - now, LEAST_S)
         mailbox = self._link.submit(
             spec,
             self._bell.ring,
             eager=eager,
-            timeout_s=self._order.timeout_s,
+            timeout_s=timeout_s,
             priority=self._order.priority,
-            age_s=self._clock() - self._began,
+            age_s=now - self._began,
             keep=keep,
             past=past,
             brim=self._brim,

@@ -16,7 +16,7 @@ from frontend import exchange
 from frontend.answers import JSON, request_error_document, retry_after
 from frontend.faults import describe
 from frontend.generation import ClientGoneError
-from frontend.routes.running import count_failure
+from frontend.routes.running import count_failed, count_failure
 from frontend.services import Services
 from frontend.surfaces import Surface, error_document, surface_of
 
@@ -68,8 +68,9 @@ class ErrorHandlers:
         self, req: falcon.Request, resp: falcon.Response, error: Exception, params: object
     ) -> None:
         """A mistake of ours: type and place go to the log, nothing else."""
-        request_id = exchange.of(req).request_id
-        _log.error("a request failed: %s", describe(error), extra={"request": request_id})
+        record = exchange.of(req)
+        _log.error("a request failed: %s", describe(error), extra={"request": record.request_id})
+        count_failed(self._services, record, "internal")
         self._refuse(req, resp, 500, "Internal error", "internal")
 
     def _refuse(

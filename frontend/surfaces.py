@@ -1,7 +1,7 @@
 """Which API a path belongs to, and what an error document looks like in each.
 
-The one table of both; used by the middleware, by ``app.py``, and by the event streams. Knows no
-requests: a path or a surface goes in, a JSON object comes out.
+The one table of both; used by the middleware, by ``handlers.py``, and by the event streams. Knows
+no requests: a path or a surface goes in, a JSON object comes out.
 """
 
 import re

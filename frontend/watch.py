@@ -28,27 +28,39 @@ class Watcher:
     def __init__(self) -> None:
         # gevent takes epoll out of the select module; its blocking poll is not used here.
         self._epoll = monkey.get_original("select", "epoll")()
-        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._callbacks: dict[int, dict[int, Callable[[], None]]] = {}
+        """By descriptor, and by the number of the watch."""
+        self._descriptors: dict[int, int] = {}
+        """By the number of the watch."""
+        self._count = 0
         self._greenlet: gevent.Greenlet | None = None
 
     def add(self, socket: Any, callback: Callable[[], None]) -> int:
-        """Watch a socket until ``remove``; the returned number names the watch."""
+        """Watch a socket until ``remove``; the returned number names the watch.
+
+        A socket may be watched several times, as one request may be many.
+        """
         if self._greenlet is None:
             self._greenlet = gevent.spawn(self._run)
         descriptor: int = socket.fileno()
         if descriptor < 0:
             callback()
             return descriptor
-        self.remove(descriptor)
-        self._callbacks[descriptor] = callback
-        self._epoll.register(descriptor, _GONE | select.EPOLLONESHOT)
-        return descriptor
+        with suppress(FileExistsError):
+            self._epoll.register(descriptor, _GONE | select.EPOLLONESHOT)
+        self._count += 1
+        self._callbacks.setdefault(descriptor, {})[self._count] = callback
+        self._descriptors[self._count] = descriptor
+        return self._count
 
-    def remove(self, descriptor: int) -> None:
+    def remove(self, watch: int) -> None:
         """Stop watching; has to be called before the socket is closed."""
-        if self._callbacks.pop(descriptor, None) is not None:
-            with suppress(OSError):
-                self._epoll.unregister(descriptor)
+        descriptor = self._descriptors.pop(watch, None)
+        if descriptor is None:
+            return
+        del self._callbacks[descriptor][watch]
+        if not self._callbacks[descriptor]:
+            self._forget(descriptor)
 
     def close(self) -> None:
         """End the greenlet and give the descriptor back."""
@@ -60,11 +72,17 @@ class Watcher:
         while True:
             wait_read(self._epoll.fileno())
             for descriptor, _ in self._epoll.poll(0):
-                callback = self._callbacks.pop(descriptor, None)
-                with suppress(OSError):
-                    self._epoll.unregister(descriptor)
-                if callback is not None:
+                callbacks = self._forget(descriptor)
+                for watch in callbacks:
+                    del self._descriptors[watch]
+                for callback in callbacks.values():
                     _call(callback)
+
+    def _forget(self, descriptor: int) -> dict[int, Callable[[], None]]:
+        """What was to be called about a socket, which is watched no longer."""
+        with suppress(OSError):
+            self._epoll.unregister(descriptor)
+        return self._callbacks.pop(descriptor, {})
 
 
 def _call(callback: Callable[[], None]) -> None:

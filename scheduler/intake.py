@@ -81,6 +81,8 @@ class Intake:
         self._mail = mail
         self._metrics = metrics
         self._standby = Standby()
+        self._scrapes: list[tuple[bytes, int]] = []
+        """Who asked for the metrics in this turn, and the tags of their questions."""
 
     def receive(self, identity: bytes, message: FromFrontend, now: float) -> None:
         """One message. What needs no acquaintance is taken from anybody."""
@@ -88,8 +90,7 @@ class Intake:
             case Tally():
                 self._metrics.tally(message)
             case Scrape():
-                scraped = Scraped(message.tag_id, self._metrics.render())
-                self._mail.to_identity(identity, scraped)
+                self._scrapes.append((identity, message.tag_id))
             case Resume():
                 found = self._streams.find(message.ticket, message.owner)
                 memo, runs = found or (b"", [])
@@ -105,6 +106,16 @@ class Intake:
                 self._from_known(identity, message, now)
             case _:
                 self._from_known(identity, message, now)
+
+    def expose(self) -> None:
+        """Answer those who asked for the metrics, all with one text.
+
+        PERF: it takes 5 ms, in which no report is read: a crowd of scrapers must not cost more.
+        """
+        scrapes, self._scrapes = self._scrapes, []
+        text = self._metrics.render() if scrapes else b""
+        for identity, tag in scrapes:
+            self._mail.to_identity(identity, Scraped(tag, text))
 
     def seat(self, now: float) -> None:
         """Take in those that stand by: as seats become free, or to refuse them in the end."""
@@ -182,6 +193,7 @@ class Intake:
                 if record is not None:
                     self._cancel(record, message.reason, now)
             case Delivered():
+                self._standby.drop(message.id)
                 if record is not None:
                     self._endings.delivered(record, success=message.success)
             case Missing():
@@ -210,7 +222,7 @@ class Intake:
                 if record.is_orphan:
                     self._streams.returns(record)
                 self._recovery.resubmit(record, submit, now)
-        elif not _is_resumed(submit) and (self._standby or self._is_full()):
+        elif not self._has_seat(submit) and (self._standby or self._is_full()):
             self._standby.add(number, submit, now)
         else:
             self._standby.drop(spec.id)
@@ -219,15 +231,14 @@ class Intake:
     def _take_in(self, number: int, submit: Submit, now: float) -> None:
         """Accept what is not known yet, or refuse it."""
         spec = submit.spec
-        resumed = _is_resumed(submit)
-        refusal = None if resumed else self._refusal(submit, now)
+        refusal = None if self._has_seat(submit) else self._refusal(submit, now)
         if refusal is not None:
             self._mail.to_frontend(number, refusal)
             return
         record = self._requests.accept(submit, now)
         self._mail.to_frontend(number, Accepted(record.id, record.attempt))
         heir = self._keep(record, submit)
-        if resumed or heir:
+        if _is_resumed(submit) or heir:
             self._recovery.enter(record, now)
             if len(record.generated) > len(submit.generated_ids):
                 self._endings.replay(record, len(submit.generated_ids))
@@ -254,6 +265,11 @@ class Intake:
         self._endings.cancel(before, "moved")
         return True
 
+    def _has_seat(self, submit: Submit) -> bool:
+        """Whether it ran before, or takes the place of one that is here: then it is not refused."""
+        heir = submit.keep is not None and self._streams.before(submit.keep) is not None
+        return heir or _is_resumed(submit)
+
     def _is_full(self) -> bool:
         return self._standing.accepting and self._requests.live >= self._most_live
 
@@ -278,5 +294,5 @@ class Intake:
 
 
 def _is_resumed(submit: Submit) -> bool:
-    """Whether it ran before, as far as its front end knows: then it keeps its seat."""
+    """Whether it ran before, as far as its front end knows."""
     return submit.attempt > 0 or bool(submit.generated_ids)

@@ -86,6 +86,7 @@ class Loop:
         changed |= self._parts.workers.bury(now)
         for identity, request in self._link.from_frontends(MOST_REQUESTS):
             self._parts.intake.receive(identity, request, now)
+        self._parts.intake.expose()
         self._parts.intake.bury(now)
         if changed:
             self._parts.housekeeping.announce(now)

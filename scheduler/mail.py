@@ -1,7 +1,7 @@
-"""What is to be said to front ends, collected while a turn of the loop decides.
+"""What is to be said to front ends, or to workers, collected while a turn of the loop decides.
 
-Owns the order of messages to each front end. Knows no sockets: the loop takes the collected
-messages and sends them.
+Owns the order of messages to each of them. Knows no sockets: the loop takes the collected messages
+and sends them.
 """
 
 import msgspec

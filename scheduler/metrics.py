@@ -27,8 +27,8 @@ MOST_S = 1e7
 """Longer durations are not believed; nor are those that are no numbers."""
 CHUNK_TOKENS = 1024
 """TGI schedules so many new tokens of a request at most, and observes that number."""
-FAILURES = frozenset({kind.metric for kind in ErrorKind} | {"dropped"})
-"""Values of ``err``; anything else is counted as ``other``."""
+FAILURES = frozenset({kind.metric for kind in ErrorKind} | {"dropped", "internal"})
+"""Values of ``err``; anything else is counted as ``other``. ``internal``: a mistake of ours."""
 _PROCESS = re.compile(r"[a-z][a-z-]{0,30}(?:-\d{1,4})?")
 _DURATIONS = "0.0001 × 1.5^k seconds, k = 1 … 35"
 

@@ -51,7 +51,6 @@ class Recovery:
     def preempt(self, replica: Replica, record: Record) -> None:
         """Take a running sequence's blocks away; it is queued once its worker has confirmed."""
         record.preemptions += 1
-        record.interrupted_s = replica.progress_s
         self._metrics.preemptions.inc()
         self._interrupt(replica, record)
 
@@ -95,8 +94,7 @@ class Recovery:
                 if died:
                     record.bereaved()
                 self._requests.move(record, State.RECOVERING)
-                if record.interrupted_s < 0 <= record.first_token_s:
-                    record.interrupted_s = replica.progress_s
+                _pauses(record, replica)
                 if record.is_orphan:
                     orphans.append(record)
                     continue
@@ -174,6 +172,7 @@ class Recovery:
     # --- parts --------------------------------------------------------------------------------
 
     def _interrupt(self, replica: Replica, record: Record) -> None:
+        _pauses(record, replica)
         replica.stop(record)
         self._requests.move(record, State.PREEMPTING)
 
@@ -191,6 +190,12 @@ class Recovery:
             self._endings.finish_resubmitted(record, finish, now)
         else:
             self._queue.push(record, resumed=True)
+
+
+def _pauses(record: Record, replica: Replica) -> None:
+    """Its text stands still since the latest step, if it has begun and has not stood before."""
+    if record.interrupted_s < 0 <= record.first_token_s:
+        record.interrupted_s = replica.progress_s
 
 
 def _agrees(record: Record, submit: Submit) -> bool:

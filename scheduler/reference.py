@@ -37,7 +37,7 @@ _NOTES = (
      "scheduler knows of the token"),
     ("`millrace_inter_token_seconds`",
      "the time between two steps, once for each sequence that generates in them; and each pause of "
-     "a sequence that was preempted or has lost its worker"),
+     "a sequence that was preempted, or whose worker was lost or replaced"),
     ("`millrace_waiting_sequences`",
      "at the scrape: the first of the queue waits for this, and all others behind it. "
      "`replica`: none is ready; `seat`: `--max-batch-size`; `blocks`: KV cache; `prefill`: prompts "

@@ -187,7 +187,7 @@ class Reports:
         """The first token since a record was dispatched is there."""
         if record.first_token_s < 0:
             record.first_token_s = now
-            if not record.base:
+            if not record.generated:
                 self._metrics.first_token(now - record.arrival_s + record.age_s)
         elif record.interrupted_s >= 0:
             self._metrics.pause(now - record.interrupted_s, now)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -85,11 +85,6 @@ class Catalogue:
         tallies = {value: Buckets(buckets) for value in values}
         self.registry.register(_Histograms(name, meaning, label, tallies))
         return tallies
-
-    def gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
-        """A gauge that is set."""
-        self._declare(name, "gauge", meaning, labels)
-        return Gauge(name, meaning, labels, registry=self.registry)
 
     def watched(
         self, name: str, meaning: str, labels: tuple[str, ...], read: Callable[[], Labelled]

@@ -78,22 +78,25 @@ class Streams:
 
     def keep(self, record: Record, keep: Keep) -> Record | None:
         """A sequence was handed in; the live record whose place it takes, if there is one."""
-        stream = self._streams.get(keep.ticket)
-        if stream is None:
-            stream = self._open(keep)
-        elif stream.owner != keep.owner or len(stream.runs) != keep.runs:
-            stream = None
+        if keep.ticket not in self._streams:
+            self._open(keep)
+        stream = self._of(keep)
+        if stream is not None:
+            self._leaving.clear(stream.number)  # it has a client, so it makes room for nobody
         if stream is None or not self._has_room(stream, record, keep):
             record.ticket = ""
             return None
+        before = self.before(keep)
         if keep.run == 0:
             stream.memo = keep.memo
-        before = stream.runs[keep.run]
         stream.runs[keep.run] = record.id
-        self._leaving.clear(stream.number)
-        if isinstance(before, int) and before != record.id:
-            return self._requests.get(before)
-        return None
+        return None if before is record else before
+
+    def before(self, keep: Keep) -> Record | None:
+        """The live record of the same run, if there is one."""
+        stream = self._of(keep)
+        run = None if stream is None else stream.runs[keep.run]
+        return self._requests.get(run) if isinstance(run, int) else None
 
     def find(self, ticket: str, owner: str) -> tuple[bytes, list[KeptRun]] | None:
         """The memo of a stream and its runs as they stand; None if it cannot be taken up.
@@ -113,7 +116,7 @@ class Streams:
 
     def leaves(self, record: Record) -> bool:
         """A record's client is lost: True if the record is to go on without."""
-        stream = self._streams.get(record.ticket)
+        stream = self._with(record)
         if stream is None or self._closed or record.state not in LIVE:
             return False
         if not record.is_orphan:
@@ -124,7 +127,7 @@ class Streams:
     def returns(self, record: Record) -> None:
         """The front end of an orphan, taken for dead, speaks of it again."""
         record.orphaned_at = -1
-        stream = self._streams.get(record.ticket)
+        stream = self._with(record)
         if stream is not None:
             self._leaving.clear(stream.number)
 
@@ -132,8 +135,8 @@ class Streams:
 
     def ended(self, record: Record) -> None:
         """A record is about to be forgotten: keep what it has, or nothing of its stream."""
-        stream = self._streams.get(record.ticket)
-        if stream is None or record.id not in stream.runs:
+        stream = self._with(record)
+        if stream is None:
             return
         if record.reason not in HARMLESS_ENDS:
             self._forget(stream)
@@ -166,12 +169,26 @@ class Streams:
 
     # --- parts --------------------------------------------------------------------------------
 
-    def _open(self, keep: Keep) -> Stream:
+    def _open(self, keep: Keep) -> None:
         self._number += 1
         stream = Stream(self._number, keep)
         self._streams[stream.ticket] = stream
         self._tickets[stream.number] = stream.ticket
+
+    def _of(self, keep: Keep) -> Stream | None:
+        """The stream that is meant; None if there is none, or if it is somebody else's."""
+        stream = self._streams.get(keep.ticket)
+        if stream is None or stream.owner != keep.owner or len(stream.runs) != keep.runs:
+            return None
         return stream
+
+    def _with(self, record: Record) -> Stream | None:
+        """The stream that a record is a run of.
+
+        One that was forgotten may have a successor of the same ticket, of which it is none.
+        """
+        stream = self._streams.get(record.ticket)
+        return stream if stream is not None and record.id in stream.runs else None
 
     def _has_room(self, stream: Stream, record: Record, keep: Keep) -> bool:
         """Account for a run; the oldest streams without clients make room. False: no room."""

@@ -18,6 +18,8 @@ Protects against clients that stop reading in the middle of a stream."""
 
 _QUIET_PATHS = ALWAYS_OPEN | {"/metrics"}
 """Asked for again and again, by machines."""
+_FAILED = 400
+"""From this status on."""
 
 
 class Tracking:
@@ -25,6 +27,7 @@ class Tracking:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._quiet = _QUIET_PATHS | {services.settings.vertex_health_route}
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Begin; the id is known to the client whatever happens."""
@@ -47,6 +50,7 @@ class Tracking:
         record.status = record.status or resp.status_code
         if not record.body_read:
             leave_unread(req)
-        if record.streams or (req.path in _QUIET_PATHS and req.method in ("GET", "HEAD")):
+        probes = req.path in self._quiet and req.method in ("GET", "HEAD")
+        if record.streams or (probes and record.status < _FAILED):
             return
         access.over(req, self._services)

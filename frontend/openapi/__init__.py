@@ -1,5 +1,5 @@
 """The OpenAPI 3.1 document, made from the types that check requests and the types of answers.
 
-``operations.py`` is the one list of what this server does over HTTP. Runs in the front ends and,
+``operations/`` is the one list of what this server does over HTTP. Runs in the front ends and,
 as ``python -m frontend.openapi``, by itself; knows neither sockets nor settings.
 """

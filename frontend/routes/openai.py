@@ -31,6 +31,11 @@ def counted_body(req: falcon.Request, services: Services, document: Any, kind: t
     """A body that has been read, as a ``kind``. Raises RequestError."""
     body = typed(document, kind)
     count_call(req, services)
+    return as_dialect_reads(document, body, services)
+
+
+def as_dialect_reads(document: Any, body: Body, services: Services) -> Body:
+    """A typed body without what the server's dialect ignores. Raises RequestError (VALIDATION)."""
     if services.settings.messages_api_dialect == "tgi":
         return as_tgi_reads(body)
     refuse_unsupported(document)

@@ -13,10 +13,11 @@ from frontend.routes.batch import Item, check_size, native_item, run_batch
 from frontend.routes.chat import ChatCompletions
 from frontend.routes.completions import Completions
 from frontend.routes.generate import Root
+from frontend.routes.openai import as_dialect_reads
 from frontend.routes.running import begin
 from frontend.runs import Run
 from frontend.schema import typed
-from frontend.schema.openai import ChatBody, refuse_unsupported
+from frontend.schema.openai import ChatBody
 from frontend.schema.platforms import VertexBody
 from frontend.services import Services
 from frontend.translate import chat
@@ -62,8 +63,7 @@ class Vertex:
     def _item(self, instance: dict[str, Any], timeout_s: float) -> Item:
         if "messages" not in instance:
             return native_item(instance, self._services, timeout_s)
-        refuse_unsupported(instance)
-        body = typed(instance, ChatBody)
+        body = as_dialect_reads(instance, typed(instance, ChatBody), self._services)
         if body.n not in (None, 1):
             raise invalid("`n` must be 1 in an instance")
         conversation = chat.prepare(

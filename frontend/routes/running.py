@@ -47,11 +47,16 @@ def count_call(req: falcon.Request, services: Services) -> None:
 
 
 def count_failure(services: Services, record: Exchange, error: RequestError) -> None:
-    """Count a generating request that failed; once, whatever else happens to it."""
-    if record.error is None and record.generates:
-        services.link.tally(requests=0 if record.counted else 1, failure=error.kind.metric)
-        record.counted = True
+    """Count a generating request that failed, and remember why."""
+    count_failed(services, record, error.kind.metric)
     exchange.failed(record, error)
+
+
+def count_failed(services: Services, record: Exchange, metric: str) -> None:
+    """Count a generating request under this ``err``; once, whatever else happens to it."""
+    if record.error is None and record.generates:
+        services.link.tally(requests=0 if record.counted else 1, failure=metric)
+        record.counted = True
 
 
 class Prepared(Protocol):
@@ -222,11 +227,13 @@ def _start(req: falcon.Request, services: Services, generation: Generation) -> N
 
 
 def _note(req: falcon.Request, services: Services, generation: Generation) -> None:
-    """For the access log and the spans."""
+    """For the access log and the spans; a request may be several generations."""
     record = exchange.of(req)
-    record.prompt_tokens = sum(len(run.plan.prompt_ids) for run in generation.runs)
-    record.generated_tokens = sum(run.generated_tokens for run in generation.runs)
-    record.queue_s = max((t.queue_s for t in generation.timings.values()), default=None)
+    record.prompt_tokens += sum(len(run.plan.prompt_ids) for run in generation.runs)
+    record.generated_tokens += sum(run.generated_tokens for run in generation.runs)
+    waits = [timings.queue_s for timings in generation.timings.values()]
+    if waits:
+        record.queue_s = max(waits) if record.queue_s is None else max(record.queue_s, *waits)
     record.submitted_at = generation.submitted_at
     record.sending_at = generation.first_at
     if record.sending_at is None and record.generated_tokens:

@@ -100,11 +100,12 @@ def _tool_use(identity: Identity, number: int, name: str) -> dict[str, Any]:
 
 
 def _input(arguments: str) -> Any:
-    """The object that a call's arguments are; empty if they were cut off."""
+    """The object that a call's arguments are, as it is written; empty if they were cut off."""
     try:
-        return orjson.loads(arguments)
+        orjson.loads(arguments)
     except orjson.JSONDecodeError:
         return {}
+    return orjson.Fragment(arguments)
 
 
 def _stop(run: Run, *, calls: bool) -> dict[str, Any]:

@@ -189,10 +189,10 @@ def _text(text: str) -> dict[str, Any]:
 
 
 def _compact(arguments: str) -> str:
-    """The arguments without blanks, unless the length limit has cut them."""
+    """The arguments without blanks, unless the length limit has cut them, or they nest too deep."""
     try:
         return orjson.dumps(orjson.loads(arguments)).decode()
-    except orjson.JSONDecodeError:
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return arguments
 
 

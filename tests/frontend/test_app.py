@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from common.logs import JsonFormatter
-from common.messages import PROTOCOL_VERSION, ReplicaStatus, Status
+from common.messages import PROTOCOL_VERSION, ReplicaStatus, Status, Tally
 from tests.frontend.fakes import Server, serve
 from tests.frontend.openapi.strict import check, operation
 
@@ -170,6 +170,8 @@ def test_mistakes_of_ours_are_500_and_quote_nothing(
     assert "secret" not in answer.text
     assert "secret" not in caplog.text
     assert "ValueError at broken" in caplog.text
+    server.pipeline.link.flush()
+    assert server.pipeline.of(Tally) == [Tally(1, {"internal": 1})]
 
 
 def test_access_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
@@ -185,6 +187,19 @@ def test_access_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     assert "status=422" in records[2].getMessage()
     assert "error=validation" in records[2].getMessage()
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/health/progress", "/ping", "/metrics"])
+def test_probes_are_logged_when_they_fail(
+    server: Server, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    server.get(path)
+    assert caplog.text == ""
+    server.pipeline.clock.now += 1000.0  # type: ignore[attr-defined]
+    server.pipeline.link.scrape = lambda timeout_s: None  # type: ignore[method-assign]
+    assert server.get(path, headers={"X-Request-Id": "r1"}).status_code == 503
+    assert f"request=r1 method=GET path={path} status=503 " in caplog.text
 
 
 def test_a_client_cannot_forge_a_line_of_the_log(

@@ -40,6 +40,21 @@ def test_time_limits(server: Server, headers: dict[str, str], seconds: float) ->
     assert server.pipeline.of(Submit)[-1].timeout_s == pytest.approx(seconds)
 
 
+def test_a_time_limit_counts_from_the_arrival_of_the_request(server: Server) -> None:
+    encode = server.services.tokenizer.encode
+
+    def slow(text: str, *, add_special_tokens: bool) -> list[int]:
+        server.pipeline.clock.now += 2.0  # type: ignore[attr-defined]
+        return encode(text, add_special_tokens=add_special_tokens)
+
+    server.services.tokenizer.encode = slow  # type: ignore[method-assign]
+    server.post("/generate", BODY, headers={"X-Request-Timeout": "5"})
+    assert server.pipeline.of(Submit)[-1].timeout_s == pytest.approx(3.0)
+    answer = server.post("/generate", BODY, headers={"X-Request-Timeout": "1"})
+    assert answer.status_code == 408
+    assert 0.0 < server.pipeline.of(Submit)[-1].timeout_s < 0.1
+
+
 @pytest.mark.parametrize("name", ["X-Request-Timeout", "X-Request-Timeout-Ms"])
 @pytest.mark.parametrize("bad", ["", "x", "0", "-1", "nan", "inf", "1_0", "1e3", "9" * 12, "٣"])
 def test_bad_time_limits(server: Server, name: str, bad: str) -> None:

@@ -90,6 +90,17 @@ def test_an_empty_answer_has_no_blocks(model_dir: Path) -> None:
     assert both(serve(model_dir, " \n"))["content"] == [{"type": "text", "text": " \n"}]
 
 
+@pytest.mark.parametrize(
+    "city", ['"Par\nis"', "[" * 400 + "]" * 400, "12345678901234567890123", " { } "]
+)
+def test_whatever_a_call_holds_is_answered(model_dir: Path, city: str) -> None:
+    server = serve(model_dir, f'{{"name": "weather", "arguments": {{"city": {city}}}}}')
+    answer = ask(server, tools=[TOOL], max_tokens=1000)
+    assert answer.status_code == 200
+    (block,) = answer.json["content"]
+    assert block["input"] == {"city": json.loads(city, strict=False)}
+
+
 def test_tool_calls(model_dir: Path) -> None:
     server = serve(model_dir, f"{CALL}\n{CALL}")
     answer = both(server, tools=[TOOL, OTHER], tool_choice={"type": "any"})

@@ -1,12 +1,14 @@
 """The doors of hosting platforms: SageMaker, Vertex AI, KServe."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 from common.errors import StartupError
-from common.messages import Rejected, Submit
+from common.messages import Accepted, Cancel, Rejected, Submit
 from tests.frontend.fakes import Server, events, serve
 
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -75,6 +77,17 @@ def test_bad_instances(server: Server, instances: Any) -> None:
     assert not server.pipeline.of(Submit)
 
 
+def test_the_conversations_of_instances_are_read_in_the_servers_dialect(model_dir: Path) -> None:
+    instances = [{"messages": MESSAGES, "n": 2, "min_p": 0.5, "logit_bias": [0.5]}]
+    server = serve(model_dir, messages_api_dialect="tgi")
+    assert server.post("/vertex", {"instances": instances}).json == {
+        "predictions": [" hello world"]
+    }
+    answer = serve(model_dir).post("/vertex", {"instances": instances})
+    assert answer.status_code == 422
+    assert "min_p" in answer.json["error"]
+
+
 def test_one_refused_instance_fails_the_whole(server: Server) -> None:
     def refuse(submit: Submit) -> list[Any] | None:
         if submit.spec.max_new_tokens != 2:
@@ -90,11 +103,46 @@ def test_one_refused_instance_fails_the_whole(server: Server) -> None:
     server.pipeline.check_released()
 
 
-def test_the_paths_of_vertex(model_dir: Path) -> None:
+def test_a_client_that_leaves_is_noticed_while_any_instance_runs(server: Server) -> None:
+    def answer(submit: Submit) -> list[Any] | None:
+        if submit.spec.max_new_tokens == 1:
+            return None
+        return [Accepted(id=submit.spec.id, attempt=0)]
+
+    server.pipeline.answer = answer
+    instances = [{"inputs": "a", "parameters": {"max_new_tokens": n}} for n in (5, 1, 6)]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        answered = gevent.spawn(
+            server.post, "/vertex", {"instances": instances}, extras={"gunicorn.socket": ours}
+        )
+        gevent.sleep(0.02)
+        assert server.pipeline.link.live == 2, "one has ended"
+        theirs.close()
+        gevent.sleep(0.02)
+        cancelled = {message.id for message in server.pipeline.of(Cancel)}
+        answered.kill()
+    assert cancelled == {m.spec.id for m in server.pipeline.of(Submit) if m.spec.max_new_tokens > 1}
+    server.pipeline.check_released()
+
+
+def test_the_log_tells_the_tokens_of_all_instances(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "frontend.access")
+    instances = [{"inputs": "a", "parameters": {"max_new_tokens": n}} for n in (1, 2, 3)]
+    server.post("/vertex", {"instances": instances})
+    assert "prompt_tokens=6 generated_tokens=6" in caplog.text
+
+
+def test_the_paths_of_vertex(model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "frontend.access")
     server = serve(model_dir, vertex_predict_route="/predict", vertex_health_route="/alive")
     body = {"instances": [{"inputs": "a"}]}
-    assert server.post("/predict", body).json == {"predictions": [" hello world"]}
     assert server.get("/alive").status_code == 200
+    assert caplog.text == "", "probes come every few seconds"
+    assert server.post("/predict", body).json == {"predictions": [" hello world"]}
+    assert "path=/predict status=200" in caplog.text
     serve(model_dir, vertex_predict_route="/vertex", vertex_health_route="/health")
     for path in ("/generate", "/", "/v1/models/x"):
         with pytest.raises(StartupError, match="another path"):

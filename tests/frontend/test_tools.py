@@ -204,6 +204,14 @@ def test_tgis_calls(model_dir: Path) -> None:
     assert json.loads(text) == {"tz": "Paris"}
 
 
+def test_arguments_of_tgis_calls_may_nest_as_deep_as_they_like(model_dir: Path) -> None:
+    deep = "[" * 400 + "]" * 400
+    server = serve(model_dir, CALL.replace('"Paris"', deep), messages_api_dialect="tgi")
+    (choice,) = chat(server, tools=[TIME]).json["choices"]
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"]["arguments"] == f'{{"tz": {deep}}}'
+
+
 def test_a_demanded_call_that_is_cut_before_it_begins_says_nothing(model_dir: Path) -> None:
     server = serve(model_dir, CALL)
     fields = {"tools": [TIME], "tool_choice": "required", "max_tokens": 4}

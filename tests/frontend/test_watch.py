@@ -110,3 +110,19 @@ def test_a_callback_that_raises_ends_no_other_watch(
     client.close()
     settle()
     assert gone == [1]
+
+
+def test_a_socket_may_be_watched_several_times(
+    watcher: Watcher, pair: tuple[socket.socket, ...]
+) -> None:
+    server, client = pair
+    gone: list[int] = []
+    watches = [watcher.add(server, lambda k=k: gone.append(k)) for k in range(3)]
+    watcher.remove(watches[1])
+    client.close()
+    settle()
+    assert gone == [0, 2]
+    watcher.remove(watches[0])  # harmless: it is over
+    watcher.add(server, lambda: gone.append(3))
+    settle()
+    assert gone == [0, 2, 3]

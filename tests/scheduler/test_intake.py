@@ -106,6 +106,23 @@ def test_nonsense_is_refused(submit: Submit) -> None:
     assert house.parts.requests.live == 0
 
 
+@pytest.mark.parametrize(
+    "last_word",
+    [Cancel(sequence_id(2), "client_gone"), Delivered(sequence_id(2), success=False)],
+)
+def test_who_stands_by_may_leave(last_word: Any) -> None:
+    house = started(max_concurrent_requests=1)
+    first = house.submit(1)
+    house.submit(2)
+    house.from_frontend(last_word)
+    house.turn()
+    house.report(house.token(first, 7, finish="eos_token"))
+    house.turn(after_s=PATIENCE_S)
+    assert [m.id for m in house.said(Accepted)] == [first]
+    assert house.said(Rejected) == []
+    assert house.parts.requests.live == 0
+
+
 def test_max_concurrent_requests_is_global_over_live_sequences() -> None:
     house = started(frontends=2, max_concurrent_requests=3, waiting_served_ratio=0.0)
     other = FRONTEND + 1
@@ -319,6 +336,25 @@ def test_scrape_is_answered_to_anybody() -> None:
     ((to, scraped),) = [s for s in house.link.frontend_sent if isinstance(s[1], Scraped)]
     assert (to, scraped.tag_id) == (b"scraper", 42)
     assert b"tgi_request_count 0.0" in scraped.text
+
+
+def test_the_scrapes_of_a_turn_share_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    texts: list[bytes] = []
+
+    def render() -> bytes:
+        texts.append(b"%d" % house.metric("tgi_request_count_total"))
+        return texts[-1]
+
+    monkeypatch.setattr(house.metrics, "render", render)
+    for tag in range(100):
+        house.from_frontend(Scrape(tag))
+    house.from_frontend(Tally(3))
+    house.turn()
+    assert texts == [b"3"], "with all that was said in this turn"
+    assert house.said(Scraped) == [Scraped(tag, b"3") for tag in range(100)]
+    house.turn()
+    assert len(texts) == 1
 
 
 def test_tally_and_unknown_failures() -> None:

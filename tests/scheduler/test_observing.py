@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.messages import Cancel, FrontendGone, StepTiming, Submit, Tally
+from common.messages import Cancel, FrontendGone, Retire, StepTiming, Submit, Tally
 from scheduler.series import Catalogue, WorstOf
 from tests.scheduler.harness import TIMING, House, sequence_id, spec, started
 
@@ -74,6 +74,49 @@ def test_a_worker_that_says_nothing_is_a_stall_that_lasts() -> None:
     house.report(house.token(ONE, 7))
     house.clock.now += 3.0
     assert house.metric("millrace_worst_stall_seconds") == 3.0
+
+
+def preempt(house: House) -> None:
+    replica = house.parts.replicas.get(0)
+    assert replica is not None
+    house.parts.planner._recovery.preempt(replica, house.record(ONE))
+    house.report(released=[ONE], timing=None)
+
+
+def test_a_sequence_that_is_preempted_before_its_first_token_has_no_pause() -> None:
+    house = started()
+    house.submit(1)
+    preempt(house)
+    house.clock.now += 5.0
+    assert house.parts.requests.interrupted() == []
+    house.report(house.token(ONE, 7))
+    assert house.metric("millrace_inter_token_seconds_count") == 0
+
+
+def test_a_pause_begins_with_the_last_token_however_often_it_is_begun_anew() -> None:
+    house = started()
+    house.submit(1)
+    house.report(house.token(ONE, 7))
+    for _ in range(3):
+        preempt(house)
+        house.clock.now += 2.0
+    house.report(house.token(ONE, 7))
+    assert house.metric("millrace_inter_token_seconds_count") == 1
+    assert house.metric("millrace_inter_token_seconds_sum") == 6.0
+
+
+def test_the_replacement_of_a_worker_is_a_pause() -> None:
+    house = started()
+    house.submit(1)
+    house.report(house.token(ONE, 7))
+    house.from_frontend(Retire(5, 0), 77)
+    house.turn()
+    house.report(released=[ONE], timing=None)
+    house.clock.now += 2.0
+    assert house.metric("millrace_worst_stall_seconds") == 2.0
+    house.ready(incarnation=99)
+    house.report(house.token(ONE, 7))
+    assert house.metric("millrace_inter_token_seconds_sum") == 2.0
 
 
 def test_the_waiting_wait_for_a_replica() -> None:

@@ -13,13 +13,16 @@ from common.messages import (
     KeptRun,
     Missing,
     Recover,
+    Rejected,
     Replay,
     Resume,
     Resumed,
     Submit,
 )
+from scheduler.blocks import blocks_for
 from scheduler.requests import State
-from scheduler.streams import MOST_BYTES
+from scheduler.standby import PATIENCE_S
+from scheduler.streams import MOST_BYTES, TOKEN_BYTES
 from tests.scheduler.harness import FRONTEND, House, sequence_id, spec, started
 
 TICKET, OWNER, MEMO = "ab" * 16, "owner", b"memo"
@@ -241,6 +244,61 @@ def test_what_would_take_too_much_memory_is_not_kept() -> None:
     sequence = made.submit(1, 20, most, keep=keep())
     assert made.parts.requests.get(sequence) is None or not made.record(sequence).ticket
     assert resume(made).runs == []
+
+
+@pytest.mark.parametrize("fits_alone", [False, True])
+def test_a_stream_makes_no_room_for_its_own_next_run(fits_alone: bool) -> None:
+    most = MOST_BYTES // TOKEN_BYTES
+    made = house(blocks=2 * blocks_for(most))
+    first = made.submit(1, keep=keep(0, 2))
+    made.report(made.token(first, 7, finish="length"))
+    made.from_frontend(Delivered(first, success=True))
+    made.turn()
+    assert made.metric("millrace_kept_streams") == 1, "all that is known of it is over"
+    made.submit(2, 20, most - 30 * fits_alone, keep=keep(1, 2))
+    assert resume(made).runs == []
+    # Nothing is left in the account: there is room for what takes nearly all of it.
+    made.submit(3, 20, int(most * 0.99), keep=keep(ticket="1" * 32))
+    assert resume(made, ticket="1" * 32).runs
+
+
+def test_what_is_left_of_a_stream_that_was_forgotten_is_no_part_of_its_successor() -> None:
+    most = MOST_BYTES // TOKEN_BYTES
+    made = house(blocks=2 * blocks_for(most), max_concurrent_requests=3)
+    first = made.submit(1, keep=keep(0, 3))
+    made.submit(2, 20, most, keep=keep(1, 3))
+    made.submit(3, keep=keep(2, 3))
+    leave(made, first)
+    assert made.record(first).state is State.CANCELLING, "nobody could come back for it"
+
+
+def test_a_first_token_is_counted_once() -> None:
+    made = house()
+    old = made.submit(1, keep=keep())
+    made.run_to(old, 1)
+    leave(made, old)
+    new = take_up(made, 9, resume(made).runs[0])
+    made.report(released=[old])
+    made.turn()
+    made.report(made.token(new, 7))
+    # Another scheduler had seen the beginning of this one.
+    resumed = made.submit(2, generated_ids=[7], keep=keep(ticket="1" * 32, logprobs=[0.0]))
+    made.report(made.token(resumed, 7))
+    assert made.metric("millrace_time_to_first_token_seconds_count") == 1
+
+
+def test_who_comes_back_before_the_first_token_has_a_seat() -> None:
+    made = house(max_concurrent_requests=1)
+    old = made.submit(1, keep=keep())
+    leave(made, old)
+    found = resume(made)
+    assert [run.tokens.ids for run in found.runs] == [[]]
+    new = take_up(made, 9, found.runs[0])
+    made.turn(after_s=PATIENCE_S)
+    assert made.said(Rejected, OTHER) == []
+    assert made.record(old).reason == "moved"
+    assert made.record(new).state is State.DISPATCHED
+    assert made.parts.requests.live == 1
 
 
 def test_draining_keeps_nobody() -> None:

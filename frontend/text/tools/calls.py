@@ -2,7 +2,8 @@
 
 A call is certain, and its start is given, once its name is that of a tool and its arguments have
 begun; up to there everything is held back and becomes content if it turns out to be none. From
-there on the arguments are given as they come. Runs in front ends; knows no markers.
+there on the arguments are given as they come, but for control characters in strings, which models
+write and JSON forbids: they are given as escapes. Runs in front ends; knows no markers.
 """
 
 import json
@@ -20,7 +21,7 @@ _BESIDES = ("type", "id")
 _MAX_STRING = 256
 _ESCAPED_LENGTH = 12
 """Of one character at most, written as two ``\\u`` escapes."""
-_PLAIN = re.compile(r'[^"\\]+')
+_PLAIN = re.compile(r'[^"\\\x00-\x1f]+|[\x00-\x1f]')
 _ESCAPES = {
     '"': '"',
     "\\": "\\",
@@ -129,6 +130,9 @@ class Calls:
             begin = incoming.at
             incoming.at = scanner.scan(incoming.text, begin)
             self._give(incoming.text[begin : incoming.at])
+            if scanner.at_control:
+                incoming.at += 1
+                self._give(_escaped(incoming.text[incoming.at - 1]))
             if scanner.broken:
                 raise NotACallError
 
@@ -141,6 +145,10 @@ class Calls:
         while (yield from self._more()) != '"':
             text, length = yield from self._piece()
             end = scanner.scan(text, 0)
+            if scanner.at_control:
+                incoming.at += length
+                self._give(_escaped(text))
+                continue
             if text[end:].strip(BLANK):
                 incoming.at += end if length == len(text) else 0
                 self._give(text[:end])
@@ -152,7 +160,7 @@ class Calls:
         incoming.at += 1
 
     def _piece(self) -> Wait[tuple[str, int]]:
-        """What comes next in a string: plain text or one escaped character; its length here."""
+        """What comes next in a string: plain text or one other character; its length here."""
         incoming = self._incoming
         plain = _PLAIN.match(incoming.text, incoming.at)
         if plain is not None:
@@ -186,6 +194,11 @@ class Calls:
     def _give(self, text: str) -> None:
         if text:
             self._incoming.give(CallArguments(self.count - 1, text))
+
+
+def _escaped(character: str) -> str:
+    """A character as it stands in a JSON string."""
+    return json.dumps(character)[1:-1]
 
 
 Script = Callable[[Incoming, Calls], Wait[None]]

@@ -1,8 +1,8 @@
 """Follows the text of a JSON object to its end, whatever the pieces it comes in.
 
 Owns one state machine over characters (RFC 8259). It keeps no text and builds no value. Control
-characters inside strings, which the RFC forbids and models write, are let through: where the object
-ends is clear all the same.
+characters inside strings, which the RFC forbids and models write, are told of and break nothing:
+where the object ends is clear all the same.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 _BLANK = " \t\r\n"
-_PLAIN = re.compile(r'[^"\\]*')
+_PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
 _WORDS = {"t": "true", "f": "false", "n": "null"}
 _HEX = frozenset("0123456789abcdefABCDEF")
 _DIGITS: Final = dict.fromkeys("0123456789")
@@ -36,6 +36,8 @@ class ObjectScanner:
     def __init__(self) -> None:
         self.done = False
         self.broken = False
+        self.at_control = False
+        """Whether it has stopped before a control character in a string."""
         self._state: Callable[[str, int], int] = self._begin
         self._open: list[str] = []  # the brackets that close what is open, innermost last
         self._is_key = False
@@ -44,8 +46,12 @@ class ObjectScanner:
         self._part = "begin"  # of a number
 
     def scan(self, text: str, at: int) -> int:
-        """Scan on from an offset; the offset where the object ends, breaks, or waits for more."""
-        while at < len(text) and not self.done and not self.broken:
+        """Scan on from an offset; the offset where the object ends, breaks, or waits for more.
+
+        Or ``at_control``: the caller has to go on behind that character.
+        """
+        self.at_control = False
+        while at < len(text) and not (self.done or self.broken or self.at_control):
             at = self._state(text, at)
         return at
 
@@ -110,6 +116,9 @@ class ObjectScanner:
         plain = _PLAIN.match(text, at)
         at = at if plain is None else plain.end()
         if at == len(text):
+            return at
+        if text[at] < " ":
+            self.at_control = True
             return at
         if text[at] == "\\":
             self._state = self._escape

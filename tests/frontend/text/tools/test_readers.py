@@ -1,5 +1,7 @@
 """What each format's reader makes of what models write, well and badly."""
 
+import json
+
 import pytest
 
 from frontend.text.deltas import CallArguments, CallStart, Content
@@ -187,7 +189,7 @@ def test_arguments_in_a_string(kit, says):
 
     plain = '"{\\"city\\": \\"K\\u00f6ln \\\\\\" \\ud83d\\ude00\\/\\n\\", \\"days\\": 2} "'
     assert says(JSON, quoted(plain)) == kit.calls(
-        ("get_weather", '{"city": "Köln \\" 😀/\n", "days": 2}')
+        ("get_weather", '{"city": "Köln \\" 😀/\\n", "days": 2}')
     )
     lone = '"{\\"city\\": \\"\\ud83d!\\"}"'
     assert says(JSON, quoted(lone))[:2] == kit.calls(("get_weather", '{"city": "'))
@@ -202,9 +204,15 @@ def test_arguments_in_a_string(kit, says):
     assert cut == kit.calls(("get_weather", '{"city": "K'))
 
 
-def test_line_breaks_in_strings_do_not_end_a_call(kit, says):
-    raw = '{"city": "a\nb"}'
-    assert says(JSON, CALL.replace(CITY, raw)) == kit.calls(("get_weather", raw))
+@pytest.mark.parametrize("character", ["\n", "\t", "\0", "\x1f", "\r\n\n"])
+def test_control_characters_in_strings_are_given_as_json_writes_them(character, kit, says):
+    city = f"a{character}b\x7f"
+    for raw in (f'{{\n"city":\t"{city}"\n}}', f'{{"x{character}": "", "city": "{city}"}}'):
+        (start, arguments) = says(JSON, CALL.replace(CITY, raw))
+        assert start == CallStart(0, "get_weather")
+        assert json.loads(arguments.text) == json.loads(raw, strict=False)
+        for quoted in (json.dumps(raw), f'"{raw.replace(chr(34), chr(92) + chr(34))}"'):
+            assert says(JSON, CALL.replace(CITY, quoted)) == [start, arguments]
 
 
 def test_what_breaks_after_the_arguments_is_content(kit, says):
