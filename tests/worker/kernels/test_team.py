@@ -1,4 +1,4 @@
-"""How threads share work, with some of them away: a program of its own, compiled with the kernels' code."""
+"""How threads share work, some of them away: a program compiled with the code of the kernels."""
 
 import shutil
 import subprocess
