@@ -43,6 +43,9 @@ class KeyRing:
         self._clock = clock
         self._looked_at = clock()
         self._stamp: _Stamp | None = None
+        """Of what has been read."""
+        self._unread: tuple[_Stamp | None] | None = None
+        """Of what could not be: it is tried again, but told once."""
         if path is not None:
             self._read(path)
 
@@ -70,12 +73,14 @@ class KeyRing:
     def _read(self, path: str) -> None:
         # RACE: taken before reading, so that whoever writes meanwhile is noticed next time.
         stamp, before = _stamp_of(path), self._stamp
-        self._stamp = stamp
         try:
             self._from_file = read_key_file(path)
         except KeyFileError as error:
-            _log.warning("the key file %s; the keys known so far stay", error)
+            if self._unread != (stamp,):
+                _log.warning("the key file %s; the keys known so far stay", error)
+            self._unread = (stamp,)
             return
+        self._stamp, self._unread = stamp, None
         if before is not None:
             _log.info("the key file has changed: it holds %d keys", len(self._from_file))
 

@@ -1,6 +1,8 @@
 """The API keys: where they are looked for, what they close, and their file when it changes."""
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,13 @@ def test_any_key_is_accepted_when_none_is_set(model_dir: Path) -> None:
     assert serve(model_dir).post("/tokenize", {"inputs": "a"}, headers=headers).status_code == 200
 
 
+def raising(error: Exception) -> Callable[..., int]:
+    def fail(*_: object) -> int:
+        raise error
+
+    return fail
+
+
 class Ring:
     """A key ring over a file whose changes are seen, whatever the file system's clock does."""
 
@@ -128,6 +137,21 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert not ring.accepts("c", after_s=0.9)  # looked at no more than once a second
     assert ring.accepts("c", after_s=0.2)
     assert [ring.accepts(key) for key in ("a", "b", "fixed")] == [False, True, True]
+
+
+def test_a_file_that_cannot_be_read_now_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its keys may have been revoked, and nothing changes any more."""
+    ring = Ring(tmp_path / "keys", "a\n")
+    ring.write("b\n")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "open", raising(OSError(errno.EMFILE, "Too many open files")))
+        assert ring.accepts("a", after_s=1.0)
+        assert ring.accepts("a", after_s=1.0)
+    assert not ring.accepts("a", after_s=1.0)
+    assert ring.accepts("b")
+    assert caplog.text.count("Too many open files; the keys known so far stay") == 1
 
 
 @pytest.mark.parametrize("broken", [None, "", "# none\n"])
