@@ -33,7 +33,7 @@ import msgspec
 
 from common.sampling import SamplingParameters
 
-PROTOCOL_VERSION = 9
+PROTOCOL_VERSION = 10
 BLOCK_TOKENS = 16
 """Tokens of keys and values in one KV block."""
 
@@ -84,6 +84,8 @@ class SequenceSpec(_Record, frozen=True):
     adapter: str = ""
     """Digest of the LoRA adapter whose weights are added to the model's (``common/adapters.py``);
     empty: none. Keys and values are shared among sequences of the same one only."""
+    cache_salt: str = ""
+    """Likewise: cached prefixes are shared among sequences of the same salt only."""
 
 
 class Started(_Record, frozen=True):
@@ -291,8 +293,6 @@ class Submit(_Message, frozen=True):
     """Lower is sooner."""
     timeout_s: float = 0.0
     """The sequence must have ended within so many seconds from now; 0 is no deadline."""
-    cache_salt: str = ""
-    """Sequences share cached prefixes only with sequences of the same salt."""
     queue_timeout_s: float = 0.0
     """Its first dispatch must come within so many seconds of its acceptance; 0 is no bound."""
     age_s: float = 0.0

@@ -247,6 +247,7 @@ class Generation:
             request=self._origin.request,
             traceparent=self._origin.traceparent,
             adapter=plan.adapter,
+            cache_salt=plan.cache_salt,
         )
         eager = self._order.incremental or bool(self._order.stops)
         now = self._clock()

@@ -31,6 +31,7 @@ class Plan:
     grammar: str = ""
     """As in ``SequenceSpec``."""
     adapter: str = ""
+    cache_salt: str = ""
     """Likewise."""
 
 

@@ -114,7 +114,6 @@ class Record:
         "reason",
         "replays",
         "replica",
-        "salt",
         "spec",
         "start_by_s",
         "started",
@@ -130,7 +129,6 @@ class Record:
         self.id = submit.spec.id
         self.frontend = frontend_of(submit.spec.id)
         self.priority = submit.priority
-        self.salt = submit.cache_salt
         self.order = order
         self.arrival_s = now
         self.age_s = submit.age_s
@@ -188,7 +186,8 @@ class Record:
         """Of the tokens from ``base`` on; empty unless asked for."""
         self.started: Started | None = None if keep is None else keep.started
         self.finish: WorkerFinish = ""
-        self.chain = KeyChain(self.salt, self.spec.prompt_ids, self.generated, self.spec.adapter)
+        spec = self.spec
+        self.chain = KeyChain(spec.cache_salt, spec.prompt_ids, self.generated, spec.adapter)
 
     @property
     def wait_ends_s(self) -> float:

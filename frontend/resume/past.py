@@ -23,6 +23,7 @@ def plan_of(spec: SequenceSpec) -> Plan:
         prefill_logprobs=spec.prefill_logprobs,
         grammar=spec.grammar,
         adapter=spec.adapter,
+        cache_salt=spec.cache_salt,
     )
 
 

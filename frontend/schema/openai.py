@@ -123,6 +123,9 @@ class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):
     """Choices for each prompt."""
     priority: I32 | None = None
     """Lower is sooner."""
+    cache_salt: str | None = None
+    """Cached prefixes are shared only among requests with the same one, as in vLLM: others cannot
+    find out by its speed, or by ``cached_tokens``, what a prompt begins with."""
     response_format: dict[str, Any] | None = None
     """What the answer must match: OpenAI's forms and TGI's."""
     grammar: dict[str, Any] | None = None

@@ -55,6 +55,14 @@ def test_priority_goes_along(server: Server) -> None:
     assert server.pipeline.of(Submit)[0].priority == -5
 
 
+@pytest.mark.parametrize("salt", [None, "s", "\u00e9" * 256])
+def test_a_salt_goes_along_with_every_choice(server: Server, salt: str | None) -> None:
+    body = {"messages": MESSAGES, "n": 2, "cache_salt": salt}
+    assert server.post(CHAT, body).status_code == 200
+    salts = [submit.spec.cache_salt for submit in server.pipeline.of(Submit)]
+    assert salts == [salt or ""] * 2
+
+
 def test_choices_of_several_prompts(server: Server) -> None:
     body = server.post(COMPLETIONS, {"prompt": ["a", "hello"], "n": 2, "echo": True}).json
     assert [(c["index"], c["text"]) for c in body["choices"]] == [

@@ -226,6 +226,8 @@ REFUSED = [
     ("n", 0),
     ("n", 9),
     ("priority", 1001),
+    ("cache_salt", ""),
+    ("cache_salt", "s" * 257),
     ("functions", [{}]),
     ("tools", [{"type": "function", "function": {}}]),
     ("response_format", {"type": "json_schema"}),

@@ -210,10 +210,7 @@ class House:
 
     def submit(self, counter: int, *args: Any, **kwargs: Any) -> int:
         """Submit and turn; the sequence id. Keywords of Submit are told from those of spec."""
-        own = {
-            "attempt", "generated_ids", "priority", "timeout_s", "cache_salt", "queue_timeout_s",
-            "keep",
-        }  # fmt: skip
+        own = {"attempt", "generated_ids", "priority", "timeout_s", "queue_timeout_s", "keep"}
         outer = {key: kwargs.pop(key) for key in own & kwargs.keys()}
         message = Submit(spec(counter, *args, **kwargs), **outer)
         self.from_frontend(message, message.spec.id >> 32)
