@@ -12,11 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,35 +163,40 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def launched(
-    *arguments: str, env: dict[str, str] | None = None, stdout: Any = None
+    *arguments: str, env: dict[str, str] | None = None, stdout: Any = None, port: int = 0
 ) -> Iterator[Server]:
-    """``millrace`` on free ports; nothing is waited for. Whatever runs of it is killed in the end.
+    """``millrace`` on free ports, or on ``port``; nothing is waited for. In the end it is killed.
 
     Its output is its log, unless it goes to ``stdout``.
     """
-    port, prometheus_port = free_port(), free_port()
+    port, prometheus_port = port or free_port(), free_port()
     command = [sys.executable, "-m", "launcher", "--hostname", "127.0.0.1"]
     command += ["--port", str(port), "--prometheus-port", str(prometheus_port), *arguments]
+    with logged(command, stdout, env={**environment(), **(env or {})}, cwd=ROOT) as (process, *log):
+        yield Server(process, port, prometheus_port, *log)
+
+
+@contextmanager
+def logged(
+    command: Sequence[str], stdout: Any = None, **options: Any
+) -> Iterator[tuple["subprocess.Popen[bytes]", list[str], threading.Event]]:
+    """As ``started``: a process, its log, whether that is whole. With ``stdout`` it stays empty."""
     log: list[str] = []
     is_whole = threading.Event()
-    if stdout is not None:
-        is_whole.set()
-    with started(
-        command,
-        take=partial(_note, log, is_whole) if stdout is None else None,
-        stdout=stdout,
-        stderr=subprocess.STDOUT,
-        env={**environment(), **(env or {})},
-        cwd=ROOT,
-    ) as process:
-        yield Server(process, port, prometheus_port, log, is_whole)
 
+    def take(line: str | None) -> None:
+        if line is None:
+            is_whole.set()
+        else:
+            log.append(line)
 
-def _note(log: list[str], is_whole: threading.Event, line: str | None) -> None:
-    if line is None:
-        is_whole.set()
+    if stdout is None:
+        output: dict[str, Any] = {"take": take}
     else:
-        log.append(line)
+        output = {"stdout": stdout, "stderr": subprocess.STDOUT}
+        is_whole.set()
+    with started(command, **output, **options) as process:
+        yield process, log, is_whole
 
 
 def wait_until_healthy(server: Server) -> None:
