@@ -14,19 +14,14 @@ import pytest
 
 from common.errors import StartupError
 from launcher.hub import fetch, is_repository_name, open_hub
-from launcher.hub_cache import Hub, cached
-from tests.launcher.hub_standin import SHA, HubState, Repository, serving
+from launcher.hub_cache import cached
+from tests.launcher.hub_standin import SHA, HubState, Repository, hub_at, serving
 from tests.launcher.models import model_files, sharded_files, weights
 from tests.launcher.standins import ROOT
 from tests.processes import started
 
 NAME = "org/model"
 LARGE = weights({"big": 300_000})
-
-
-def hub_at(url: str, tmp_path: Path, **kwargs) -> Hub:
-    said: list[str] = kwargs.pop("said", [])
-    return Hub(tmp_path / "cache", said.append, url, pause_s=0.0, **kwargs)
 
 
 def sentence(state: HubState, tmp_path: Path, revision: str | None = None, **kwargs) -> str:

@@ -16,7 +16,7 @@ from tests.worker.models.comparing import CPU, prompt
 from tests.worker.parallel.drivers import alone, together
 from tests.worker.parallel.follower import AHEAD
 from tests.worker.parallel.groups import Groups
-from tests.worker.test_exactness import SAMPLED
+from tests.worker.texts import SAMPLED
 from tests.worker.tiny import write_tiny_llama
 from worker.ahead.order import Order, StateChanges
 from worker.ahead.runner import AheadRunner
