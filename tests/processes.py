@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 END_LIMIT_S = 20
 _TIED = ("setpriv", "--pdeathsig", "KILL")
-"""Has the kernel kill the command when the thread that has started it ends."""
+"""Has the kernel kill the command when the thread that has started it ends.
+
+RACE: not in the first millisecond, before this has told the kernel so."""
 
 Take = Callable[[str | None], None]
 """Is given a line of output, and None when there will be no more."""
@@ -66,14 +68,11 @@ def started(
 
 def end(process: "Popen[Any]") -> None:
     """Kill a process and those that it has started, whoever their parents are by now."""
-    limit = time.monotonic() + END_LIMIT_S
-    while left := _family(process):
-        for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        assert time.monotonic() < limit, f"processes do not end: {left}"
-        time.sleep(0.005)
-    process.wait(END_LIMIT_S)
+    try:
+        _kill(process)
+    except BaseException:  # RACE: the time limit, or Ctrl-C, may come just now
+        _kill(process)
+        raise
 
 
 def children_of(root: int) -> list[int]:
@@ -99,6 +98,17 @@ def _read(pipe: Any, take: Take) -> None:
     for line in pipe:
         take(line.decode(errors="replace").rstrip())
     take(None)
+
+
+def _kill(process: "Popen[Any]") -> None:
+    limit = time.monotonic() + END_LIMIT_S
+    while left := _family(process):
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert time.monotonic() < limit, f"processes do not end: {left}"
+        time.sleep(0.005)
+    process.wait(END_LIMIT_S)
 
 
 def _family(process: "Popen[Any]") -> list[int]:
