@@ -26,7 +26,7 @@ from worker.parallel.leader import Leader
 from worker.parallel.rendezvous import Crew
 
 ROOT = Path(__file__).parents[3]
-LIMIT_S = 60
+LIMIT_S = 100
 """For each wait; less than pytest gives a test. No signal reaches who waits in a collective."""
 LAST_WORDS_S = 2
 """So long have those who are about to end by themselves, so as to say why."""
