@@ -54,7 +54,7 @@ def children(pid: int) -> list[int]:
 
 
 class Pipeline:
-    """The processes of one server whose model answers at once."""
+    """The processes of one server whose model answers at once. To be used in ``with``."""
 
     def __init__(
         self,
@@ -83,14 +83,13 @@ class Pipeline:
         (self.runtime_dir / "settings.json").write_bytes(msgspec.json.encode(values))
         self._log = (self.runtime_dir / "log").open("wb")
         worker = ["bench.fake_worker", "--step-ms", str(step_ms), "--blocks", str(blocks)]
-        self._started = {
-            "scheduler": self._start("scheduler"),
-            "worker": self._start(*worker),
-            "front ends": self._start(frontend),
-        }
+        self._modules = {"scheduler": ["scheduler"], "worker": worker, "front ends": [frontend]}
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> "Pipeline":
         try:
+            for name, module in self._modules.items():
+                self._started[name] = self._start(*module)
             self._wait()
         except BaseException:
             self.close()

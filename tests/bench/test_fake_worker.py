@@ -2,7 +2,7 @@
 
 from bench.fake_worker import FakeEngine, token_at
 from common.messages import Dispatch, Ready, StepReport
-from tests.worker.test_loop import ALICE, Clock, ListLink, new
+from tests.worker.list_link import ALICE, Clock, ListLink, new
 from worker.loop import Identity, Loop
 
 

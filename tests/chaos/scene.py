@@ -15,12 +15,8 @@ from tokenizers import Tokenizer
 
 from tests.chaos.kinds import EXIT, HANG, MEMORY, SLEEP, SLOW
 from tests.end_to_end.conftest import BUILTIN
-from tests.end_to_end.harness import (
-    Server,
-    children_of,
-    command_line,
-    start,
-)
+from tests.end_to_end.harness import Server, launched, wait_until_healthy
+from tests.processes import children_of, command_line
 
 KV_TOKENS = 16_384
 PACE_S = 0.02
@@ -139,23 +135,20 @@ def scene(
     kv_tokens: int = KV_TOKENS,
     hang_s: float = HANG_S,
 ) -> Iterator[Scene]:
-    """Start, use, stop; the exit status must be 0 and nothing may be left."""
-    server = start(
+    """Start, use, stop; unless it has ended, the status must be 0 and nothing may be left."""
+    with launched(
         "--num-frontends", str(frontends), "--num-replicas", str(replicas),
         "--worker-threads", "1", "--hang-timeout", str(hang_s),
         "--max-batch-total-tokens", str(kv_tokens), "--max-batch-prefill-tokens", "256",
         *arguments,
         env={"MILLRACE_DEBUG_FAULTS": faults()},
-    )  # fmt: skip
-    try:
+    ) as server:  # fmt: skip
+        wait_until_healthy(server)
         server.until(lambda: server.metrics().get("millrace_replicas_ready") == replicas, 60)
         server.until(lambda: server.metrics().get("millrace_frontends") == frontends, 60)
         yield Scene(server, frontends=frontends, replicas=replicas, kv_tokens=kv_tokens)
-    except BaseException:
-        server.kill()
-        raise
-    if server.process.poll() is None:
-        assert server.stop() == 0, server.tail()
+        if server.process.poll() is None:
+            assert server.stop() == 0, server.tail()
 
 
 class Watch:

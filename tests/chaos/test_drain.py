@@ -13,7 +13,7 @@ from tests.chaos.kinds import KINDS, generate, generate_stream
 from tests.chaos.knocking import REFUSED, Knocker
 from tests.chaos.scene import scene
 from tests.chaos.talk import Talk, together
-from tests.end_to_end.harness import alive, children_of
+from tests.processes import alive, children_of
 
 GRACE_S = 60
 STOP_LIMIT_S = 30.0
@@ -59,13 +59,9 @@ def test_what_runs_is_finished_though_supervisord_is_killed(survived: Survived) 
             assert not all(talk.over for talk in talks), "the texts are too short for this test"
             server.process.kill()
 
-        try:
-            outcomes = together(server, kinds, strike)
-            server.process.wait(STOP_LIMIT_S)
-            server.until(lambda: not any(alive(pid) for pid in family), STOP_LIMIT_S)
-        finally:
-            for pid in filter(alive, family):
-                os.kill(pid, signal.SIGKILL)
+        outcomes = together(server, kinds, strike)
+        server.process.wait(STOP_LIMIT_S)
+        server.until(lambda: not any(alive(pid) for pid in family), STOP_LIMIT_S)
     survived("kill -9 of supervisord", outcomes)
 
 

@@ -13,7 +13,7 @@ from tests.chaos.kinds import KINDS
 from tests.chaos.knocking import CUT, REFUSED, Knocker
 from tests.chaos.scene import PACE_S, Scene, scene
 from tests.chaos.talk import Talk, together
-from tests.end_to_end.harness import alive, children_of
+from tests.processes import alive, children_of
 
 PROMPTLY_S = 20.0
 """Generous: what counts is the number of steps."""

@@ -8,7 +8,7 @@ from tests.chaos.conftest import Survived
 from tests.chaos.kinds import KINDS
 from tests.chaos.scene import scene
 from tests.chaos.talk import Talk, together
-from tests.end_to_end.harness import children_of
+from tests.processes import children_of
 
 ALL = sum(kind.sequences for kind in KINDS)
 TAKEN = "tgi_request_input_length_count"

@@ -15,7 +15,7 @@ from tests.chaos.kinds import KINDS
 from tests.chaos.load import Load, request
 from tests.chaos.scene import Scene, scene
 from tests.chaos.talk import together
-from tests.end_to_end.harness import children_of
+from tests.processes import children_of
 
 SEATS = 8
 """Sequences of a step."""

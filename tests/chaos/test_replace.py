@@ -9,7 +9,7 @@ from tests.chaos.conftest import Survived
 from tests.chaos.kinds import KINDS
 from tests.chaos.scene import scene
 from tests.chaos.talk import Talk, together
-from tests.end_to_end.harness import command_line
+from tests.processes import command_line
 
 
 @pytest.mark.parametrize(("replicas", "shards"), [(1, 1), (2, 1), (1, 2)])

@@ -6,7 +6,7 @@ from pathlib import Path
 from common.messages import Cancel
 from tests.chaos.deaf import Deaf
 from tests.frontend.fakes import events, write_model
-from tests.frontend.front import Front, body, until
+from tests.frontend.front import Front, body, running, until
 
 CROWD = 1000
 ENDLESS = 19_000
@@ -26,13 +26,10 @@ def memory_mb(front: Front) -> float:
 
 
 def test_a_crowd_that_never_reads(tmp_path: Path, tell: Callable[[str], None]) -> None:
-    front = Front(
+    with running(
         write_model(tmp_path / "model"), tmp_path / "run", num_frontends=2,
         client_buffer=CLIENT_BUFFER, max_total_tokens=20_000, max_concurrent_requests=2 * CROWD,
-    )  # fmt: skip
-    try:
-        front.backend.ready = True
-        front.wait()
+    ) as front:  # fmt: skip
         before = memory_mb(front)
         with Deaf(front.port, CROWD, body(ENDLESS)):
             until(lambda: len(front.backend.of(Cancel)) > 0, LIMIT_S)
@@ -46,7 +43,4 @@ def test_a_crowd_that_never_reads(tmp_path: Path, tell: Callable[[str], None]) -
             f"{before:.0f} -> {after:.0f} MB at most"
         )
         assert after - before < CROWD * EACH_MB
-    except BaseException:
-        front.kill(front.children())
-        raise
-    assert front.stop() == 0, front.output()
+        assert front.stop() == 0, front.output()

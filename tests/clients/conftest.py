@@ -49,10 +49,12 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The built-in model, as a user starts it, with prompt log-probabilities on."""
-    yield from running("--enable-prefill-logprobs", "--max-concurrent-requests", "64")
+    with running("--enable-prefill-logprobs", "--max-concurrent-requests", "64") as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
 def tgi_server() -> Iterator[Server]:
     """The same model, with chat answers exactly in TGI's form."""
-    yield from running("--messages-api-dialect", "tgi", "--enable-prefill-logprobs")
+    with running("--messages-api-dialect", "tgi", "--enable-prefill-logprobs") as started:
+        yield started

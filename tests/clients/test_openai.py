@@ -21,7 +21,8 @@ def client(server: Server) -> Iterator[OpenAI]:
 @pytest.fixture(scope="module")
 def keyed() -> Iterator[Server]:
     """A server with a key."""
-    yield from running("--api-key", "right")
+    with running("--api-key", "right") as started:
+        yield started
 
 
 def test_chat(client: OpenAI) -> None:

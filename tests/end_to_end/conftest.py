@@ -29,7 +29,8 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The built-in model, as a user starts it, with prompt log-probabilities on."""
-    yield from running("--enable-prefill-logprobs", "--max-concurrent-requests", "64")
+    with running("--enable-prefill-logprobs", "--max-concurrent-requests", "64") as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

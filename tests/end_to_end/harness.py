@@ -1,6 +1,6 @@
 """Starts the real server, as a user would, and talks HTTP to it.
 
-Kills by pid only what it started, waits with time limits, and checks that nothing is left behind.
+Waits with time limits, and checks that a server that is stopped leaves nothing behind.
 """
 
 import http.client
@@ -12,11 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.processes import alive, children_of, command_line, end, started
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 90
@@ -58,10 +61,9 @@ class Server:
     process: subprocess.Popen[bytes]
     port: int
     prometheus_port: int
-    runtime_dir: Path
     log: list[str] = field(default_factory=list)
-    collector: threading.Thread | None = None
-    """Writes the log, unless the output goes elsewhere."""
+    is_whole: threading.Event = field(default_factory=threading.Event)
+    """No line will be added to the log."""
 
     @property
     def url(self) -> str:
@@ -116,7 +118,7 @@ class Server:
         """Wait until ``condition()`` holds; fail after ``limit_s``."""
         end = time.monotonic() + limit_s
         while not condition():
-            assert time.monotonic() < end, "the condition did not come true in time"
+            assert time.monotonic() < end, f"it did not come true in time:\n{self.tail()}"
             time.sleep(0.05)
 
     def pids(self, what: str) -> list[int]:
@@ -126,8 +128,7 @@ class Server:
     def end(self, limit_s: float) -> int:
         """The exit status, once it has ended; the log is whole then."""
         status = self.process.wait(limit_s)
-        if self.collector is not None:
-            self.collector.join(limit_s)
+        assert self.is_whole.wait(limit_s), f"somebody holds its output:\n{self.tail()}"
         return status
 
     def stop(self) -> int:
@@ -138,62 +139,20 @@ class Server:
         try:
             status = self.end(STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
-            self.kill()
             raise AssertionError("the server did not stop in time:\n" + self.tail()) from None
-        end = time.monotonic() + 5
+        limit = time.monotonic() + 5
         while left := [pid for pid in family if alive(pid)]:
-            if time.monotonic() > end:
-                for pid in left:
-                    os.kill(pid, signal.SIGKILL)
-                raise AssertionError(f"processes were left behind: {left}")
+            assert time.monotonic() < limit, f"processes were left behind: {left}"
             time.sleep(0.02)
         return status
 
     def kill(self) -> None:
-        """End everything that this server started."""
-        for pid in [*children_of(self.process.pid), self.process.pid]:
-            if alive(pid):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait(5)
+        """End it and everything that it has started."""
+        end(self.process)
 
     def tail(self) -> str:
         """The end of what the server printed."""
         return "\n".join(self.log[-60:])
-
-
-def command_line(pid: int) -> str:
-    """The command line of a process; empty if it is gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
-
-
-def alive(pid: int) -> bool:
-    """Whether a process exists and is not a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def children_of(root: int) -> list[int]:
-    """All descendants of a process."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                ppid = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except OSError:
-                continue
-            parents.setdefault(ppid, []).append(int(entry.name))
-    found: list[int] = []
-    waiting = [root]
-    while waiting:
-        for child in parents.get(waiting.pop(), []):
-            found.append(child)
-            waiting.append(child)
-    return found
 
 
 def environment() -> dict[str, str]:
@@ -202,62 +161,64 @@ def environment() -> dict[str, str]:
     return {name: os.environ[name] for name in kept if name in os.environ}
 
 
-def launch(
-    *arguments: str, env: dict[str, str] | None = None, stdout: Any = subprocess.PIPE
-) -> Server:
-    """Start ``millrace`` on free ports without waiting for anything."""
-    port, prometheus_port = free_port(), free_port()
+@contextmanager
+def launched(
+    *arguments: str, env: dict[str, str] | None = None, stdout: Any = None, port: int = 0
+) -> Iterator[Server]:
+    """``millrace`` on free ports, or on ``port``; nothing is waited for. In the end it is killed.
+
+    Its output is its log, unless it goes to ``stdout``.
+    """
+    port, prometheus_port = port or free_port(), free_port()
     command = [sys.executable, "-m", "launcher", "--hostname", "127.0.0.1"]
     command += ["--port", str(port), "--prometheus-port", str(prometheus_port), *arguments]
-    process = subprocess.Popen(  # the command is ours
-        command,
-        stdout=stdout,
-        stderr=subprocess.STDOUT,
-        env={**environment(), **(env or {})},
-        cwd=ROOT,
-    )
-    server = Server(process, port, prometheus_port, Path())
-    if process.stdout is not None:
-        server.collector = threading.Thread(
-            target=_collect, args=(process.stdout, server.log), daemon=True
-        )
-        server.collector.start()
-    return server
+    with logged(command, stdout, env={**environment(), **(env or {})}, cwd=ROOT) as (process, *log):
+        yield Server(process, port, prometheus_port, *log)
 
 
-def _collect(pipe: Any, log: list[str]) -> None:
-    for line in pipe:
-        log.append(line.decode(errors="replace").rstrip())
+@contextmanager
+def logged(
+    command: Sequence[str], stdout: Any = None, **options: Any
+) -> Iterator[tuple["subprocess.Popen[bytes]", list[str], threading.Event]]:
+    """As ``started``: a process, its log, whether that is whole. With ``stdout`` it stays empty."""
+    log: list[str] = []
+    is_whole = threading.Event()
+
+    def take(line: str | None) -> None:
+        if line is None:
+            is_whole.set()
+        else:
+            log.append(line)
+
+    if stdout is None:
+        output: dict[str, Any] = {"take": take}
+    else:
+        output = {"stdout": stdout, "stderr": subprocess.STDOUT}
+        is_whole.set()
+    with started(command, **output, **options) as process:
+        yield process, log, is_whole
 
 
-def start(*arguments: str, **kwargs: Any) -> Server:
-    """Start ``millrace`` and wait until it is healthy."""
-    server = launch(*arguments, **kwargs)
-    end = time.monotonic() + START_LIMIT_S
-    while True:
-        if server.process.poll() is not None:
-            raise AssertionError("the server ended at start:\n" + server.tail())
-        if time.monotonic() > end:
-            server.kill()
-            raise AssertionError("the server was not ready in time:\n" + server.tail())
+def wait_until_healthy(server: Server) -> None:
+    """Fail if it takes too long, or ends."""
+
+    def healthy() -> bool:
+        assert server.process.poll() is None, f"the server ended at start:\n{server.tail()}"
         try:
-            if server.get("/health", timeout_s=2).status == 200:
-                return server
+            return server.get("/health", timeout_s=2).status == 200
         except OSError:
-            pass
-        time.sleep(0.1)
+            return False
+
+    server.until(healthy, START_LIMIT_S)
 
 
+@contextmanager
 def running(*arguments: str, **kwargs: Any) -> Iterator[Server]:
-    """For fixtures: a server that is stopped and checked at the end."""
-    server = start(*arguments, **kwargs)
-    try:
+    """A healthy server that is stopped in the end: its status must be 0, and nothing left."""
+    with launched(*arguments, **kwargs) as server:
+        wait_until_healthy(server)
         yield server
-    except BaseException:
-        server.kill()
-        raise
-    status = server.stop()
-    assert status == 0, server.tail()
+        assert server.stop() == 0, server.tail()
 
 
 def together(count: int, call: Any) -> list[Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import Server, start, together
+from tests.end_to_end.harness import Server, running, together
 from tests.end_to_end.reference import Reference
 from tests.worker.adapters import write_adapter
 from tests.worker.tiny import write_tiny_llama
@@ -45,14 +45,11 @@ def truth(models: Path) -> dict[str, list[int]]:
 @pytest.fixture(scope="module")
 def server(models: Path) -> Iterator[Server]:
     adapters = f"a={models / 'a'},b={models / 'b'}"
-    server = start(
+    with running(
         "--model-id", str(models / "base"), "--dtype", "float32", "--lora-adapters", adapters,
         env={"MILLRACE_DEBUG_FAULTS": FAULTS},
-    )  # fmt: skip
-    try:
-        yield server
-    finally:
-        server.stop()
+    ) as started:  # fmt: skip
+        yield started
 
 
 def said(server: Server, **chosen: str) -> tuple[list[int], str]:

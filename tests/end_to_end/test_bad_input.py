@@ -85,7 +85,8 @@ def test_garbage_on_the_port(server: Server) -> None:
 @pytest.fixture(scope="module")
 def narrow() -> Iterator[Server]:
     """One sequence at a time, prompts read in small chunks."""
-    yield from running("--max-batch-size", "1", "--max-batch-prefill-tokens", "16")
+    with running("--max-batch-size", "1", "--max-batch-prefill-tokens", "16") as started:
+        yield started
 
 
 def open_stream(server: Server, path: str, body: dict) -> socket.socket:

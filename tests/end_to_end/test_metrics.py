@@ -31,7 +31,7 @@ def test_both_ports_serve_parsable_text(server: Server) -> None:
     assert scraped.headers["content-type"].startswith("text/plain")
     families = {f.name for f in text_string_to_metric_families(scraped.body.decode())}
     assert "tgi_queue_size" in families
-    other = Server(server.process, server.prometheus_port, 0, server.runtime_dir)
+    other = Server(server.process, server.prometheus_port, 0)
     names = {line.split(" ")[2] for line in other.get("/metrics").body.decode().splitlines()
              if line.startswith("# TYPE")}  # fmt: skip
     assert {"tgi_request_count", "tgi_request_success", "tgi_batch_current_size"} <= names

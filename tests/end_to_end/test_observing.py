@@ -18,13 +18,12 @@ PARTS = {"validate", "queue", "prefill", "decode", "send"}
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[tuple[Server, Collector]]:
-    with grpc_collector() as collector:
-        for server in running(
-            "--otlp-endpoint", collector.endpoint, "--otlp-service-name", "shop",
-            "--num-frontends", "2", "--json-output", "--log-level", "debug",
-        ):  # fmt: skip
-            yield server, collector
-            everything_in_the_log_is_json_and_no_prompt(server)
+    with grpc_collector() as collector, running(
+        "--otlp-endpoint", collector.endpoint, "--otlp-service-name", "shop",
+        "--num-frontends", "2", "--json-output", "--log-level", "debug",
+    ) as server:  # fmt: skip
+        yield server, collector
+        everything_in_the_log_is_json_and_no_prompt(server)
 
 
 def everything_in_the_log_is_json_and_no_prompt(server: Server) -> None:

@@ -16,13 +16,14 @@ TOKENS = 200
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Server]:
     """Two workers; each has room for about three of the requests below, chunks of 32 tokens."""
-    yield from running(
+    with running(
         "--num-replicas", "2",
         "--max-batch-total-tokens", "512",
         "--max-input-tokens", "300",
         "--max-total-tokens", "448",
         "--max-batch-prefill-tokens", "32",
-    )  # fmt: skip
+    ) as started:  # fmt: skip
+        yield started
 
 
 def streamed(server: Server, prompt: str) -> str:

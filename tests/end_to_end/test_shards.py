@@ -10,7 +10,7 @@ from threading import Semaphore
 
 import pytest
 
-from tests.end_to_end.harness import Answer, Server, launch, running, together
+from tests.end_to_end.harness import Answer, Server, launched, running, together
 from tests.end_to_end.reference import Reference
 from tests.end_to_end.watermarks import HEATED, score, told
 
@@ -22,11 +22,12 @@ LEADER, FOLLOWER = "--number 0", "--number 1"
 @pytest.fixture(scope="module")
 def group() -> Iterator[Server]:
     """With drafts, and a rule for watermarks that is not the usual one."""
-    yield from running(
+    with running(
         "--num-shard", "2", "--dtype", "float32", "--max-batch-prefill-tokens", "32",
         "--max-batch-total-tokens", "4096", "--speculate", "3", "--watermark-gamma", "0.25",
         env={"WATERMARK_DELTA": "6"},
-    )  # fmt: skip
+    ) as started:  # fmt: skip
+        yield started
 
 
 def streamed(server: Server, prompt: str, begun: Callable[[], None] = lambda: None) -> str:
@@ -95,8 +96,8 @@ def test_a_follower_that_is_killed_takes_its_leader_along(group: Server) -> None
 
 
 def test_a_number_that_does_not_divide_stops_the_start() -> None:
-    server = launch("--num-shard", "3")
-    assert server.end(60) == 1
+    with launched("--num-shard", "3") as server:
+        assert server.end(60) == 1
     sentence = "the model cannot be split over 3 shards (4 attention heads, 2 key-value heads"
     assert sentence in server.tail()
     assert "--num-shard may be 2, 4" in server.tail()

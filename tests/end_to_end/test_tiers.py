@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import BloomConfig, GemmaConfig, GenerationConfig
 
-from tests.end_to_end.harness import Server, launch, running, together
+from tests.end_to_end.harness import Server, launched, running, together
 from tests.worker.through_transformers.compare import make_tiny
 from tests.worker.tiny import VOCABULARY, write_byte_tokenizer
 
@@ -42,7 +42,7 @@ def tier(request: Any, tmp_path_factory: Any) -> Iterator[tuple[str, Server, lis
         texts.append(model.generate(ids, generation_config=settings)[0, ids.shape[1] :].tolist())
     model.save_pretrained(directory)
     write_byte_tokenizer(directory)
-    for server in running("--model-id", str(directory), "--dtype", "float32", *ROOM):
+    with running("--model-id", str(directory), "--dtype", "float32", *ROOM) as server:
         yield request.param, server, texts
 
 
@@ -73,9 +73,6 @@ def test_refused_by_name(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     write_byte_tokenizer(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    server = launch("--model-id", str(tmp_path))
-    try:
+    with launched("--model-id", str(tmp_path)) as server:
         assert server.end(60) != 0
-    finally:
-        server.kill()
     assert "encoder and a decoder" in server.log[-1], server.tail()

@@ -35,6 +35,7 @@ from frontend.app import create_app
 from frontend.guidance.source import GrammarSource
 from frontend.link import Link
 from frontend.pool import Offload
+from frontend.runs import Run, Token
 from frontend.services import Services
 from frontend.text.template import ChatTemplate
 from frontend.text.tokenizer import Tokenizer as TextTokenizer
@@ -259,3 +260,16 @@ def events(data: bytes) -> list[Any]:
         else:
             assert block in ("", ":"), block
     return found
+
+
+class Plain:
+    """A dialect that is easy to read."""
+
+    def tokens(self, run: Run, tokens: list[Token]) -> bytes:
+        return b"".join(b"[%s]" % token.text.encode() for token in tokens)
+
+    def failure(self, error: RequestError, run: Run | None = None) -> bytes:
+        return b"!" + error.kind.error_type.encode()
+
+    def end(self) -> bytes:
+        return b"."

@@ -1,7 +1,4 @@
-"""Starts the real front end, gunicorn and all, over the sockets of ``pipeline.py``.
-
-Ends its own processes by their pids.
-"""
+"""Starts the real front end, gunicorn and all, over the sockets of ``pipeline.py``."""
 
 import http.client
 import json
@@ -11,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,10 @@ import msgspec
 from bench.stream_client import request_bytes
 from common.settings import SETTINGS_VARIABLE
 from frontend.text.tokenizer import Tokenizer
+from tests.end_to_end.harness import free_port
 from tests.frontend.fakes import settings
 from tests.frontend.pipeline import NEVER, Backend
+from tests.processes import alive, started
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 30.0
@@ -39,37 +39,15 @@ class Front:
     """A started front end and its backend."""
 
     def __init__(
-        self, model_dir: Path, runtime_dir: Path, grace_s: int = 10, **changes: Any
+        self, process: "subprocess.Popen[bytes]", port: int, backend: Backend, log: Path
     ) -> None:
-        runtime_dir.mkdir(mode=0o700)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.runtime_dir = runtime_dir
-        token = Tokenizer.load(str(model_dir)).encode("x", add_special_tokens=False)[0]
-        self.backend = Backend(runtime_dir, token)
-        values = settings(
-            model_dir=str(model_dir),
-            hostname="127.0.0.1",
-            port=self.port,
-            runtime_dir=str(runtime_dir),
-            graceful_termination_timeout=grace_s,
-            **changes,
-        )
-        path = runtime_dir / "settings.json"
-        path.write_bytes(msgspec.json.encode(values))
-        self.log = (runtime_dir / "log").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "frontend"],
-            cwd=ROOT,
-            env={**os.environ, SETTINGS_VARIABLE: str(path)},
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
-        self.backend.start()
+        self.process = process
+        self.port = port
+        self.backend = backend
+        self._log = log
 
     def output(self) -> str:
-        return (self.runtime_dir / "log").read_text()
+        return self._log.read_text()
 
     def wait(self) -> None:
         """Until it answers."""
@@ -84,16 +62,9 @@ class Front:
         until(healthy)
 
     def children(self) -> list[int]:
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                except OSError:
-                    continue
-                if int(fields[1]) == self.process.pid and fields[0] != "Z":
-                    found.append(int(entry.name))
-        return found
+        pid = self.process.pid
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [child for child in map(int, found) if alive(child)]
 
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -130,23 +101,62 @@ class Front:
         """SIGTERM; nothing may be left."""
         family = self.children()
         self.process.send_signal(signal.SIGTERM)
-        try:
-            status = self.process.wait(LIMIT_S)
-            until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), 5)
-        finally:
-            self.kill(family)
-            self.backend.stop()
-            self.log.close()
+        status = self.process.wait(LIMIT_S)
+        until(lambda: not any(alive(pid) for pid in family), 5)
         return status
 
-    def kill(self, family: list[int]) -> None:
-        for pid in [*family, self.process.pid]:
-            if pid != self.process.pid or self.process.poll() is None:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-        self.process.wait(5)
+    def check_stop(self) -> None:
+        """Stop; all must go well."""
+        assert self.stop() == 0, self.output()
+        assert "Traceback" not in self.output()
+
+
+@contextmanager
+def starting(
+    model_dir: Path, runtime_dir: Path, grace_s: int = 10, **changes: Any
+) -> Iterator[Front]:
+    """A front end and its backend, not waited for. Both are gone in the end.
+
+    If a test of it fails, what it printed is shown.
+    """
+    runtime_dir.mkdir(mode=0o700)
+    port = free_port()
+    values = settings(
+        model_dir=str(model_dir),
+        hostname="127.0.0.1",
+        port=port,
+        runtime_dir=str(runtime_dir),
+        graceful_termination_timeout=grace_s,
+        **changes,
+    )
+    path, log = runtime_dir / "settings.json", runtime_dir / "log"
+    path.write_bytes(msgspec.json.encode(values))
+    environment = {**os.environ, SETTINGS_VARIABLE: str(path)}
+    command = [sys.executable, "-m", "frontend"]
+    token = Tokenizer.load(str(model_dir)).encode("x", add_special_tokens=False)[0]
+    with (
+        Backend(runtime_dir, token) as backend,
+        log.open("wb") as file,
+        started(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT) as front,
+    ):
+        try:
+            yield Front(front, port, backend, log)
+        except BaseException:
+            sys.stderr.write(log.read_text())
+            raise
+
+
+@contextmanager
+def running(
+    model_dir: Path, runtime_dir: Path, grace_s: int = 10, **changes: Any
+) -> Iterator[Front]:
+    """As ``starting``; it answers. It must stop well in the end, unless a test has stopped it."""
+    with starting(model_dir, runtime_dir, grace_s, **changes) as front:
+        front.backend.ready = True
+        front.wait()
+        yield front
+        if front.process.poll() is None:
+            front.check_stop()
 
 
 def body(tokens: int, **parameters: Any) -> dict[str, Any]:

@@ -68,6 +68,13 @@ class Backend(threading.Thread):
         self._tokens = open_socket(self._context, zmq.XPUB)
         self._tokens.bind(tokens_endpoint(str(runtime_dir), 0))
 
+    def __enter__(self) -> "Backend":
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
     def of(self, kind: type) -> list[Any]:
         return [message for message in list(self.received) if isinstance(message, kind)]
 

@@ -17,8 +17,7 @@ from frontend.generation import Generation
 from frontend.runs import Order, Plan, Run, Token
 from frontend.sse import KEEP_ALIVE, EventStream
 from frontend.text.tokenizer import Tokenizer
-from tests.frontend.fakes import Pipeline
-from tests.frontend.test_sse import Plain
+from tests.frontend.fakes import Pipeline, Plain
 from worker.reports import following
 
 TEXT = " hello world wörld stop here test"

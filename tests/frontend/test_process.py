@@ -1,7 +1,6 @@
 """The real front end, gunicorn and all, against a scheduler and a worker in the test.
 
-Starts and ends its own processes, by their pids; the pipeline's sockets lie in a directory of the
-test.
+The pipeline's sockets lie in a directory of the test.
 """
 
 import asyncio
@@ -10,7 +9,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +18,7 @@ import pytest
 
 from common.messages import Cancel, Delivered, FrontendGone, Hello, Missing, Submit
 from tests.frontend.fakes import events
-from tests.frontend.front import LIMIT_S, NEVER_BODY, Front, body, until
+from tests.frontend.front import LIMIT_S, NEVER_BODY, Front, body, starting, until
 
 CLIENT_BUFFER = 65_536
 
@@ -28,8 +26,7 @@ CLIENT_BUFFER = 65_536
 @pytest.fixture(scope="module")
 def front(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     directory = tmp_path_factory.mktemp("front") / "run"
-    made = Front(model_dir, directory, num_frontends=2, client_buffer=CLIENT_BUFFER)
-    try:
+    with starting(model_dir, directory, num_frontends=2, client_buffer=CLIENT_BUFFER) as made:
         until(lambda: made.backend.of(Hello))
         time.sleep(0.3)
         # The model is not ready: connections are refused, as with TGI.
@@ -38,12 +35,7 @@ def front(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         made.backend.ready = True
         made.wait()
         yield made
-    except BaseException:
-        sys.stderr.write(made.output())
-        made.kill(made.children())
-        raise
-    assert made.stop() == 0, made.output()
-    assert "Traceback" not in made.output()
+        made.check_stop()
 
 
 def test_whole_and_streamed(front: Front) -> None:

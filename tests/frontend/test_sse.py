@@ -14,20 +14,7 @@ from frontend.generation import Generation
 from frontend.runs import Order, Plan, Run, Token
 from frontend.sse import KEEP_ALIVE, KEEP_ALIVE_S, EventStream
 from frontend.text.tokenizer import Tokenizer
-from tests.frontend.fakes import Pipeline, events, serve
-
-
-class Plain:
-    """A dialect that is easy to read."""
-
-    def tokens(self, run: Run, tokens: list[Token]) -> bytes:
-        return b"".join(b"[%s]" % token.text.encode() for token in tokens)
-
-    def failure(self, error: RequestError, run: Run | None = None) -> bytes:
-        return b"!" + error.kind.error_type.encode()
-
-    def end(self) -> bytes:
-        return b"."
+from tests.frontend.fakes import Pipeline, Plain, events, serve
 
 
 @pytest.fixture

@@ -20,94 +20,90 @@ from common.messages import Hello
 from common.settings import SETTINGS_VARIABLE
 from frontend.server import FrontendWorker
 from tests.frontend.fakes import events, settings
-from tests.frontend.front import LIMIT_S, NEVER_BODY, ROOT, Front, body, until
+from tests.frontend.front import LIMIT_S, NEVER_BODY, ROOT, body, running, until
 
 ASKS_INFO = b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n"
 TEXT_ROUTES = ("/generate", "/generate_stream")
 
 
 def test_stopping_lets_streams_finish(model_dir: Path, tmp_path: Path) -> None:
-    front = Front(model_dir, tmp_path / "run")
-    front.backend.ready = True
-    front.wait()
-    idle = socket.create_connection(("127.0.0.1", front.port), LIMIT_S)
-    kept = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
-    kept.request("GET", "/info")
-    kept.getresponse().read()
-    answers: list[bytes] = []
-    worker = threading.Thread(
-        target=lambda: answers.append(front.request("POST", "/generate_stream", body(500))[2])
-    )
-    worker.start()
-    until(lambda: front.backend.live() == 1)
-    time.sleep(0.2)
-    start = time.monotonic()
-    assert front.stop() == 0, front.output()
-    assert time.monotonic() - start < 8, front.output()
-    worker.join(5)
-    assert events(answers[0])[-1]["generated_text"] == "x" * 500
-    idle.close()
-    kept.close()
+    with running(model_dir, tmp_path / "run") as front:
+        idle = socket.create_connection(("127.0.0.1", front.port), LIMIT_S)
+        kept = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
+        kept.request("GET", "/info")
+        kept.getresponse().read()
+        answers: list[bytes] = []
+        worker = threading.Thread(
+            target=lambda: answers.append(front.request("POST", "/generate_stream", body(500))[2])
+        )
+        worker.start()
+        until(lambda: front.backend.live() == 1)
+        time.sleep(0.2)
+        start = time.monotonic()
+        assert front.stop() == 0, front.output()
+        assert time.monotonic() - start < 8, front.output()
+        worker.join(5)
+        assert events(answers[0])[-1]["generated_text"] == "x" * 500
+        idle.close()
+        kept.close()
     assert "Traceback" not in front.output()
 
 
 @pytest.mark.parametrize("front_ends", [1, 2])
 def test_stopping_closes_the_port_at_once(model_dir: Path, tmp_path: Path, front_ends: int) -> None:
-    front = Front(model_dir, tmp_path / "run", num_frontends=front_ends)
-    front.backend.ready = True
-    front.wait()
-    # The health check comes on the stream's connection, which is kept alive.
-    probe = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
-    with front.connect("/generate_stream", body(500), probe) as client:
-        until(lambda: front.backend.live() == 1)
-        data = client.recv(65536)
-        front.process.send_signal(signal.SIGTERM)
-        start = time.monotonic()
-        until(lambda: not front.listens())
-        # gunicorn itself would go on accepting until its next look, up to a second later.
-        assert time.monotonic() - start < 0.6, front.output()
-        assert b'generated_text":"' not in data
-        while part := client.recv(65536):
-            data += part
-    assert front.stop() == 0, front.output()
-    assert b'"generated_text":"' + b"x" * 500 in data
-    assert data.count(b"HTTP/1.1 200") == 1
-    assert b"HTTP/1.1 503" in data.partition(b"\r\n0\r\n\r\n")[2]
+    with running(model_dir, tmp_path / "run", num_frontends=front_ends) as front:
+        # The health check comes on the stream's connection, which is kept alive.
+        probe = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+        with front.connect("/generate_stream", body(500), probe) as client:
+            until(lambda: front.backend.live() == 1)
+            data = client.recv(65536)
+            front.process.send_signal(signal.SIGTERM)
+            start = time.monotonic()
+            until(lambda: not front.listens())
+            # gunicorn itself would go on accepting until its next look, up to a second later.
+            assert time.monotonic() - start < 0.6, front.output()
+            assert b'generated_text":"' not in data
+            while part := client.recv(65536):
+                data += part
+        assert front.stop() == 0, front.output()
+        assert b'"generated_text":"' + b"x" * 500 in data
+        assert data.count(b"HTTP/1.1 200") == 1
+        assert b"HTTP/1.1 503" in data.partition(b"\r\n0\r\n\r\n")[2]
     assert "Traceback" not in front.output()
 
 
 @pytest.mark.parametrize("front_ends", [1, 2])
 def test_who_is_just_arriving_is_served(model_dir: Path, tmp_path: Path, front_ends: int) -> None:
-    front = Front(model_dir, tmp_path / "run", num_frontends=front_ends)
-    front.backend.ready = True
-    front.wait()
-    until(lambda: len({hello.frontend for hello in front.backend.of(Hello)}) > front_ends)
-    family = front.children()
-    asker = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
-    asker.request("GET", "/info")
-    assert asker.getresponse().read()
-    kept = asker.sock
-    for pid in family:
-        os.kill(pid, signal.SIGSTOP)  # so that nobody accepts
-    until(lambda: all(state_of(pid) == "T" for pid in family))
-    try:
-        asked = [front.connect("/generate", body(3)) for _ in range(6)]
-        silent = [socket.create_connection(("127.0.0.1", front.port), LIMIT_S) for _ in range(4)]
-        silent[0].sendall(ASKS_INFO[:9])
-        front.process.send_signal(signal.SIGTERM)
-        until(lambda: all(is_pending(pid, signal.SIGTERM) for pid in family))
-        kept.sendall(ASKS_INFO)
-    finally:
+    with running(model_dir, tmp_path / "run", num_frontends=front_ends) as front:
+        until(lambda: len({hello.frontend for hello in front.backend.of(Hello)}) > front_ends)
+        family = front.children()
+        asker = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
+        asker.request("GET", "/info")
+        assert asker.getresponse().read()
+        kept = asker.sock
         for pid in family:
-            os.kill(pid, signal.SIGCONT)
-    until(lambda: not front.listens())
-    silent[0].sendall(ASKS_INFO[9:])
-    for client in silent[1:-1]:
-        client.sendall(ASKS_INFO)
-    for client in [kept, *asked, *silent[:-1]]:
-        assert read_all(client).startswith(b"HTTP/1.1 200"), front.output()
-    assert read_all(silent[-1]) == b""
-    assert front.stop() == 0, front.output()
+            os.kill(pid, signal.SIGSTOP)  # so that nobody accepts
+        until(lambda: all(state_of(pid) == "T" for pid in family))
+        try:
+            asked = [front.connect("/generate", body(3)) for _ in range(6)]
+            silent = [
+                socket.create_connection(("127.0.0.1", front.port), LIMIT_S) for _ in range(4)
+            ]
+            silent[0].sendall(ASKS_INFO[:9])
+            front.process.send_signal(signal.SIGTERM)
+            until(lambda: all(is_pending(pid, signal.SIGTERM) for pid in family))
+            kept.sendall(ASKS_INFO)
+        finally:
+            for pid in family:
+                os.kill(pid, signal.SIGCONT)
+        until(lambda: not front.listens())
+        silent[0].sendall(ASKS_INFO[9:])
+        for client in silent[1:-1]:
+            client.sendall(ASKS_INFO)
+        for client in [kept, *asked, *silent[:-1]]:
+            assert read_all(client).startswith(b"HTTP/1.1 200"), front.output()
+        assert read_all(silent[-1]) == b""
+        assert front.stop() == 0, front.output()
     assert "Traceback" not in front.output()
 
 
@@ -133,30 +129,28 @@ def test_everybody_is_told_when_the_grace_is_over(
     model_dir: Path, tmp_path: Path, grace_s: int
 ) -> None:
     """However far a request has come by then, and however short the grace is."""
-    front = Front(model_dir, tmp_path / "run", grace_s)
-    front.backend.ready = True
-    front.wait()
-    asker = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
-    asker.request("GET", "/info")
-    assert asker.getresponse().read()
-    kept = asker.sock
-    running = [front.connect(path, NEVER_BODY) for path in TEXT_ROUTES]
-    until(lambda: front.backend.live() == len(running))
-    half = front.connect("/generate", NEVER_BODY, cut=20)
-    (pid,) = front.children()
-    os.kill(pid, signal.SIGSTOP)  # so that nobody accepts
-    until(lambda: state_of(pid) == "T")
-    try:
-        arriving = [front.connect(path, NEVER_BODY) for path in TEXT_ROUTES]
-        front.process.send_signal(signal.SIGTERM)
-        until(lambda: is_pending(pid, signal.SIGTERM))
-        kept.sendall(request_bytes("/generate", NEVER_BODY))
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    for client in [*running, half, *arriving, kept]:
-        assert b"The server is shutting down" in read_all(client), front.output()
-    assert front.stop() == 0, front.output()
-    assert front.backend.live() == 0
+    with running(model_dir, tmp_path / "run", grace_s) as front:
+        asker = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
+        asker.request("GET", "/info")
+        assert asker.getresponse().read()
+        kept = asker.sock
+        served = [front.connect(path, NEVER_BODY) for path in TEXT_ROUTES]
+        until(lambda: front.backend.live() == len(served))
+        half = front.connect("/generate", NEVER_BODY, cut=20)
+        (pid,) = front.children()
+        os.kill(pid, signal.SIGSTOP)  # so that nobody accepts
+        until(lambda: state_of(pid) == "T")
+        try:
+            arriving = [front.connect(path, NEVER_BODY) for path in TEXT_ROUTES]
+            front.process.send_signal(signal.SIGTERM)
+            until(lambda: is_pending(pid, signal.SIGTERM))
+            kept.sendall(request_bytes("/generate", NEVER_BODY))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        for client in [*served, half, *arriving, kept]:
+            assert b"The server is shutting down" in read_all(client), front.output()
+        assert front.stop() == 0, front.output()
+        assert front.backend.live() == 0
     assert "Traceback" not in front.output()
 
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 
 from tests.gpu.engines import PROMPTS, ahead, generated, make_engine, tiny_model
 from tests.gpu.shard import TOKENS
+from tests.processes import started
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 100
@@ -27,21 +29,19 @@ pytestmark = pytest.mark.skipif(
 
 def found(what: str, model_dir: Path) -> dict:
     """What the first shard has printed."""
-    with tempfile.TemporaryDirectory() as runtime_dir:
+    with tempfile.TemporaryDirectory() as runtime_dir, ExitStack() as lives:
         shards = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.gpu.shard", what, runtime_dir, str(shard), str(SIZE),
-                 str(model_dir)],
-                cwd=ROOT, stdout=subprocess.PIPE, text=True,
+            lives.enter_context(
+                started(
+                    [sys.executable, "-m", "tests.gpu.shard", what, runtime_dir, str(shard),
+                     str(SIZE), str(model_dir)],
+                    cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                )
             )
             for shard in range(SIZE)
         ]  # fmt: skip
-        try:
-            text, _ = shards[0].communicate(timeout=LIMIT_S)
-            assert [shard.wait(LIMIT_S) for shard in shards] == [0] * SIZE
-        finally:
-            for shard in shards:
-                shard.kill()
+        text, _ = shards[0].communicate(timeout=LIMIT_S)
+        assert [shard.wait(LIMIT_S) for shard in shards] == [0] * SIZE
     return json.loads(text.splitlines()[-1])
 
 

@@ -8,7 +8,7 @@ import torch
 
 from common.sampling import SamplingParameters
 from tests.gpu.engines import PROMPTS, ahead, generated, make_engine, tiny_model
-from tests.worker.test_exactness import SAMPLED
+from tests.worker.texts import SAMPLED
 from worker.runner import HostRunner
 
 AHEAD, GRAPHS = ahead(), ahead((1, 2, 4, 8))

@@ -8,7 +8,10 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from launcher.hub_cache import Hub
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -157,3 +160,9 @@ def serving(state: HubState) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def hub_at(url: str, tmp_path: Path, **kwargs) -> Hub:
+    """The one at ``url``, as the launcher knows it, with its cache below ``tmp_path``."""
+    said: list[str] = kwargs.pop("said", [])
+    return Hub(tmp_path / "cache", said.append, url, pause_s=0.0, **kwargs)

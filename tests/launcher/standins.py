@@ -5,7 +5,6 @@ import queue
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from select import poll
 from typing import Any
 
 from tests.end_to_end.harness import free_port
+from tests.processes import started
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 30
@@ -75,44 +75,24 @@ class Run:
     """A launcher with stand-ins; its output line by line."""
 
     def __init__(
-        self, home: Path, *arguments: str, env: dict[str, str] | None = None, stdout: Any = None
+        self,
+        process: "subprocess.Popen[bytes]",
+        port: int,
+        temporary: Path,
+        output: "queue.Queue[str | None] | None",
     ) -> None:
-        self.port = free_port()
-        self.lines: list[str] = []
-        self._queue: queue.Queue[str | None] = queue.Queue()
-        temporary = home / "t"
-        temporary.mkdir(exist_ok=True)
+        """``output``: lines, and None behind the last one; None if it goes elsewhere."""
+        self.process = process
+        self.port = port
         self.temporary = temporary
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "launcher", "--hostname", "127.0.0.1"),
-                *("--port", str(self.port), "--prometheus-port", str(free_port()), *arguments),
-            ],
-            cwd=ROOT,
-            stdout=subprocess.PIPE if stdout is None else stdout,
-            stderr=subprocess.STDOUT,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(home),
-                "TMPDIR": str(temporary),
-                "PYTHONPATH": str(home / "standins"),
-                "STANDIN_CONTROL": str(home),
-                **(env or {}),
-            },
-        )
-        if self.process.stdout is not None:
-            threading.Thread(target=self._collect, daemon=True).start()
-
-    def _collect(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._queue.put(line.decode(errors="replace").rstrip())
-        self._queue.put(None)
+        self.lines: list[str] = []
+        self._output = output
 
     def wait_for(self, *words: str) -> str:
         """The next line that holds all ``words``."""
         while True:
-            line = self._queue.get(timeout=LIMIT_S)
+            assert self._output is not None
+            line = self._output.get(timeout=LIMIT_S)
             assert line is not None, "the launcher ended:\n" + "\n".join(self.lines)
             self.lines.append(line)
             if all(word in line for word in words):
@@ -134,8 +114,8 @@ class Run:
     def end(self) -> int:
         """The exit status, once the launcher has ended by itself or was told to."""
         status = self.process.wait(LIMIT_S)
-        if self.process.stdout is not None:
-            while (line := self._queue.get(timeout=LIMIT_S)) is not None:
+        if self._output is not None:
+            while (line := self._output.get(timeout=LIMIT_S)) is not None:
                 self.lines.append(line)
         return status
 
@@ -148,15 +128,32 @@ class Run:
 
 
 @contextmanager
-def running(home: Path, *arguments: str, **kwargs: Any) -> Iterator[Run]:
-    """A launcher that is gone at the end, whatever happens."""
-    run = Run(home, *arguments, **kwargs)
-    try:
-        yield run
-    finally:
-        if run.process.poll() is None:
-            run.process.kill()
-            run.process.wait(LIMIT_S)
+def running(
+    home: Path, *arguments: str, env: dict[str, str] | None = None, stdout: Any = None
+) -> Iterator[Run]:
+    """A launcher with the stand-ins in ``home``; nothing of it is left in the end."""
+    port, temporary = free_port(), home / "t"
+    temporary.mkdir(exist_ok=True)
+    output: queue.Queue[str | None] | None = queue.Queue() if stdout is None else None
+    with started(
+        [
+            *(sys.executable, "-m", "launcher", "--hostname", "127.0.0.1"),
+            *("--port", str(port), "--prometheus-port", str(free_port()), *arguments),
+        ],
+        take=output.put if output is not None else None,
+        cwd=ROOT,
+        stdout=stdout,
+        stderr=subprocess.STDOUT,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "TMPDIR": str(temporary),
+            "PYTHONPATH": str(home / "standins"),
+            "STANDIN_CONTROL": str(home),
+            **(env or {}),
+        },
+    ) as process:
+        yield Run(process, port, temporary, output)
 
 
 def gone(pid: int, limit_s: float = 10) -> bool:

@@ -12,9 +12,8 @@ from launcher.arguments import parse_arguments
 from launcher.hub import ADAPTER, fetch
 from launcher.model import find_local
 from launcher.resolve import Resolution, resolve
-from tests.launcher.hub_standin import SHA, HubState, Repository, serving
+from tests.launcher.hub_standin import SHA, HubState, Repository, hub_at, serving
 from tests.launcher.models import weights, write
-from tests.launcher.test_hub import hub_at
 
 FILES = {CONFIG: b"{}", WEIGHTS: weights()}
 

@@ -10,24 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.harness import free_port
+from tests.launcher.commanding import last, millrace
 from tests.launcher.hub_standin import HubState, Repository, serving
 from tests.launcher.models import model_files, write
 from tests.launcher.standins import ROOT
-
-
-def millrace(
-    home: Path, *arguments: str, cwd: Path = ROOT, **environ: str
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "launcher", *arguments]
-    kept = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command, capture_output=True, text=True, env={**kept, **environ}, cwd=cwd, timeout=60,
-        check=False,
-    )  # fmt: skip
-
-
-def last(text: str) -> str:
-    return text.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -7,24 +7,21 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from common.errors import StartupError
 from launcher.hub import fetch, is_repository_name, open_hub
-from launcher.hub_cache import Hub, cached
-from tests.launcher.hub_standin import SHA, HubState, Repository, serving
+from launcher.hub_cache import cached
+from tests.launcher.hub_standin import SHA, HubState, Repository, hub_at, serving
 from tests.launcher.models import model_files, sharded_files, weights
 from tests.launcher.standins import ROOT
+from tests.processes import started
 
 NAME = "org/model"
 LARGE = weights({"big": 300_000})
-
-
-def hub_at(url: str, tmp_path: Path, **kwargs) -> Hub:
-    said: list[str] = kwargs.pop("said", [])
-    return Hub(tmp_path / "cache", said.append, url, pause_s=0.0, **kwargs)
 
 
 def sentence(state: HubState, tmp_path: Path, revision: str | None = None, **kwargs) -> str:
@@ -103,8 +100,8 @@ def test_damaged_part_is_fetched_anew(tmp_path: Path) -> None:
     assert state.gets("model.safetensors") == ["bytes=1000-", None]
 
 
-def run_download(url: str, tmp_path: Path) -> subprocess.Popen:
-    return subprocess.Popen(
+def download(url: str, tmp_path: Path) -> AbstractContextManager[subprocess.Popen]:
+    return started(
         [sys.executable, "-m", "launcher", "download", NAME],
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -129,16 +126,16 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     files = {**model_files(), "model.safetensors": LARGE}
     state = HubState({NAME: Repository(files)}, cut_after=700_000, cuts=1, hold=hold)
     with serving(state) as url:
-        first = run_download(url, tmp_path)
-        assert state.held.wait(30)
-        (part,) = _parts(tmp_path, at_least=700_000)
-        first.send_signal(number)
-        output, _ = first.communicate(timeout=20)
+        with download(url, tmp_path) as first:
+            assert state.held.wait(30)
+            (part,) = _parts(tmp_path, at_least=700_000)
+            first.send_signal(number)
+            output, _ = first.communicate(timeout=20)
         assert first.returncode in (-number, 128 + number), output
         assert part.stat().st_size == 700_000
         hold.set()
-        second = run_download(url, tmp_path)
-        output, _ = second.communicate(timeout=60)
+        with download(url, tmp_path) as second:
+            output, _ = second.communicate(timeout=60)
     assert second.returncode == 0, output
     assert state.gets("model.safetensors") == [None, "bytes=700000-"]
     directory = Path(output.splitlines()[-1])

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.launcher.test_cli import last, millrace
+from tests.launcher.commanding import last, millrace
 
 
 def test_the_document_is_printed_from_any_directory(tmp_path: Path) -> None:

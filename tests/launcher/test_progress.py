@@ -6,18 +6,7 @@ import pytest
 
 from launcher.progress import Progress, human
 from launcher.transfer import CutOffError, _passing
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from tests.launcher.terminal import Clock, Terminal
 
 
 def test_progress_in_a_log_and_on_a_terminal() -> None:

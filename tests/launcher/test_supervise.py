@@ -15,8 +15,8 @@ import pytest
 
 from common.keys import digest
 from launcher.supervise import _Alarm
-from tests.end_to_end.harness import children_of
-from tests.launcher.standins import ROOT, Run, gone, make_standins, running
+from tests.launcher.standins import ROOT, gone, make_standins, running
+from tests.processes import children_of
 
 
 @pytest.fixture
@@ -225,8 +225,8 @@ def test_supervisorctl_and_a_given_runtime_directory(home: Path) -> None:
             check=False,
         )
         assert "worker:worker_0" in answer.stdout
-        second = Run(home, "--runtime-dir", str(place))
-        assert second.end() == 1
+        with running(home, "--runtime-dir", str(place)) as second:
+            assert second.end() == 1
         assert "is in use by another server" in second.lines[-1]
         assert run.stop() == 0
     assert list(place.iterdir()) == []

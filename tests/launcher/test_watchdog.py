@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from launcher.watchdog import TICK, Watchdog
+from tests.processes import started
 
 HANG_S = 20.0
 TICK_S = 5.0
@@ -41,10 +42,8 @@ class House:
 
 @pytest.fixture
 def house() -> Iterator[House]:
-    process = subprocess.Popen(["sleep", "60"])
-    yield House(process)
-    process.kill()
-    process.wait()
+    with started(["sleep", "60"]) as process:
+        yield House(process)
 
 
 def test_who_is_silent_for_long_is_killed_and_who_is_not_is_left_alone(house: House) -> None:

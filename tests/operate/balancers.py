@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.deploy.queries import DEPLOY
-from tests.end_to_end.harness import children_of, free_port
+from tests.end_to_end.harness import free_port
+from tests.processes import children_of
 
 NAMES = ("one", "two")
 """Of the servers, in the order of the files."""

@@ -7,29 +7,27 @@ import http.client
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.scene import faults
-from tests.end_to_end.harness import START_LIMIT_S, Server, free_port, launch
+from tests.end_to_end.harness import START_LIMIT_S, Server, free_port, launched
 from tests.operate.balancers import KINDS, NAMES, Balancer
+from tests.processes import started
 
 GRACE_S = 60
 
 
-def begin(name: str, port: int) -> Server:
+def begun(name: str, port: int) -> AbstractContextManager[Server]:
     """A server called ``name``, not waited for. Texts take seconds: see the injector of chaos."""
-    server = launch(
+    return launched(
         "--compute-type", name, "--graceful-termination-timeout", str(GRACE_S),
         "--num-frontends", "1", "--worker-threads", "1", "--max-batch-total-tokens", "32768",
-        "--port", str(port),
-        env={"MILLRACE_DEBUG_FAULTS": faults()},
+        env={"MILLRACE_DEBUG_FAULTS": faults()}, port=port,
     )  # fmt: skip
-    server.port = port
-    return server
 
 
 def wait_until_ready(server: Server) -> None:
@@ -52,6 +50,8 @@ class House:
     front: int
     servers: dict[str, Server]
     balancer: Balancer
+    lives: ExitStack
+    """Ends whatever still runs."""
 
     def live(self) -> dict[str, int]:
         """Sequences at each server."""
@@ -89,8 +89,12 @@ class House:
 
     def begin_anew(self, name: str) -> None:
         """Start it on the same port, and wait until it is ready."""
-        self.servers[name] = begin(name, self.servers[name].port)
+        self.begin(name, self.servers[name].port)
         wait_until_ready(self.servers[name])
+
+    def begin(self, name: str, port: int) -> None:
+        """Start it, and do not wait."""
+        self.servers[name] = self.lives.enter_context(begun(name, port))
 
 
 @contextmanager
@@ -100,24 +104,17 @@ def balanced(kind: str, directory: Path) -> Iterator[House]:
     if shutil.which(kind) is None:
         pytest.fail(f"install first: apt-get install {kind}", pytrace=False)
     front = free_port()
-    house = House(front, {}, KINDS[kind](directory, ports, front))
-    balancer = None
-    try:
+    with ExitStack() as lives:
+        house = House(front, {}, KINDS[kind](directory, ports, front), lives)
         for name, port in zip(NAMES, ports, strict=True):
-            house.servers[name] = begin(name, port)
+            house.begin(name, port)
         for server in house.servers.values():
             wait_until_ready(server)
-        with (directory / "log").open("wb") as log:
-            balancer = subprocess.Popen(house.balancer.command, stdout=log, stderr=log)
+        log = lives.enter_context((directory / "log").open("wb"))
+        command = house.balancer.command
+        balancer = lives.enter_context(started(command, stdout=log, stderr=log))
         house.until(lambda: _up(balancer, house, directory))
         yield house
-    finally:
-        if balancer is not None:
-            balancer.terminate()
-            balancer.wait(20)
-        for server in house.servers.values():
-            if server.process.poll() is None:
-                server.kill()
 
 
 def _up(balancer: subprocess.Popen[bytes], house: House, directory: Path) -> bool:

@@ -63,4 +63,5 @@ def image(store: Store) -> str:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The built-in model, as a user starts it."""
-    yield from running("--max-concurrent-requests", "32", "--num-frontends", "3")
+    with running("--max-concurrent-requests", "32", "--num-frontends", "3") as started:
+        yield started

@@ -8,19 +8,13 @@ import json
 import os
 import signal
 import subprocess
-import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from tests.end_to_end.harness import (
-    START_LIMIT_S,
-    STOP_LIMIT_S,
-    Server,
-    alive,
-    children_of,
-    free_port,
-)
+from tests.end_to_end.harness import STOP_LIMIT_S, Server, free_port, logged, wait_until_healthy
 from tests.operate.containers import Store
+from tests.processes import alive, children_of
 
 _READ_ONLY = """
 root=$1 settings=$2 uid=$3 gid=$4; shift 4
@@ -49,20 +43,22 @@ class Container(Server):
         return status
 
 
-def run(store: Store, image: str, *arguments: str) -> Container:
-    """With the image's own user and environment; waits until it is healthy."""
+def run(store: Store, image: str, *arguments: str) -> AbstractContextManager[Container]:
+    """With the image's own user and environment, healthy; nothing of it runs in the end."""
     name, config = _container(store, image)
     tool = ("buildah", *store.flags, "run", "--isolation", "chroot", name, "--")
-    return _started((*tool, *config["Entrypoint"], *arguments))
+    return _running((*tool, *config["Entrypoint"], *arguments))
 
 
-def run_read_only(store: Store, image: str, user: str, *arguments: str) -> Container:
-    """As process 1, on a read-only root, as an arbitrary ``user`` ("uid:gid"); waits as ``run``."""
+def run_read_only(
+    store: Store, image: str, user: str, *arguments: str
+) -> AbstractContextManager[Container]:
+    """As process 1, on a read-only root, as an arbitrary ``user`` ("uid:gid"); else as ``run``."""
     name, config = _container(store, image)
     root = store.buildah("mount", name).strip()
     tool = ("unshare", "--mount", "--pid", "--fork", "bash", "-ec", _READ_ONLY, "bash", root)
     settings = " ".join(config["Env"])
-    return _started((*tool, settings, *user.split(":"), *config["Entrypoint"], *arguments))
+    return _running((*tool, settings, *user.split(":"), *config["Entrypoint"], *arguments))
 
 
 def inside(store: Store, image: str, *command: str) -> subprocess.CompletedProcess[str]:
@@ -86,30 +82,11 @@ def _container(store: Store, image: str) -> tuple[str, dict[str, list[str]]]:
     return name, json.loads(store.buildah("inspect", name))["OCIv1"]["config"]
 
 
-def _started(command: tuple[str, ...]) -> Container:
+@contextmanager
+def _running(command: tuple[str, ...]) -> Iterator[Container]:
     port, prometheus_port = free_port(), free_port()
-    process = subprocess.Popen(
-        [*command, "--port", str(port), "--prometheus-port", str(prometheus_port)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    container = Container(process, port, prometheus_port, Path())
-
-    def collect() -> None:
-        for line in process.stdout or ():
-            container.log.append(line.decode(errors="replace").rstrip())
-
-    threading.Thread(target=collect, daemon=True).start()
-    try:
-        container.until(lambda: _healthy(container), START_LIMIT_S)
-    except AssertionError:
-        container.kill()
-        raise AssertionError(f"the container was not ready in time:\n{container.tail()}") from None
-    return container
-
-
-def _healthy(container: Container) -> bool:
-    assert container.process.poll() is None, "the container has ended"
-    try:
-        return container.get("/health", timeout_s=2).status == 200
-    except OSError:
-        return False
+    ports = ("--port", str(port), "--prometheus-port", str(prometheus_port))
+    with logged([*command, *ports]) as (process, *log):
+        container = Container(process, port, prometheus_port, *log)
+        wait_until_healthy(container)
+        yield container

@@ -32,9 +32,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         "num-replicas": 2, "max-input-tokens": 64, "max-total-tokens": 448, "max-batch-size": 4,
         "max-batch-total-tokens": 512, "hang-timeout": 120,
     }  # fmt: skip
-    for server in running(*(f"--{flag}={value}" for flag, value in flags.items())):
-        with watching(server, tmp_path_factory.mktemp("prometheus"), is_patient=False) as watcher:
-            yield server, watcher
+    directory = tmp_path_factory.mktemp("prometheus")
+    with (
+        running(*(f"--{flag}={value}" for flag, value in flags.items())) as server,
+        watching(server, directory, is_patient=False) as watcher,
+    ):
+        yield server, watcher
 
 
 def crowded(server: Server, act: Any) -> list[int]:

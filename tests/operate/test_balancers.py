@@ -14,11 +14,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.end_to_end.harness import alive, children_of
 from tests.operate.balancers import NAMES
 from tests.operate.balancing import House, balanced
 from tests.operate.calls import Call
 from tests.operate.conftest import Noticed
+from tests.processes import alive, children_of
 
 pytestmark = pytest.mark.timeout(400)
 LONG = 200

@@ -20,9 +20,12 @@ RESTARTS = "millrace_process_restarts_total"
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Prometheus]]:
-    for server in running("--num-frontends", "3", "--max-concurrent-requests", "12"):
-        with watching(server, tmp_path_factory.mktemp("prometheus"), is_patient=False) as watcher:
-            yield server, watcher
+    directory = tmp_path_factory.mktemp("prometheus")
+    with (
+        running("--num-frontends", "3", "--max-concurrent-requests", "12") as server,
+        watching(server, directory, is_patient=False) as watcher,
+    ):
+        yield server, watcher
 
 
 def counters() -> list[str]:
@@ -142,8 +145,7 @@ def test_a_front_end_that_dies(scene: tuple[Server, Prometheus]) -> None:
 
 def test_a_server_that_is_gone(scene: tuple[Server, Prometheus], tmp_path: Path) -> None:
     firing = 'count(ALERTS{alertname="MillraceDown",alertstate="firing",instance!=""})'
-    for server in running():
-        with watching(server, tmp_path, is_patient=False) as watcher:
-            assert watcher.value(firing) == 0
-            assert server.stop() == 0
-            server.until(lambda watcher=watcher: watcher.value(firing) == 1, 30)
+    with running() as server, watching(server, tmp_path, is_patient=False) as watcher:
+        assert watcher.value(firing) == 0
+        assert server.stop() == 0
+        server.until(lambda watcher=watcher: watcher.value(firing) == 1, 30)

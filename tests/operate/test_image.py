@@ -41,13 +41,11 @@ def check_kernels(container: Container) -> None:
 @pytest.fixture(scope="module")
 def container(store: Store, image: str) -> Iterator[Container]:
     """Started as in TGI's published command, with its limits as flags."""
-    started = run(
+    with run(
         store, image, "--model-id", "millrace-builtin",
         "--max-input-tokens", "512", "--max-total-tokens", "1024",
-    )  # fmt: skip
-    yield started
-    if started.process.poll() is None:
-        started.kill()
+    ) as started:  # fmt: skip
+        yield started
 
 
 def test_the_image_is_built_and_says_what_it_is(store: Store, image: str, note: Note) -> None:
@@ -115,11 +113,8 @@ def test_any_user_of_group_0_runs_it_as_process_1_on_a_read_only_root(
     store: Store, image: str
 ) -> None:
     """With weights in fewer bits, whose kernels are files of their own."""
-    container = run_read_only(store, image, "12345:0", "--quantize", "bitsandbytes-nf4")
-    try:
+    flags = ("--quantize", "bitsandbytes-nf4")
+    with run_read_only(store, image, "12345:0", *flags) as container:
         check_kernels(container)
         assert json.loads(post(container, "/generate"))["generated_text"].strip()
         assert container.stop() == 0, container.tail()
-    finally:
-        if container.process.poll() is None:
-            container.kill()

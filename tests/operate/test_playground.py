@@ -33,7 +33,8 @@ LONG = '{"type": "string", "minLength": 6000}'
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """The built-in model, with room for one request."""
-    yield from running("--max-concurrent-requests", "1")
+    with running("--max-concurrent-requests", "1") as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +269,7 @@ def test_a_busy_server_says_when_to_come_back(server: Server, page: Playground) 
 
 def test_a_key_is_asked_for_and_forgotten(chromium: webdriver.Chrome) -> None:
     options = ("--api-key", "hush", "--playground", "--open-routes", "/playground")
-    for locked in running(*options):
+    with running(*options) as locked:
         page = Playground(chromium, locked.url)
         page.until(lambda page=page: page.find("#model").text == "asks for an API key")
         told = page.refusal("What is the capital of France?")

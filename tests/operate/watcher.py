@@ -1,6 +1,6 @@
 """A real Prometheus with the files that ship, and its tools.
 
-Runs in the tests' process, which starts and ends it. Needs the Debian package prometheus.
+Runs in the tests' process, which starts it. Needs the Debian package prometheus.
 """
 
 import json
@@ -20,6 +20,7 @@ import yaml
 
 from tests.deploy.queries import ALERTS, DEPLOY, ROOT
 from tests.end_to_end.harness import Server, free_port
+from tests.processes import started
 
 
 def tool(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -91,15 +92,11 @@ def watching(server: Server, directory: Path, *, is_patient: bool = True) -> Ite
     path = shipped_configuration(directory, server.prometheus_port, is_patient=is_patient)
     assert tool("promtool", "check", "config", str(path)).returncode == 0
     watcher = Prometheus(free_port())
-    process = subprocess.Popen(
+    with started(
         [
             "prometheus", f"--config.file={path}", f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address=127.0.0.1:{watcher.port}", "--log.level=error",
         ],
-    )  # fmt: skip
-    try:
+    ):  # fmt: skip
         server.until(lambda: watcher.value("count_over_time(up[1m])") >= 2, 60)
         yield watcher
-    finally:
-        process.terminate()
-        process.wait(20)

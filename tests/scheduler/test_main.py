@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,21 @@ from common.sockets import (
     requests_endpoint,
     worker_identity,
 )
+from tests.processes import started
 from tests.scheduler.harness import FRONTEND, sequence_id, settings, spec
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(path: Path, *, mode: int = 0o700, **changes: Any) -> subprocess.Popen[str]:
+def scheduler(
+    path: Path, *, mode: int = 0o700, **changes: Any
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    """A process that runs meanwhile."""
     values = {"hostname": "127.0.0.1", "prometheus_port": 0, "runtime_dir": str(path), **changes}
     file = path / "settings.json"
     file.write_bytes(msgspec.json.encode(settings(**values)))
     path.chmod(mode)
-    return subprocess.Popen(
+    return started(
         [sys.executable, "-m", "scheduler"],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "MILLRACE_SETTINGS": str(file)},
@@ -57,16 +62,13 @@ def start(path: Path, *, mode: int = 0o700, **changes: Any) -> subprocess.Popen[
 
 
 def test_sigterm_ends_an_idle_scheduler_with_status_zero(tmp_path: Path) -> None:
-    process = start(tmp_path)
-    assert process.stdout is not None
-    try:
+    with scheduler(tmp_path) as process:
+        assert process.stdout is not None
         for line in process.stdout:
             if "is ready" in line:
                 break
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=10)
-    finally:
-        process.kill()
     assert process.returncode == 0, err
     assert "draining" in out
     assert not (tmp_path / "failure").exists()
@@ -78,8 +80,7 @@ def test_a_sequence_passes_through_the_process(tmp_path: Path) -> None:
     worker = open_socket(context, zmq.DEALER, identity=worker_identity(0, 9))
     for dealer in (frontend, worker):
         dealer.rcvtimeo = 10_000
-    process = start(tmp_path)
-    try:
+    with context, frontend, worker, scheduler(tmp_path) as process:
         frontend.connect(requests_endpoint(str(tmp_path)))
         worker.connect(dispatch_endpoint(str(tmp_path)))
         worker.send(encode(Ready(PROTOCOL_VERSION, 0, 9, 1, 100)))
@@ -100,12 +101,6 @@ def test_a_sequence_passes_through_the_process(tmp_path: Path) -> None:
         frontend.send(encode(Delivered(sequence_id(1), success=True)))
         _, err = process.communicate(timeout=10)
         assert process.returncode == 0, err
-    finally:
-        process.kill()
-        process.communicate()
-        frontend.close()
-        worker.close()
-        context.term()
 
 
 @pytest.mark.parametrize(
@@ -118,8 +113,8 @@ def test_a_sequence_passes_through_the_process(tmp_path: Path) -> None:
 def test_a_failed_start_leaves_a_sentence(
     tmp_path: Path, changes: dict[str, object], mode: int, word: str
 ) -> None:
-    process = start(tmp_path, mode=mode, **changes)
-    _, err = process.communicate(timeout=20)
+    with scheduler(tmp_path, mode=mode, **changes) as process:
+        _, err = process.communicate(timeout=20)
     assert process.returncode == EXIT_CONFIGURATION
     assert len(err.splitlines()) == 1
     assert word in err

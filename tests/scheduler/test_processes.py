@@ -8,6 +8,7 @@ import pytest
 
 from scheduler.link import ZmqLink
 from scheduler.processes import LocalProcesses
+from tests.processes import started
 
 
 @pytest.fixture
@@ -20,9 +21,8 @@ def processes() -> Iterator[LocalProcesses]:
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
     """A process that lives until it is told otherwise."""
-    started = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
-    yield started
-    started.communicate()
+    with started(["cat"], stdin=subprocess.PIPE) as process:
+        yield process
 
 
 def wait_for_end(path: Path, processes: LocalProcesses, limit_s: float) -> None:
@@ -46,11 +46,11 @@ def test_a_held_process_is_killed_and_its_end_ends_a_wait(
 def test_those_that_are_held_are_told_to_end(
     processes: LocalProcesses, child: subprocess.Popen[bytes]
 ) -> None:
-    gone = subprocess.Popen(["true"])
-    for held in (gone, child):
-        processes.hold(held.pid)
-    gone.wait(10)
-    processes.stop()
+    with started(["true"]) as gone:
+        for held in (gone, child):
+            processes.hold(held.pid)
+        gone.wait(10)
+        processes.stop()
     assert child.wait(10) == -2
 
 

@@ -10,22 +10,12 @@ from common.messages import BLOCK_TOKENS
 from common.sampling import SamplingParameters
 from tests.worker.driver import CPU, GREEDY, Driver
 from tests.worker.models.families import FAMILIES
-from tests.worker.tiny import VOCABULARY, write_tiny, write_tiny_llama
+from tests.worker.texts import SAMPLED, text
+from tests.worker.tiny import write_tiny, write_tiny_llama
 from worker.cache import KVCache
 from worker.loading import load_model
 
 BLOCKS = 256
-SAMPLED = [
-    SamplingParameters(do_sample=True, seed=2**63 + 5, temperature=0.8, top_p=0.9),
-    SamplingParameters(do_sample=True, seed=1, repetition_penalty=1.3, top_k=30),
-    SamplingParameters(do_sample=True, seed=2, typical_p=0.9, frequency_penalty=0.5),
-    SamplingParameters(
-        do_sample=True, seed=3, output_frequency_penalty=0.3, output_presence_penalty=0.4
-    ),
-    SamplingParameters(repetition_penalty=1.2, min_new_tokens=4, logit_bias={7: 1.5}),
-    SamplingParameters(do_sample=True, seed=4, watermark=True, frequency_penalty=0.5),
-    SamplingParameters(watermark=True),
-]
 
 
 whoever_computes = pytest.mark.parametrize("runner", ["host", "recorded"], indirect=True)
@@ -72,10 +62,6 @@ def expected(theirs, prompt: list[int], ids: list[int]) -> tuple[list[int], list
         logits = theirs(torch.tensor([prompt + ids[:-1]])).logits[0, len(prompt) - 1 :]
     logprobs = torch.log_softmax(logits, -1).gather(1, torch.tensor(ids)[:, None])
     return logits.argmax(-1).tolist(), logprobs[:, 0].tolist()
-
-
-def text(choice: random.Random, length: int) -> list[int]:
-    return [choice.randrange(VOCABULARY) for _ in range(length)]
 
 
 def check(driver: Driver, theirs, number: int, prompt: list[int], count: int) -> None:

@@ -1,7 +1,5 @@
 """The loop with a link of lists and a clock that is told the time: no sockets, no waiting."""
 
-from dataclasses import dataclass, field
-
 from common.messages import (
     PROTOCOL_VERSION,
     Dispatch,
@@ -11,52 +9,14 @@ from common.messages import (
     Reset,
     SequenceSpec,
     StepReport,
-    StepReports,
 )
 from common.sampling import SamplingParameters
 from tests.worker.driver import CPU, HistoryModel
 from tests.worker.grammars import Held, byte_guidance, regex
+from tests.worker.list_link import ALICE, BOB, Clock, ListLink, new
 from tests.worker.reported import progress_of
 from worker.engine import Engine
 from worker.loop import Identity, Loop
-
-ALICE, BOB = 5, 6
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@dataclass
-class ListLink:
-    clock: Clock
-    inbox: list = field(default_factory=list)
-    subscriptions: set[int] = field(default_factory=lambda: {ALICE, BOB})
-    timeouts: list[float] = field(default_factory=list)
-    reports: list = field(default_factory=list)
-    """Those that come in one message one by one."""
-    messages: int = 0
-    published: list = field(default_factory=list)
-
-    def receive(self, timeout_s):
-        self.timeouts.append(timeout_s)
-        arrived, self.inbox = self.inbox, []
-        if not arrived:
-            self.clock.now += timeout_s
-        return arrived
-
-    def subscribed(self, frontend):
-        return frontend in self.subscriptions
-
-    def publish(self, frontend, tokens):
-        self.published.append((frontend, tokens))
-
-    def report(self, message):
-        self.messages += 1
-        self.reports += message.reports if isinstance(message, StepReports) else [message]
 
 
 class World:
@@ -86,12 +46,6 @@ class World:
     def dispatch(self, *add, epoch=7, **changes):
         self.number += 1
         return Dispatch(epoch, self.number, 64, add=list(add), **changes)
-
-
-def new(frontend: int, counter: int, count: int = 3, *, blocks=None, **options) -> NewSequence:
-    spec = SequenceSpec(frontend << 32 | counter, [1, 2, 3], count, SamplingParameters(), **options)
-    first = 1 + 2 * counter
-    return NewSequence(spec, 0, [], [first, first + 1] if blocks is None else blocks)
 
 
 def test_ready_is_said_first_and_stopping_is_asked_between_steps():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from common.messages import Dispatch, NewSequence, Ready, Reset, SequenceSpec, S
 from common.sampling import SamplingParameters
 from common.settings import Settings
 from common.sockets import FROM_WORKER, dispatch_endpoint, encode, open_socket
+from tests.processes import started
 from tests.worker.tiny import write_tiny_llama
 from worker.__main__ import _prepare, main
 
@@ -37,7 +39,9 @@ def runtime_dir():
         yield Path(path)
 
 
-def start(runtime_dir: Path, model_dir: Path, **changes) -> subprocess.Popen:
+def working(
+    runtime_dir: Path, model_dir: Path, **changes
+) -> AbstractContextManager[subprocess.Popen]:
     settings = Settings(
         **(
             {
@@ -57,7 +61,7 @@ def start(runtime_dir: Path, model_dir: Path, **changes) -> subprocess.Popen:
     path = runtime_dir / "settings.json"
     path.write_bytes(msgspec.json.encode(settings))
     environment = os.environ | {"MILLRACE_SETTINGS": str(path), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
+    return started(
         [sys.executable, "-m", "worker", "--number", "3"],
         cwd=ROOT,
         env=environment,
@@ -71,8 +75,7 @@ def test_it_runs_and_stops_when_told(runtime_dir, model_dir):
     context = zmq.Context()
     scheduler = open_socket(context, zmq.ROUTER)
     scheduler.bind(dispatch_endpoint(str(runtime_dir)))
-    worker = start(runtime_dir, model_dir, json_output=True)
-    try:
+    with context, scheduler, working(runtime_dir, model_dir, json_output=True) as worker:
         assert scheduler.poll(WAIT_S * 1000)
         identity, frame = scheduler.recv_multipart()
         ready = FROM_WORKER.decode(frame)
@@ -91,9 +94,6 @@ def test_it_runs_and_stops_when_told(runtime_dir, model_dir):
                 ids += report.items[0].tokens.ids
         worker.send_signal(signal.SIGTERM)
         out, _ = worker.communicate(timeout=WAIT_S)
-    finally:
-        worker.kill()
-        context.destroy(linger=0)
     assert worker.returncode == 0
     (line,) = [json.loads(line) for line in out.splitlines() if "ready on" in line]
     assert line["process"] == "worker-3"
@@ -102,8 +102,8 @@ def test_it_runs_and_stops_when_told(runtime_dir, model_dir):
 
 
 def test_a_failed_start_says_why(runtime_dir):
-    worker = start(runtime_dir, Path("/nowhere/at/all"))
-    _, errors = worker.communicate(timeout=WAIT_S)
+    with working(runtime_dir, Path("/nowhere/at/all")) as worker:
+        _, errors = worker.communicate(timeout=WAIT_S)
     assert worker.returncode == 78
     assert "/nowhere/at/all" in errors
     assert len(errors.strip().splitlines()) == 1

@@ -9,6 +9,7 @@ import torch
 
 from tests.worker.driver import CPU
 from tests.worker.grammars import regex
+from tests.worker.sampling import bits
 from tests.worker.tiny import write_byte_tokenizer
 from worker.masks import Forbid, MaskMaker
 
@@ -18,14 +19,6 @@ def tokenizer(tmp_path_factory):
     directory = tmp_path_factory.mktemp("tokenizer")
     write_byte_tokenizer(directory)
     return llguidance.LLTokenizer(str(directory / "tokenizer.json"), eos_token=0)
-
-
-def bits(allowed: list[set[int]], words: int) -> torch.Tensor:
-    masks = np.zeros((len(allowed), words), dtype=np.uint32)
-    for row, tokens in enumerate(allowed):
-        for token in tokens:
-            masks[row, token // 32] |= np.uint32(1 << token % 32)
-    return torch.from_numpy(masks.view(np.int32))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

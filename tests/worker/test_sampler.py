@@ -11,45 +11,10 @@ from common.sampling import SamplingParameters
 from tests.worker import naive
 from tests.worker.ahead.waiting import CountedTransfers
 from tests.worker.driver import CPU
-from tests.worker.test_masks import bits
-from worker.kernels.sampling import SEEING, UNSEEN, SamplingKernels
+from tests.worker.sampling import Case, choose, sample
+from worker.kernels.sampling import SEEING, UNSEEN
 from worker.parcel import Parcel
-from worker.sampler import Choice, Sampled, Sampler
-from worker.transfers import HostTransfers
-
-
-class Case:
-    """One row to be sampled, with its history."""
-
-    def __init__(self, logits, parameters, prompt=(0,), output=(), stops=(), allowed=None):
-        self.logits = torch.as_tensor(logits, dtype=torch.float32)
-        self.parameters = parameters
-        self.prompt, self.output, self.stops = list(prompt), list(output), list(stops)
-        self.allowed = allowed
-        """What its grammar allows, if it follows one."""
-
-
-def choose(sampler: Sampler, logits, rows, positions, lengths, masks=None, last_ids=()) -> Choice:
-    where = torch.tensor([positions, lengths])
-    parcel = Parcel()
-    batch = sampler.pack(rows, parcel)
-    parcel.send(HostTransfers())
-    return sampler.choose(logits, batch, where[0], where[1], masks, last_ids)
-
-
-def sample(cases: list[Case], kernels: SamplingKernels = SEEING) -> Sampled:
-    sampler = Sampler(len(cases[0].logits), CPU, kernels)
-    rows = [
-        sampler.admit(c.parameters, c.stops, c.prompt, c.output, guided=c.allowed is not None)
-        for c in cases
-    ]
-    guided = [c.allowed for c in cases if c.allowed is not None]
-    masks = bits(guided, -(-len(cases[0].logits) // 32)) if guided else None
-    logits = torch.stack([c.logits for c in cases])
-    positions = [len(c.output) for c in cases]
-    lengths = [len(c.prompt + c.output) for c in cases]
-    last_ids = [(c.prompt + c.output)[-1] for c in cases if c.parameters.watermark]
-    return choose(sampler, logits, rows, positions, lengths, masks, last_ids).read()
+from worker.sampler import Sampler
 
 
 def random_parameters(choice: random.Random, vocabulary: int) -> SamplingParameters:

@@ -13,15 +13,8 @@ ROOT = Path(__file__).parents[2]
 _PROGRAM = """
 import resource
 import torch
-from tests.worker.driver import HistoryModel, Driver
-from tests.worker.test_shortage import GREEDY_TOKEN, PER_TOKEN_BYTES, ROOM_BYTES
-
-class Hungry(HistoryModel):
-    def forward(self, inputs, cache):
-        longest = max(inputs.query_lengths_host)
-        if longest > 1:
-            torch.empty(longest * PER_TOKEN_BYTES, dtype=torch.uint8)
-        return super().forward(inputs, cache)
+from tests.worker.driver import Driver
+from tests.worker.hungry import GREEDY_TOKEN, ROOM_BYTES, Hungry
 
 torch.set_num_threads(1)
 driver = Driver(Hungry(), Hungry.cache(64), blocks=64)
@@ -38,9 +31,6 @@ for number, record in driver.records.items():
     print(number, len(record.ids), record.error)
 print(driver.engine.held)
 """
-PER_TOKEN_BYTES = 64 << 20
-ROOM_BYTES = 1 << 30
-GREEDY_TOKEN = 9
 
 
 def test_one_request_fails_and_the_others_go_on() -> None:

@@ -9,7 +9,7 @@ from transformers import WatermarkLogitsProcessor
 from common.errors import StartupError
 from common.sampling import SamplingParameters
 from tests.worker.driver import CPU
-from tests.worker.test_sampler import Case, sample
+from tests.worker.sampling import Case, sample
 from worker.watermark import USUAL, Favour, GreenLists, Rule
 
 LAST_IDS = [0, 1, 7, 48, 7]

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,16 @@ _log = logging.getLogger(__name__)
 class Crew:
     """The leader's side: its followers."""
 
-    def __init__(self, context: Any, runtime_dir: str, replica: int, size: int) -> None:
+    def __init__(
+        self,
+        context: Any,
+        runtime_dir: str,
+        replica: int,
+        size: int,
+        leave: Callable[[int], object] = os._exit,
+    ) -> None:
+        """``leave`` ends this process when a follower ends; it is for tests to replace."""
+        self._leave = leave
         self._runtime_dir = Path(runtime_dir)
         self._replica = replica
         self._size = size
@@ -65,7 +75,7 @@ class Crew:
             if self._socket in ready:
                 self._take_in(self._socket.recv_multipart(), poller)
         names = {descriptor: f"shard {shard}" for shard, descriptor in self._held.items()}
-        self._watch = Watch(names)
+        self._watch = Watch(names, self._leave)
 
     def new_store(self) -> Path:
         """Tell the followers to form a group, and where."""

@@ -21,7 +21,10 @@ class Watch:
     def __init__(
         self, processes: Mapping[int, str], leave: Callable[[int], object] = os._exit
     ) -> None:
-        """``processes``: pidfds, which now belong to the watch, and what to call them."""
+        """``processes``: pidfds, which now belong to the watch, and what to call them.
+
+        ``leave`` is for tests to replace: it may return, and the watch is called off later.
+        """
         self._processes = dict(processes)
         self._leave = leave
         self._off = os.eventfd(0)
@@ -31,11 +34,9 @@ class Watch:
     def call_off(self) -> None:
         """Others may end now."""
         os.eventfd_write(self._off, 1)
-        self.join()
-
-    def join(self) -> None:
-        """Returns when it watches no more."""
         self._thread.join()
+        for descriptor in (self._off, *self._processes):
+            os.close(descriptor)
 
     def _run(self) -> None:
         ends = select.poll()
@@ -45,5 +46,3 @@ class Watch:
         if self._off not in ready:
             _log.error("%s has ended, and this process with it", self._processes[ready[0]])
             self._leave(EXIT_STATUS)
-        for descriptor in (self._off, *self._processes):
-            os.close(descriptor)

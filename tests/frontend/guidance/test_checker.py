@@ -24,6 +24,7 @@ from frontend.guidance.frames import (
 )
 from frontend.guidance.process import child_environment
 from frontend.guidance.source import GrammarSource
+from tests.processes import started
 
 SOURCE = GrammarSource("regex", "a+")
 MIB = 1024 * 1024
@@ -91,16 +92,14 @@ def test_limits(trial: Callable[[GrammarSource], Verdict], reason: str) -> None:
 
 @pytest.fixture
 def process() -> Iterator["subprocess.Popen[bytes]"]:
-    started = subprocess.Popen(
+    with started(
         [sys.executable, "-P", "-m", "frontend.guidance.checker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=child_environment(dict(os.environ)),
-    )
-    with started:
-        yield started
-        started.kill()
+    ) as process:
+        yield process
 
 
 def test_a_conversation(process: "subprocess.Popen[bytes]", model_dir: Path) -> None:
@@ -149,14 +148,12 @@ def test_it_ends_with_its_parent(model_dir: Path) -> None:
         "signal.pause()\n"
     )
     command = [sys.executable, "-P", "-c", code]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, env=child_environment(dict(os.environ))
-    ) as parent:
+    environment = child_environment(dict(os.environ))
+    with started(command, stdout=subprocess.PIPE, env=environment) as parent:
         assert parent.stdout is not None
-        watch = os.pidfd_open(int(parent.stdout.readline()))
-        parent.kill()
-    with os.fdopen(watch) as ended:
-        assert select.select([ended], [], [], 10)[0]
+        with os.fdopen(os.pidfd_open(int(parent.stdout.readline()))) as ended:
+            parent.kill()
+            assert select.select([ended], [], [], 10)[0]
 
 
 def test_no_secrets_are_inherited() -> None:

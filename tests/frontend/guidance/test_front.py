@@ -6,7 +6,6 @@ The model of this test heeds no grammar; only what the front end does with one i
 import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.frontend.front import Front, body, until
+from tests.frontend.front import Front, body, running, until
 
 BOMB = {"type": "json", "value": {"type": "integer", "multipleOf": 999983}}
 
@@ -22,17 +21,8 @@ BOMB = {"type": "json", "value": {"type": "integer", "multipleOf": 999983}}
 @pytest.fixture(scope="module")
 def front(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     runtime_dir = tmp_path_factory.mktemp("front") / "run"
-    made = Front(model_dir, runtime_dir, grammar_compile_timeout=1.0)
-    try:
-        made.backend.ready = True
-        made.wait()
+    with running(model_dir, runtime_dir, grammar_compile_timeout=1.0) as made:
         yield made
-    except BaseException:
-        sys.stderr.write(made.output())
-        made.kill(made.children())
-        raise
-    assert made.stop() == 0, made.output()
-    assert "Traceback" not in made.output()
 
 
 def checker_of(front_end: int) -> int:

@@ -4,7 +4,7 @@ import io
 
 from launcher.bench.client import Outcome
 from launcher.bench.meter import Meter
-from tests.launcher.test_progress import Clock, Terminal
+from tests.launcher.terminal import Clock, Terminal
 
 
 def test_a_bar_on_a_terminal() -> None:

@@ -15,6 +15,7 @@ from launcher.commands.bench import run
 from launcher.resolve import UsageError
 from tests.launcher.bench.standin import Standin, serving
 from tests.launcher.standins import ROOT
+from tests.processes import started
 
 SMALL = ["--num", "6", "--prompt-tokens", "20", "--output-tokens", "4", "--warmup", "1"]
 
@@ -95,17 +96,16 @@ def test_nobody_there() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_can_be_stopped(number: signal.Signals, tmp_path: Path) -> None:
     state = Standin(silent=True)
-    with serving(state) as url:
-        process = subprocess.Popen(
+    with (
+        serving(state) as url,
+        started(
             [sys.executable, "-m", "launcher", "bench", "--url", url],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT,
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
-        )  # fmt: skip
-        try:
-            assert state.reached.wait(30)
-            process.send_signal(number)
-            printed, _ = process.communicate(timeout=30)
-        finally:
-            process.kill()
+        ) as process,
+    ):  # fmt: skip
+        assert state.reached.wait(30)
+        process.send_signal(number)
+        printed, _ = process.communicate(timeout=30)
     assert process.returncode == 128 + number
     assert printed == b""

@@ -13,7 +13,7 @@ from launcher.doctor import model
 from launcher.doctor.examination import examine
 from launcher.model import builtin_directory
 from tests.end_to_end.harness import free_port
-from tests.launcher.test_cli import last, millrace
+from tests.launcher.commanding import last, millrace
 
 
 def ports() -> list[str]:

@@ -13,7 +13,7 @@ from tests.worker.ahead.on_fake_gpu import PROMPT, SIZES, OnGPU
 from tests.worker.grammars import byte_guidance, regex
 from tests.worker.models.families import FAMILIES
 from tests.worker.quantization import writers
-from tests.worker.test_exactness import SAMPLED
+from tests.worker.texts import SAMPLED
 from tests.worker.tiny import write_tiny, write_tiny_llama
 from worker.kernels.flashinfer import FlashInferAttention
 from worker.kernels.select import Choices

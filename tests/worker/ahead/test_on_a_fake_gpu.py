@@ -7,7 +7,7 @@ from common.sampling import SamplingParameters
 from tests.worker.ahead.fake_gpu import fake_gpu
 from tests.worker.ahead.on_fake_gpu import PROMPT, SIZES, OnGPU
 from tests.worker.models.families import FAMILIES
-from tests.worker.test_exactness import SAMPLED
+from tests.worker.texts import SAMPLED
 from tests.worker.tiny import write_tiny, write_tiny_llama
 from worker.inputs import StepInputs
 from worker.kernels.select import Choices

@@ -8,8 +8,8 @@ import torch
 from common.messages import BLOCK_TOKENS, Dispatch, Grant, NewSequence, Reset, SequenceSpec
 from common.sampling import SamplingParameters
 from tests.worker.driver import CPU, GREEDY, RUNNERS, HistoryModel, fake_driver
+from tests.worker.list_link import ALICE, Clock, ListLink
 from tests.worker.reported import items_of, progress_of
-from tests.worker.test_loop import ALICE, Clock, ListLink
 from worker.engine import Engine
 from worker.loop import Identity, Loop
 

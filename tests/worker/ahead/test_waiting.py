@@ -7,7 +7,7 @@ from common.messages import BLOCK_TOKENS
 from common.sampling import SamplingParameters
 from tests.worker.ahead.waiting import CountedTransfers, Counting
 from tests.worker.driver import CPU, RUNNERS, Driver
-from tests.worker.test_exactness import SAMPLED
+from tests.worker.texts import SAMPLED
 from tests.worker.tiny import write_tiny_llama
 from worker.cache import KVCache
 from worker.loading import load_model

@@ -1,12 +1,10 @@
-"""The C kernels, compiled for every instruction set of this machine that differs: once per run."""
+"""The C kernels, compiled for every instruction set that this machine has: once per run."""
 
 import shutil
 
 import pytest
 
 from worker.kernels.cpu.library import ELEMENTS, VARIANTS, compile_to, load, read_cpu_flags
-
-COMPILED = [variant for variant in VARIANTS if variant.name != "avx512"]
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +34,7 @@ def library(request, kept):
 
 @pytest.fixture(
     scope="session",
-    params=[variant for variant in COMPILED if variant.bfloat16],
+    params=[variant for variant in VARIANTS if variant.bfloat16],
     ids=lambda variant: variant.name,
 )
 def bfloat16(request, kept):
@@ -56,11 +54,11 @@ def pytest_generate_tests(metafunc):
     if names == {"library", "dtype"}:
         pairs = [
             pytest.param(variant, dtype, id=f"{variant.name}-{dtype}")
-            for variant in COMPILED
+            for variant in VARIANTS
             for dtype, element in ELEMENTS.items()
             if element in variant.elements
         ]
         metafunc.parametrize(("library", "dtype"), pairs, indirect=True, scope="session")
     elif names == {"library"}:
-        ids = [variant.name for variant in COMPILED]
-        metafunc.parametrize("library", COMPILED, indirect=True, ids=ids, scope="session")
+        ids = [variant.name for variant in VARIANTS]
+        metafunc.parametrize("library", VARIANTS, indirect=True, ids=ids, scope="session")

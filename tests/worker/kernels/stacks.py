@@ -6,6 +6,13 @@ import torch
 
 from tests.worker.paged import Paged
 
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
+    "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 90, "rms_norm_eps": 1e-5, "hidden_act": "silu",
+    "max_position_embeddings": 512, "rope_theta": 10000.0,
+}  # fmt: skip
+
 
 def run(model):
     """Prompts, then steps that decode beside prompts; all logits."""

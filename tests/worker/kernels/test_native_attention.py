@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.worker.kernels.test_attention import History
+from tests.worker.kernels.history import History
 from worker.kernels.cpu.attention import NativeAttention
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
 from worker.kernels.select import Choices, select

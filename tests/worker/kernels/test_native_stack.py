@@ -5,17 +5,10 @@ import os
 import pytest
 import torch
 
-from tests.worker.kernels.stacks import long_prompts, run, threads
+from tests.worker.kernels.stacks import CONFIG, long_prompts, run, threads
 from worker.kernels.select import Choices, select
 from worker.models.configuration import parse
 from worker.models.llama import LlamaForCausalLM
-
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
-    "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "vocab_size": 90, "rms_norm_eps": 1e-5, "hidden_act": "silu",
-    "max_position_embeddings": 512, "rope_theta": 10000.0,
-}  # fmt: skip
 
 
 def model_of(library, dtype=torch.bfloat16, kv_dtype=None, **changes):

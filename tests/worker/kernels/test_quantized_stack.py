@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from tests.worker.kernels.stacks import long_prompts, run, threads
-from tests.worker.kernels.test_native_stack import CONFIG
+from tests.worker.kernels.stacks import CONFIG, long_prompts, run, threads
 from worker.kernels.select import select
 from worker.models.configuration import parse
 from worker.models.llama import LlamaForCausalLM

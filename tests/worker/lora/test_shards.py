@@ -11,8 +11,9 @@ from tests.worker.adapters import write_adapter
 from tests.worker.driver import RUNNERS, Driver
 from tests.worker.models.comparing import CPU, prompt
 from tests.worker.models.families import FAMILIES
+from tests.worker.parallel.drivers import BLOCKS
 from tests.worker.parallel.follower import AHEAD, adapters_of
-from tests.worker.parallel.test_parallel import BLOCKS, Groups
+from tests.worker.parallel.groups import Groups
 from tests.worker.tiny import write_tiny
 from worker.ahead.runner import AheadRunner
 from worker.cache import KVCache, part_of
@@ -35,10 +36,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def groups(root: Path) -> Iterator[Groups]:
-    groups = Groups(root, 2, [*NAMES, "ahead-qwen3"])
-    yield groups
-    assert groups.end() == [0]
+def groups() -> Iterator[Groups]:
+    with Groups(2) as groups:
+        yield groups
 
 
 def load(directory: Path, sharding: Sharding = WHOLE):
@@ -66,22 +66,21 @@ def test_two_shards_say_what_one_says(
     model = load(directory)
     cache = model.make_cache(model.configuration, BLOCKS, CPU)
     wanted = tokens(Driver(model, cache, blocks=BLOCKS, adapters=adapters), digests)
-    leader = groups.leader(name)
-    part = load(directory, leader.sharding)
-    leader.make_cache(BLOCKS)
-    shape = part_of(part.configuration, leader.sharding)
-    cache = KVCache(shape, BLOCKS, CPU, torch.float32)
-    ahead = name.startswith("ahead")
-    if ahead:
-        runner = partial(AheadRunner, others=leader.go_ahead(), **AHEAD)
-        monkeypatch.setitem(RUNNERS, "group", {"make_runner": runner, "sampling": UNSEEN})
-    driver = Driver(
-        part if ahead else leader.lead(part),
-        cache,
-        blocks=BLOCKS,
-        runner="group" if ahead else "host",
-        adapters=adapters,
-    )
-    got = tokens(driver, digests)
-    leader.close()
+    with groups.led(directory) as leader:
+        part = load(directory, leader.sharding)
+        leader.make_cache(BLOCKS)
+        shape = part_of(part.configuration, leader.sharding)
+        cache = KVCache(shape, BLOCKS, CPU, torch.float32)
+        ahead = name.startswith("ahead")
+        if ahead:
+            runner = partial(AheadRunner, others=leader.go_ahead(), **AHEAD)
+            monkeypatch.setitem(RUNNERS, "group", {"make_runner": runner, "sampling": UNSEEN})
+        driver = Driver(
+            part if ahead else leader.lead(part),
+            cache,
+            blocks=BLOCKS,
+            runner="group" if ahead else "host",
+            adapters=adapters,
+        )
+        got = tokens(driver, digests)
     assert got == wanted

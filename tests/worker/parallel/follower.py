@@ -1,8 +1,9 @@
-"""``python -m tests.worker.parallel.follower RUNTIME_DIR SHARD SIZE MODEL_DIR…``: follow each.
+"""``python -m tests.worker.parallel.follower RUNTIME_DIR SHARD SIZE``: follow whom it is told to.
 
-One process for many models: the n-th is replica n's. A model whose directory is named after a fault
-fails on purpose: see ``_fault``. One whose name begins with ``ahead`` is followed as where devices
-are ahead of their hosts. Adapters are in directories within the model's.
+One process for many models: each line of its input is the number of a replica and the directory of
+its model. A model whose directory is named after a fault fails on purpose: see ``_fault``. One
+whose name begins with ``ahead`` is followed as where devices are ahead of their hosts. Adapters are
+in directories within the model's.
 """
 
 import sys
@@ -28,29 +29,39 @@ UNLUCKY = 13
 """The token that it does not like, in shard 1."""
 
 
-def main(runtime_dir: str, shard: int, size: int, model_dirs: list[str]) -> None:
+HERE, FREE = "waits for its leader", "has been left"
+"""What it prints."""
+
+
+def main(runtime_dir: str, shard: int, size: int) -> None:
     torch.set_num_threads(1)
     context = zmq.Context()
-    for replica, model_dir in enumerate(model_dirs):
-        group = Group(shard, size, torch.device("cpu"))
-        berth = Berth(context, runtime_dir, replica, shard)
-        group.form(berth.await_leader().store)
-        settings = Settings(
-            model_id="m",
-            model_dir=model_dir,
-            dtype="float32",
-            device="cpu",
-            num_shard=size,
-            disable_custom_kernels=True,
-            adapters=adapters_of(model_dir),
-        )
-        follower = start_follower(settings, group)
-        if Path(model_dir).name.startswith("ahead"):
-            follower._make_steps = partial(Steps, **AHEAD)
-        if Path(model_dir).name == FAILS and shard == 1:
-            _fault(follower._model)
-        follower.follow(berth)
+    for line in sys.stdin:
+        replica, model_dir = line.removesuffix("\n").split(" ", 1)
+        print(HERE, flush=True)
+        berth = Berth(context, runtime_dir, int(replica), shard)
+        follow(berth, Group(shard, size, torch.device("cpu")), model_dir, shard, size)
         berth.close()
+        print(FREE, flush=True)
+
+
+def follow(berth: Berth, group: Group, model_dir: str, shard: int, size: int) -> None:
+    group.form(berth.await_leader().store)
+    settings = Settings(
+        model_id="m",
+        model_dir=model_dir,
+        dtype="float32",
+        device="cpu",
+        num_shard=size,
+        disable_custom_kernels=True,
+        adapters=adapters_of(model_dir),
+    )
+    follower = start_follower(settings, group)
+    if Path(model_dir).name.startswith("ahead"):
+        follower._make_steps = partial(Steps, **AHEAD)
+    if Path(model_dir).name == FAILS and shard == 1:
+        _fault(follower._model)
+    follower.follow(berth)
 
 
 def adapters_of(model_dir: str) -> list[Adapter]:
@@ -80,4 +91,4 @@ def _fault(model: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -13,9 +13,10 @@ import torch
 
 from tests.worker.driver import RUNNERS, Driver
 from tests.worker.models.comparing import CPU, prompt
+from tests.worker.parallel.drivers import alone, together
 from tests.worker.parallel.follower import AHEAD
-from tests.worker.parallel.test_parallel import Groups, alone, together
-from tests.worker.test_exactness import SAMPLED
+from tests.worker.parallel.groups import Groups
+from tests.worker.texts import SAMPLED
 from tests.worker.tiny import write_tiny_llama
 from worker.ahead.order import Order, StateChanges
 from worker.ahead.runner import AheadRunner
@@ -78,20 +79,17 @@ def busy(driver: Driver) -> dict[int, tuple[list[int], list[float]]]:
 
 
 def test_two_shards_ahead_say_what_one_says(root: Path, group_runner: Any) -> None:
-    wanted = busy(alone(root, NAME))
-    groups = Groups(root, 2, [NAME])
-    leader = groups.leader(NAME)
-    group_runner(leader)
-    leader.make_cache(8)  # as the start measures before it makes the one that stays
-    driver = together(root, NAME, leader, runner="group")
-    got = busy(driver)
-    assert driver.engine._runner._state.generation > 0  # all shards' states have grown
-    leader.close()
+    wanted = busy(alone(root / NAME))
+    with Groups(2) as groups, groups.led(root / NAME) as leader:
+        group_runner(leader)
+        leader.make_cache(8)  # as the start measures before it makes the one that stays
+        driver = together(root / NAME, leader, runner="group")
+        got = busy(driver)
+        assert driver.engine._runner._state.generation > 0  # all shards' states have grown
     assert got.keys() == wanted.keys()
     for number, (ids, logprobs) in wanted.items():
         assert got[number][0] == ids
         assert got[number][1] == pytest.approx(logprobs, abs=1e-4)
-    assert groups.end() == [0]
 
 
 def test_a_step_that_fails_loses_the_group(root: Path) -> None:

@@ -1,72 +1,33 @@
 """Models in several processes: the same tokens as in one, and what fails fails alone."""
 
-import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-import zmq
 
 from common.errors import StartupError
+from tests.processes import started
 from tests.worker.driver import Driver
 from tests.worker.models.comparing import CPU, prompt
 from tests.worker.models.families import FAMILIES
+from tests.worker.parallel.drivers import alone, together
 from tests.worker.parallel.follower import FAILS, UNLUCKY
+from tests.worker.parallel.groups import Groups
 from tests.worker.tiny import write_tiny, write_tiny_llama
-from worker.cache import KVCache, part_of
 from worker.loading import load_model
-from worker.parallel.group import Group
-from worker.parallel.leader import Leader
-from worker.parallel.rendezvous import Crew
 from worker.sharding import Sharding
 
 ROOT = Path(__file__).parents[3]
-WAIT_S = 60
-BLOCKS = 64
 IN_FOUR = ("llama_odd_vocabulary", "olmo2", "phi3", "gemma3", "qwen3_moe", "gpt2", "gpt_neox")
 LLAMAS = {
     "llama_odd_vocabulary": {"vocab_size": 259},
     "llama_tied": {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
     FAILS: {},
 }
-
-
-class Groups:
-    """The followers of one size, and a leader for each model in turn."""
-
-    def __init__(self, root: Path, size: int, names: list[str]) -> None:
-        self.size = size
-        self.names = names
-        self.runtime = tempfile.TemporaryDirectory()
-        self.directories = [root / name for name in names]
-        self.context = zmq.Context()
-        arguments = [str(directory) for directory in self.directories]
-        self.processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.worker.parallel.follower", self.runtime.name,
-                 str(shard), str(size), *arguments],
-                cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
-            )
-            for shard in range(1, size)
-        ]  # fmt: skip
-
-    def leader(self, name: str) -> Leader:
-        crew = Crew(self.context, self.runtime.name, self.names.index(name), self.size)
-        return Leader(crew, Group(0, self.size, CPU))
-
-    def end(self) -> list[int]:
-        try:
-            return [process.wait(WAIT_S) for process in self.processes]
-        finally:
-            for process in self.processes:
-                process.kill()
-            self.context.term()
-            self.runtime.cleanup()
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +41,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pairs(root: Path) -> Iterator[Groups]:
-    groups = Groups(root, 2, [*FAMILIES, *LLAMAS])
-    yield groups
-    assert groups.end() == [0]
+def pairs() -> Iterator[Groups]:
+    with Groups(2) as groups:
+        yield groups
 
 
 @pytest.fixture(scope="module")
-def fours(root: Path) -> Iterator[Groups]:
-    groups = Groups(root, 4, list(IN_FOUR))
-    yield groups
-    assert groups.end() == [0, 0, 0]
+def fours() -> Iterator[Groups]:
+    with Groups(4) as groups:
+        yield groups
 
 
 def texts(driver: Driver) -> dict[int, tuple[list[int], list[float]]]:
@@ -107,26 +66,10 @@ def texts(driver: Driver) -> dict[int, tuple[list[int], list[float]]]:
     return {n: (record.ids, record.logprobs) for n, record in driver.records.items()}
 
 
-def alone(root: Path, name: str) -> Driver:
-    model = load_model(str(root / name), device=CPU, dtype=torch.float32)
-    cache = KVCache(model.configuration, BLOCKS, CPU, torch.float32)
-    return Driver(model, cache, blocks=BLOCKS)
-
-
-def together(root: Path, name: str, leader: Leader, runner: str = "host") -> Driver:
-    sharding = leader.sharding
-    model = load_model(str(root / name), device=CPU, dtype=torch.float32, sharding=sharding)
-    leader.make_cache(BLOCKS)
-    cache = KVCache(part_of(model.configuration, sharding), BLOCKS, CPU, torch.float32)
-    led = leader.lead(model) if runner == "host" else model
-    return Driver(led, cache, blocks=BLOCKS, runner=runner)
-
-
-def compare(root: Path, name: str, groups: Groups) -> None:
-    wanted = texts(alone(root, name))
-    leader = groups.leader(name)
-    got = texts(together(root, name, leader))
-    leader.close()
+def compare(directory: Path, groups: Groups) -> None:
+    wanted = texts(alone(directory))
+    with groups.led(directory) as leader:
+        got = texts(together(directory, leader))
     assert not leader._group.formed
     for number, (ids, logprobs) in wanted.items():
         assert got[number][0] == ids
@@ -135,28 +78,27 @@ def compare(root: Path, name: str, groups: Groups) -> None:
 
 @pytest.mark.parametrize("name", [*FAMILIES, "llama_odd_vocabulary", "llama_tied"])
 def test_two_shards_say_what_one_says(root: Path, name: str, pairs: Groups) -> None:
-    compare(root, name, pairs)
+    compare(root / name, pairs)
 
 
 @pytest.mark.parametrize("name", IN_FOUR)
 def test_four_shards_say_what_one_says(root: Path, name: str, fours: Groups) -> None:
-    compare(root, name, fours)
+    compare(root / name, fours)
 
 
 def test_a_follower_that_is_short_of_memory_costs_one_request(root: Path, pairs: Groups) -> None:
     """Both shards survive, agree on what to do next, and the others' texts are the right ones."""
-    driver = alone(root, FAILS)
+    driver = alone(root / FAILS)
     lucky = [[token for token in prompt(20, n) if token != UNLUCKY] for n in range(3)]
     driver.dispatch(add=[driver.new(n, ids, 3) for n, ids in enumerate(lucky)])
     driver.run()
     wanted = {n: driver.records[n].ids for n in range(3)}
     assert all(UNLUCKY not in ids for ids in wanted.values())
-    leader = pairs.leader(FAILS)
-    driver = together(root, FAILS, leader)
-    driver.dispatch(add=[driver.new(n, ids, 3) for n, ids in enumerate(lucky)])
-    driver.dispatch(add=[driver.new(9, [1, UNLUCKY, 2], 3)])
-    driver.run()
-    leader.close()
+    with pairs.led(root / FAILS) as leader:
+        driver = together(root / FAILS, leader)
+        driver.dispatch(add=[driver.new(n, ids, 3) for n, ids in enumerate(lucky)])
+        driver.dispatch(add=[driver.new(9, [1, UNLUCKY, 2], 3)])
+        driver.run()
     assert driver.records[9].error
     assert {n: driver.records[n].ids for n in range(3)} == wanted
 
@@ -167,7 +109,6 @@ def test_a_model_that_cannot_be_cut_is_refused(root: Path) -> None:
 
 
 def test_whoever_loses_its_leader_ends(root: Path) -> None:
-    groups = Groups(root, 2, ["qwen2"])
     code = (
         "import sys, torch, zmq\n"
         "from worker.parallel.group import Group\n"
@@ -179,15 +120,14 @@ def test_whoever_loses_its_leader_ends(root: Path) -> None:
         "leader.least(1, 0)\n"
         "sys.stdin.read()\n"
     )
-    leader = subprocess.Popen(
-        [sys.executable, "-c", code, groups.runtime.name],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert leader.stdout is not None
-        assert int(leader.stdout.readline()) == groups.processes[0].pid
-        leader.send_signal(signal.SIGKILL)
-    finally:
-        leader.kill()
-        leader.communicate()
-    assert groups.end() == [1]
+    with Groups(2) as groups:
+        assert groups.call(root / "qwen2") == 0
+        (follower,) = groups.followers
+        with started(
+            [sys.executable, "-c", code, groups.runtime_dir],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        ) as leader:  # fmt: skip
+            assert leader.stdout is not None
+            assert int(leader.stdout.readline()) == follower.process.pid
+            leader.send_signal(signal.SIGKILL)
+            assert groups.end() == [1]

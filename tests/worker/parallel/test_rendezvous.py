@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from queue import Queue
 
 import pytest
@@ -19,6 +19,7 @@ from common.sockets import (
     open_socket,
     shards_endpoint,
 )
+from tests.processes import started
 from worker.errors import GroupLostError
 from worker.parallel.rendezvous import Berth, Crew
 from worker.parallel.watch import EXIT_STATUS, Watch
@@ -29,21 +30,27 @@ LIMIT_S = 20
 class Process:
     """Lives until it is told to end."""
 
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        self.pid = self._process.pid
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+        self.pid = process.pid
 
     def end(self) -> None:
         self._process.communicate(timeout=LIMIT_S)
 
 
+Begin = Callable[[], Process]
+
+
 @pytest.fixture
-def process() -> Iterator[Process]:
-    made = Process()
-    yield made
-    made.end()
+def begin() -> Iterator[Begin]:
+    """Starts one."""
+    with ExitStack() as lives:
+        yield lambda: Process(lives.enter_context(started(["cat"], stdin=subprocess.PIPE)))
+
+
+@pytest.fixture
+def process(begin: Begin) -> Process:
+    return begin()
 
 
 @pytest.fixture
@@ -61,9 +68,11 @@ def joining(context: zmq.Context, path: str, shard: int, pid: int) -> zmq.Socket
     return socket
 
 
-def test_only_the_living_are_taken(place: tuple[zmq.Context, str], process: Process) -> None:
+def test_only_the_living_are_taken(
+    place: tuple[zmq.Context, str], process: Process, begin: Begin
+) -> None:
     context, path = place
-    dead = Process()
+    dead = begin()
     dead.end()
     crew = Crew(context, path, 0, 2)
     others = [joining(context, path, 1, dead.pid), saying_nonsense(context, path)]
@@ -93,11 +102,11 @@ def saying_nonsense(context: zmq.Context, path: str) -> zmq.Socket:
 
 
 def test_one_that_dies_while_others_are_awaited_is_replaced(
-    place: tuple[zmq.Context, str], process: Process
+    place: tuple[zmq.Context, str], process: Process, begin: Begin
 ) -> None:
     context, path = place
     crew = Crew(context, path, 0, 3)
-    first = Process()
+    first = begin()
     peers = [joining(context, path, 1, first.pid)]
     assembling = threading.Thread(target=crew.assemble)
     assembling.start()
@@ -110,7 +119,9 @@ def test_one_that_dies_while_others_are_awaited_is_replaced(
     assert [TO_FOLLOWER.decode(peer.recv()) for peer in peers[1:]] == [Leave(), Leave()]
 
 
-def test_a_follower_asks_again_until_there_is_a_leader(place: tuple[zmq.Context, str]) -> None:
+def test_a_follower_asks_again_until_there_is_a_leader(
+    place: tuple[zmq.Context, str], begin: Begin
+) -> None:
     context, path = place
     berth = Berth(context, path, 0, 1)
     met: Queue[object] = Queue()
@@ -123,7 +134,7 @@ def test_a_follower_asks_again_until_there_is_a_leader(place: tuple[zmq.Context,
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    dead = Process()
+    dead = begin()
     dead.end()
     leader = open_socket(context, zmq.ROUTER)
     leader.bind(shards_endpoint(path, 0))
@@ -135,14 +146,14 @@ def test_a_follower_asks_again_until_there_is_a_leader(place: tuple[zmq.Context,
     berth.close()
 
 
-def test_a_death_ends_the_process_unless_the_watch_is_called_off() -> None:
+def test_a_death_ends_the_process_unless_the_watch_is_called_off(begin: Begin) -> None:
     left: Queue[int] = Queue()
-    victims = [Process(), Process()]
+    victims = [begin(), begin()]
     watch = Watch({os.pidfd_open(victim.pid): "somebody" for victim in victims}, left.put)
     victims[1].end()
     assert left.get(timeout=LIMIT_S) == EXIT_STATUS
+    watch.call_off()
     calm = Watch({os.pidfd_open(victims[0].pid): "somebody"}, left.put)
     calm.call_off()
     victims[0].end()
-    watch.join()
     assert left.empty()

@@ -11,7 +11,7 @@ from common.messages import BLOCK_TOKENS
 from common.sampling import SamplingParameters
 from tests.worker.driver import CPU, GREEDY, Driver, Record
 from tests.worker.speculation.oracle import Oracle
-from tests.worker.test_exactness import SAMPLED, text
+from tests.worker.texts import SAMPLED, text
 from worker.cache import KVCache
 from worker.speculation.speculation import Speculation
 

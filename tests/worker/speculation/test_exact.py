@@ -17,7 +17,7 @@ from tests.worker.speculation.exact import (
     driver_of,
 )
 from tests.worker.speculation.oracle import Oracle
-from tests.worker.test_exactness import text
+from tests.worker.texts import text
 from tests.worker.tiny import write_tiny, write_tiny_llama
 from worker.loading import load_model
 
