@@ -8,9 +8,9 @@ A block is in exactly one of three places: *free* (holds nothing of use), *cache
 prefix that nobody uses at the moment, evicted least recently used first) or *leased* (used by at
 least one sequence). Keys are chained (see vLLM's automatic prefix caching for the idea): the key of
 a block is a BLAKE2b hash of its parent's key and its 16 token ids, so that equal keys mean equal
-prefixes; the chain starts from the salt of ``SequenceSpec``, so that only those of one salt can probe
-each other's prompts, and from the digest of the adapter, with which the same tokens have other keys
-and values.
+prefixes; the chain starts from the sequence's ``cache_salt``, so that only those of one salt can
+probe each other's prompts, and from the digest of the adapter, with which the same tokens have
+other keys and values.
 """
 
 from collections import OrderedDict
