@@ -75,7 +75,12 @@ class Run:
     """A launcher with stand-ins; its output line by line."""
 
     def __init__(
-        self, home: Path, *arguments: str, env: dict[str, str] | None = None, stdout: Any = None
+        self,
+        home: Path,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        stdout: Any = None,
+        python: str = sys.executable,
     ) -> None:
         self.port = free_port()
         self.lines: list[str] = []
@@ -85,7 +90,7 @@ class Run:
         self.temporary = temporary
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "launcher", "--hostname", "127.0.0.1"),
+                *(python, "-m", "launcher", "--hostname", "127.0.0.1"),
                 *("--port", str(self.port), "--prometheus-port", str(free_port()), *arguments),
             ],
             cwd=ROOT,
