@@ -88,15 +88,19 @@ def memory(resolution: Resolution, found: Examination) -> Iterator[Finding]:
         )
         return
     room = rest * _CPU_FRACTION / resolution["num_replicas"]
-    if resolution["max_batch_total_tokens"] is not None:
+    given = resolution["max_batch_total_tokens"]
+    if isinstance(given, int):  # auto where the settings contradict each other
         room = float(rest)
-        request = max(request, facts.kv_bytes_per_token * resolution["max_batch_total_tokens"])
+        request = max(request, facts.kv_bytes_per_token * given)
     if room < request:
         yield problem(
             "memory",
             f"{left}, {needed}, and keys and values {human(request)}: lower --max-total-tokens or "
             "--max-batch-total-tokens.",
         )
+        return
+    if not facts.kv_bytes_per_token:
+        yield ok("memory", f"{left}, {needed}; what it keeps of a text does not grow with it.")
         return
     tokens = int(room // facts.kv_bytes_per_token)
     yield ok("memory", f"{left}, {needed}; there is room for keys and values of {tokens} tokens.")

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from common.examination import Examination, ModelFacts
@@ -157,6 +158,19 @@ def test_models() -> None:
 def test_memory(flags: str, available: int, level: str) -> None:
     found = Examination(torch="2", model=FACTS, available_bytes=available)
     assert only(model.memory(settings(flags), found))[0] == level
+
+
+def test_memory_of_settings_that_contradict_each_other() -> None:
+    resolution = resolve(parse_arguments(["--max-total-tokens", "2048"]).given, {})
+    found = Examination(torch="2", model=FACTS, available_bytes=100_000)
+    assert only(model.memory(resolution, found))[0] == "ok"
+
+
+def test_memory_of_a_model_that_keeps_nothing_of_each_token() -> None:
+    recurrent = msgspec.structs.replace(FACTS, kv_bytes_per_token=0)
+    found = Examination(torch="2", model=recurrent, available_bytes=100_000)
+    level, text = only(model.memory(settings(), found))
+    assert (level, "does not grow" in text) == ("ok", True)
 
 
 def test_how_findings_look() -> None:
