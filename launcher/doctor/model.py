@@ -1,4 +1,4 @@
-"""Checks of the model: its directory, whether it can be run, whether it fits."""
+"""Checks of the model: its directory, whether it can be run, whether it fits; and its adapters."""
 
 import subprocess
 import sys
@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from common.errors import StartupError
 from common.examination import Examination, ModelFacts, Question
+from launcher.adapters import find_local, parse, verify
 from launcher.children import child_environment
 from launcher.doctor.finding import Finding, ok, problem, warning
 from launcher.model import Model
@@ -68,6 +70,24 @@ def usable(model: Model | None, resolution: Resolution, found: Examination) -> I
                 f"{text} a CPU that has no instructions for {facts.dtype}: --dtype auto or float32 "
                 "is faster.",
             )
+
+
+def adapters(resolution: Resolution) -> Iterator[Finding]:
+    """Whether those that are here are whole; whether they fit the model, only a start finds out."""
+    try:
+        items = parse(resolution)
+    except StartupError:
+        return  # said already, with the settings
+    for item in items:
+        try:
+            directory = find_local(item, resolution)
+            if directory is not None:
+                verify(directory, item.name)
+        except StartupError as error:
+            yield problem("adapter", str(error))
+            continue
+        place = f"is in {directory}" if directory else "is of the hub: a start asks for it"
+        yield ok("adapter", f"{item.name} {place}.")
 
 
 def memory(resolution: Resolution, found: Examination) -> Iterator[Finding]:

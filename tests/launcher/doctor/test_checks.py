@@ -17,6 +17,7 @@ from launcher.machine import Machine
 from launcher.model import Model
 from launcher.resolve import Resolution, resolve
 from tests.end_to_end.harness import free_port
+from tests.launcher.models import weights
 
 CPU = Examination(torch="2.13.0+cpu", cpu_capability="AVX2", native_types=["float32"])
 FACTS = ModelFacts(
@@ -142,6 +143,25 @@ def test_models() -> None:
     assert only(model.usable(here, settings(), found))[0] == "ok"
     wrong = Examination(torch="2", problem="the checkpoint lacks a tensor")
     assert "lacks a tensor" in only(model.usable(here, settings(), wrong))[1]
+
+
+def test_adapters(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (whole / "adapter_config.json").write_text("{}")
+    (whole / "adapter_model.safetensors").write_bytes(weights())
+
+    def look(text: str) -> tuple[str, str]:
+        return only(model.adapters(settings(f"--lora-adapters {text}")))
+
+    assert look(f"poet={whole}") == ("ok", f"poet is in {whole}.")
+    assert look("org/poet")[0] == "ok"
+    level, text = look(f"poet={tmp_path / 'none'}")
+    assert (level, "there is no directory" in text) == ("problem", True)
+    (whole / "adapter_model.safetensors").write_bytes(weights()[:-1])
+    level, text = look(f"poet={whole}")
+    assert (level, "cut off" in text) == ("problem", True)
+    assert list(model.adapters(settings())) == []
 
 
 @pytest.mark.parametrize(
