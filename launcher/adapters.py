@@ -76,6 +76,19 @@ def find(resolution: Resolution, environ: Mapping[str, str], say: Say) -> list[A
     return found
 
 
+def find_local(item: Item, resolution: Resolution) -> Path | None:
+    """Its directory; None for a repository of the hub. Raises StartupError where it is neither."""
+    named = resolution.named("lora_adapters")
+    path = path_of(item.source, named)
+    if path.is_dir():
+        return path.resolve()
+    from launcher.hub import is_repository_name
+
+    if item.source.startswith(("/", ".", "~")) or not is_repository_name(item.source):
+        raise StartupError(f"{named}: there is no directory {item.source}")
+    return None
+
+
 def verify(directory: Path, name: str) -> None:
     """Raises StartupError unless an adapter's two files are there, and in one piece."""
     names = sorted(path.name for path in directory.iterdir())
@@ -90,16 +103,13 @@ def _directory(
     item: Item, resolution: Resolution, environ: Mapping[str, str], say: Say
 ) -> tuple[Path, str]:
     """Where its files are, and what it is called in logs and lists."""
-    path = path_of(item.source, resolution.named("lora_adapters"))
-    if path.is_dir():
+    path = find_local(item, resolution)
+    if path is not None:
         if item.revision is not None:
             say(f"{item.source} is a directory: its revision {item.revision} is not looked at")
-        return path.resolve(), str(path.resolve())
-    from launcher.hub import ADAPTER, fetch, is_repository_name, open_hub
+        return path, str(path)
+    from launcher.hub import ADAPTER, fetch, open_hub
 
-    if item.source.startswith(("/", ".", "~")) or not is_repository_name(item.source):
-        named = resolution.named("lora_adapters")
-        raise StartupError(f"{named}: there is no directory {item.source}")
     hub = open_hub(resolution["huggingface_hub_cache"], environ, say)
     snapshot = fetch(hub, item.source, item.revision, ADAPTER)
     return snapshot.directory, f"{item.source}@{snapshot.sha}"

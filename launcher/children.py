@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     if not any(name in environ for name in _OWN_WAITING):
         kept |= WAITING
     kept["HF_HUB_OFFLINE"] = "1"
-    kept["MILLRACE_PYTHON"] = sys.executable
+    kept["MILLRACE_PYTHON"] = shlex.quote(sys.executable)  # a part of supervisord's commands
     if in_checkout():  # children run with -P: the current directory is not searched for packages
         paths = [environ["PYTHONPATH"]] if environ.get("PYTHONPATH") else []
         kept["PYTHONPATH"] = os.pathsep.join([*paths, str(PACKAGES_ROOT)])

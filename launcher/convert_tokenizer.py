@@ -4,6 +4,7 @@ A process of its own, because transformers is slow to import and must not live i
 Runs no code from the model's directory. On failure the last line of stderr says why.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def main(model_dir: str, output: str) -> int:
         )
         if not tokenizer.is_fast:
             raise ValueError(f"{type(tokenizer).__name__} exists only as Python code")
-        unfinished = Path(output).with_suffix(".unfinished")
+        unfinished = Path(f"{output}.{os.getpid()}")  # another launcher may convert the same one
         tokenizer.backend_tokenizer.save(str(unfinished))
         unfinished.replace(output)
     except Exception as error:  # whatever transformers raises becomes one line

@@ -6,6 +6,7 @@
 
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,9 +64,13 @@ def cached(
 
 
 def point(pointer: Path, blob: Path) -> None:
-    """The cache's layout: a snapshot's files are relative links to blobs."""
-    pointer.unlink(missing_ok=True)
-    pointer.symlink_to(os.path.relpath(blob, pointer.parent))
+    """The cache's layout: a snapshot's files are relative links to blobs.
+
+    RACE: another launcher may do the same: in one act, and at no moment is there no link.
+    """
+    made = pointer.with_name(f".{secrets.token_hex(8)}.link")
+    made.symlink_to(os.path.relpath(blob, pointer.parent))
+    made.replace(pointer)
 
 
 def remember(hub: Hub, repository: str, revision: str | None, sha: str) -> None:

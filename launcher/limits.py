@@ -69,12 +69,16 @@ def read_context(model_dir: Path, resolution: Resolution) -> Context | None:
 
 
 def _longrope(config: dict[str, Any], resolution: Resolution) -> list[Context]:
-    """Models with this scaling run within their original context: the worker takes no more."""
+    """Models with this scaling run within their original context: the worker takes no more.
+
+    Early checkpoints of Phi-3 call it su or yarn.
+    """
     rope = config.get("rope_scaling") or config.get("rope_parameters")
     asked = resolution["rope_scaling"] is not None or resolution["rope_factor"] is not None
     if asked or not isinstance(rope, dict):
         return []
-    if rope.get("rope_type", rope.get("type")) not in ("longrope", "su"):
+    kinds = ("longrope", "su", "yarn") if config.get("model_type") == "phi3" else ("longrope", "su")
+    if rope.get("rope_type", rope.get("type")) not in kinds:
         return []
     key = "original_max_position_embeddings"
     original = config.get(key) or rope.get(key)

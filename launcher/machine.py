@@ -78,11 +78,27 @@ def total_memory() -> int:
 
 def gpu_names(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Names of the visible NVIDIA GPUs, without asking torch."""
-    if environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1", "none"):
+    chosen = environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen == "":
         return ()
     if shutil.which(_TOOL, path=environ.get("PATH")) is not None:
-        return _asked(environ, "--query-gpu=name", "--format=csv,noheader")
-    return tuple("GPU" for _ in Path("/dev").glob("nvidia[0-9]*"))
+        names = _asked(environ, "--query-gpu=name", "--format=csv,noheader")
+    else:
+        names = tuple("GPU" for _ in Path("/dev").glob("nvidia[0-9]*"))
+    return names if chosen is None else _visible(names, chosen)
+
+
+def _visible(names: tuple[str, ...], chosen: str) -> tuple[str, ...]:
+    """Of all that the driver shows, what CUDA does: those chosen, up to the first that is none."""
+    found: list[str] = []
+    for item in map(str.strip, chosen.split(",")):
+        if names and item.startswith(("GPU-", "MIG-")):  # not looked up: all are taken to be alike
+            found.append(names[0])
+        elif item.isdecimal() and int(item) < len(names):
+            found.append(names[int(item)])
+        else:
+            break
+    return tuple(found)
 
 
 def driver_version(environ: Mapping[str, str]) -> str | None:

@@ -45,11 +45,11 @@ def prepare(model_dir: Path, place: Path) -> Path:
             "of (tokenizer.model, vocab.json …); fetch the repository whole"
         )
     target.mkdir(parents=True, exist_ok=True)
-    _convert(model_dir, target)
     for path in model_dir.iterdir():
         if path.is_file() and path.name != "tokenizer.json":
             with contextlib.suppress(FileExistsError):
                 (target / path.name).symlink_to(path.resolve())
+    _convert(model_dir, target)  # last: who finds its result has all the rest
     return target
 
 

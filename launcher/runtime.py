@@ -16,6 +16,7 @@ from pathlib import Path
 
 from common.errors import StartupError
 from common.failure import FAILURE_FILE
+from common.pulse import PULSE_FILE
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SETTINGS = "settings.json"
@@ -26,9 +27,9 @@ LEFT_BEHIND_AFTER_S = 60
 _LOCK = "lock"
 _PREFIX = "millrace-"
 SUPERVISOR_SOCKET = "supervisor.sock"
-_SOCKETS = (SUPERVISOR_SOCKET, "requests", "dispatch")
+_SOCKETS = (SUPERVISOR_SOCKET, "requests", "dispatch", "traces")
 _PATTERNS = ("tokens-*", "shards-*", "rendezvous-*")
-_OURS = (FAILURE_FILE, READY_FILE, SETTINGS, _LOCK, "supervisord.pid", *_SOCKETS)
+_OURS = (FAILURE_FILE, READY_FILE, PULSE_FILE, SETTINGS, _LOCK, "supervisord.pid", *_SOCKETS)
 
 
 class RuntimeDirectory:

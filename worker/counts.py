@@ -64,9 +64,9 @@ class TokenCounts:
         self._new.clear()
         self._sent = None
 
-    def increment(self, rows: torch.Tensor, ids: torch.Tensor) -> None:
-        """One more of ``ids[i]`` in ``rows[i]``, both [n] int64; each row at most once."""
-        self._table[rows, ids] += 1
+    def increase(self, rows: torch.Tensor, ids: torch.Tensor, times: int) -> None:
+        """So many more of ``ids[i]`` in ``rows[i]``, both [n] int64; each row at most once."""
+        self._table[rows, ids] += times
 
     def _grow(self) -> None:
         rows, vocabulary = self._table.shape

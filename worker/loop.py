@@ -113,6 +113,7 @@ class Loop:
         if isinstance(message, Reset):
             self._engine.reset()
             self._held.take()
+            self._undelivered.clear()
             self._epoch, self._dispatch = message.epoch, 0
             self._say_ready()
         elif message.epoch == self._epoch or self._epoch == 0:

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import torch
 
 from common.messages import NewSequence
-from worker.batch import BlockTables, assemble, tokens_of
+from worker.batch import BlockTables, Wanted, assemble, tokens_of
 from worker.flight import Flight, Launched, Outcome
 from worker.interfaces import Model
 from worker.masks import Pending
 from worker.parcel import Parcel, Sent
 from worker.processors import SamplingRow
-from worker.sampler import Batch, Chosen, Sampled, Sampler
+from worker.sampler import Batch, Choice, Chosen, Sampled, Sampler
 from worker.speculation.verification import Round, first_round, verify
 from worker.transfers import Transfers
 from worker.turns import Part
@@ -197,10 +197,7 @@ class HostRunner(Runner):
         verified: list[list[Chosen]] = []
         if due is not None:
             next_logits = self._model.logits(hidden[:count])
-            allowed = masks.wait() if masks is not None else None
-            sampled = self._choose(due, next_logits, allowed)
-            if wanted.drafts:
-                verified = verify(wanted, first, sampled, partial(self._choose_then, next_logits))
+            sampled, verified = self._choose_all(wanted, first, due, next_logits, masks)
         sample_s = self._clock() - forwarded
         forward_s = forwarded - began
         return _Read(Outcome(by_prompt(flight, scores), sampled, forward_s, sample_s, verified))
@@ -215,10 +212,43 @@ class HostRunner(Runner):
         last_ids = [due.last_id(place) for place in batch.marked]
         return _Due(batch, positions, lengths, numbers, last_ids)
 
+    def _choose_all(
+        self,
+        wanted: Wanted,
+        first: Round,
+        due: _Due,
+        logits: torch.Tensor,
+        masks: Pending | None,
+    ) -> tuple[Sampled, list[list[Chosen]]]:
+        """The tokens of the first round, and of each part all that it yields, where some have
+        drafts.
+
+        Where one cannot be chosen, nothing has been counted of those before it.
+        """
+        counted: list[Choice] = []
+        try:
+            allowed = masks.wait() if masks is not None else None
+            sampled = self._choose(due, logits, counted, allowed)
+            if not wanted.drafts:
+                return sampled, []
+            choose_then = partial(self._choose_then, logits, counted)
+            return sampled, verify(wanted, first, sampled, choose_then)
+        except Exception:
+            for choice in counted:
+                self._sampler.take_back(choice)
+            raise
+
     def _choose(
-        self, due: _Due, logits: torch.Tensor, allowed: torch.Tensor | None = None
+        self,
+        due: _Due,
+        logits: torch.Tensor,
+        counted: list[Choice],
+        allowed: torch.Tensor | None = None,
     ) -> Sampled:
-        """Of rows of ``logits`` [R, vocabulary], which are overwritten if they are all."""
+        """Of rows of ``logits`` [R, vocabulary], which are overwritten if they are all.
+
+        The choice is added to ``counted``.
+        """
         numbers = due.numbers.tensor
         if len(numbers) < len(logits):
             logits = logits.index_select(0, numbers)
@@ -227,12 +257,13 @@ class HostRunner(Runner):
         )
         sampled = choice.read()
         self._sampler.accept(choice)
+        counted.append(choice)
         return sampled
 
-    def _choose_then(self, logits: torch.Tensor, then: Round) -> Sampled:
+    def _choose_then(self, logits: torch.Tensor, counted: list[Choice], then: Round) -> Sampled:
         """As ``verification.Choose``, of a later round."""
         parcel = Parcel()
         due = self._pack(then, parcel)
         assert due is not None, "a round without tokens"
         parcel.send(self._transfers)
-        return self._choose(due, logits)
+        return self._choose(due, logits, counted)

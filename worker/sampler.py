@@ -214,13 +214,20 @@ class Sampler:
 
     def accept(self, choice: Choice) -> None:
         """Count the tokens chosen: their sequences have taken them."""
+        self._count(choice, 1)
+
+    def take_back(self, choice: Choice) -> None:
+        """They have not, after all."""
+        self._count(choice, -1)
+
+    def _count(self, choice: Choice, times: int) -> None:
         for counts, counted in (
             (self._seen, choice.batch.seen),
             (self._output, choice.batch.output),
         ):
             if counted is not None:
                 ids = choice.ids.index_select(0, counted.numbers.tensor)
-                counts.increment(counted.table_rows.tensor, ids)
+                counts.increase(counted.table_rows.tensor, ids, times)
 
 
 @dataclass(frozen=True, slots=True)

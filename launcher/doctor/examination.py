@@ -41,6 +41,7 @@ def examine(given: Sequence[Given], environ: dict[str, str]) -> Iterator[Finding
     yield from places.runtime_directory(resolution)
     yield from places.hub_cache(resolution, environ, here=model is not None)
     yield from places.collector(resolution)
+    yield from models.adapters(resolution)
     if not found.torch:
         return
     if not any(finding.subject == "model" for finding in wrong):

@@ -1,4 +1,4 @@
-"""Checks of the model: its directory, whether it can be run, whether it fits."""
+"""Checks of the model: its directory, whether it can be run, whether it fits; and its adapters."""
 
 import subprocess
 import sys
@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from common.errors import StartupError
 from common.examination import Examination, ModelFacts, Question
+from launcher.adapters import find_local, parse, verify
 from launcher.children import child_environment
 from launcher.doctor.finding import Finding, ok, problem, warning
 from launcher.model import Model
@@ -70,6 +72,24 @@ def usable(model: Model | None, resolution: Resolution, found: Examination) -> I
             )
 
 
+def adapters(resolution: Resolution) -> Iterator[Finding]:
+    """Whether those that are here are whole; whether they fit the model, only a start finds out."""
+    try:
+        items = parse(resolution)
+    except StartupError:
+        return  # said already, with the settings
+    for item in items:
+        try:
+            directory = find_local(item, resolution)
+            if directory is not None:
+                verify(directory, item.name)
+        except StartupError as error:
+            yield problem("adapter", str(error))
+            continue
+        place = f"is in {directory}" if directory else "is of the hub: a start asks for it"
+        yield ok("adapter", f"{item.name} {place}.")
+
+
 def memory(resolution: Resolution, found: Examination) -> Iterator[Finding]:
     """Weights, and keys and values, against what is left. On a GPU the worker measures itself."""
     facts = found.model
@@ -88,15 +108,19 @@ def memory(resolution: Resolution, found: Examination) -> Iterator[Finding]:
         )
         return
     room = rest * _CPU_FRACTION / resolution["num_replicas"]
-    if resolution["max_batch_total_tokens"] is not None:
+    given = resolution["max_batch_total_tokens"]
+    if isinstance(given, int):  # auto where the settings contradict each other
         room = float(rest)
-        request = max(request, facts.kv_bytes_per_token * resolution["max_batch_total_tokens"])
+        request = max(request, facts.kv_bytes_per_token * given)
     if room < request:
         yield problem(
             "memory",
             f"{left}, {needed}, and keys and values {human(request)}: lower --max-total-tokens or "
             "--max-batch-total-tokens.",
         )
+        return
+    if not facts.kv_bytes_per_token:
+        yield ok("memory", f"{left}, {needed}; what it keeps of a text does not grow with it.")
         return
     tokens = int(room // facts.kv_bytes_per_token)
     yield ok("memory", f"{left}, {needed}; there is room for keys and values of {tokens} tokens.")

@@ -129,7 +129,11 @@ class Run:
 
 @contextmanager
 def running(
-    home: Path, *arguments: str, env: dict[str, str] | None = None, stdout: Any = None
+    home: Path,
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    stdout: Any = None,
+    python: str = sys.executable,
 ) -> Iterator[Run]:
     """A launcher with the stand-ins in ``home``; nothing of it is left in the end."""
     port, temporary = free_port(), home / "t"
@@ -137,7 +141,7 @@ def running(
     output: queue.Queue[str | None] | None = queue.Queue() if stdout is None else None
     with started(
         [
-            *(sys.executable, "-m", "launcher", "--hostname", "127.0.0.1"),
+            *(python, "-m", "launcher", "--hostname", "127.0.0.1"),
             *("--port", str(port), "--prometheus-port", str(free_port()), *arguments),
         ],
         take=output.put if output is not None else None,

@@ -14,7 +14,7 @@ import pytest
 
 from common.errors import StartupError
 from launcher.hub import fetch, is_repository_name, open_hub
-from launcher.hub_cache import cached
+from launcher.hub_cache import cached, point
 from tests.launcher.hub_standin import SHA, HubState, Repository, hub_at, serving
 from tests.launcher.models import model_files, sharded_files, weights
 from tests.launcher.standins import ROOT
@@ -98,6 +98,24 @@ def test_damaged_part_is_fetched_anew(tmp_path: Path) -> None:
         snapshot = fetch(hub_at(url, tmp_path), NAME, None)
     assert (snapshot.directory / "model.safetensors").read_bytes() == LARGE
     assert state.gets("model.safetensors") == ["bytes=1000-", None]
+
+
+def test_two_that_link_a_file_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob, pointer = tmp_path / "blob", tmp_path / "pointer"
+    blob.write_bytes(b"here")
+    link = Path.symlink_to
+
+    def link_second(path: Path, target: str) -> None:
+        monkeypatch.setattr(Path, "symlink_to", link)
+        point(pointer, blob)  # the other one, between any two acts of the first
+        link(path, target)
+
+    monkeypatch.setattr(Path, "symlink_to", link_second)
+    point(pointer, blob)
+    assert pointer.read_bytes() == b"here"
+    assert {path.name for path in tmp_path.iterdir()} == {"blob", "pointer"}
 
 
 def download(url: str, tmp_path: Path) -> AbstractContextManager[subprocess.Popen]:

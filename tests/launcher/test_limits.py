@@ -233,6 +233,7 @@ def test_rope(flags, expected) -> None:
 
 
 LONGROPE = {"original_max_position_embeddings": 400, "rope_scaling": {"type": "longrope"}}
+YARN = {**LONGROPE, "rope_scaling": {"type": "yarn"}, "max_position_embeddings": 700}
 
 
 @pytest.mark.parametrize(
@@ -249,6 +250,8 @@ LONGROPE = {"original_max_position_embeddings": 400, "rope_scaling": {"type": "l
         ({"max_position_embeddings": "many"}, [], "", None),
         ({**LONGROPE, "max_position_embeddings": 700}, {}, "", 400),
         ({**LONGROPE, "max_position_embeddings": 700}, {}, "--rope-scaling dynamic", 700),
+        ({**YARN, "model_type": "phi3"}, {}, "", 400),
+        ({**YARN, "model_type": "llama"}, {}, "", 700),
     ],
 )
 def test_context(tmp_path: Path, config, tokenizer, flags, tokens) -> None:

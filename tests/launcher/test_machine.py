@@ -34,5 +34,16 @@ def test_gpus(tmp_path: Path) -> None:
     environ = {"PATH": f"{tmp_path}:/bin:/usr/bin"}
     assert gpu_names(environ) == ("NVIDIA H200", "NVIDIA H200")
     assert gpu_names({**environ, "CUDA_VISIBLE_DEVICES": ""}) == ()
+    tool.write_text("#!/bin/sh\nprintf 'A\\nB\\nC\\nD\\n'\n")  # all of them, whatever CUDA shows
+    for chosen, shown in {
+        "2": "C",
+        "3,0": "DA",
+        " 1 , 2": "BC",
+        "1,7,2": "B",
+        "-1": "",
+        "none": "",
+        "GPU-8932f937,MIG-1": "AA",
+    }.items():
+        assert gpu_names({**environ, "CUDA_VISIBLE_DEVICES": chosen}) == tuple(shown)
     tool.write_text("#!/bin/sh\nexit 9\n")
     assert gpu_names(environ) == ()

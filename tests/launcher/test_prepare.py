@@ -65,6 +65,23 @@ def test_a_changed_tokenizer_is_converted_anew(tmp_path: Path) -> None:
     assert prepared_directory(model, tmp_path) != before
 
 
+def test_a_preparation_that_was_cut_off_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = slow_model(tmp_path / "model")
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Path, "symlink_to", cut_off)
+        with pytest.raises(OSError, match="no room"):
+            prepare(model, tmp_path / "cache")
+    target = prepare(model, tmp_path / "cache")
+    names = {path.name for path in model.iterdir()}
+    assert {path.name for path in target.iterdir()} == names | {"tokenizer.json"}
+
+
+def cut_off(path: Path, target: Path) -> None:
+    raise OSError("no room")
+
+
 def test_a_place_that_cannot_be_written_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StartupError, match="no place for the converted tokenizer"):

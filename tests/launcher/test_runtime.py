@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import StartupError
+from common.pulse import Pulse
+from common.sockets import traces_endpoint
 from launcher.runtime import open_runtime_directory, sweep, write_private
 
 
@@ -31,6 +33,8 @@ def test_a_given_runtime_directory_is_emptied_of_ours(tmp_path: Path) -> None:
     runtime = open_runtime_directory(str(place))
     for name in ("settings.json", "requests", "tokens-0", "mine"):
         (place / name).touch()
+    Pulse(str(place)).close()
+    Path(traces_endpoint(str(place)).removeprefix("ipc://")).touch()
     runtime.remove()
     assert [path.name for path in place.iterdir()] == ["mine"]
     os.close(runtime.lock)

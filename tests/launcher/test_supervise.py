@@ -80,6 +80,13 @@ def test_starts_announces_and_stops_in_order(home: Path) -> None:
         assert run.runtime_dirs() == []
 
 
+def test_an_interpreter_in_a_place_with_a_space(home: Path) -> None:
+    (home / "a place").symlink_to(sys.prefix)
+    with running(home, python=str(home / "a place" / "bin" / "python")) as run:
+        run.wait_until_ready()
+        assert run.stop() == 0
+
+
 def test_a_killed_worker_is_started_again(home: Path) -> None:
     with running(home) as run:
         (worker,) = run.pids_of("worker")

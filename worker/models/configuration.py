@@ -5,6 +5,7 @@ Runs in the worker. Understands the files of transformers 4 (``torch_dtype``, ``
 architecture. What cannot be run as it is meant is refused here, or in ``rope``.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -153,6 +154,8 @@ def parse(
     )
     if rotary is not None and rotary.limit is not None:
         max_positions = min(max_positions, rotary.limit)
+    if rope_factor is not None and rope_factor > 1:
+        max_positions = math.floor(max_positions * rope_factor)
     attention_bias = switch(config, "attention_bias")
     mixture, mixture_layers = _mixture(config, dialect, num_layers)
     width = dialect.widening and dialect.widening * hidden_size

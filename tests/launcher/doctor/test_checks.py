@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from common.examination import Examination, ModelFacts
@@ -16,6 +17,7 @@ from launcher.machine import Machine
 from launcher.model import Model
 from launcher.resolve import Resolution, resolve
 from tests.end_to_end.harness import free_port
+from tests.launcher.models import weights
 
 CPU = Examination(torch="2.13.0+cpu", cpu_capability="AVX2", native_types=["float32"])
 FACTS = ModelFacts(
@@ -143,6 +145,25 @@ def test_models() -> None:
     assert "lacks a tensor" in only(model.usable(here, settings(), wrong))[1]
 
 
+def test_adapters(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (whole / "adapter_config.json").write_text("{}")
+    (whole / "adapter_model.safetensors").write_bytes(weights())
+
+    def look(text: str) -> tuple[str, str]:
+        return only(model.adapters(settings(f"--lora-adapters {text}")))
+
+    assert look(f"poet={whole}") == ("ok", f"poet is in {whole}.")
+    assert look("org/poet")[0] == "ok"
+    level, text = look(f"poet={tmp_path / 'none'}")
+    assert (level, "there is no directory" in text) == ("problem", True)
+    (whole / "adapter_model.safetensors").write_bytes(weights()[:-1])
+    level, text = look(f"poet={whole}")
+    assert (level, "cut off" in text) == ("problem", True)
+    assert list(model.adapters(settings())) == []
+
+
 @pytest.mark.parametrize(
     ("flags", "available", "level"),
     [
@@ -157,6 +178,19 @@ def test_models() -> None:
 def test_memory(flags: str, available: int, level: str) -> None:
     found = Examination(torch="2", model=FACTS, available_bytes=available)
     assert only(model.memory(settings(flags), found))[0] == level
+
+
+def test_memory_of_settings_that_contradict_each_other() -> None:
+    resolution = resolve(parse_arguments(["--max-total-tokens", "2048"]).given, {})
+    found = Examination(torch="2", model=FACTS, available_bytes=100_000)
+    assert only(model.memory(resolution, found))[0] == "ok"
+
+
+def test_memory_of_a_model_that_keeps_nothing_of_each_token() -> None:
+    recurrent = msgspec.structs.replace(FACTS, kv_bytes_per_token=0)
+    found = Examination(torch="2", model=recurrent, available_bytes=100_000)
+    level, text = only(model.memory(settings(), found))
+    assert (level, "does not grow" in text) == ("ok", True)
 
 
 def test_how_findings_look() -> None:

@@ -75,6 +75,16 @@ def test_settings_replace_the_checkpoints_scaling(scaling, factor, kind, wanted)
     assert (rotary.kind, rotary.factor, rotary.theta) == (kind, wanted, 5e5)
 
 
+@pytest.mark.parametrize(
+    ("scaling", "factor", "longest"),
+    [("linear", 2.5, 5120), ("dynamic", 2.0, 4096), ("dynamic", None, 2048), ("linear", 0.5, 2048)],
+)
+def test_a_scaling_that_was_asked_for_makes_sequences_longer(scaling, factor, longest):
+    configuration = parse(BASE, dtype=torch.float32, rope_scaling=scaling, rope_factor=factor)
+    assert configuration.max_position_embeddings == longest
+    assert configuration.rotary.max_positions == 2048
+
+
 def test_ends_and_dtypes():
     assert read(eos_token_id=2).eos_token_ids == (2,)
     assert read(eos_token_id=[2, 3]).eos_token_ids == (2, 3)

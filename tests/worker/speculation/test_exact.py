@@ -20,6 +20,7 @@ from tests.worker.speculation.oracle import Oracle
 from tests.worker.texts import text
 from tests.worker.tiny import write_tiny, write_tiny_llama
 from worker.loading import load_model
+from worker.runner import HostRunner
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,27 @@ def test_fewer_steps(model, sampling):
     driver.add(0, order.prompt, order.count, **order.options)
     assert driver.run() == 1 + 8
     check_same(driver.records[0], expected)
+
+
+def test_memory_that_is_short_between_two_choices_of_a_step(model, monkeypatch):
+    """What has been counted of such a step is counted once, when it is repeated."""
+    penalties = SamplingParameters(repetition_penalty=1.2, output_frequency_penalty=0.3)
+    order = Order(text(random.Random(4), 20), 40, penalties)
+    expected = alone(model, order)
+    driver = driver_of(model, 4, Oracle([order.prompt + expected.ids]))
+    driver.add(0, order.prompt, order.count, **order.options)
+    choose, rounds = HostRunner._choose_then, iter(range(1000))
+
+    def choose_or_fail(*arguments):
+        if next(rounds) % 3 == 2:
+            raise MemoryError
+        return choose(*arguments)
+
+    monkeypatch.setattr(HostRunner, "_choose_then", choose_or_fail)
+    driver.run()
+    check_same(driver.records[0], expected)
+    assert next(rounds) > 6
+    assert driver.engine.held == 0
 
 
 @pytest.mark.parametrize("place", range(1, 9))
