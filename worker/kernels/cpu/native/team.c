@@ -47,23 +47,24 @@ Team *new_team(void) {
     return team;
 }
 
-void team_await(Team *team, int32_t due) {
+void team_await(Team *team, int32_t phase) {
     const int32_t looks =
         atomic_load_explicit(&crowded, memory_order_relaxed) ? LOOKS_IN_CROWD : LOOKS;
     for (int32_t look = 0; look < looks; look++) {
-        if (atomic_load_explicit(&team->done, memory_order_acquire) >= due) return;
+        if (atomic_load_explicit(&team->over, memory_order_acquire) >= phase) return;
         _mm_pause();
     }
     /* RACE: who is about to sleep says so before it looks once more, so the last one knows. */
     team->asleep++;
-    for (int32_t done; (done = team->done) < due;) futex(&team->done, FUTEX_WAIT, done);
+    for (int32_t over; (over = team->over) < phase;) futex(&team->over, FUTEX_WAIT, over);
     team->asleep--;
 }
 
-void team_wake(Team *team) {
+void team_end(Team *team, int32_t phase) {
+    team->over = phase;
     const int32_t left = atomic_load_explicit(&crowded, memory_order_relaxed);
     if (left) atomic_store_explicit(&crowded, left - 1, memory_order_relaxed);
     if (!team->asleep) return;
-    futex(&team->done, FUTEX_WAKE, INT_MAX);
+    futex(&team->over, FUTEX_WAKE, INT_MAX);
     if (was_put_off()) atomic_store_explicit(&crowded, CROWDED_PHASES, memory_order_relaxed);
 }

@@ -20,8 +20,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define PATIENCE 4 /* looks for each thread, before another's part is taken: it is about to come   \
-                    */
+#define PATIENCE 4 /* looks for each thread, before a part of another is taken: it may be coming */
 
 typedef struct {
     _Alignas(64) _Atomic int32_t phase; /* the last one in which somebody has taken it */
@@ -30,6 +29,7 @@ typedef struct {
 /* What the threads of a region know of each other; all zero before that begins. */
 typedef struct {
     _Alignas(64) _Atomic int32_t done;   /* parts and items of all phases so far */
+    _Alignas(64) _Atomic int32_t over;   /* the last phase that is */
     _Atomic int32_t asleep;              /* threads that sleep, or are about to */
     _Alignas(64) _Atomic uint64_t items; /* a phase in the upper half, how many are taken below */
     Part parts[];
@@ -57,11 +57,11 @@ typedef struct {
 /* For the next region of the calling thread. */
 Team *new_team(void);
 
-/* Return when so much is done; what was written before is seen. */
-void team_await(Team *team, int32_t due);
+/* Return when this phase is over; what was written in it is seen. */
+void team_await(Team *team, int32_t phase);
 
-/* To be called by whoever has done the last of what is due. */
-void team_wake(Team *team);
+/* To be called by whoever has done the last of a phase. */
+void team_end(Team *team, int32_t phase);
 
 /* Of a thread in a parallel region. */
 static inline Share team_share(Team *team, Progress *progress) {
@@ -80,12 +80,12 @@ static inline Work next_phase(int64_t all, int64_t parts, Share share) {
 }
 
 static inline int is_over(const Work *work) {
-    return atomic_load_explicit(&work->share.team->done, memory_order_acquire) >= work->due;
+    return atomic_load_explicit(&work->share.team->over, memory_order_acquire) >= work->phase;
 }
 
 static inline void tell_done(const Work *work, int32_t count) {
     Team *team = work->share.team;
-    if (atomic_fetch_add(&team->done, count) + count == work->due) team_wake(team);
+    if (atomic_fetch_add(&team->done, count) + count == work->due) team_end(team, work->phase);
 }
 
 /* --- a part for each thread ----------------------------------------------------------------------
@@ -128,7 +128,7 @@ static inline int next_part(Work *work) {
         work->begun = 1;
         return 1;
     }
-    team_await(share->team, work->due);
+    team_await(share->team, work->phase);
     return 0;
 }
 
@@ -137,14 +137,16 @@ static inline void meet(Share share) {
     if (share.threads == 1) return;
     const Work work = parts_of(share.threads, share);
     tell_done(&work, 1);
-    team_await(share.team, work.due);
+    team_await(share.team, work.phase);
 }
 
 /* --- items ---------------------------------------------------------------------------------------
  */
 
 /* A phase whose units are taken one by one, in order: they take longer or shorter. */
-static inline Work items_of(int64_t all, Share share) { return next_phase(all, all, share); }
+static inline Work items_of(int64_t all, Share share) {
+    return all ? next_phase(all, all, share) : (Work){.share = share};
+}
 
 static inline int take_item(Work *work) {
     _Atomic uint64_t *items = &work->share.team->items;
@@ -160,6 +162,7 @@ static inline int take_item(Work *work) {
 
 /* Whether there is another item for this thread, number `first`; if not, all are done. */
 static inline int next_item(Work *work) {
+    if (!work->all) return 0;
     if (work->share.threads == 1) {
         work->first = work->begun++;
         return work->first < work->all;
@@ -169,7 +172,7 @@ static inline int next_item(Work *work) {
         return 1;
     }
     if (work->begun) tell_done(work, work->begun);
-    team_await(work->share.team, work->due);
+    team_await(work->share.team, work->phase);
     return 0;
 }
 
