@@ -147,13 +147,13 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what could not be parsed as HTTP. Nothing of it goes to the log."""
-        status, reason = 500, "Internal Server Error"
-        known = [(code, text) for kind, code, text in _STATUS if isinstance(exc, kind)]
+        status, reason, kind = 500, "Internal Server Error", "internal"
+        known = [(code, text) for error, code, text in _STATUS if isinstance(exc, error)]
         if known:
-            status, reason = known[0]
+            (status, reason), kind = known[0], "validation"
         else:
             _log.error("a connection failed: %s", type(exc).__name__)
-        body = orjson.dumps({"error": reason, "error_type": "validation"})
+        body = orjson.dumps({"error": reason, "error_type": kind})
         head = (
             f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
