@@ -15,7 +15,7 @@ from common.errors import ErrorKind, RequestError
 from common.messages import Delivered, Keep, SequenceSpec, SequenceTokens
 from frontend.bell import Bell
 from frontend.identity import Origin
-from frontend.links import CancelReason, Links
+from frontend.links import LEAST_S, CancelReason, Links
 from frontend.mailbox import Brim, Mailbox
 from frontend.resume.kept import Keeping
 from frontend.resume.past import PastTokens, plan_of
@@ -23,8 +23,6 @@ from frontend.runs import Order, Run, Token
 from frontend.text.tokenizer import Tokenizer
 
 NOBODY = Origin()
-LEAST_S = 0.001
-"""What is left of a deadline that has passed: 0 would be none."""
 
 
 class ClientGoneError(Exception):

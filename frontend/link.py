@@ -41,7 +41,7 @@ from common.messages import (
     ToFrontend,
     Tokens,
 )
-from frontend.links import CancelReason
+from frontend.links import LEAST_S, CancelReason
 from frontend.live import Live, failure, rejection
 from frontend.mailbox import Brim, Mailbox
 from frontend.standing import SILENT_S, Standing
@@ -359,7 +359,7 @@ class Link:
                 attempt=mailbox.attempt,
                 generated_ids=list(mailbox.ids),
                 priority=live.priority,
-                timeout_s=0.0 if live.deadline is None else max(live.deadline - now, 0.001),
+                timeout_s=0.0 if live.deadline is None else max(live.deadline - now, LEAST_S),
                 queue_timeout_s=self._queue_timeout_s if fresh else 0.0,
                 keep=live.keep,
                 age_s=live.age_s,

@@ -18,6 +18,8 @@ from common.messages import (
 from frontend.mailbox import Brim, Mailbox
 
 CancelReason = Literal["stop_sequence", "client_gone", "sibling_failed", "deadline"]
+LEAST_S = 0.001
+"""What is left of a deadline that has passed: 0 would be none."""
 
 
 class Links(Protocol):

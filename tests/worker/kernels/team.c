@@ -27,8 +27,7 @@ int main(int count, char **arguments) {
     Team *team = new_team();
 #pragma omp parallel
     {
-        Progress progress = {0};
-        const Share share = team_share(team, &progress);
+        const Share share = team_share(team);
         while (share.own == away && finished < threads - 1) __builtin_ia32_pause();
         work(share);
         finished++;

@@ -237,9 +237,6 @@ EXPORT void NAME(attend)(const AttentionStep *step, ELEMENT *qkv, void *keys, vo
                          ELEMENT *output) {
     Team *team = new_team();
 #pragma omp parallel
-    {
-        Progress progress = {0};
-        NAME(attend_region)(step, qkv, keys, values, cosines, sines, angle_stride, output, 0,
-                            team_share(team, &progress));
-    }
+    NAME(attend_region)(step, qkv, keys, values, cosines, sines, angle_stride, output, 0,
+                        team_share(team));
 }

@@ -178,8 +178,7 @@ EXPORT void NAME(decoder_layers)(const Layer *layers, int64_t count, const Kind 
     Team *all = new_team();
 #pragma omp parallel
     {
-        Progress progress = {0};
-        const Share team = team_share(all, &progress);
+        const Share team = team_share(all);
         ELEMENT *sum = residual, *attended = space->attended;
         Range range = range_of(tokens, size, space, team);
         int tiled = NAME(linear_takes_tiles)(tokens);

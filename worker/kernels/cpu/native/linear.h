@@ -63,8 +63,7 @@ EXPORT void NAME(linear)(const Linear *layer, const ELEMENT *x, void *y, ELEMENT
     Team *team = new_team();
 #pragma omp parallel
     {
-        Progress progress = {0};
-        const Share share = team_share(team, &progress);
+        const Share share = team_share(team);
         for (int64_t r = 0; r < rows; r += MOST_ROWS) {
             int64_t n = least(rows - r, MOST_ROWS);
             const ELEMENT *some = x + r * inputs;

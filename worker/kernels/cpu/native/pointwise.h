@@ -67,11 +67,7 @@ EXPORT void NAME(norm)(const Norm *norm, const ELEMENT *x, ELEMENT *residual, EL
                        int64_t rows, int64_t stride) {
     Team *team = new_team();
 #pragma omp parallel if (rows * norm->size > SMALL)
-    {
-        Progress progress = {0};
-        const Share share = team_share(team, &progress);
-        NAME(norm_region)(norm, x, residual, y, 0, rows, norm->size, stride, share);
-    }
+    NAME(norm_region)(norm, x, residual, y, 0, rows, norm->size, stride, team_share(team));
 }
 
 /* Some columns of a row; x is that row's first half where it is gated. */
@@ -117,10 +113,7 @@ EXPORT void NAME(activate)(const Activation *activation, const ELEMENT *x, ELEME
                            int64_t width) {
     Team *team = new_team();
 #pragma omp parallel if (rows * width > SMALL)
-    {
-        Progress progress = {0};
-        NAME(activate_region)(activation, x, y, 0, rows, width, team_share(team, &progress));
-    }
+    NAME(activate_region)(activation, x, y, 0, rows, width, team_share(team));
 }
 
 /* residual += x; a multiple of 16 elements. */

@@ -251,8 +251,5 @@ void NAME(quantized_region)(const Linear *layer, const ELEMENT *x, int x_tiled, 
 EXPORT void NAME(linear_quantized)(const Linear *layer, const ELEMENT *x, void *y, int64_t rows) {
     Team *team = new_team();
 #pragma omp parallel
-    {
-        Progress progress = {0};
-        NAME(quantized_region)(layer, x, 0, y, 0, rows, team_share(team, &progress));
-    }
+    NAME(quantized_region)(layer, x, 0, y, 0, rows, team_share(team));
 }

@@ -22,8 +22,10 @@
 
 #define PATIENCE 4 /* looks for each thread, before a part of another is taken: it may be coming */
 
+/* A thread's part, of one phase after the other, and how far that thread has come. */
 typedef struct {
-    _Alignas(64) _Atomic int32_t phase; /* the last one in which somebody has taken it */
+    _Alignas(64) _Atomic int32_t taken; /* the last phase in which somebody has */
+    int32_t phase, due;                 /* its own: its phase, and what is done when that is over */
 } Part;
 
 /* What the threads of a region know of each other; all zero before that begins. */
@@ -35,16 +37,10 @@ typedef struct {
     Part parts[];
 } Team;
 
-/* How far a thread has come: its phase, and what is done when that is over. */
-typedef struct {
-    int32_t phase, due;
-} Progress;
-
 /* Which thread of a team this is: number `own` of so many. */
 typedef struct {
     int64_t threads, own;
     Team *team;
-    Progress *progress;
 } Share;
 
 /* Work of a phase: units `first` to `beyond` are at hand. */
@@ -64,8 +60,8 @@ void team_await(Team *team, int32_t phase);
 void team_end(Team *team, int32_t phase);
 
 /* Of a thread in a parallel region. */
-static inline Share team_share(Team *team, Progress *progress) {
-    return (Share){omp_get_num_threads(), omp_get_thread_num(), team, progress};
+static inline Share team_share(Team *team) {
+    return (Share){omp_get_num_threads(), omp_get_thread_num(), team};
 }
 
 /* Where a thread's part begins; that of the next is where it ends. */
@@ -75,8 +71,9 @@ static inline int64_t share_of(int64_t all, int64_t own, Share share) {
 
 static inline Work next_phase(int64_t all, int64_t parts, Share share) {
     if (share.threads == 1) return (Work){.share = share, .all = all};
-    const int32_t due = share.progress->due += (int32_t)parts;
-    return (Work){.share = share, .all = all, .phase = ++share.progress->phase, .due = due};
+    Part *own = &share.team->parts[share.own];
+    own->due += (int32_t)parts;
+    return (Work){.share = share, .all = all, .phase = ++own->phase, .due = own->due};
 }
 
 static inline int is_over(const Work *work) {
@@ -97,9 +94,9 @@ static inline Work parts_of(int64_t all, Share share) {
 }
 
 static inline int take_part(Work *work, int64_t number) {
-    _Atomic int32_t *phase = &work->share.team->parts[number].phase;
-    int32_t last = atomic_load_explicit(phase, memory_order_relaxed);
-    if (last >= work->phase || !atomic_compare_exchange_strong(phase, &last, work->phase)) return 0;
+    _Atomic int32_t *taken = &work->share.team->parts[number].taken;
+    int32_t last = atomic_load_explicit(taken, memory_order_relaxed);
+    if (last >= work->phase || !atomic_compare_exchange_strong(taken, &last, work->phase)) return 0;
     work->first = share_of(work->all, number, work->share);
     work->beyond = share_of(work->all, number + 1, work->share);
     return 1;
