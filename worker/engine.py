@@ -7,6 +7,7 @@ and of the device only that steps may be launched before the last one has been r
 (``worker.flight``).
 """
 
+import itertools
 import logging
 import math
 from collections import deque
@@ -21,7 +22,7 @@ from worker.errors import GroupLostError
 from worker.faults import Faults
 from worker.flight import Flight, StepResult
 from worker.guidance import Guidance
-from worker.interfaces import Model
+from worker.interfaces import UNMINDFUL, CacheMemory, Model
 from worker.kernels.sampling import SEEING, SamplingKernels
 from worker.masks import Pending
 from worker.pace import Pace
@@ -57,16 +58,19 @@ class Engine:
         longest_step_s: float = 0.0,  # what the largest possible step will take
         speculation: Speculation | None = None,
         adapters: tuple[str, ...] = (),  # digests of those that the model has
+        memory: CacheMemory = UNMINDFUL,
     ) -> None:
         """Without ``guidance``, sequences with a grammar fail; ``faults`` are for tests only.
 
-        ``speculation`` needs a runner that is not ahead.
+        ``speculation`` needs a runner that is not ahead. ``memory`` is told
+        when the cache is used.
         """
         self._cache = cache
         self._blocks = blocks
         self._device = device
         self._guidance = guidance
         self._faults = faults
+        self._memory = memory
         self._model = model
         vocabulary = model.configuration.vocab_size
         sampler = Sampler(vocabulary, device, sampling, watermark)
@@ -165,6 +169,8 @@ class Engine:
             self._roster.add(new)
         for grant in dispatch.grants:
             self._roster.extend(grant)
+        leased = [new.blocks for new in dispatch.add] + [grant.blocks for grant in dispatch.grants]
+        self._memory.use(max(itertools.chain.from_iterable(leased), default=0))
 
     @torch.inference_mode()
     def reset(self) -> None:
@@ -193,6 +199,7 @@ class Engine:
                 break
             self._flights.append(self._launch(turn))
         if not self._flights:
+            self._memory.rest()
             return None
         flight = self._flights.popleft()
         result = self._retire(flight)

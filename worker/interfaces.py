@@ -41,3 +41,26 @@ class Model(Protocol):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[R, vocabulary] float32, the caller's to overwrite."""
+
+
+class CacheMemory(Protocol):
+    """Who minds the memory of keys and values: is told when it is used."""
+
+    def use(self, block: int) -> None:
+        """Blocks up to this one may be written to from now on."""
+
+    def rest(self) -> None:
+        """Nobody computes, until the next use."""
+
+
+class Unmindful:
+    """As ``CacheMemory``: all of it has been there from the beginning, as on a GPU."""
+
+    def use(self, block: int) -> None:
+        """Nothing."""
+
+    def rest(self) -> None:
+        """Nothing."""
+
+
+UNMINDFUL = Unmindful()

@@ -133,9 +133,10 @@ def _maker(
 
     def make(blocks: int, longest_step_s: float = 0.0) -> Engine:
         team.make_cache(blocks)
+        cache = model.make_cache(shape, blocks, device)
         return Engine(
             led,
-            model.make_cache(shape, blocks, device),
+            cache,
             blocks=blocks,
             device=device,
             clock=time.perf_counter,
@@ -147,6 +148,7 @@ def _maker(
             longest_step_s=longest_step_s,
             speculation=speculate(),
             adapters=tuple([adapter.digest for adapter in settings.adapters]),
+            memory=cache.memory,
         )
 
     return make

@@ -18,6 +18,7 @@ from common.messages import (
 from common.sampling import SamplingParameters
 from worker.ahead.runner import AheadRunner
 from worker.engine import Engine
+from worker.interfaces import UNMINDFUL
 from worker.kernels.sampling import UNSEEN
 
 CPU = torch.device("cpu")
@@ -135,6 +136,7 @@ class Driver:
         faults=None,
         speculation=None,
         adapters=(),
+        memory=UNMINDFUL,
     ) -> None:
         ticks = iter(range(10**9))
         self.model = model
@@ -147,6 +149,7 @@ class Driver:
             faults=faults,
             speculation=speculation,
             adapters=adapters,
+            memory=memory,
             **{"device": CPU} | RUNNERS[runner or default_runner],
         )
         self.engine.prepare()

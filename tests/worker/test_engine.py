@@ -266,3 +266,32 @@ def test_reset_drops_everything():
     assert driver.engine.held == 0
     assert driver.engine.take_news() == ([], [])
     assert driver.step() is None
+
+
+class Minded:
+    """What the engine says of the cache's memory."""
+
+    def __init__(self):
+        self.told = []
+
+    def use(self, block):
+        self.told.append(block)
+
+    def rest(self):
+        self.told.append("rest")
+
+
+def test_the_memory_is_told_of_leased_blocks_and_of_rests():
+    minded = Minded()
+    driver = fake_driver(memory=minded)
+    driver.add(0, PROMPT, 4, blocks=[7, 2], room=8)
+    driver.add(1, PROMPT, 4, blocks=[5])
+    assert minded.told == [7, 5]
+    driver.dispatch(grants=[Grant(0, [3, 9])])
+    assert minded.told.pop() == 9
+    driver.run()
+    assert minded.told == [7, 5, "rest"]
+    driver.dispatch()
+    assert minded.told[3:] == [0]
+    assert driver.step() is None
+    assert minded.told[4:] == ["rest"]

@@ -1,4 +1,4 @@
-"""Memory of a CPU in pages of 2 MB, where the system has them.
+"""Memory of a CPU: in pages of 2 MB, where the system has them, and before it is needed.
 
 Runs in the worker. Without a setting of the system's, Linux gives such pages only to who asks for
 them, and only where 2 MB lie together: so weights, whose matrices are often smaller, share slabs.
@@ -17,17 +17,32 @@ import torch
 HUGE_PAGE_BYTES = 2 << 20
 SLAB_BYTES = 64 << 20
 _ALIGNMENT = 64  # a line of the caches
+_POPULATE_WRITE = 23
+"""madvise(2)'s MADV_POPULATE_WRITE, which Python has no name for; from Linux 5.14 on."""
 
 
 def want_huge_pages(tensor: torch.Tensor) -> None:
     """Have memory that nobody has touched yet come in large pages."""
+    _advise(tensor, HUGE_PAGE_BYTES, mmap.MADV_HUGEPAGE)
+
+
+def take(tensor: torch.Tensor) -> None:
+    """Have all of its memory, which is what a page costs at its first use. Lets other threads run.
+
+    What is in it stays as it is.
+    """
+    _advise(tensor, mmap.PAGESIZE, _POPULATE_WRITE)
+
+
+def _advise(tensor: torch.Tensor, least_bytes: int, advice: int) -> None:
+    """About the whole pages of a contiguous tensor, if they are so many bytes."""
     if sys.platform != "linux":
         return
     first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     beyond = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-    if beyond - first >= HUGE_PAGE_BYTES:
+    if beyond - first >= least_bytes:
         madvise = ctypes.CDLL(None).madvise
-        madvise(ctypes.c_void_p(first), ctypes.c_size_t(beyond - first), mmap.MADV_HUGEPAGE)
+        madvise(ctypes.c_void_p(first), ctypes.c_size_t(beyond - first), advice)
 
 
 class Slabs:
