@@ -107,6 +107,7 @@ def load_model(
         return model
     fill(slots, {**stored, **found.coded})
     model.finish()
+    kernels.settle()
     attach(model, adapters, kernels)
     plan.report(model)
     return model

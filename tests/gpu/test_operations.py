@@ -21,6 +21,7 @@ from worker.kernels.triton import draw, filters, penalties
 from worker.kernels.triton.activation import silu_and_multiply
 from worker.kernels.triton.attention import fuse_norms
 from worker.kernels.triton.gather import gather_inputs
+from worker.kernels.triton.linear import MOST_ROWS, FewOrMany, Trials, multiply
 from worker.kernels.triton.low_rank import TritonLowRank
 from worker.kernels.triton.norm import prepare_norm
 from worker.kernels.triton.quantized import pack_codes
@@ -78,6 +79,32 @@ def test_low_rank(dtype, tokens, inputs, outputs):
         rows = torch.from_numpy(np.flatnonzero(numbers == number)).cuda()
         wanted[rows] += x[rows].double() @ pair.down.double().T @ pair.up.double().T
     assert_near(y, wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("outputs", "inputs"), [(6144, 4096), (4096, 14336), (1000, 576)])
+def test_linear_of_few_rows(dtype, outputs, inputs):
+    weight, bias = (torch.randn(outputs, inputs) * inputs**-0.5).to(dtype), torch.randn(outputs)
+    for rows in (1, 5, MOST_ROWS):
+        x = torch.randn(rows, inputs).to(dtype)
+        wanted = x.double() @ weight.double().T + bias.to(dtype).double()
+        assert_near(multiply(weight, bias.to(dtype), x), wanted)
+        assert_near(multiply(weight, bias.to(dtype), x, gated=True), reference_silu(wanted))
+        assert_near(multiply(weight, bias.to(dtype), x, dtype=torch.float32), wanted)
+
+
+def test_trials_are_made_of_real_launches():
+    """What is chosen is this GPU's business; both ways give the same, and one of them is taken."""
+    trials, x = Trials(), torch.randn(MOST_ROWS, 4096).to(torch.bfloat16)
+    weight = (torch.randn(4096, 4096) * 4096**-0.5).to(torch.bfloat16)
+    layers = [pack(weight, None) for pack in (trials.pack, trials.pack_wide, trials.pack_silu)]
+    before = [layer(x).double() for layer in layers]
+    trials.settle()
+    for layer, wanted in zip(layers, before, strict=True):
+        assert isinstance(layer, FewOrMany)
+        assert len(layer.taken) == MOST_ROWS + 1
+        layer.taken[:] = [True] * len(layer.taken)
+        assert (layer(x).double() - wanted).norm() / wanted.norm() < 8e-3
 
 
 @pytest.mark.parametrize("coding", list(Coding), ids=lambda coding: coding.name)

@@ -60,6 +60,10 @@ Encode = Callable[[torch.Tensor], Weight]
 """Codes of a weight; the weight itself where its shape does not suit them."""
 
 
+def _settled() -> None:
+    """Nothing is chosen by measuring."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kernels:
     """A model's device and dtype, which part of it is here, and its operations.
@@ -85,6 +89,8 @@ class Kernels:
     fuse_layers: FuseLayers
     low_rank: LowRankKernel
     """For adapters."""
+    settle: Callable[[], None] = _settled
+    """To be called once the weights are there: what is chosen by measuring is chosen then."""
     encode: Encode | None = None
     """What is to become of weights that are no codes yet: the loader's; None: nothing."""
     encode_output: Encode | None = None
@@ -190,6 +196,7 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
         _log.warning("Triton is not installed: this GPU runs torch's operators alone, slowly")
         return kernels
     from worker.kernels.triton.activation import silu_and_multiply
+    from worker.kernels.triton.linear import Trials
     from worker.kernels.triton.low_rank import TritonLowRank
     from worker.kernels.triton.norm import prepare_norm
     from worker.kernels.triton.quantized import pack_codes as pack_in_triton
@@ -197,14 +204,20 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
     fitting = choose_gpu_attention(
         choices.attention, kernels.device, kernels.dtype, choices.kv_dtype or kernels.dtype
     )
-    activations = {**GATED_ACTIVATIONS, "silu": silu_and_multiply, "swish": silu_and_multiply}
-    pack = linear.either(linear.pack, pack_in_triton)
+    trials = Trials()
+    pack = linear.either(trials.pack, pack_in_triton)
+    pack_silu = linear.either(trials.pack_silu, linear.activated(pack, silu_and_multiply))
     return replace(
         kernels,
         pack_linear=pack,
-        pack_output=linear.widened(pack),
+        pack_output=linear.either(trials.pack_wide, linear.widened(pack)),
         pack_activated=_activating(pack, ACTIVATIONS),
-        pack_gated=_activating(pack, activations),
+        pack_gated={
+            **_activating(pack, GATED_ACTIVATIONS),
+            "silu": pack_silu,
+            "swish": pack_silu,
+        },
+        settle=trials.settle,
         prepare_norm=prepare_norm,
         prepare_wide_norm=prepare_norm,
         attention=lambda shape: fitting(shape) or otherwise(shape),

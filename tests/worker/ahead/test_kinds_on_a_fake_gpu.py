@@ -53,7 +53,7 @@ def test_weights_that_are_made_codes(kind, rows, llama, monkeypatch):
     with fake_gpu(monkeypatch) as forms:
         there = OnGPU(llama, monkeypatch, forms, rows=rows, quantize=kind)
         there.several(min(rows, 6))
-    assert "_multiply" in {form[0] for form in forms}
+    assert "_coded_linear" in {form[0] for form in forms}
     there.check()
 
 
@@ -63,7 +63,7 @@ def test_weights_that_are_codes(name, llama, tmp_path, monkeypatch):
     with fake_gpu(monkeypatch) as forms:
         there = OnGPU(coded, monkeypatch, forms)
         there.several()
-    assert "_multiply" in {form[0] for form in forms}
+    assert "_coded_linear" in {form[0] for form in forms}
     there.check()
 
 

@@ -14,10 +14,10 @@ from worker.kernels.reference import gather as reference_gather
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
 from worker.kernels.sampling import SEEING, UNSEEN, SamplingKernels
 from worker.kernels.select import Choices
-from worker.kernels.triton import activation
 from worker.kernels.triton import draw as triton_draw
 from worker.kernels.triton import filters as triton_filters
 from worker.kernels.triton import gather as triton_gather
+from worker.kernels.triton import linear as triton_linear
 from worker.kernels.triton import penalties as triton_penalties
 from worker.kernels.triton.attention import TritonAttention
 from worker.kernels.triton.norm import TritonNorm
@@ -47,7 +47,7 @@ def test_triton_where_it_is_installed(chosen):
 
 
 def test_the_gated_activation_is_tritons(chosen, monkeypatch):
-    monkeypatch.setattr(activation, "silu_and_multiply", lambda both: both[:, :1] + 5)
+    monkeypatch.setattr(triton_linear, "silu_and_multiply", lambda both: both[:, :1] + 5)
     x, weight = torch.ones(2, 4), torch.zeros(6, 4)
     kernels = chosen()
     assert torch.equal(kernels.pack_gated["silu"](weight, None)(x), torch.full((2, 1), 5.0))

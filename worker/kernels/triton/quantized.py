@@ -55,7 +55,7 @@ def _numbers(
 
 
 @triton.jit(do_not_specialize=["rows"])  # they change from step to step
-def _multiply(
+def _coded_linear(
     x,
     x_row,
     codes,
@@ -125,7 +125,7 @@ def pack_codes(weight: Quantized, bias: torch.Tensor | None) -> LinearOperation:
         few = rows <= _LEAST_ROWS and x.dtype.itemsize == 2
         together = min(_MOST_ROWS, max(_LEAST_ROWS, triton.next_power_of_2(rows)))
         grid = (math.ceil(outputs / _OUTPUTS), math.ceil(rows / together))
-        _multiply[grid](
+        _coded_linear[grid](
             x, x.stride(0), weight.codes, weight.codes.stride(0), weight.scales, offsets, levels,
             unused if bias is None else bias, y, rows, outputs, inputs, weight.scales.shape[1],
             GROUP=group, CODING=int(weight.coding), WHOLE=whole,

@@ -5,7 +5,8 @@ Hopper GPU; nothing is launched. A table of what ptxas and the disassembler say 
 Attention is compiled for sm_89, too, whose blocks share less than half as much memory.
 Runs in a process of its own, in which Triton's interpreter is off. Fails where a kernel does not
 compile, does not fit into shared memory, spills more than a few registers, or waits for each tile
-of keys before it asks for the next. PYTHONPATH may name another Triton: 3.6, 3.7 and 3.9 pass.
+of keys or weights before it asks for the next. PYTHONPATH may name another Triton: 3.6, 3.7 and 3.9
+pass.
 """
 
 import re
@@ -32,6 +33,7 @@ from worker.kernels.triton.decode import attend_decoding, choose_splitting, make
 from worker.kernels.triton.draw import draw
 from worker.kernels.triton.filters import top_k, top_p
 from worker.kernels.triton.gather import gather_inputs
+from worker.kernels.triton.linear import multiply
 from worker.kernels.triton.low_rank import TritonLowRank
 from worker.kernels.triton.norm import TritonNorm, prepare_norm
 from worker.kernels.triton.penalties import penalize_
@@ -44,6 +46,8 @@ _SHARED_BYTES = {_HOPPER: 227 << 10, _ADA: 99 << 10}
 """Of a block."""
 _SPILLED_BYTES = 16
 """Of a thread: so few are reloaded from L1 unnoticed beside what attention reads."""
+_AHEAD = 4
+"""Buffers of what lives by reading weights."""
 _TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 _LLAMA = AttentionShape(32, 8, 128, 0.1)
 _SHAPES = {
@@ -176,6 +180,15 @@ def quantized(kept):
             pack_codes(weight, None)(torch.empty((rows, 4096), dtype=dtype))
 
 
+def few_rows(kept, dtypes):
+    for dtype in dtypes:
+        kept.case = f"4096 x 4096, few rows {short(dtype)}"
+        weight, x = torch.empty((4096, 4096), dtype=dtype), torch.empty((4, 4096), dtype=dtype)
+        multiply(weight, None, x)
+        multiply(weight, weight[0], x, gated=True)
+        multiply(weight, None, x, dtype=torch.float32)
+
+
 def low_rank(kept):
     for dtype in _KINDS:
         kept.case = f"4096 x 4096, rank 16 {short(dtype)}"
@@ -225,6 +238,7 @@ def main(arguments):
     kept = Compiled()
     few = "few" in arguments
     attention(kept, _FEW if few else _ALL)
+    few_rows(kept, _KINDS[:1] if few else _KINDS[:2])
     if not few:
         unsplit(kept)
         less_shared_memory(kept)
@@ -252,6 +266,8 @@ def main(arguments):
             continue
         if name.endswith("._attend") and "float32" not in case and tiles < 2:
             wrong.append(f"{name} for {case} has one buffer: it waits for every tile")
+        if name.endswith("._linear_of_few") and tiles < _AHEAD:
+            wrong.append(f"{name} for {case} has {tiles} buffers: too little is under way")
         if name == "chunks._attend" and "float32" not in case and not counts["HGMMA"]:
             wrong.append(f"{name} for {case} does not use Hopper's matrix instructions")
     print(f"{len(kept.found)} kernels compiled with Triton {triton.__version__}")

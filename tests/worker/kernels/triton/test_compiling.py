@@ -12,8 +12,8 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("compiling.py")
 _FEW = (
-    "store._store", "decode._attend", "decode._combine", "chunks._attend", "gather._gather",
-    "penalties._penalize", "filters._keep", "draw._race", "draw._finish",
+    "linear._linear_of_few", "store._store", "decode._attend", "decode._combine", "chunks._attend",
+    "gather._gather", "penalties._penalize", "filters._keep", "draw._race", "draw._finish",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parents[4]
 
