@@ -33,7 +33,7 @@ import msgspec
 
 from common.sampling import SamplingParameters
 
-PROTOCOL_VERSION = 10
+PROTOCOL_VERSION = 11
 BLOCK_TOKENS = 16
 """Tokens of keys and values in one KV block."""
 

@@ -11,9 +11,10 @@ import msgspec
 class SamplingParameters(msgspec.Struct, frozen=True, array_like=True):
     """How the next token is chosen. The defaults are plain arg-max decoding.
 
-    Processors run in this order (Text Generation Inference's): watermark, bias, repetition penalty,
-    frequency penalty, the two output penalties, minimum length, grammar
-    (``SequenceSpec.grammar``), temperature, top-k, top-p, typical-p, draw.
+    Processors run in this order (Text Generation Inference's; min-p, which it lacks, stands where
+    vLLM has it): watermark, bias, repetition penalty, frequency penalty, the two output penalties,
+    minimum length, grammar (``SequenceSpec.grammar``), temperature, min-p, top-k, top-p, typical-p,
+    draw.
     """
 
     do_sample: bool = False
@@ -46,3 +47,5 @@ class SamplingParameters(msgspec.Struct, frozen=True, array_like=True):
     watermark: bool = False
     """Raise the logits of the tokens that are green after the last one, so that texts can be
     recognised (``worker.watermark``)."""
+    min_p: float = 0.0
+    """Keep tokens that are at least so likely, as a share of the likeliest one; 0.0 is off."""

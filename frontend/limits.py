@@ -38,6 +38,7 @@ def check_native(parameters: GenerateParameters, settings: Settings, *, streamin
     check_penalty("frequency_penalty", p.frequency_penalty)
     check_open_unit("top_p", p.top_p)
     check_open_unit("typical_p", p.typical_p)
+    check_min_p(p.min_p)
     check_top_k(p.top_k)
     check_max_new_tokens("max_new_tokens", p.max_new_tokens)
     check_stops(p.stop, settings)
@@ -53,7 +54,7 @@ def _check_best_of(best_of: int, p: GenerateParameters, settings: Settings) -> N
         raise invalid("`best_of` other than 1 is not allowed on this server")
     if best_of > settings.max_best_of:
         raise invalid(f"`best_of` must be > 0 and <= {settings.max_best_of}. Given: {best_of}")
-    knobs = (p.temperature, p.top_k, p.top_p, p.typical_p)
+    knobs = (p.temperature, p.top_k, p.top_p, p.typical_p, p.min_p)
     if not p.do_sample and all(knob is None for knob in knobs):
         raise invalid("`best_of` > 1 needs sampling: set `do_sample`")
 
@@ -74,6 +75,12 @@ def check_open_unit(name: str, value: float | None) -> None:
     """Between 0 and 1, both excluded, also in single precision."""
     if value is not None and not 0.0 < single(name, value) < 1.0:
         raise invalid(f"`{name}` must be > 0.0 and < 1.0")
+
+
+def check_min_p(value: float | None) -> None:
+    """0.0 … 1.0, where 0 is none."""
+    if value is not None and not 0.0 <= single("min_p", value) <= 1.0:
+        raise invalid("`min_p` must be >= 0.0 and <= 1.0")
 
 
 def check_top_k(value: int | None) -> None:

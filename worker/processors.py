@@ -236,6 +236,19 @@ class Temperature(RowProcessor):
         return (logits - logits.amax(dim=-1, keepdim=True)).div_(self._temperature.tensor[:, None])
 
 
+class MinP(RowProcessor):
+    """Keeps what is likely enough beside the likeliest."""
+
+    wanted = staticmethod(lambda p: p.min_p > 0.0)
+
+    def __init__(self, rows: Sequence[SamplingRow], parcel: Parcel) -> None:
+        super().__init__(rows, parcel)
+        self._p = self._column(parcel, lambda p: p.min_p)
+
+    def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
+        return filters.min_p(logits, self._p.tensor)
+
+
 class TopK(RowProcessor):
     """Keeps the k largest."""
 
@@ -286,6 +299,7 @@ ORDER: tuple[type[Processor], ...] = (
     MinimumLength,
     Grammar,
     Temperature,
+    MinP,
     TopK,
     Nucleus,
     TypicalP,

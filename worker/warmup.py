@@ -21,7 +21,7 @@ _SAMPLING = SamplingParameters(
 _COUNTED = msgspec.structs.replace(
     _SAMPLING, frequency_penalty=0.1, output_frequency_penalty=0.1, output_presence_penalty=0.1
 )
-_EVERYTHING = msgspec.structs.replace(_COUNTED, top_k=40, typical_p=0.9, top_n_tokens=1)
+_EVERYTHING = msgspec.structs.replace(_COUNTED, min_p=0.01, top_k=40, typical_p=0.9, top_n_tokens=1)
 _ON_DEVICES = (_COUNTED, *[_EVERYTHING] * 7)
 """Of rows in turn, on devices whose kernels are compiled at their first use, and whose memory is
 measured here. All rows have what is kept of a sequence for sampling. Most rows, but not all, ask

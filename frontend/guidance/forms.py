@@ -5,6 +5,8 @@ is found out later (``compiler.py``). Unlike TGI, schemas need no ``properties``
 client depends on that refusal. TGI's own forms count on every route, OpenAI's on OpenAI's alone.
 """
 
+import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
@@ -109,6 +111,52 @@ def response_format(value: object, field: str = "response_format") -> GrammarSou
         needed = "json_schema" if kind == "json_schema" else "value"
         raise at.wrong(f"of type `{kind}` must have `{needed}`")
     return native(kind, value["value"], field)
+
+
+def json_schema(value: object, field: str) -> GrammarSource:
+    """A schema, as an object or as text. Raises RequestError (VALIDATION)."""
+    at = _Field(field)
+    return at.schema(at.parsed(value))
+
+
+def regex(value: object, field: str) -> GrammarSource:
+    """A regular expression. Raises RequestError (VALIDATION)."""
+    return _Field(field).string("regex", value)
+
+
+def choice(value: object, field: str) -> GrammarSource:
+    """Texts, one of which is the answer. Raises RequestError (VALIDATION)."""
+    at = _Field(field)
+    if not isinstance(value, list) or not value:
+        raise at.wrong("must hold a list of texts")
+    if not all(isinstance(text, str) and text for text in value):
+        raise at.wrong("must hold texts, none of which is empty")
+    lark = "start: " + " | ".join(json.dumps(text) for text in value)
+    at.check_bytes(lark.encode())
+    return GrammarSource("lark", lark)
+
+
+def structured_outputs(value: object, field: str) -> GrammarSource | None:
+    """As vLLM has them: an object with one form in it. Raises RequestError (VALIDATION)."""
+    at = _Field(field)
+    if not isinstance(value, dict):
+        raise at.wrong("must be an object")
+    given = {name: inner for name, inner in value.items() if inner not in (None, False)}
+    unknown = next((name for name in given if name not in _STRUCTURED), None)
+    if unknown is not None:
+        raise at.wrong(f"takes {', '.join(_STRUCTURED)}; `{unknown}` is not supported")
+    if len(given) != 1:
+        raise at.wrong(f"must have one of {', '.join(_STRUCTURED)}")
+    ((name, inner),) = given.items()
+    return _STRUCTURED[name](inner, f"{field}.{name}")
+
+
+_STRUCTURED: dict[str, Callable[[object, str], GrammarSource]] = {
+    "json": json_schema,
+    "regex": regex,
+    "choice": choice,
+    "json_object": lambda value, field: ANY_OBJECT,
+}
 
 
 def _openai_schema(value: object, at: _Field) -> GrammarSource:

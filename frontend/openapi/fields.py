@@ -41,7 +41,7 @@ MEANINGS: dict[str, str] = {
     "truncate": "Only so many of the prompt's last tokens are read; 1 to `max_input_tokens`.",
     # which token
     "do_sample": "Whether tokens are drawn. Drawing is also on if `temperature` is not 1, or if "
-    "`top_k`, `top_p` or `typical_p` is set.",
+    "`top_k`, `top_p`, `typical_p` or `min_p` is set.",
     "temperature": "What logits are divided by before drawing; greater than 0. Smaller is more "
     "predictable.",
     "OpenAIBody.temperature": "What logits are divided by before drawing. 0 takes the likeliest "
@@ -49,6 +49,8 @@ MEANINGS: dict[str, str] = {
     "top_k": "Only the so many likeliest tokens are drawn from.",
     "top_p": "Only the likeliest tokens with this total probability are drawn from; between 0 "
     "and 1.",
+    "min_p": "Only tokens are drawn from that are at least so likely, as a share of the likeliest "
+    "one; 0 to 1.",
     "typical_p": "Only the most typical tokens with this total probability are drawn from; "
     "between 0 and 1.",
     "seed": "Makes drawing repeatable. Without it, one is chosen.",

@@ -25,6 +25,7 @@ class GenerateParameters(msgspec.Struct, frozen=True):
     top_k: I32 | None = None
     top_p: float | None = None
     typical_p: float | None = None
+    min_p: float | None = None
     do_sample: bool = False
     max_new_tokens: U32 | None = None
     return_full_text: bool | None = None

@@ -14,7 +14,6 @@ from frontend.schema import I32, U32, Seed
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "use_beam_search": (False,),
-    "stop_token_ids": ([],),
     "length_penalty": (1,),
     "do_sample": (True,),
     "truncate": (),
@@ -25,23 +24,19 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "web_search_options": (),
     "chat_template": (),
-    "min_p": (0,),
     "prompt_embeds": (),
     "bad_words": ([],),
     "allowed_token_ids": (),
     "prompt_logprobs": (0,),
     "logits_processors": ([],),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
     "guided_grammar": (),
-    "structured_outputs": (),
     "adapter_id": (),
     "watermark": (False,),
 }
 """Fields that change the answer, with the values (besides null) that do not."""
 _ELSEWHERE = {
     "adapter_id": "name the adapter as `model`",
+    "guided_grammar": "give it as `grammar` of type `lark`",
     "watermark": "ask for it on the native routes, as /generate",
 }
 """What to do about fields that are of other routes."""
@@ -108,6 +103,7 @@ class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float | None = None
     top_p: float | None = None
     top_k: I32 | None = None
+    min_p: float | None = None
     typical_p: float | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
@@ -117,6 +113,8 @@ class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):
     stop: str | list[str] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    stop_token_ids: list[U32] | None = None
+    """Tokens that end the text beside the model's own, as in vLLM."""
     ignore_eos: bool | None = None
     min_tokens: U32 | None = None
     n: U32 | None = None
@@ -130,6 +128,14 @@ class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer must match: OpenAI's forms and TGI's."""
     grammar: dict[str, Any] | None = None
     """Another name for ``response_format``, TGI's."""
+    structured_outputs: dict[str, Any] | None = None
+    """As vLLM has it: an object with one of `json`, `regex`, `choice` and `json_object`."""
+    guided_json: dict[str, Any] | str | None = None
+    """As older clients of vLLM have it: a JSON schema that the answer must match."""
+    guided_regex: str | None = None
+    """Likewise: a regular expression that the answer must match."""
+    guided_choice: list[str] | None = None
+    """Likewise: texts, one of which is the answer."""
     timeout_ms: U32 | None = None
     """Milliseconds after which the client wants no answer any more; 0 is no limit."""
     user: str | None = None

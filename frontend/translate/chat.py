@@ -68,8 +68,10 @@ def prepare(
         choice = replace(choice, parallel=False)
     prompt = conversation.render(body, services, choice)
     ids = encode(prompt, services.tokenizer, services.offload, add_special_tokens=False)
-    if body.max_completion_tokens is not None and names is CHAT_NAMES:
-        names = names._replace(max_tokens="max_completion_tokens")
+    if names is CHAT_NAMES:
+        names = orders.as_given(names, body)
+        if body.max_completion_tokens is not None:
+            names = names._replace(max_tokens="max_completion_tokens")
     wanted = Wanted(
         max_tokens=body.max_completion_tokens or body.max_tokens,
         choices=body.n or 1,

@@ -99,7 +99,7 @@ def prepare(
     generated = _generated(body, services, streaming=streaming)
     source = orders.demanded(body)
     wanted = Wanted(
-        names=Names(prompt="prompt"),
+        names=orders.as_given(Names(prompt="prompt"), body),
         max_tokens=body.max_tokens,
         choices=generated,
         top_n_tokens=body.logprobs or 0,

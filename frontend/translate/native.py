@@ -100,7 +100,7 @@ def _sampling(p: GenerateParameters) -> SamplingParameters:
     draws = (
         p.do_sample
         or (p.temperature is not None and p.temperature != 1.0)
-        or any(knob is not None for knob in (p.top_k, p.top_p, p.typical_p))
+        or any(knob is not None for knob in (p.top_k, p.top_p, p.typical_p, p.min_p))
     )
     return SamplingParameters(
         do_sample=draws,
@@ -113,6 +113,7 @@ def _sampling(p: GenerateParameters) -> SamplingParameters:
         frequency_penalty=p.frequency_penalty or 0.0,
         top_n_tokens=p.top_n_tokens or 0,
         watermark=p.watermark,
+        min_p=p.min_p or 0.0,
     )
 
 

@@ -8,14 +8,14 @@ strings stay, penalties are its own.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from common.sampling import SamplingParameters
 from common.settings import Settings
 from frontend import limits
-from frontend.guidance.forms import response_format
+from frontend.guidance import forms
 from frontend.guidance.source import GrammarSource
 from frontend.limits import invalid
 from frontend.runs import Order, Plan
@@ -24,10 +24,21 @@ from frontend.services import Services
 from frontend.translate.prompts import SEED_BITS, random_seed
 
 MAX_LOGIT_BIAS = 1024
+MAX_STOP_TOKENS = 128
 MAX_PRIORITY = 1000
 MAX_SALT_CHARACTERS = 256
 
 Dialect = Literal["openai", "tgi"]
+
+_GRAMMARS: dict[str, Callable[[Any, str], GrammarSource | None]] = {
+    "grammar": forms.response_format,
+    "response_format": forms.response_format,
+    "structured_outputs": forms.structured_outputs,
+    "guided_json": forms.json_schema,
+    "guided_regex": forms.regex,
+    "guided_choice": forms.choice,
+}
+"""What is made of a grammar, by the field that it is given in; both are handed over."""
 
 
 class Names(NamedTuple):
@@ -74,6 +85,9 @@ def check(body: OpenAIBody, settings: Settings) -> None:
             limits.check_open_unit(name, value)
     if body.top_k not in (None, 0, -1):
         limits.check_top_k(body.top_k)
+    limits.check_min_p(body.min_p)
+    if len(body.stop_token_ids or []) > MAX_STOP_TOKENS:
+        raise invalid(f"`stop_token_ids` supports up to {MAX_STOP_TOKENS} tokens")
     limits.check_max_new_tokens("max_tokens", body.max_tokens)
     if not -MAX_PRIORITY <= (body.priority or 0) <= MAX_PRIORITY:
         raise invalid(f"`priority` must be >= -{MAX_PRIORITY} and <= {MAX_PRIORITY}")
@@ -90,12 +104,20 @@ def check_choices(name: str, value: int | None, settings: Settings) -> None:
 
 
 def demanded(body: OpenAIBody) -> GrammarSource | None:
-    """The grammar that the client gives, under either of its names. Raises RequestError."""
-    if body.grammar is None:
-        return response_format(body.response_format)
-    if body.response_format is not None:
-        raise invalid("`grammar` and `response_format` are two names of the same: give one")
-    return response_format(body.grammar, "grammar")
+    """The grammar that the client gives, under one of its names. Raises RequestError."""
+    given = _given(body)
+    if len(given) > 1:
+        raise invalid(f"`{given[0]}` and `{given[1]}` are two names of the same: give one")
+    return next((_GRAMMARS[name](getattr(body, name), name) for name in given), None)
+
+
+def as_given(names: Names, body: OpenAIBody) -> Names:
+    """With the name under which the client gives a grammar, if it does."""
+    return next((names._replace(grammar=name) for name in _given(body)), names)
+
+
+def _given(body: OpenAIBody) -> list[str]:
+    return [name for name in _GRAMMARS if getattr(body, name) is not None]
 
 
 def plans(
@@ -105,17 +127,19 @@ def plans(
     tokenizer = services.tokenizer
     room = _room(body, len(ids), wanted, services.settings)
     sampling = _sampling(body, tokenizer.vocabulary_size, wanted.top_n_tokens, dialect)
+    ends = _ends(body, tokenizer.vocabulary_size)
     grammar = ""
     source = wanted.grammar()
     if source is not None:
-        if sampling.min_new_tokens:
-            raise invalid("`min_tokens` cannot be combined with a grammar or tool call")
+        for name, given in (("min_tokens", body.min_tokens), ("stop_token_ids", ends)):
+            if given:
+                raise invalid(f"`{name}` cannot be combined with a grammar or tool call")
         grammar = services.grammars.checked(source, wanted.names.grammar)
     first = Plan(
         prompt_ids=ids,
         max_new_tokens=room,
         sampling=sampling,
-        stop_token_ids=[] if body.ignore_eos else tokenizer.stop_token_ids,
+        stop_token_ids=ends + ([] if body.ignore_eos else tokenizer.stop_token_ids),
         prefill_logprobs=wanted.prefill_logprobs,
         grammar=grammar,
         adapter=services.adapter(body.model),
@@ -180,6 +204,7 @@ def _sampling(
         logit_bias=_logit_bias(body, vocabulary),
         min_new_tokens=body.min_tokens or 0,
         top_n_tokens=top_n_tokens,
+        min_p=(body.min_p or 0.0) if draws else 0.0,
     )
 
 
@@ -205,6 +230,14 @@ def _room(body: OpenAIBody, input_tokens: int, wanted: Wanted, settings: Setting
     if (body.min_tokens or 0) > allowed:
         raise invalid(f"`min_tokens` must be <= the {allowed} tokens that may be generated")
     return allowed
+
+
+def _ends(body: OpenAIBody, vocabulary: int) -> list[int]:
+    """The client's own stop tokens."""
+    given = body.stop_token_ids or []
+    if any(token >= vocabulary for token in given):
+        raise invalid("`stop_token_ids` holds a number that is not a token id of this model")
+    return given
 
 
 def _logit_bias(body: OpenAIBody, vocabulary: int) -> dict[int, float]:

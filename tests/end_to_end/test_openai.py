@@ -61,8 +61,34 @@ def test_completions_list_and_stream(server: Server) -> None:
         assert "".join(pieces).startswith(texts[index])
 
 
+def test_what_clients_of_vllm_send(server: Server) -> None:
+    answers = ["größer", "Rome", "Paris \U0001f30d"]
+    (choice,) = chat(server, guided_choice=answers)["choices"]
+    assert choice["message"]["content"] in answers
+    (choice,) = chat(server, structured_outputs={"regex": "[0-9]{3}"})["choices"]
+    assert choice["message"]["content"].isdigit()
+    # So narrow, only the likeliest token is left to be drawn.
+    likeliest = chat(server)["choices"][0]["message"]["content"]
+    drawn = chat(server, temperature=1.5, min_p=1.0, seed=3)
+    assert drawn["choices"][0]["message"]["content"] == likeliest
+
+
+def test_a_token_of_the_clients_ends_the_text(server: Server) -> None:
+    """An ordinary one is part of the text, as in vLLM."""
+    body = {"prompt": "The capital of France is", "temperature": 0, "max_tokens": 20}
+    whole = server.post("/v1/completions", {**body, "logprobs": 0}).json()["choices"][0]
+    tokens = whole["logprobs"]["tokens"]
+    ids = [token["id"] for token in server.post("/tokenize", {"inputs": whole["text"]}).json()]
+    answer = server.post("/v1/completions", {**body, "stop_token_ids": [ids[-1], ids[1]]}).json()
+    (choice,) = answer["choices"]
+    assert choice["finish_reason"] == "stop"
+    assert answer["usage"]["completion_tokens"] < len(tokens)
+    assert choice["text"]
+    assert whole["text"].startswith(choice["text"])
+
+
 def test_unsupported_fields_are_named(server: Server) -> None:
-    for field, value in (("min_p", 0.5), ("adapter_id", "x")):
+    for field, value in (("guided_grammar", "x"), ("adapter_id", "x")):
         answer = server.post("/v1/chat/completions", {"messages": [QUESTION], field: value})
         assert answer.status == 422
         assert field in answer.body.decode()

@@ -184,6 +184,7 @@ def test_omitted_parameters_mean_sampling(server: Server) -> None:
         ({"top_k": 3}, True),
         ({"top_p": 0.9}, True),
         ({"typical_p": 0.9}, True),
+        ({"min_p": 0.1}, True),
         ({"repetition_penalty": 1.2, "frequency_penalty": 0.1}, False),
     ],
 )
@@ -203,6 +204,7 @@ def test_parameters_reach_the_worker(server: Server) -> None:
         top_k=7,
         top_p=0.5,
         typical_p=0.25,
+        min_p=0.125,
         seed=2**64 - 1,
         top_n_tokens=3,
         max_new_tokens=9,
@@ -212,6 +214,7 @@ def test_parameters_reach_the_worker(server: Server) -> None:
     assert spec.max_new_tokens == 9
     assert (sampling.temperature, sampling.top_k, sampling.top_p) == (0.5, 7, 0.5)
     assert (sampling.typical_p, sampling.repetition_penalty) == (0.25, 1.5)
+    assert sampling.min_p == 0.125
     assert (sampling.frequency_penalty, sampling.seed) == (-1.0, 2**64 - 1)
     assert (sampling.top_n_tokens, sampling.watermark) == (3, True)
     assert spec.stop_token_ids == server.services.tokenizer.stop_token_ids

@@ -32,6 +32,8 @@ V = "Input validation error: "
         ({"top_p": 0}, "`top_p` must be > 0.0 and < 1.0"),
         ({"top_p": 1.0}, "`top_p` must be > 0.0 and < 1.0"),
         ({"typical_p": 1}, "`typical_p` must be > 0.0 and < 1.0"),
+        ({"min_p": 1.5}, "`min_p` must be >= 0.0 and <= 1.0"),
+        ({"min_p": -1}, "`min_p` must be >= 0.0 and <= 1.0"),
         ({"top_k": 0}, "`top_k` must be strictly positive"),
         ({"top_k": -5}, "`top_k` must be strictly positive"),
         ({"max_new_tokens": 0}, "`max_new_tokens` must be strictly positive"),

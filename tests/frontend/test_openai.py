@@ -154,6 +154,8 @@ def test_resolved_sampling(server: Server) -> None:
     assert penalties.frequency_penalty == 0.0
     assert sampling(logit_bias={"3": -100, "4": 5}).logit_bias == {3: -100.0, 4: 5.0}
     assert sampling(min_tokens=2, max_tokens=5).min_new_tokens == 2
+    assert sampling(min_p=0.25).min_p == 0.25
+    assert sampling(min_p=0.25, temperature=0).min_p == 0.0
 
 
 def test_token_limits(server: Server) -> None:
@@ -171,6 +173,47 @@ def test_token_limits(server: Server) -> None:
 def test_ignore_eos(server: Server) -> None:
     assert chat(server, ignore_eos=True).status_code == 200
     assert server.pipeline.of(Submit)[-1].spec.stop_token_ids == []
+
+
+def test_stop_token_ids(server: Server) -> None:
+    own = server.services.tokenizer.stop_token_ids
+    assert chat(server, stop_token_ids=[3, 7]).status_code == 200
+    assert server.pipeline.of(Submit)[-1].spec.stop_token_ids == [3, 7, *own]
+    assert chat(server, stop_token_ids=[3], ignore_eos=True).status_code == 200
+    assert server.pipeline.of(Submit)[-1].spec.stop_token_ids == [3]
+    answer = chat(server, stop_token_ids=[3], response_format={"type": "json_object"})
+    assert answer.status_code == 422
+    assert "`stop_token_ids` cannot be combined" in answer.json["error"]["message"]
+
+
+FORMS = {
+    "grammar": ({"type": "regex", "value": "a+"}, "regex: a+"),
+    "response_format": ({"type": "regex", "value": "a+"}, "regex: a+"),
+    "structured_outputs": ({"choice": ["a", "b"]}, 'lark: start: "a" | "b"'),
+    "guided_json": ({"type": "null"}, 'json_schema: {"type":"null"}'),
+    "guided_regex": ("a+", "regex: a+"),
+    "guided_choice": (["a"], 'lark: start: "a"'),
+}
+
+
+@pytest.mark.parametrize("name", list(FORMS))
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
+        ("/v1/completions", {"prompt": "x"}),
+    ],
+)
+def test_a_grammar_by_each_of_its_names(
+    server: Server, name: str, path: str, body: dict[str, Any]
+) -> None:
+    value, grammar = FORMS[name]
+    assert server.post(path, {**body, name: value}).status_code == 200
+    assert server.pipeline.of(Submit)[-1].spec.grammar == grammar
+    other = next(known for known in FORMS if known != name)
+    answer = server.post(path, {**body, name: value, other: FORMS[other][0]})
+    assert answer.status_code == 422
+    assert "are two names of the same" in answer.json["error"]["message"]
 
 
 def test_messages(server: Server) -> None:
@@ -213,6 +256,7 @@ HARMLESS = {
     "stream_options": None, "logprobs": None, "tool_prompt": "x", "seed": None,
     "repetition_penalty": None, "frequency_penalty": None, "presence_penalty": 0,
     "stream": None, "max_tokens": None, "modalities": ["text"], "functions": None,
+    "min_p": 0, "stop_token_ids": [], "structured_outputs": None, "guided_grammar": None,
 }  # fmt: skip
 
 
@@ -233,8 +277,27 @@ REFUSED = [
     ("response_format", {"type": "json_schema"}),
     ("response_format", {"type": "xml"}),
     ("audio", {}),
-    ("min_p", 0.1),
-    ("guided_json", {}),
+    ("min_p", 1.5),
+    ("min_p", -0.1),
+    ("min_p", "x"),
+    ("stop_token_ids", [-1]),
+    ("stop_token_ids", [99999]),
+    ("stop_token_ids", [1] * 129),
+    ("stop_token_ids", 3),
+    ("guided_json", []),
+    ("guided_json", "{"),
+    ("guided_regex", ["a"]),
+    ("guided_choice", []),
+    ("guided_choice", ["yes", ""]),
+    ("guided_choice", "yes"),
+    ("guided_grammar", "root ::= 'a'"),
+    ("structured_outputs", {}),
+    ("structured_outputs", []),
+    ("structured_outputs", {"json": {}, "regex": "a"}),
+    ("structured_outputs", {"json": []}),
+    ("structured_outputs", {"choice": [3]}),
+    ("structured_outputs", {"grammar": "root ::= 'a'"}),
+    ("structured_outputs", {"regex": "a", "whitespace_pattern": " "}),
     ("temperature", -1),
     ("top_p", 0),
     ("top_p", 1.5),

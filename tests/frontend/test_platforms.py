@@ -1,6 +1,7 @@
 """The doors of hosting platforms: SageMaker, Vertex AI, KServe."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,14 @@ def test_bad_instances(server: Server, instances: Any) -> None:
 
 
 def test_the_conversations_of_instances_are_read_in_the_servers_dialect(model_dir: Path) -> None:
-    instances = [{"messages": MESSAGES, "n": 2, "min_p": 0.5, "logit_bias": [0.5]}]
+    instances = [{"messages": MESSAGES, "n": 2, "prompt_embeds": "x", "logit_bias": [0.5]}]
     server = serve(model_dir, messages_api_dialect="tgi")
     assert server.post("/vertex", {"instances": instances}).json == {
         "predictions": [" hello world"]
     }
     answer = serve(model_dir).post("/vertex", {"instances": instances})
     assert answer.status_code == 422
-    assert "min_p" in answer.json["error"]
+    assert "prompt_embeds" in answer.json["error"]
 
 
 def test_one_refused_instance_fails_the_whole(server: Server) -> None:
@@ -103,6 +104,12 @@ def test_one_refused_instance_fails_the_whole(server: Server) -> None:
     server.pipeline.check_released()
 
 
+def until(condition: Callable[[], bool]) -> None:
+    with gevent.Timeout(10):
+        while not condition():
+            gevent.sleep(0.001)
+
+
 def test_a_client_that_leaves_is_noticed_while_any_instance_runs(server: Server) -> None:
     def answer(submit: Submit) -> list[Any] | None:
         if submit.spec.max_new_tokens == 1:
@@ -116,10 +123,9 @@ def test_a_client_that_leaves_is_noticed_while_any_instance_runs(server: Server)
         answered = gevent.spawn(
             server.post, "/vertex", {"instances": instances}, extras={"gunicorn.socket": ours}
         )
-        gevent.sleep(0.02)
-        assert server.pipeline.link.live == 2, "one has ended"
+        until(lambda: len(server.pipeline.of(Submit)) == 3 and server.pipeline.link.live == 2)
         theirs.close()
-        gevent.sleep(0.02)
+        until(lambda: len(server.pipeline.of(Cancel)) == 2)
         cancelled = {message.id for message in server.pipeline.of(Cancel)}
         answered.kill()
     assert cancelled == {m.spec.id for m in server.pipeline.of(Submit) if m.spec.max_new_tokens > 1}

@@ -28,6 +28,7 @@ def processed(logits, parameters: SamplingParameters, prompt, output, stops, all
         for token in stops:
             row[token] = -math.inf
     row = [value / parameters.temperature for value in row]
+    row = likely(row, parameters.min_p)
     if parameters.top_k:
         threshold = sorted(row)[-min(parameters.top_k, len(row))]
         row = [value if value >= threshold else -math.inf for value in row]
@@ -52,6 +53,14 @@ def softmax(row):
 
 def logprobs(row):
     return [math.log(p) if p > 0 else -math.inf for p in softmax(row)]
+
+
+def likely(row, p):
+    weights = softmax(row)
+    least = max(weights) * p
+    return [
+        value if weight >= least else -math.inf for value, weight in zip(row, weights, strict=True)
+    ]
 
 
 def nucleus(row, p):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from transformers.generation.logits_process import (
+    MinPLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
     TypicalLogitsWarper,
@@ -20,6 +21,19 @@ def rows(seed: int, vocabulary: int, scale: float = 3.0) -> torch.Tensor:
 
 def same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     assert torch.equal(torch.isinf(ours), torch.isinf(theirs))
+
+
+@pytest.mark.parametrize("p", [0.001, 0.1, 0.9, 1.0])
+def test_min_p_is_transformers(p):
+    logits = rows(7, 300)
+    theirs = MinPLogitsWarper(p)(ROWS, logits)
+    same(filters.min_p(logits.clone(), torch.full((5,), p)), theirs)
+
+
+def test_min_p_keeps_ties_of_the_likeliest_and_takes_each_row_its_own():
+    logits = torch.tensor([[1.0, 3.0, 3.0, -torch.inf], [4.0, 3.0, 2.0, 1.0]])
+    kept = torch.isfinite(filters.min_p(logits, torch.tensor([1.0, 0.2])))
+    assert kept.tolist() == [[False, True, True, False], [True, True, False, False]]
 
 
 @pytest.mark.parametrize("k", [1, 2, 50, 200])
@@ -70,15 +84,16 @@ def test_typical_p_is_transformers(p):
     same(filters.typical_p(logits, torch.full((5,), p)), TypicalLogitsWarper(p)(ROWS, logits))
 
 
-@pytest.mark.parametrize("kind", ["top_p", "typical_p"])
+@pytest.mark.parametrize("kind", ["min_p", "top_p", "typical_p"])
 @pytest.mark.parametrize("vocabulary", [100, 4000])
 def test_each_row_is_its_own(kind, vocabulary):
     apply = getattr(filters, kind)
     logits, p = rows(5, vocabulary), torch.tensor([0.2, 0.9, 0.5, 0.7, 0.99])
     logits[3, : vocabulary // 2] = -torch.inf
-    together = apply(logits, p)
+    together = apply(logits.clone(), p)
     for row in range(5):
-        assert torch.equal(together[row], apply(logits[row : row + 1], p[row : row + 1])[0])
+        alone = apply(logits[row : row + 1].clone(), p[row : row + 1])
+        assert torch.equal(together[row], alone[0])
 
 
 @pytest.mark.parametrize("kind", ["top_p_unseen", "typical_p"])

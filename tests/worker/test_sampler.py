@@ -23,6 +23,7 @@ def random_parameters(choice: random.Random, vocabulary: int) -> SamplingParamet
         do_sample=pick([True, True, False]),
         seed=choice.getrandbits(64),
         temperature=pick([1.0, 0.7, 1.3]),
+        min_p=pick([0.0, 0.0, 0.05]),
         top_k=pick([0, 5, 20]),
         top_p=pick([1.0, 0.6, 0.9]),
         typical_p=pick([1.0, 0.8]),
@@ -245,7 +246,9 @@ def test_a_row_that_is_not_a_number_spoils_no_other():
     for parameters in (
         SamplingParameters(),
         SamplingParameters(do_sample=True, seed=1),
-        SamplingParameters(do_sample=True, temperature=0.5, top_k=3, top_p=0.5, typical_p=0.5),
+        SamplingParameters(
+            do_sample=True, temperature=0.5, min_p=0.1, top_k=3, top_p=0.5, typical_p=0.5
+        ),
         SamplingParameters(repetition_penalty=2.0, top_n_tokens=3),
     ):
         mixed = sample([*cases[:4], Case(bad, parameters), *cases[4:]])

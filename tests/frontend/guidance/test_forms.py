@@ -7,7 +7,17 @@ import pytest
 
 from common.errors import ErrorKind, RequestError
 from common.guidance import MAX_GRAMMAR_BYTES
-from frontend.guidance.forms import ANY_OBJECT, MAX_DEPTH, depth_exceeds, native, response_format
+from frontend.guidance.forms import (
+    ANY_OBJECT,
+    MAX_DEPTH,
+    choice,
+    depth_exceeds,
+    json_schema,
+    native,
+    regex,
+    response_format,
+    structured_outputs,
+)
 from frontend.guidance.source import GrammarSource
 
 SCHEMA = {"properties": {"b": {"type": "string"}, "a": {"type": "integer"}}}
@@ -48,6 +58,50 @@ def test_tgi_forms(kind: str, value: Any, source: GrammarSource) -> None:
 )
 def test_openai_forms(given: Any, source: GrammarSource | None) -> None:
     assert response_format(given) == source
+
+
+CHOICE = GrammarSource("lark", 'start: "yes" | "n\\"o"')
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "value", "source"),
+    [
+        ("json", json_schema, SCHEMA, AS_SCHEMA),
+        ("json", json_schema, json.dumps(SCHEMA), AS_SCHEMA),
+        ("regex", regex, "a+", AS_REGEX),
+        ("choice", choice, ["yes", 'n"o'], CHOICE),
+    ],
+)
+def test_vllms_forms(name: str, make: Any, value: Any, source: GrammarSource) -> None:
+    assert make(value, f"guided_{name}") == source
+    assert structured_outputs({name: value}, "structured_outputs") == source
+    others = {"json": None, "regex": None, "json_object": False, "whitespace_pattern": None}
+    assert structured_outputs({**others, name: value}, "structured_outputs") == source
+
+
+def test_vllms_json_object() -> None:
+    assert structured_outputs({"json_object": True}, "structured_outputs") == ANY_OBJECT
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([], "`structured_outputs` must be an object"),
+        ({}, "`structured_outputs` must have one of json, regex, choice, json_object"),
+        ({"regex": "a", "json": {}}, "must have one of"),
+        ({"grammar": "x"}, "`grammar` is not supported"),
+        ({"json": "["}, "`structured_outputs.json` holds a string that is not JSON"),
+        ({"regex": 3}, "`structured_outputs.regex` of type `regex` must hold a string"),
+        ({"choice": []}, "`structured_outputs.choice` must hold a list of texts"),
+        ({"choice": ["a", ""]}, "`structured_outputs.choice` must hold texts, none of which"),
+        ({"choice": ["a" * MAX_GRAMMAR_BYTES]}, "must be at most"),
+    ],
+)
+def test_vllms_forms_without_a_meaning(value: Any, words: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        structured_outputs(value, "structured_outputs")
+    assert caught.value.kind is ErrorKind.VALIDATION
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(

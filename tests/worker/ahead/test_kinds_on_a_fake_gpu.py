@@ -30,7 +30,7 @@ STORED = {
     "nf4": writers.nf4(nested=True),
 }
 EVERYTHING = SamplingParameters(
-    do_sample=True, seed=1, temperature=0.7, top_k=5, top_p=0.5, typical_p=0.4,
+    do_sample=True, seed=1, temperature=0.7, min_p=0.1, top_k=5, top_p=0.5, typical_p=0.4,
     repetition_penalty=1.2, frequency_penalty=0.1, output_presence_penalty=0.1, min_new_tokens=3,
     logit_bias={3: 1.0}, watermark=True, top_n_tokens=2,
 )  # fmt: skip
