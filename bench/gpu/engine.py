@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from bench.engine import STEP_TOKENS, InstantScheduler, started
+from bench.gpu import kernels
 from bench.gpu.ceilings import copy_bytes_s, matrix_operations_s
 from bench.gpu.load import NEW_TOKENS, PROMPT_TOKENS
 from bench.gpu.pieces import Budget
@@ -73,6 +74,7 @@ class Measuring:
         self._shape = shape
         self._bytes_s = bytes_s
         self._operations_s = operations_s
+        self._device = torch.device(engine.device)
         self._seed = 0
 
     def measurements(self, streams: list[int]) -> dict[str, Callable[[], dict[str, Any]]]:
@@ -95,6 +97,10 @@ class Measuring:
             **{f"{count} streams": partial(rates, count) for count in ordered[2:]},
             **({"decode profile of many": partial(profiles, most)} if most != fewest else {}),
             "reading profile": lambda: {"reading_profile": self.reading_profile()},
+            "linear layers": partial(kernels.linear, self._shape, self._device, self._bytes_s),
+            "attention": partial(
+                kernels.attention, self._shape, self._device, self._bytes_s, self._operations_s
+            ),
         }
 
     def streams(self, count: int) -> dict[str, float]:

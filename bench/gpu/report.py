@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from bench.gpu.kernels import FLOOR
+
 NOTHING = "–"
 SHOWN = 12
 """Kernels of a table."""
@@ -47,7 +49,33 @@ def text_of(found: dict[str, Any]) -> str:
     if "reading_profile" in engine:
         profile = engine["reading_profile"]
         lines += _kernels(f"one step that reads {profile['tokens']} prompt tokens", profile)
+    linear = {
+        f"{name}, {rows}": taken
+        for name, by_rows in engine.get("linear_ms", {}).items()
+        for rows, taken in by_rows.items()
+    }
+    lines += _beside("linear layer, rows", linear)
+    lines += _beside("attention of one layer", engine.get("attention_ms", {}))
+    for name, why in engine.get("attention_missing", {}).items():
+        lines.append(f"no attention by {name}: {why}")
     return "\n".join(lines)
+
+
+def _beside(title: str, taken: dict[str, dict[str, float]]) -> list[str]:
+    """Microseconds of kernels that do the same, the fastest in bold."""
+    names = list(dict.fromkeys(name for each in taken.values() for name in each))
+    if not names:
+        return []
+    lines = ["", f"| {title}, µs | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
+    for case, each in taken.items():
+        least = min((ms for name, ms in each.items() if name != FLOOR), default=0.0)
+        cells = [NOTHING if name not in each else f"{1e3 * each[name]:,.1f}" for name in names]
+        cells = [
+            f"**{cell}**" if name != FLOOR and each.get(name) == least else cell
+            for name, cell in zip(names, cells, strict=True)
+        ]
+        lines.append(f"| {case} | {' | '.join(cells)} |")
+    return lines
 
 
 def _shown(part: dict[str, Any], name: str) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from bench.gpu import __main__ as gpu_main
 from bench.gpu import all as gpu_all
-from bench.gpu import checkpoint
+from bench.gpu import checkpoint, kernels
 from bench.gpu.__main__ import NO_GPU, main
 from bench.gpu.engine import Measuring, in_order, ready_engine
 from bench.gpu.pieces import Budget, Result, file_of
@@ -126,6 +126,38 @@ def test_everything_about_the_engine_is_measured_and_shown(directory, monkeypatc
     shown = text_of(result.found)
     assert "| 2 | 1.0 |" in shown
     assert "one decode step of 2 streams" in shown
+    assert set(engine["attention_ms"]) == set(kernels.steps())
+    assert all(each["reference"] > 0 for each in engine["attention_ms"].values())
+    assert "| attention of one layer, µs | floor | reference |" in shown
+
+
+def test_steps_of_kernels_write_where_their_tables_say():
+    for step in kernels.steps(64).values():
+        inputs, blocks = kernels.inputs_of(step, CPU)
+        assert (
+            len(set(inputs.slots.tolist())) == len(inputs.slots) == sum(inputs.query_lengths_host)
+        )
+        used = [
+            inputs.block_tables[row, : -(-length // 16)].tolist()
+            for row, length in enumerate(step.lengths)
+        ]
+        flat = [block for row in used for block in row]
+        assert sorted(flat) == list(range(1, blocks))
+        owner = {block: row for row, owned in enumerate(used) for block in owned}
+        rows = [row for row in range(len(used)) for _ in range(step.computed)]
+        assert [owner[slot // 16] for slot in inputs.slots.tolist()] == rows
+        assert (inputs.slots % 16 == inputs.positions % 16).all()
+
+
+def test_the_fastest_of_kernels_is_shown_so():
+    taken = {"a step": {"floor": 0.001, "triton": 0.002, "torch": 0.003}, "other": {"torch": 1.5}}
+    found = {"shape": "8b", "prompt_tokens": 1, "new_tokens": 2, "date": "today"}
+    engine = {"device": "GPU", "torch": "2", "copy_gb_s": 1.0, "matrix_tflop_s": 2.0}
+    engine |= {"attention_ms": taken, "attention_missing": {"flashinfer": "it is not installed"}}
+    shown = text_of(found | {"engine": engine}).splitlines()
+    assert "| a step | 1.0 | **2.0** | 3.0 |" in shown
+    assert "| other | – | – | **1,500.0** |" in shown
+    assert "no attention by flashinfer: it is not installed" in shown
 
 
 def test_what_there_is_no_time_for_is_named(tmp_path):

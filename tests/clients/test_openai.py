@@ -55,6 +55,21 @@ def test_chat_stream(client: OpenAI) -> None:
     assert last.usage.prompt_tokens == whole.usage.prompt_tokens
 
 
+def test_what_vllm_adds(client: OpenAI) -> None:
+    """By ``extra_body``, as its documentation says."""
+    likeliest = client.chat.completions.create(model="tgi", messages=[USER], **GREEDY)
+    drawn = client.chat.completions.create(
+        model="tgi", messages=[USER], max_tokens=40, extra_body={"min_p": 1.0, "top_k": 50}
+    )
+    assert drawn.choices[0].message.content == likeliest.choices[0].message.content
+    answers = ["Paris", "Rome"]
+    (choice,) = client.chat.completions.create(
+        model="tgi", messages=[USER], extra_body={"structured_outputs": {"choice": answers}}
+    ).choices
+    assert choice.message.content in answers
+    assert choice.finish_reason == "stop"
+
+
 def test_chat_stream_closed_early(client: OpenAI) -> None:
     with client.chat.completions.create(
         model="tgi", messages=[USER], stream=True, max_tokens=500
