@@ -50,7 +50,9 @@ class Order:
     timeout_s: float = 0.0
     """Ends the request with an error; 0 is no limit."""
     shown_special_ids: frozenset[int] = frozenset()
-    """Special tokens whose text belongs to the answer's: the markers of tool calls."""
+    """Special tokens whose text belongs to the answer's, such as the markers of tool calls."""
+    hidden_ids: frozenset[int] = frozenset()
+    """Other tokens whose text does not: those by which the client ends it."""
     priority: int = 0
     """Lower is sooner."""
 
@@ -86,7 +88,9 @@ class Run:
         """Prompt tokens that were not computed for this run; known at its end."""
         self._tokenizer = tokenizer
         self._keep = order.keep_tokens
-        self._detokenizer = Detokenizer(tokenizer, plan.prompt_ids, shown=order.shown_special_ids)
+        self._detokenizer = Detokenizer(
+            tokenizer, plan.prompt_ids, shown=order.shown_special_ids, hidden=order.hidden_ids
+        )
         self._stops = StopStrings(order.stops) if order.stops else None
         hold = self._stops is not None and not order.show_stop
         self._withheld = Withheld() if hold else None

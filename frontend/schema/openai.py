@@ -28,6 +28,9 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "bad_words": ([],),
     "allowed_token_ids": (),
     "prompt_logprobs": (0,),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "thinking_token_budget": (),
     "logits_processors": ([],),
     "guided_grammar": (),
     "adapter_id": (),
@@ -114,7 +117,14 @@ class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     stop_token_ids: list[U32] | None = None
-    """Tokens that end the text beside the model's own, as in vLLM."""
+    """Tokens that end the text beside the model's own, and are no part of it, as in vLLM."""
+    include_stop_str_in_output: bool | None = None
+    """Whether what ends the text is part of it: a stop string, a token of ``stop_token_ids``."""
+    skip_special_tokens: bool | None = None
+    """Whether special tokens are left out of the text; yes if nothing is said."""
+    add_special_tokens: bool | None = None
+    """Whether the tokenizer puts its special tokens around the prompt; if nothing is said, it does
+    to those of completions, and not to what a chat template has written."""
     ignore_eos: bool | None = None
     min_tokens: U32 | None = None
     n: U32 | None = None

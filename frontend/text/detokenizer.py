@@ -35,7 +35,8 @@ _MAX_HELD_TOKENS = 4
 class Detokenizer:
     """Text of one sequence. ``generated_ids`` are pushed at once, as after a recovery.
 
-    ``shown`` are special tokens whose text counts as content: the markers of tool calls.
+    ``shown`` are special tokens whose text counts as content, such as the markers of tool calls;
+    ``hidden`` are others whose text does not.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Detokenizer:
         generated_ids: Iterable[int] = (),
         *,
         shown: frozenset[int] = frozenset(),
+        hidden: frozenset[int] = frozenset(),
     ) -> None:
         self._tokenizer = tokenizer
+        self._hidden = hidden
         self._shown = shown
         self._stream: _Stream
         if tokenizer.pieces is None:
@@ -65,7 +68,7 @@ class Detokenizer:
 
         Empty while a character is unfinished. For a special token only ``visible`` is content.
         """
-        if self._tokenizer.is_special(token_id):
+        if self._tokenizer.is_special(token_id) or token_id in self._hidden:
             before = self._stream.flush()
             text = before + self._stream.push(token_id) + self._stream.flush()
             self._append(text if token_id in self._shown else before)

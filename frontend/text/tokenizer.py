@@ -149,6 +149,11 @@ class Tokenizer:
         return token_id in self._special_ids
 
     @property
+    def special_ids(self) -> frozenset[int]:
+        """All of them."""
+        return frozenset(self._special_ids)
+
+    @property
     def stop_token_ids(self) -> list[int]:
         """Ids that end a generation, without repetition; a new list."""
         return list(self._stop_token_ids)

@@ -67,7 +67,8 @@ def prepare(
     if choice is not None and dialect == "tgi":
         choice = replace(choice, parallel=False)
     prompt = conversation.render(body, services, choice)
-    ids = encode(prompt, services.tokenizer, services.offload, add_special_tokens=False)
+    added = bool(body.add_special_tokens)
+    ids = encode(prompt, services.tokenizer, services.offload, add_special_tokens=added)
     if names is CHAT_NAMES:
         names = orders.as_given(names, body)
         if body.max_completion_tokens is not None:
@@ -82,12 +83,12 @@ def prepare(
     order = orders.order(
         body,
         orders.plans(body, ids, wanted, services, dialect),
-        settings,
+        services,
         dialect,
         streaming=streaming,
         timeout_s=timeout_s,
         keep_tokens=bool(body.logprobs) and not streaming,
-        shown_special_ids=style.shown_special_ids(choice),
+        markers=style.shown_special_ids(choice),
     )
     return Conversation(order, len(ids), len(prompt), prompt, choice, style, dialect)
 

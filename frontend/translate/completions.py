@@ -106,7 +106,7 @@ def prepare(
         grammar=lambda: source,
         prefill_logprobs=bool(body.echo) and body.logprobs is not None,
     )
-    read = [_read(prompt, services, echo=bool(body.echo)) for prompt in prompts]
+    read = [_read(prompt, body, services) for prompt in prompts]
     plans = [
         plan
         for prompt in read
@@ -115,7 +115,7 @@ def prepare(
     order = orders.order(
         body,
         plans,
-        settings,
+        services,
         dialect,
         streaming=streaming,
         timeout_s=timeout_s,
@@ -173,12 +173,13 @@ def _is_id(item: Any) -> bool:
     return isinstance(item, int) and not isinstance(item, bool)
 
 
-def _read(prompt: str | list[int], services: Services, *, echo: bool) -> Prompt:
+def _read(prompt: str | list[int], body: CompletionBody, services: Services) -> Prompt:
     """The token ids of a prompt. Raises RequestError (VALIDATION)."""
-    tokenizer = services.tokenizer
+    tokenizer, echo = services.tokenizer, bool(body.echo)
     if isinstance(prompt, str):
         limits.check_text(prompt, "prompt")
-        ids = encode(prompt, tokenizer, services.offload, add_special_tokens=True)
+        added = body.add_special_tokens is not False
+        ids = encode(prompt, tokenizer, services.offload, add_special_tokens=added)
         return Prompt(ids, prompt, prompt if echo else "")
     if min(prompt) < 0 or max(prompt) >= tokenizer.vocabulary_size:
         raise invalid("`prompt` holds a number that is not a token id of this model")

@@ -154,23 +154,30 @@ def plans(
 def order(
     body: OpenAIBody,
     plans: list[Plan],
-    settings: Settings,
+    services: Services,
     dialect: Dialect,
     *,
     streaming: bool,
     timeout_s: float,
     keep_tokens: bool = False,
-    shown_special_ids: frozenset[int] = frozenset(),
+    markers: frozenset[int] = frozenset(),
 ) -> Order:
-    """The whole request. Raises RequestError."""
+    """The whole request; ``markers`` are special tokens that are shown. Raises RequestError."""
+    tokenizer = services.tokenizer
+    show_stop = dialect == "tgi" or bool(body.include_stop_str_in_output)
+    ends = frozenset() if show_stop else frozenset(body.stop_token_ids or ())
+    if body.skip_special_tokens is False:
+        own_ends = frozenset() if show_stop else frozenset(tokenizer.stop_token_ids)
+        markers |= tokenizer.special_ids - own_ends - ends
     return Order(
         plans=plans,
-        stops=stops(body, settings),
-        show_stop=dialect == "tgi",
+        stops=stops(body, services.settings),
+        show_stop=show_stop,
         incremental=streaming,
         keep_tokens=keep_tokens,
         timeout_s=timeout_s,
-        shown_special_ids=shown_special_ids,
+        shown_special_ids=markers,
+        hidden_ids=ends,
         priority=body.priority or 0,
     )
 

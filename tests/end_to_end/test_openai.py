@@ -74,7 +74,7 @@ def test_what_clients_of_vllm_send(server: Server) -> None:
 
 
 def test_a_token_of_the_clients_ends_the_text(server: Server) -> None:
-    """An ordinary one is part of the text, as in vLLM."""
+    """It is no part of it, as a stop string is none, unless that is asked for."""
     body = {"prompt": "The capital of France is", "temperature": 0, "max_tokens": 20}
     whole = server.post("/v1/completions", {**body, "logprobs": 0}).json()["choices"][0]
     tokens = whole["logprobs"]["tokens"]
@@ -83,8 +83,14 @@ def test_a_token_of_the_clients_ends_the_text(server: Server) -> None:
     (choice,) = answer["choices"]
     assert choice["finish_reason"] == "stop"
     assert answer["usage"]["completion_tokens"] < len(tokens)
-    assert choice["text"]
     assert whole["text"].startswith(choice["text"])
+    shown = {**body, "stop_token_ids": [ids[-1], ids[1]], "include_stop_str_in_output": True}
+    for streamed in (False, True):
+        answer = server.post("/v1/completions", {**shown, "stream": streamed})
+        events = answer.events()[:-1] if streamed else [answer.json()]
+        text = "".join(part["text"] for event in events for part in event["choices"])
+        assert whole["text"].startswith(text)
+        assert len(text) > len(choice["text"])
 
 
 def test_unsupported_fields_are_named(server: Server) -> None:

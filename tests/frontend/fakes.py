@@ -149,6 +149,8 @@ class Pipeline:
         """The whole continuation of a sequence."""
         spec = submit.spec
         ids = [*self.reply(spec), *(spec.stop_token_ids or [])][: spec.max_new_tokens]
+        ends = (number for number, token in enumerate(ids) if token in spec.stop_token_ids)
+        ids = ids[: next(ends, len(ids)) + 1]
         found = []
         for first in range(len(submit.generated_ids), len(ids), self.per_message):
             part = ids[first : first + self.per_message]

@@ -186,6 +186,44 @@ def test_stop_token_ids(server: Server) -> None:
     assert "`stop_token_ids` cannot be combined" in answer.json["error"]["message"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_ends_the_text_is_part_of_it_if_that_is_asked_for(
+    server: Server, stream: bool
+) -> None:
+    def text(**fields: Any) -> str:
+        answer = chat(server, stream=stream, **fields)
+        assert answer.status_code == 200
+        if not stream:
+            return answer.json["choices"][0]["message"]["content"]
+        found = events(answer.content)[:-1]
+        return "".join(event["choices"][0]["delta"].get("content") or "" for event in found)
+
+    (world,) = server.services.tokenizer.encode(" world", add_special_tokens=False)
+    assert text() == " hello world"
+    assert text(stop=[" wo"]) == " hello"
+    assert text(stop=[" wo"], include_stop_str_in_output=True) == " hello wo"
+    assert text(stop_token_ids=[world]) == " hello"
+    assert text(stop_token_ids=[world], include_stop_str_in_output=True) == " hello world"
+    assert text(skip_special_tokens=False) == " hello world"
+    both = {"skip_special_tokens": False, "include_stop_str_in_output": True}
+    assert text(**both) == " hello world</s>"
+
+
+def test_special_tokens_around_the_prompt(server: Server) -> None:
+    def prompt(path: str, **fields: Any) -> list[int]:
+        body = {"prompt": "x", "messages": [{"role": "user", "content": "x"}], **fields}
+        assert server.post(path, body).status_code == 200
+        return server.pipeline.of(Submit)[-1].spec.prompt_ids
+
+    tokenizer = server.services.tokenizer
+    for path, usual in (("/v1/completions", True), ("/v1/chat/completions", False)):
+        assert prompt(path) == prompt(path, add_special_tokens=usual)
+        with_them, without = (prompt(path, add_special_tokens=added) for added in (True, False))
+        assert len(with_them) > len(without)
+        assert with_them[-len(without) :] == without or with_them[: len(without)] == without
+        assert tokenizer.is_special((set(with_them) - set(without) or set(with_them)).pop())
+
+
 FORMS = {
     "grammar": ({"type": "regex", "value": "a+"}, "regex: a+"),
     "response_format": ({"type": "regex", "value": "a+"}, "regex: a+"),
