@@ -271,6 +271,8 @@ def main(arguments):
         reads_few = name.endswith("._linear_of_few") or "whole, 1 rows" in case
         if reads_few and "float32" not in case and tiles < _AHEAD:
             wrong.append(f"{name} for {case} has {tiles} buffers: too little is under way")
+        if name == "filters._keep" and not counts["LDGSTS"]:
+            wrong.append(f"{name} for {case} waits for every block")
         if name == "chunks._attend" and "float32" not in case and not counts["HGMMA"]:
             wrong.append(f"{name} for {case} does not use Hopper's matrix instructions")
     print(f"{len(kept.found)} kernels compiled with Triton {triton.__version__}")
