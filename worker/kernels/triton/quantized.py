@@ -19,8 +19,9 @@ _INTEGER = tl.constexpr(int(Coding.INTEGER))
 _NIBBLE = tl.constexpr(int(Coding.NIBBLE))
 _LEAST_INPUTS = 16
 """At a time: what the matrix instructions take."""
+_FEW = 32
 _MOST_INPUTS = {True: 128, False: 64}
-"""For up to 16 rows in 16 bits, and beyond: registers."""
+"""For up to ``_FEW`` rows in 16 bits, and beyond: registers, and what a block may share."""
 _OUTPUTS = {True: 32, False: 64}
 """The same. PERF: the 4,096 outputs of a layer are 128 programs then, not 64, for the 132
 multiprocessors of an H200."""
@@ -126,7 +127,7 @@ def pack_codes(weight: Quantized, bias: torch.Tensor | None) -> LinearOperation:
         y = x.new_empty((rows, outputs))
         if not rows:
             return y
-        few = rows <= _LEAST_ROWS and x.dtype.itemsize == 2
+        few = rows <= _FEW and x.dtype.itemsize == 2
         together = min(_MOST_ROWS, max(_LEAST_ROWS, triton.next_power_of_2(rows)))
         at_once = _OUTPUTS[few]
         grid = (math.ceil(outputs / at_once), math.ceil(rows / together))

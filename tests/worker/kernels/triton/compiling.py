@@ -72,6 +72,7 @@ _CODED = [
     (Coding.INTEGER, torch.bfloat16, 4096, 1),
     (Coding.FLOAT8, torch.bfloat16, 128, 1),
     (Coding.NIBBLE, torch.bfloat16, 128, 1),
+    (Coding.NIBBLE, torch.bfloat16, 128, 32),
     (Coding.NIBBLE, torch.bfloat16, 128, 512),
     (Coding.NIBBLE, torch.float16, 64, 1),
     (Coding.NIBBLE, torch.float32, 128, 1),
@@ -268,7 +269,8 @@ def main(arguments):
             continue
         if name.endswith("._attend") and "float32" not in case and tiles < 2:
             wrong.append(f"{name} for {case} has one buffer: it waits for every tile")
-        reads_few = name.endswith("._linear_of_few") or "whole, 1 rows" in case
+        coded_few = any(f"whole, {rows} rows" in case for rows in (1, 32))
+        reads_few = name.endswith("._linear_of_few") or coded_few
         if reads_few and "float32" not in case and tiles < _AHEAD:
             wrong.append(f"{name} for {case} has {tiles} buffers: too little is under way")
         if name == "filters._keep" and not counts["LDGSTS"]:
