@@ -18,6 +18,7 @@ class TokenCounts:
 
     def __init__(self, vocabulary: int, device: torch.device) -> None:
         self._table = torch.zeros((0, vocabulary), dtype=torch.int32, device=device)
+        self._ones = torch.ones(0, dtype=torch.int32, device=device)
         self._free: list[int] = []
         self._new: dict[int, list[int]] = {}
         self._sent: tuple[Sent, Sent] | None = None
@@ -64,9 +65,13 @@ class TokenCounts:
         self._new.clear()
         self._sent = None
 
-    def increase(self, rows: torch.Tensor, ids: torch.Tensor, times: int) -> None:
-        """So many more of ``ids[i]`` in ``rows[i]``, both [n] int64; each row at most once."""
-        self._table[rows, ids] += times
+    def places(self, rows: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Where ``ids[i]`` is counted in ``rows[i]``, all [n] int64; each row at most once."""
+        return torch.add(ids, rows, alpha=self._table.shape[1])
+
+    def increase(self, places: torch.Tensor, times: int) -> None:
+        """So many more of each. Takes no memory."""
+        self._table.view(-1).index_add_(0, places, self._ones[: len(places)], alpha=times)
 
     def _grow(self) -> None:
         rows, vocabulary = self._table.shape
@@ -75,5 +80,6 @@ class TokenCounts:
             (wanted, vocabulary), dtype=self._table.dtype, device=self._table.device
         )
         table[:rows] = self._table
+        self._ones = torch.ones(wanted, dtype=table.dtype, device=table.device)
         self._table = table
         self._free.extend(range(wanted - 1, rows - 1, -1))

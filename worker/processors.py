@@ -233,7 +233,9 @@ class Temperature(RowProcessor):
 
     def _change(self, logits: torch.Tensor, step: Step) -> torch.Tensor:
         # The largest becomes 0 first: nothing overflows, however small the temperature.
-        return (logits - logits.amax(dim=-1, keepdim=True)).div_(self._temperature.tensor[:, None])
+        return logits.sub_(logits.amax(dim=-1, keepdim=True)).div_(
+            self._temperature.tensor[:, None]
+        )
 
 
 class MinP(RowProcessor):

@@ -221,13 +221,22 @@ class Sampler:
         self._count(choice, -1)
 
     def _count(self, choice: Choice, times: int) -> None:
-        for counts, counted in (
-            (self._seen, choice.batch.seen),
-            (self._output, choice.batch.output),
-        ):
-            if counted is not None:
-                ids = choice.ids.index_select(0, counted.numbers.tensor)
-                counts.increase(counted.table_rows.tensor, ids, times)
+        """In all tables; in none where there is no memory to work out where."""
+        batch = choice.batch
+        tables = ((self._seen, batch.seen), (self._output, batch.output))
+        changes = [
+            (
+                counts,
+                counts.places(
+                    counted.table_rows.tensor,
+                    choice.ids.index_select(0, counted.numbers.tensor),
+                ),
+            )
+            for counts, counted in tables
+            if counted is not None
+        ]
+        for counts, places in changes:
+            counts.increase(places, times)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,16 +24,16 @@ def ahead(sizes=()):
     return partial(AheadRunner, sequences=16, longest=256, sizes=sizes, gather=gather)
 
 
-def tiny_model(directory, device: str = "cuda"):
-    """A Llama of two layers in float32."""
+def tiny_model(directory, device: str = "cuda", dtype: torch.dtype = torch.float32):
+    """A Llama of two layers."""
     write_tiny_llama(directory, seed=3)
-    return load_model(str(directory), device=torch.device(device), dtype=torch.float32)
+    return load_model(str(directory), device=torch.device(device), dtype=dtype)
 
 
 def make_engine(model, make_runner, *, prepared: bool = True) -> Engine:
     """On the model's device; nothing has been written to its cache that is a number."""
     device = model.decoder.tokens.weight.device
-    cache = KVCache(model.configuration, BLOCKS, device, torch.float32)
+    cache = KVCache(model.configuration, BLOCKS, device, model.cache_dtype)
     for layer in cache.layers:
         layer.fill_(torch.nan)
     engine = Engine(

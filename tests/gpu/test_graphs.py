@@ -4,13 +4,21 @@ import pytest
 import torch
 
 from tests.gpu.engines import ahead, make_engine, tiny_model
+from worker.kernels.triton.linear import FewOrMany
+from worker.layers.linear import matrices
 
 SIZES = (1, 2, 4, 8, 16)
+NEAR = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("model"))
+@pytest.fixture(scope="module", params=list(NEAR), ids=str)
+def model(request, tmp_path_factory):
+    """In 16 bits, with linear layers of few rows in the kernel, whatever is faster."""
+    made = tiny_model(tmp_path_factory.mktemp("model"), dtype=request.param)
+    for layer in matrices(made):
+        if isinstance(layer.operation, FewOrMany):
+            layer.operation.taken[:] = [True] * len(layer.operation.taken)
+    return made
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 8, 13])
@@ -38,7 +46,7 @@ def test_a_replay_gives_the_hidden_rows_of_a_run(model, rows):
         for _ in range(2):
             got = decode(size, tuple(lengths))[:rows].clone()
             distance = (got - expected).norm() / expected.norm()
-            assert distance < 1e-4
+            assert distance < NEAR[got.dtype]
 
 
 def test_all_sizes_share_their_memory(model):

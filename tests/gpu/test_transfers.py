@@ -62,8 +62,12 @@ def test_neither_way_waits(transfers, no_synchronisation):
     assert torch.equal(download.read(), torch.arange(1000) + 1.0)
 
 
+@torch.inference_mode()
 def test_programs_are_recorded_and_replayed_in_any_order(transfers):
-    """They share their memory, and each reads what is there when it is replayed."""
+    """They share their memory, and each reads what is there when it is replayed.
+
+    In inference mode, as the engine records: see ``test_attention``.
+    """
     weight, state = torch.eye(64, device=GPU) * 2, torch.zeros((8, 64), device=GPU)
 
     def program_of(rows):

@@ -152,6 +152,7 @@ class AheadRunner(Runner):
         batch = self._sampler.pack(rows, parcel) if rows else None
         order = self._order(flight, len(ids))
         choice, last, scores = None, self._state.known[:1], []
+        download = self._transfers.download
         with self._others.follow(order):
             hidden, slots = self._steps.run(order, parcel)
             if following is not None:
@@ -168,17 +169,15 @@ class AheadRunner(Runner):
                     [sequences[number].ids[-1] for number in batch.marked],
                 )
                 last = choice.packed
+            chosen = download(last)
+            scored = download(torch.cat(scores)) if scores else None
+            if choice is not None:
+                # What is counted once must not be repeated: from here on, nothing lacks memory
+                # that has counted anything.
                 self._others.tell(choice.ids)
-                self._state.advance(slots, choice.ids)
                 self._sampler.accept(choice)
-        download = self._transfers.download
-        return _UnderWay(
-            flight,
-            choice,
-            download(last),
-            download(torch.cat(scores)) if scores else None,
-            partial(self._lap, began),
-        )
+                self._state.advance(slots, choice.ids)
+        return _UnderWay(flight, choice, chosen, scored, partial(self._lap, began))
 
     def _order(self, flight: Flight, scored: int) -> Order:
         """What all shards are to compute."""

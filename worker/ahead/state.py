@@ -49,6 +49,7 @@ class SlotState:
         self.prompts = self._all[self._prompt : self._tables]  # [slots] tokens of the prompt
         self.tables = self._all[self._tables :].view(slots, width)  # blocks, padded with 0
         self.known[:1].fill_(1)
+        self._ones = torch.ones_like(self.rows)
 
     def enter(self, slot: int, last_token: int, known: int, prompt: int) -> None:
         """A sequence begins, or goes on, here."""
@@ -79,9 +80,9 @@ class SlotState:
             self._changes.clear()
 
     def advance(self, slots: torch.Tensor, ids: torch.Tensor) -> None:
-        """These sequences ([n] slots) have got these tokens, [n] int64."""
+        """These sequences ([n] slots) have got these tokens, [n] int64. Takes no memory."""
         self.last_tokens.index_copy_(0, slots, ids)
-        self.known.index_add_(0, slots, torch.ones_like(slots))
+        self.known.index_add_(0, slots, self._ones[: len(slots)])
 
     def lay_out_as(self, slots: int, width: int) -> None:
         """As somebody else's: ``resize`` unless it is so already."""

@@ -12,6 +12,9 @@ import triton
 import triton.language as tl
 
 _BLOCK = 4096
+_STAGES = 4
+"""PERF: three blocks are on their way while one is looked at. A program has a multiprocessor to
+itself: nobody else computes there while it waits."""
 
 
 @triton.jit
@@ -37,6 +40,7 @@ def _keep(
     vocabulary,
     BY_MASS: tl.constexpr,
     BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """One row of logits [n, vocabulary] float32, in place; wanted [n], a mass or a number.
 
@@ -49,7 +53,7 @@ def _keep(
     base = 0.0
     if BY_MASS:
         largest = tl.full([BLOCK], float("-inf"), tl.float32)
-        for start in range(0, vocabulary, BLOCK):
+        for start in tl.range(0, vocabulary, BLOCK, num_stages=STAGES):
             inside = start + lanes < vocabulary
             values = tl.load(row + start + lanes, mask=inside, other=float("-inf"))
             largest = tl.maximum(largest, values)
@@ -57,7 +61,7 @@ def _keep(
         # Of a row without any token that may be chosen, -inf less -inf would be NaN.
         base = tl.where(most == float("-inf"), 0.0, most)
         masses = tl.zeros([BLOCK], tl.float32)
-        for start in range(0, vocabulary, BLOCK):
+        for start in tl.range(0, vocabulary, BLOCK, num_stages=STAGES):
             inside = start + lanes < vocabulary
             values = tl.load(row + start + lanes, mask=inside, other=float("-inf"))
             masses += _weights(values, base, BY_MASS)
@@ -71,7 +75,7 @@ def _keep(
         shift = 30 - 2 * number
         pivots = pivot + (digits << shift)
         found = tl.zeros([4, BLOCK], tl.float32)
-        for start in range(0, vocabulary, BLOCK):
+        for start in tl.range(0, vocabulary, BLOCK, num_stages=STAGES):
             inside = start + lanes < vocabulary
             values = tl.load(row + start + lanes, mask=inside, other=float("-inf"))
             weights = tl.where(inside, _weights(values, base, BY_MASS), 0.0)
@@ -86,7 +90,7 @@ def _keep(
     if BY_MASS:
         masses = tl.zeros([BLOCK], tl.float32)
         equals = tl.zeros([BLOCK], tl.float32)
-        for start in range(0, vocabulary, BLOCK):
+        for start in tl.range(0, vocabulary, BLOCK, num_stages=STAGES):
             inside = start + lanes < vocabulary
             values = tl.load(row + start + lanes, mask=inside, other=float("-inf"))
             weights = _weights(values, base, BY_MASS)
@@ -96,7 +100,7 @@ def _keep(
         before = tl.sum(masses, 0)
         each = tl.max(equals, 0)
     passed = 0
-    for start in range(0, vocabulary, BLOCK):
+    for start in tl.range(0, vocabulary, BLOCK, num_stages=STAGES):
         inside = start + lanes < vocabulary
         values = tl.load(row + start + lanes, mask=inside, other=float("-inf"))
         keys = _ordered(values)
@@ -129,6 +133,6 @@ def _kept(logits: torch.Tensor, wanted: torch.Tensor, *, by_mass: bool) -> torch
         block = min(_BLOCK, triton.next_power_of_2(vocabulary))
         _keep[(rows,)](
             logits, logits.stride(0), wanted, vocabulary, BY_MASS=by_mass, BLOCK=block,
-            num_warps=16 if block == _BLOCK else 4,
+            STAGES=_STAGES, num_warps=16 if block == _BLOCK else 4,
         )  # fmt: skip
     return logits

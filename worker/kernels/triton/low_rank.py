@@ -21,7 +21,11 @@ _ROWS = 16
 """Of a tile: what the matrix instructions take at least."""
 _RANKS = 32
 """At a time."""
-_INPUTS = 64
+_INPUTS = {2: 256, 4: 64}
+"""By the bytes of a number. PERF: a tile of few ranks is one program, which goes through all inputs
+alone: 16 steps for 4,096 of them, not 64, each as long as memory takes to answer."""
+_STAGES = {2: 4, 4: 3}
+"""The same."""
 _OUTPUTS = 64
 _EVEN = 2
 """Numbers of 8 bytes: tiles begin at a multiple of 16 bytes, however many rows are before them.
@@ -143,9 +147,11 @@ class TritonLowRank:
             order, tiles = plan
             x = x if x.stride(1) == 1 else x.contiguous()
             middle = torch.empty((len(order), rank), dtype=torch.float32, device=x.device)
+            size = x.dtype.itemsize
             _shrink[(len(tiles), rank // _RANKS)](
                 x, x.stride(0), order, tiles, downs, ranks, middle, inputs,
-                RANK=rank, ROWS=_ROWS, RANKS=_RANKS, INPUTS=_INPUTS, num_warps=4,
+                RANK=rank, ROWS=_ROWS, RANKS=_RANKS, INPUTS=_INPUTS[size], num_warps=4,
+                num_stages=_STAGES[size],
             )  # fmt: skip
             _expand[(len(tiles), triton.cdiv(outputs, _OUTPUTS))](
                 middle, order, tiles, ups, ranks, y, outputs,

@@ -19,9 +19,14 @@ _INTEGER = tl.constexpr(int(Coding.INTEGER))
 _NIBBLE = tl.constexpr(int(Coding.NIBBLE))
 _LEAST_INPUTS = 16
 """At a time: what the matrix instructions take."""
+_FEW = 32
 _MOST_INPUTS = {True: 128, False: 64}
-"""For up to 16 rows in 16 bits, and beyond: registers."""
-_OUTPUTS = 64
+"""For up to ``_FEW`` rows in 16 bits, and beyond: registers, and what a block may share."""
+_OUTPUTS = {True: 32, False: 64}
+"""The same. PERF: the 4,096 outputs of a layer are 128 programs then, not 64, for the 132
+multiprocessors of an H200."""
+_STAGES = {True: 5, False: 3}
+"""The same. PERF: with 5, four tiles are on their way, not two: memory is the limit there."""
 _LEAST_ROWS = 16
 _MOST_ROWS = 64
 
@@ -122,15 +127,17 @@ def pack_codes(weight: Quantized, bias: torch.Tensor | None) -> LinearOperation:
         y = x.new_empty((rows, outputs))
         if not rows:
             return y
-        few = rows <= _LEAST_ROWS and x.dtype.itemsize == 2
+        few = rows <= _FEW and x.dtype.itemsize == 2
         together = min(_MOST_ROWS, max(_LEAST_ROWS, triton.next_power_of_2(rows)))
-        grid = (math.ceil(outputs / _OUTPUTS), math.ceil(rows / together))
+        at_once = _OUTPUTS[few]
+        grid = (math.ceil(outputs / at_once), math.ceil(rows / together))
         _coded_linear[grid](
             x, x.stride(0), weight.codes, weight.codes.stride(0), weight.scales, offsets, levels,
             unused if bias is None else bias, y, rows, outputs, inputs, weight.scales.shape[1],
             GROUP=group, CODING=int(weight.coding), WHOLE=whole,
             OFFSETS=weight.offsets is not None, BIAS=bias is not None, ROWS=together,
-            OUTPUTS=_OUTPUTS, INPUTS=min(even, _MOST_INPUTS[few]), num_warps=4 if few else 8,
+            OUTPUTS=at_once, INPUTS=min(even, _MOST_INPUTS[few]), num_warps=4 if few else 8,
+            num_stages=_STAGES[few],
         )  # fmt: skip
         return y
 

@@ -75,6 +75,22 @@ def test_lengths_around_the_ends_of_splits(length, window):
     assert_near(got, step.wanted)
 
 
+@pytest.mark.parametrize(
+    ("length", "wanted"),
+    [(160, [80, 80, 0, 0]), (128, [128, 0, 0, 0]), (130, [80, 50, 0, 0]), (640, [160] * 4)],
+)
+def test_splits_that_have_work_have_the_same(length, wanted):
+    """At least eight tiles of 16 keys; ten are 5 + 5, not 8 + 2. A key of zeros counts one."""
+    shape, splitting = AttentionShape(1, 1, 16, 1.0), Splitting(4, 8)
+    parts = make_parts(1, shape, splitting, CPU)
+    attend_decoding(
+        torch.zeros(1, 1, 16), torch.zeros(2, 41, 1, 16, 16), torch.arange(1, 41)[None],
+        torch.tensor([length]), torch.empty(1, 16), shape=shape, window=0, splitting=splitting,
+        parts=parts,
+    )  # fmt: skip
+    assert parts.logs.exp2().flatten().tolist() == pytest.approx(wanted)
+
+
 def test_a_sequence_without_tokens_yields_zeros():
     step = Attending([30, 20], [1, 1], 2)
     got = torch.full((2, 4 * 64), float("nan"))

@@ -53,3 +53,17 @@ def test_rows_of_a_wider_tensor():
     kernel.pack([own])(y, wide[:, INPUTS:], kernel.plan(np.zeros(5, dtype=np.int64), CPU))
     wanted = wide[:, INPUTS:] @ own.down.T @ own.up.T
     assert (y - wanted).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_more_inputs_than_are_read_at_a_time_in_16_bits(dtype):
+    generator = torch.Generator().manual_seed(0)
+    inputs, outputs = 600, 24
+    down = (torch.randn(40, inputs, generator=generator) * inputs**-0.5).to(dtype)
+    up = (torch.randn(outputs, 40, generator=generator) * 40**-0.5).to(dtype)
+    x = torch.randn(3, inputs, generator=generator).to(dtype)
+    y, kernel = torch.zeros(3, outputs, dtype=dtype), TritonLowRank()
+    kernel.pack([LowRank(down, up)])(y, x, kernel.plan(np.array([0, -1, 0]), CPU))
+    wanted = x.double() @ down.double().T @ up.double().T
+    wanted[1] = 0.0
+    assert (y.double() - wanted).norm() / wanted.norm() < 1e-2
