@@ -51,6 +51,17 @@ def test_without_a_compiler_there_are_none(monkeypatch, tmp_path, caplog):
     assert "there is no C compiler" in caplog.text
 
 
+def test_a_compiler_that_is_killed(monkeypatch, tmp_path, caplog):
+    compiler = tmp_path / "compiler"
+    compiler.write_text("#!/bin/sh\nkill -9 $$\n")
+    compiler.chmod(0o700)
+    monkeypatch.setattr(native, "_COMPILERS", (str(compiler),))
+    with caplog.at_level("INFO"):
+        assert native.load([tmp_path / "kept"], cpu_flags=native.VARIANTS[-1].needs) is None
+    assert "SIGKILL" in caplog.text
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
 def test_unknown_processors_run_on_torch(tmp_path):
     assert native.load([tmp_path], cpu_flags=frozenset({"neon"})) is None
     assert list(tmp_path.iterdir()) == []

@@ -227,5 +227,6 @@ def _file_name(variant: Variant) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
         said: bytes = error.stderr
-        return said.decode(errors="replace").strip().partition("\n")[0]
+        first = said.decode(errors="replace").strip().partition("\n")[0]
+        return first or str(error)  # one that is killed says nothing
     return str(error)
