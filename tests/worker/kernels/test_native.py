@@ -299,6 +299,16 @@ def test_summaries_of_logits(library, size):
     assert torch.allclose(log_sums, wanted[1], atol=1e-4)
 
 
+def test_summaries_of_views(library):
+    """Shards fill up a vocabulary that cannot be cut evenly."""
+    logits = numbers(5, 100)
+    for view in (logits[:, :99], logits[:, 3:], logits.T):
+        largest, log_sums = pointwise.summarize(library)(view)
+        wanted = sampling.summarize(view)
+        assert torch.equal(largest, wanted[0])
+        assert torch.allclose(log_sums, wanted[1], atol=1e-4)
+
+
 def test_the_first_of_equal_logits_wins(library):
     logits = torch.zeros(2, 100)
     logits[1, 37] = logits[1, 90] = 2.0

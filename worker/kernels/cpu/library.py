@@ -110,7 +110,7 @@ _SIGNATURES = {
         ),
         None,
     ),
-    "summarize": ((_ADDRESS, _ADDRESS, _ADDRESS, _WHOLE, _WHOLE), None),
+    "summarize": ((*[_ADDRESS] * 3, *[_WHOLE] * 3), None),
 }
 _BFLOAT16_ONLY = ("linear_prepare",)
 _TYPED = (
