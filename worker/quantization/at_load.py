@@ -9,12 +9,15 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.kernels.reference.quantized import Coding, Quantized, Weight, nibbles
+from worker.kernels.reference.quantized import Coding, Quantized, Weight, joined, nibbles
 
 _MOST_INTEGER = 127.0
 _MOST_FLOAT8 = 448.0
 _GROUP = 64
 _LEAST_GROUP = 32
+_TOGETHER = 1 << 22
+"""Numbers of a weight that are coded at a time: each takes up to 20 bytes meanwhile, which for an
+output layer whose codes have half a byte would be more than the whole model takes."""
 NF4 = (
     *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
     *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
@@ -42,16 +45,24 @@ class AtLoad:
 
 def to_integers(weight: torch.Tensor) -> Weight:
     """8 bits by output: code = round(weight / scale), scale = largest / 127."""
-    scales = _scales(weight.float(), _MOST_INTEGER)
-    codes = (weight.float() / scales).round_().clamp_(-_MOST_INTEGER, _MOST_INTEGER)
-    return Quantized(Coding.INTEGER, codes.to(torch.int8), scales)
+
+    def encode(rows: torch.Tensor) -> Quantized:
+        scales = _scales(rows, _MOST_INTEGER)
+        codes = (rows / scales).round_().clamp_(-_MOST_INTEGER, _MOST_INTEGER)
+        return Quantized(Coding.INTEGER, codes.to(torch.int8), scales)
+
+    return _by_rows(encode, weight)
 
 
 def to_float8(weight: torch.Tensor) -> Weight:
     """e4m3 by output: scale = largest / 448."""
-    scales = _scales(weight.float(), _MOST_FLOAT8)
-    codes = (weight.float() / scales).clamp_(-_MOST_FLOAT8, _MOST_FLOAT8)
-    return Quantized(Coding.FLOAT8, codes.to(torch.float8_e4m3fn).view(torch.uint8), scales)
+
+    def encode(rows: torch.Tensor) -> Quantized:
+        scales = _scales(rows, _MOST_FLOAT8)
+        codes = (rows / scales).clamp_(-_MOST_FLOAT8, _MOST_FLOAT8)
+        return Quantized(Coding.FLOAT8, codes.to(torch.float8_e4m3fn).view(torch.uint8), scales)
+
+    return _by_rows(encode, weight)
 
 
 def to_nf4(weight: torch.Tensor) -> Weight:
@@ -75,17 +86,29 @@ BY_NAME = {
 
 
 def _to_levels(weight: torch.Tensor, levels: tuple[float, ...]) -> Weight:
-    outputs, inputs = weight.shape
+    inputs = weight.shape[1]
     group = next((n for n in (_GROUP, _LEAST_GROUP) if inputs % n == 0), 0)
     if not group:
         return weight
-    groups = weight.float().view(outputs, -1, group)
-    scales = _scales(groups, 1.0)
     table = torch.tensor(levels, device=weight.device)
     ascending, which = table.sort(stable=True)
     between = (ascending[1:] + ascending[:-1]) / 2
-    codes = which[torch.bucketize(groups / scales, between)].view(outputs, inputs)
-    return Quantized(Coding.NIBBLE, nibbles(codes), scales.squeeze(-1), levels=table)
+
+    def encode(rows: torch.Tensor) -> Quantized:
+        groups = rows.view(len(rows), -1, group)
+        scales = _scales(groups, 1.0)
+        codes = which[torch.bucketize(groups / scales, between)].view(rows.shape)
+        return Quantized(Coding.NIBBLE, nibbles(codes), scales.squeeze(-1), levels=table)
+
+    return _by_rows(encode, weight)
+
+
+def _by_rows(encode: Callable[[torch.Tensor], Quantized], weight: torch.Tensor) -> Quantized:
+    """The codes of a weight, some rows of which at a time are handed over in float32."""
+    some = torch.split(weight, max(1, _TOGETHER // weight.shape[1]))
+    whole = joined([encode(rows.float()) for rows in some])
+    assert whole is not None, "codes of one kind"
+    return whole
 
 
 def _scales(weight: torch.Tensor, most: float) -> torch.Tensor:

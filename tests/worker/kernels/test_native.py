@@ -51,6 +51,17 @@ def test_without_a_compiler_there_are_none(monkeypatch, tmp_path, caplog):
     assert "there is no C compiler" in caplog.text
 
 
+def test_a_compiler_that_is_killed(monkeypatch, tmp_path, caplog):
+    compiler = tmp_path / "compiler"
+    compiler.write_text("#!/bin/sh\nkill -9 $$\n")
+    compiler.chmod(0o700)
+    monkeypatch.setattr(native, "_COMPILERS", (str(compiler),))
+    with caplog.at_level("INFO"):
+        assert native.load([tmp_path / "kept"], cpu_flags=native.VARIANTS[-1].needs) is None
+    assert "SIGKILL" in caplog.text
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
 def test_unknown_processors_run_on_torch(tmp_path):
     assert native.load([tmp_path], cpu_flags=frozenset({"neon"})) is None
     assert list(tmp_path.iterdir()) == []
@@ -286,6 +297,16 @@ def test_summaries_of_logits(library, size):
     wanted = sampling.summarize(logits)
     assert torch.equal(largest, wanted[0])
     assert torch.allclose(log_sums, wanted[1], atol=1e-4)
+
+
+def test_summaries_of_views(library):
+    """Shards fill up a vocabulary that cannot be cut evenly."""
+    logits = numbers(5, 100)
+    for view in (logits[:, :99], logits[:, 3:], logits.T):
+        largest, log_sums = pointwise.summarize(library)(view)
+        wanted = sampling.summarize(view)
+        assert torch.equal(largest, wanted[0])
+        assert torch.allclose(log_sums, wanted[1], atol=1e-4)
 
 
 def test_the_first_of_equal_logits_wins(library):

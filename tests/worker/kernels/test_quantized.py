@@ -42,6 +42,14 @@ def test_in_c(library, dtype, coding, shape):
         assert (found.float() - wanted).abs().max() < TOLERANCE[dtype] * wanted.abs().max()
 
 
+@pytest.mark.parametrize("kind", Kind)
+def test_no_rows(library, dtype, kind):
+    """As the last layer has where a prompt goes on in the next step."""
+    layer = pack_codes(library, dtype, coded(Coding.NIBBLE, 64, 96, 32, offsets=True), None, kind)
+    assert isinstance(layer, QuantizedLinear)
+    assert layer(rows(0, 96, dtype)).shape == (0, layer.width)
+
+
 @pytest.mark.parametrize("coding", list(Coding), ids=lambda coding: coding.name)
 def test_kinds(library, dtype, coding):
     weight = coded(coding, 128, 64, 32, offsets=True)

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.worker.paged import Paged
 from tests.worker.quantization.writers import NF4 as PUBLISHED
 from tests.worker.tiny import write_tiny_llama
 from worker.layers.linear import matrices
 from worker.loading import load_model
+from worker.quantization import at_load
 from worker.quantization.at_load import BY_NAME, FP4, NF4, to_fp4, to_nf4
 
 CPU = torch.device("cpu")
@@ -34,6 +36,30 @@ def test_a_row_of_zeros(name):
     weight = matrix()
     weight[3] = 0
     assert not BY_NAME[name].encode(weight).dequantized(torch.float32)[3].any()
+
+
+class Largest(TorchDispatchMode):
+    """Of all tensors that are made meanwhile."""
+
+    nbytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for part in made if isinstance(made, list | tuple) else [made]:
+            if isinstance(part, torch.Tensor):
+                self.nbytes = max(self.nbytes, part.nbytes)
+        return made
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_a_large_weight_takes_little_beside_its_codes(name, monkeypatch):
+    weight = matrix(outputs=67)
+    whole = BY_NAME[name].encode(weight)
+    monkeypatch.setattr(at_load, "_TOGETHER", 8 * weight.shape[1])
+    with Largest() as largest:
+        coded = BY_NAME[name].encode(weight)
+    assert torch.equal(coded.dequantized(torch.float32), whole.dequantized(torch.float32))
+    assert largest.nbytes <= weight.numel()
 
 
 def test_levels():

@@ -110,7 +110,7 @@ _SIGNATURES = {
         ),
         None,
     ),
-    "summarize": ((_ADDRESS, _ADDRESS, _ADDRESS, _WHOLE, _WHOLE), None),
+    "summarize": ((*[_ADDRESS] * 3, *[_WHOLE] * 3), None),
 }
 _BFLOAT16_ONLY = ("linear_prepare",)
 _TYPED = (
@@ -227,5 +227,6 @@ def _file_name(variant: Variant) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
         said: bytes = error.stderr
-        return said.decode(errors="replace").strip().partition("\n")[0]
+        first = said.decode(errors="replace").strip().partition("\n")[0]
+        return first or str(error)  # one that is killed says nothing
     return str(error)

@@ -163,9 +163,10 @@ def summarize(library: Library) -> Summary:
 
 
 def _summarize(library: Library, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = logits if logits.stride(1) == 1 else logits.contiguous()
     rows, size = logits.shape
     largest = torch.empty(rows, dtype=torch.int64)
     log_sums = torch.empty(rows, dtype=torch.float32)
     addresses = logits.data_ptr(), largest.data_ptr(), log_sums.data_ptr()
-    library.summarize(*addresses, rows, size)
+    library.summarize(*addresses, rows, size, logits.stride(0))
     return largest, log_sums

@@ -239,6 +239,7 @@ static void panels_more(const Linear *layer, const ELEMENT *x, int tiled, int64_
 void NAME(quantized_region)(const Linear *layer, const ELEMENT *x, int x_tiled, void *y,
                             int y_tiled, int64_t rows, Share share) {
     const Output to = output_of(layer, y, y_tiled);
+    if (!rows) return; /* few rows are one or two */
     for (Work work = parts_of((layer->outputs + PANEL - 1) / PANEL, share); next_part(&work);)
         if (!x_tiled && rows <= FEW_ROWS)
             panels_few_any(rows, x, layer, &to, work.first, work.beyond);

@@ -29,13 +29,13 @@ static void take_piece(Seen *seen, const float *logits, int64_t first, int64_t c
     seen->total += sum_of(totals) + total;
 }
 
-/* Of each row [size] float32: where the largest is (the first of several), and log(sum(exp)). A row
+/* Of each row [size] float32, `stride` apart: where the largest is (the first of several), and log(sum(exp)). A row
  * with a NaN, or without a finite number, has a sum that is a NaN or infinite. */
 EXPORT void summarize(const float *logits, int64_t *largest, float *log_sums, int64_t rows,
-                      int64_t size) {
+                      int64_t size, int64_t stride) {
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
-        const float *row = logits + r * size;
+        const float *row = logits + r * stride;
         Seen seen = {-INFINITY, 0, 0};
         for (int64_t i = 0; i < size; i += PIECE)
             take_piece(&seen, row + i, i, least(PIECE, size - i));
