@@ -3,6 +3,7 @@
 Runs in the worker, in a thread that ends when it is done. Knows blocks by their numbers alone.
 """
 
+import contextlib
 import itertools
 import threading
 from collections import deque
@@ -50,8 +51,10 @@ class Prefault:
         """Nobody computes."""
         self._resting = True
         if self._left and (self._thread is None or not self._thread.is_alive()):
-            self._thread = threading.Thread(target=self._take, name="prefault", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._take, name="prefault", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no room for a thread: steps take it then
+                thread.start()
+                self._thread = thread
 
     def wait(self) -> None:
         """Until what has been begun is done."""
@@ -63,7 +66,8 @@ class Prefault:
         return bool(self._pieces) or self._taken < min(self._blocks, self._used + self._ahead)
 
     def _take(self) -> None:
-        self._at_large()
+        with contextlib.suppress(OSError):  # those processors are no longer ours
+            self._at_large()
         while self._resting and self._left:
             if not self._pieces:
                 first = self._taken

@@ -133,3 +133,28 @@ def test_takes_in_a_thread_of_its_own_which_ends(monkeypatch):
     (thread,) = {thread for thread, _, _ in taking.seen}
     assert thread is not threading.current_thread()
     assert not thread.is_alive()
+
+
+def test_where_no_thread_can_be_had_nothing_is_taken(monkeypatch):
+    def refused(thread):
+        raise RuntimeError("can't start new thread")
+
+    layers = layers_of(blocks=4, count=1)
+    pages = Prefault(layers)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        rested(pages)
+    assert sum(resident(layers)) == 0
+    rested(pages)
+    assert 0 not in resident(layers)
+
+
+def test_processors_that_are_no_longer_ours(monkeypatch):
+    def refused(*_):
+        raise OSError
+
+    layers = layers_of(blocks=4, count=1)
+    pages = Prefault(layers)
+    monkeypatch.setattr(pages, "_at_large", refused)
+    rested(pages)
+    assert 0 not in resident(layers)
