@@ -91,7 +91,7 @@ class Endings:
         """Nobody waits for a sequence any more, unless its client may come back."""
         if record.state is State.CANCELLING or (reason in DROPPED and self._streams.leaves(record)):
             return
-        if reason in DROPPED:
+        if reason in DROPPED and not record.delivered:
             self._metrics.failed("dropped")
         self._stop(record, reason)
 
