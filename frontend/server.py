@@ -21,6 +21,8 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from frontend.head_wait import ARRIVING_S, KEPT_S, Connection, HeadWait, TlsError
 
+FIRST_S = 75.0
+"""So long may a connection be silent before its first request."""
 MOST_WAITING = 5_000
 """More connections than wait to be accepted: at a stop there is an end to it."""
 READS_AT_ONCE = 3
@@ -109,7 +111,8 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         """Limits how long the head of a request may take; cut short when the worker stops."""
         connection = self.connections[getcurrent()]
         if self.alive:
-            return HeadWait(self.waits, connection, self.cfg.keepalive)
+            silence_s = FIRST_S if connection.is_new else self.cfg.keepalive
+            return HeadWait(self.waits, connection, silence_s)
         silence_s = ARRIVING_S if connection.is_new else KEPT_S
         return HeadWait(self.waits, connection, silence_s, ARRIVING_S)
 
