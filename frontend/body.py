@@ -34,6 +34,10 @@ def read_json(req: falcon.Request, limit_bytes: int) -> Any:
         raise RequestError(
             ErrorKind.MEDIA_TYPE, "The content type of the body must be application/json"
         )
+    if (req.get_header("Content-Encoding") or "identity").strip().lower() != "identity":
+        raise RequestError(
+            ErrorKind.MEDIA_TYPE, "The body must not be compressed, and have no Content-Encoding"
+        )
     record.body_read = True
     body = _read(req, limit_bytes)
     document = parse_json(body)

@@ -1,9 +1,9 @@
 """gunicorn's settings for the front end, and what its parent process does for us.
 
 Imported by ``serve.py`` in the parent; workers inherit it. Slow clients: idle connections end after
-``keepalive`` seconds; request line and headers have to arrive within ``head_wait.HEAD_LIMIT_S`` and
-within the size limits below; bodies are limited in ``body.py``, stalled reads and writes in
-``middleware/tracking.py``.
+``keepalive`` seconds, those without any request after ``server.FIRST_S``; request line and headers
+have to arrive within ``head_wait.HEAD_LIMIT_S`` and the size limits below; bodies are limited in
+``body.py``, stalled reads and writes in ``middleware/tracking.py``.
 A slow client costs one waiting greenlet and nobody else anything.
 """
 
@@ -46,7 +46,9 @@ workers = _settings.num_frontends
 worker_connections = max(64, min(MAX_CONNECTIONS, _hard - SPARE_FILES))
 worker_tmp_dir = _settings.runtime_dir
 backlog = 2048
-keepalive = 75
+# A balancer that keeps its connections for longer than we do sends requests into those that we are
+# closing, and answers 502. Google's keep them for 600 s, which nobody can change; most do for less.
+keepalive = 620
 timeout = 120
 graceful_timeout = _settings.graceful_termination_timeout + LAST_WORDS_S
 limit_request_line = 8190

@@ -1,6 +1,7 @@
 """How long a connection may wait for the head of its next request, and how that ends at a stop.
 
-Runs in the greenlet that serves the connection. Knows gevent's timeouts; nothing of HTTP.
+Runs in the greenlet that serves the connection. Knows gevent's timeouts; nothing of HTTP, but that
+its heads do not begin as TLS does.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import gevent
 from gevent import getcurrent
-from gevent.socket import wait_read
+from gevent.socket import MSG_PEEK, wait_read
 
 HEAD_LIMIT_S = 20.0
 """From the first byte of a request's line and headers to the last, even if they never pause."""
@@ -20,6 +21,13 @@ asks all the time is about to write it, and would find the connection closed wit
 ARRIVING_S = 2.0
 """So long after a stop a request may still come in that was on its way by then: the rest of a head,
 or the first one of a connection that was made before."""
+
+_TLS_HANDSHAKE = b"\x16"
+"""The first byte of whoever has typed https:// (RFC 8446, 5.1)."""
+
+
+class TlsError(Exception):
+    """The client speaks TLS. It waits for an answer, so no end of a head would ever come."""
 
 
 @dataclass
@@ -37,7 +45,8 @@ class HeadWait:
     """A ``with`` block that ends silently when the head of a request takes too long.
 
     There is a limit to the silence before it, and one to the head itself: a client that sends it
-    byte by byte is not idle, but may not hold on to its connection for that.
+    byte by byte is not idle, but may not hold on to its connection for that. Entering it raises
+    TlsError.
     """
 
     def __init__(
@@ -71,7 +80,11 @@ class HeadWait:
     def __enter__(self) -> None:
         self._greenlet = getcurrent()
         self._waits[self._greenlet] = self
-        begun = self._connection.is_pipelined or self._begins()
+        try:
+            begun = self._connection.is_pipelined or self._begins()
+        except BaseException:
+            self._waits.pop(self._greenlet, None)
+            raise
         if not begun:
             # Only the block itself can be ended silently: it is, once it waits for the first byte.
             self._head = gevent.Timeout(0, False)
@@ -95,9 +108,10 @@ class HeadWait:
             wait_read(self._connection.socket.fileno())
         except gevent.Timeout as timeout:
             if timeout is not self._silence:
-                self._waits.pop(self._greenlet, None)
                 raise
             return False
         finally:
             self._silence.close()
+        if self._connection.is_new and self._connection.socket.recv(1, MSG_PEEK) == _TLS_HANDSHAKE:
+            raise TlsError
         return True

@@ -19,8 +19,10 @@ from gunicorn import glogging
 from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
 
-from frontend.head_wait import ARRIVING_S, KEPT_S, Connection, HeadWait
+from frontend.head_wait import ARRIVING_S, KEPT_S, Connection, HeadWait, TlsError
 
+FIRST_S = 75.0
+"""So long may a connection be silent before its first request."""
 MOST_WAITING = 5_000
 """More connections than wait to be accepted: at a stop there is an end to it."""
 READS_AT_ONCE = 3
@@ -39,6 +41,7 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.UnsupportedTransferCoding, 501, "Not Implemented"),
     (errors.ExpectationFailed, 417, "Expectation Failed"),
     (errors.ParseException, 400, "Bad Request"),
+    (TlsError, 400, "Bad Request"),
 )
 _log = logging.getLogger(__name__)
 
@@ -108,7 +111,8 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         """Limits how long the head of a request may take; cut short when the worker stops."""
         connection = self.connections[getcurrent()]
         if self.alive:
-            return HeadWait(self.waits, connection, self.cfg.keepalive)
+            silence_s = FIRST_S if connection.is_new else self.cfg.keepalive
+            return HeadWait(self.waits, connection, silence_s)
         silence_s = ARRIVING_S if connection.is_new else KEPT_S
         return HeadWait(self.waits, connection, silence_s, ARRIVING_S)
 
@@ -123,12 +127,13 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         gevent.spawn(self._wind_down)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
-        """Serve a request; throw away what is left of a body that was refused.
+        """Serve a request; throw away what is left of a body before the connection is closed.
 
         Others run before the next request of who has sent several at once: it has been read
         already, so nothing else waits between them.
         """
         connection = self.connections[getcurrent()]
+        goes_on = False
         try:
             goes_on = super().handle_request(listener_name, req, sock, addr)
         except OSError as error:
@@ -136,7 +141,9 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
                 raise BrokenPipeError(errno.EPIPE, "the client was cut off") from None
             raise
         finally:
-            if getattr(req.body, "failed", False) is True:
+            # Of a body that nobody wanted, gunicorn reads the rest if the connection goes on.
+            unread = not goes_on and getattr(req.body.reader, "length", 0) > 0
+            if unread or req.body.failed:
                 _drain(sock)
             held = req.unreader.take_buffered()
             req.unreader.unread(held)

@@ -55,22 +55,27 @@ def open_runtime_directory(given: str | None) -> RuntimeDirectory:
     """The directory of ``--runtime-dir``, or a new one. Raises StartupError."""
     from common.sockets import check_runtime_dir  # supervisord needs no sockets of ours
 
+    made: Path | None = None
     try:
         if given is None:
             sweep()
-            path, temporary = Path(tempfile.mkdtemp(prefix=_PREFIX)), True
+            path = made = Path(tempfile.mkdtemp(prefix=_PREFIX))
         else:
-            path, temporary = Path(given).expanduser().absolute(), False
+            path = Path(given).expanduser().absolute()
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_runtime_dir(str(path))
         lock = _lock(path)
     except (OSError, ValueError) as error:
-        raise StartupError(f"the runtime directory cannot be used: {error}") from None
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+        raise StartupError(
+            f"the runtime directory cannot be used: {error}; choose another with --runtime-dir"
+        ) from None
     if lock is None:
         raise StartupError(f"{path} is in use by another server: give each its own --runtime-dir")
     for name in (FAILURE_FILE, READY_FILE, SETTINGS):
         (path / name).unlink(missing_ok=True)
-    return RuntimeDirectory(path, lock, temporary=temporary)
+    return RuntimeDirectory(path, lock, temporary=made is not None)
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -58,7 +58,7 @@ class Transfer:
     def fetch(self, file: RemoteFile) -> None:
         """Complete the blob of ``file``; returns at once if it is there.
 
-        Raises StartupError if the content is wrong, and whatever the HTTP client raises.
+        Raises StartupError if the content is wrong twice, and whatever the HTTP client raises.
         """
         blob = self._blobs / file.etag
         partial = partial_path(self._blobs, file.etag)
@@ -68,11 +68,16 @@ class Transfer:
             if blob.exists():
                 partial.unlink(missing_ok=True)
                 return
-            resumed = size_of(target) > 0
             self._fill(file, target)
-            if resumed and _SHA256.fullmatch(file.etag) and digest_of(partial) != file.etag:
+            if not _is_whole(file, partial):
                 self._empty(target)
                 self._fill(file, target)
+                if not _is_whole(file, partial):
+                    self._empty(target)
+                    raise StartupError(
+                        f"what was received of {file.name} is not what the hub names (SHA-256): "
+                        "try again later, or look at what stands between"
+                    )
             os.replace(partial, blob)
 
     def _fill(self, file: RemoteFile, target: io.FileIO) -> None:
@@ -129,6 +134,11 @@ def _passing(error: Exception) -> bool:
         return status in (408, 429, 500, 502, 503, 504)
     network = type(error).__module__.startswith("http") or isinstance(error, ConnectionError)
     return network or isinstance(error, CutOffError)
+
+
+def _is_whole(file: RemoteFile, partial: Path) -> bool:
+    """Whether the content is the one that the etag names, where it names one."""
+    return not _SHA256.fullmatch(file.etag) or digest_of(partial) == file.etag
 
 
 def partial_path(blobs: Path, etag: str) -> Path:

@@ -91,7 +91,7 @@ class Endings:
         """Nobody waits for a sequence any more, unless its client may come back."""
         if record.state is State.CANCELLING or (reason in DROPPED and self._streams.leaves(record)):
             return
-        if reason in DROPPED:
+        if reason in DROPPED and not record.delivered:
             self._metrics.failed("dropped")
         self._stop(record, reason)
 
@@ -139,15 +139,17 @@ class Endings:
             if record is None or record.state is not State.FINISHED:
                 continue
             if record.replays >= MOST_REPLAYS:
-                _log.warning(
-                    "a finished sequence was never taken by its front end: dropped",
-                    extra=about(record.spec),
-                )
+                if not record.is_orphan:
+                    _log.warning(
+                        "a finished sequence was never taken by its front end: dropped",
+                        extra=about(record.spec),
+                    )
                 self.end(record)
                 continue
             record.replays += 1
             self._undelivered.set(sequence, now + FIRST_REPLAY_S * 2**record.replays)
-            self.replay(record, 0)
+            if not record.is_orphan:  # its front end is gone, or has let it go
+                self.replay(record, 0)
 
     def next_s(self) -> float:
         """When something has to be sent again."""

@@ -14,6 +14,7 @@ from frontend.schema import U32
 TopK = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "cache_salt": (),
     "compaction": (),
     "container": (),
     "context_management": ({}, {"edits": []}),
@@ -23,7 +24,8 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "speed": ("standard",),
     "thread": (),
 }
-"""Fields that change the answer, with the values (besides null) that do not."""
+"""Fields that change the answer, with the values (besides null) that do not. `cache_salt` is of
+other routes: who sends it must not believe to be protected."""
 
 _KEPT_THINKING = "clear_thinking_"
 """Begins the type of an edit which, if it keeps all, leaves the conversation as it is."""

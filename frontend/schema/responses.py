@@ -201,6 +201,8 @@ class ResponsesBody(msgspec.Struct, frozen=True, kw_only=True):
     """Repeated in the answer, and not used."""
     prompt_cache_key: str | None = None
     """Repeated in the answer, and not used: equal beginnings of prompts are found without."""
+    cache_salt: str | None = None
+    """Cached prefixes are shared only among requests with the same one, as in vLLM."""
 
 
 _OF_CHAT = frozenset({*ChatBody.__struct_fields__, *UNSUPPORTED_IN_CHAT}) - frozenset(

@@ -47,6 +47,7 @@ def chat_body(body: schema.ResponsesBody) -> ChatBody:
         tool_choice=choice,
         parallel_tool_calls=body.parallel_tool_calls,
         chat_template_kwargs=_template_kwargs(body),
+        cache_salt=body.cache_salt,
     )
 
 

@@ -79,6 +79,12 @@ def test_no_connection_to_a_server_is_kept() -> None:
     assert not [line for line in statements(NGINX) if re.match(r"keepalive\s", line)]
 
 
+def test_connections_of_other_balancers_are_kept_for_longer_than_by_them() -> None:
+    conf = (DEPLOY.parent / "frontend" / "gunicorn_conf.py").read_text()
+    (kept_s,) = re.findall(r"^keepalive = (\d+)$", conf, re.MULTILINE)
+    assert int(kept_s) > 600, "Google Cloud's"
+
+
 def test_bodies_that_the_server_takes_pass() -> None:
     (megabytes,) = re.findall(r"client_max_body_size (\d+)m;", NGINX)
     assert int(megabytes) * 2**20 >= OPTIONS["payload_limit"].default

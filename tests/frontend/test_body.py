@@ -1,5 +1,6 @@
 """Bodies: content type, size, time, syntax."""
 
+import gzip
 import io
 from typing import Any
 
@@ -142,6 +143,15 @@ def test_json_content_types(content_type: str) -> None:
 def test_other_content_types(content_type: str | None) -> None:
     call = lambda: read_json(request(Input(b"{}"), content_type=content_type), 10)  # noqa: E731
     assert kind(call) is ErrorKind.MEDIA_TYPE
+
+
+def test_compressed_bodies_are_named_as_such() -> None:
+    packed = gzip.compress(b"{}")
+    made = request(Input(packed), length=len(packed))
+    made.env["HTTP_CONTENT_ENCODING"] = "gzip"
+    with pytest.raises(RequestError, match="must not be compressed") as caught:
+        read_json(made, 100)
+    assert caught.value.kind is ErrorKind.MEDIA_TYPE
 
 
 @pytest.mark.parametrize(

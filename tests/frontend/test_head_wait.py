@@ -8,7 +8,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from frontend.head_wait import Connection, HeadWait
+from frontend.head_wait import Connection, HeadWait, TlsError
 
 FOREVER_S = 1000.0
 BRIEF_S = 0.02
@@ -95,3 +95,12 @@ def test_other_timeouts_are_not_swallowed(ends: tuple[Any, Any]) -> None:
     connection = Connection(ends[0])
     with pytest.raises(gevent.Timeout), gevent.Timeout(BRIEF_S):
         head(HeadWait({}, connection, FOREVER_S, FOREVER_S), connection)
+
+
+def test_tls_is_noticed_at_once(ends: tuple[Any, Any]) -> None:
+    waits: dict[Any, HeadWait] = {}
+    connection = Connection(ends[0])
+    ends[1].sendall(b"\x16\x03\x01\x02")
+    with pytest.raises(TlsError):
+        head(HeadWait(waits, connection, FOREVER_S, FOREVER_S), connection)
+    assert waits == {}

@@ -33,6 +33,7 @@ def server(model_dir: Path) -> Server:
         ({"mcp_servers": [{"url": "http://a"}]}, "`mcp_servers` is not supported"),
         ({"container": "a"}, "`container` is not supported"),
         ({"speed": "fast"}, "`speed` is not supported"),
+        ({"cache_salt": "s"}, "`cache_salt` is not supported"),
         ({"context_management": {"edits": [{"type": "clear"}]}}, "`context_management`"),
         (
             {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},

@@ -1,13 +1,15 @@
-"""Requests that a client sends without waiting for answers: other clients get their turns."""
+"""Several requests of one connection: sent at once, others get their turns; or with pauses."""
 
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import gevent
+import pytest
 from gevent import socket
 from gunicorn.config import Config
 
+from frontend import server
 from frontend.server import ClientSocket, FrontendWorker, Logger
 
 NAME = ("127.0.0.1", 80)
@@ -29,13 +31,38 @@ def serving(app: Callable[..., Iterable[bytes]]) -> FrontendWorker:
     return worker
 
 
-def connect(worker: FrontendWorker, path: str, count: int) -> tuple[Any, gevent.Greenlet]:
+def connect(
+    worker: FrontendWorker, path: str, count: int, *, ends: bool = True
+) -> tuple[Any, gevent.Greenlet]:
     """A client that has sent all its requests, and the greenlet that serves it."""
     ours, theirs = socket.socketpair()
     ours.sendall(f"GET {path} HTTP/1.1\r\n\r\n".encode() * count)
-    ours.shutdown(socket.SHUT_WR)
+    if ends:
+        ours.shutdown(socket.SHUT_WR)
     client = ClientSocket(theirs.family, theirs.type, theirs.proto, fileno=theirs.detach())
     return ours, gevent.spawn(worker.handle, Listener(), client, NAME)
+
+
+def test_a_kept_connection_may_be_silent_for_longer_than_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    monkeypatch.setattr(server, "FIRST_S", 0.05)
+    worker = serving(app)
+    kept, serves_kept = connect(worker, "/", 1, ends=False)
+    with kept:
+        assert kept.recv(65536).endswith(b"ok")
+        silent, serves_silent = connect(worker, "/", 0, ends=False)
+        with silent:
+            serves_silent.join(timeout=30)
+            assert serves_silent.dead
+        kept.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert kept.recv(65536).endswith(b"ok")
+    serves_kept.join(timeout=30)
+    worker.tmp.close()
 
 
 def test_who_sends_many_requests_at_once_leaves_turns_to_others() -> None:

@@ -117,6 +117,19 @@ def test_a_large_body_for_nobody(front: Front) -> None:
         assert front.request("POST", path, b"a" * 3_000_000)[0] == status
 
 
+def test_a_small_body_for_nobody_is_taken_before_the_connection_ends(front: Front) -> None:
+    """It would be reset otherwise, and who is still sending never reads the answer."""
+    with socket.create_connection(("127.0.0.1", front.port), LIMIT_S) as client:
+        head = b"POST /nothing HTTP/1.1\r\nConnection: close\r\nContent-Length: 2000\r\n\r\n"
+        client.sendall(head)
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+        assert b" 404 " in answer
+        client.sendall(b"a" * 1000)
+        client.sendall(b"a" * 1000)  # raises where the one before was answered with a reset
+
+
 def test_chunked_bodies_are_read(front: Front) -> None:
     data = json.dumps(body(3)).encode()
     connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
@@ -132,6 +145,7 @@ def test_chunked_bodies_are_read(front: Front) -> None:
     [
         (b"nonsense secret\r\n\r\n", 400),
         (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"secret" * 80, 400),
         (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", 431),
         (

@@ -40,6 +40,7 @@ def deep(levels: int) -> dict[str, Any]:
         ({"truncation": "auto"}, "`truncation` is not supported"),
         ({"context_management": [{"type": "compaction"}]}, "`context_management` is not"),
         ({"max_tokens": 5}, "`max_tokens` is no field of `/v1/responses`"),
+        ({"cache_salt": ""}, "`cache_salt` must have 1 to 256 characters"),
         ({"stop": "a"}, "`stop` is no field of `/v1/responses`"),
         ({"guided_json": {}}, "`guided_json` is no field of `/v1/responses`"),
         ({"stream_options": {"include_obfuscation": True}}, "$.stream_options.include_obfuscation"),

@@ -102,6 +102,11 @@ def test_sampling(server: Server) -> None:
     assert not server.pipeline.of(Submit)[-1].spec.sampling.do_sample
 
 
+def test_a_salt_goes_along(server: Server) -> None:
+    assert ask(server, cache_salt="s").status_code == 200
+    assert server.pipeline.of(Submit)[-1].spec.cache_salt == "s"
+
+
 CLOCK = {"type": "function", "function": {"name": "clock"}}
 
 

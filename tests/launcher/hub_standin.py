@@ -39,8 +39,10 @@ class HubState:
     """Connections end after so many bytes of a body."""
     cuts: int = 10**9
     """How often."""
+    damage: int = 0
+    """So many bodies of ``cut_file`` have another first byte."""
     cut_file: str = ""
-    """Only connections for paths with this end."""
+    """Only bodies of paths with this end are cut, or damaged."""
     ranges: bool = True
     hold: threading.Event | None = None
     """Set: a cut connection is held open until this is set."""
@@ -133,6 +135,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        if self.state.damage > 0 and self.path.endswith(self.state.cut_file):
+            self.state.damage -= 1
+            body = bytes([body[0] ^ 1]) + body[1:]
         cut = self.state.cut_after
         chosen = self.path.endswith(self.state.cut_file)
         if cut is not None and chosen and len(body) > cut and self.state.cuts > 0:

@@ -100,6 +100,23 @@ def test_damaged_part_is_fetched_anew(tmp_path: Path) -> None:
     assert state.gets("model.safetensors") == ["bytes=1000-", None]
 
 
+def test_a_damaged_body_is_fetched_anew(tmp_path: Path) -> None:
+    files = {**model_files(), "model.safetensors": LARGE}
+    state = HubState({NAME: Repository(files)}, damage=1, cut_file=".safetensors")
+    with serving(state) as url:
+        snapshot = fetch(hub_at(url, tmp_path), NAME, None)
+    assert (snapshot.directory / "model.safetensors").read_bytes() == LARGE
+    assert state.gets("model.safetensors") == [None, None]
+
+
+def test_bodies_that_are_always_damaged_are_refused(tmp_path: Path) -> None:
+    files = {**model_files(), "model.safetensors": LARGE}
+    state = HubState({NAME: Repository(files)}, damage=10**9, cut_file=".safetensors")
+    assert "model.safetensors is not what the hub names" in sentence(state, tmp_path)
+    blobs = tmp_path / "cache" / "models--org--model" / "blobs"
+    assert not (blobs / hashlib.sha256(LARGE).hexdigest()).exists()
+
+
 def test_two_that_link_a_file_at_the_same_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

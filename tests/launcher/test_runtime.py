@@ -57,6 +57,17 @@ def test_runtime_directories_that_are_refused(tmp_path: Path) -> None:
         open_runtime_directory(str(tmp_path / "file"))
 
 
+def test_temporary_files_in_a_place_too_deep_for_sockets(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = temporary / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with pytest.raises(StartupError, match=r"too long .* --runtime-dir"):
+        open_runtime_directory(None)
+    assert list(deep.iterdir()) == []
+
+
 def test_sweeping_leaves_directories_in_use(temporary: Path) -> None:
     used = open_runtime_directory(None)
     left = open_runtime_directory(None)

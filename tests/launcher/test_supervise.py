@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -83,6 +84,15 @@ def test_starts_announces_and_stops_in_order(home: Path) -> None:
 def test_an_interpreter_in_a_place_with_a_space(home: Path) -> None:
     (home / "a place").symlink_to(sys.prefix)
     with running(home, python=str(home / "a place" / "bin" / "python")) as run:
+        run.wait_until_ready()
+        assert run.stop() == 0
+
+
+def test_a_low_limit_on_open_files(home: Path) -> None:
+    narrow = home / "narrow"
+    narrow.write_text(f'#!/bin/sh\nulimit -n 256\nexec {shlex.quote(sys.executable)} "$@"\n')
+    narrow.chmod(0o700)
+    with running(home, python=str(narrow)) as run:
         run.wait_until_ready()
         assert run.stop() == 0
 

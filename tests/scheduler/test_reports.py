@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from common.messages import (
     Delivered,
     Ended,
+    FrontendGone,
     Progress,
     Replay,
     SequenceTokens,
@@ -70,6 +71,18 @@ def test_delivered_may_overtake_the_report() -> None:
     house.report(house.token(sequence, 8, finish="length"))
     assert len(house.parts.requests) == 0
     assert house.ended() == {"length": 1}
+
+
+def test_what_was_delivered_is_no_failure_when_its_front_end_dies() -> None:
+    house = started()
+    sequence = house.submit(1)
+    house.from_frontend(Delivered(sequence, success=True, generated_tokens=1))
+    house.from_frontend(FrontendGone(100))
+    house.turn()
+    house.report(house.token(sequence, 8, finish="length"))
+    assert len(house.parts.requests) == 0
+    assert house.metric("tgi_request_success_total") == 1
+    assert house.metric("tgi_request_failure_total", err="dropped") == 0
 
 
 def test_a_front_end_that_gave_up_stops_the_computation() -> None:

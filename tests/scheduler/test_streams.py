@@ -152,6 +152,19 @@ def test_a_lost_front_end_leaves_orphans() -> None:
     assert resume(made).runs[0].tokens.ids == [7]
 
 
+def test_the_end_of_an_orphan_is_sent_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    made = house(sse_resume_grace=100.0)
+    sequence = made.submit(1, keep=keep())
+    made.from_frontend(FrontendGone(100))
+    made.turn()
+    made.report(made.token(sequence, 7, finish="length"))
+    for _ in range(80):
+        made.turn(after_s=1.0)
+    assert made.said(Replay) == []
+    assert "never taken" not in caplog.text
+    assert [run.tokens.finish for run in resume(made).runs] == ["length"]
+
+
 def test_an_orphan_survives_its_worker() -> None:
     made = house()
     sequence = made.submit(1, keep=keep())
