@@ -1,5 +1,6 @@
 """The launcher as supervisord, with stand-ins for the processes: starts, deaths, stops, secrets."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -43,7 +44,9 @@ def heard() -> Iterator[int]:
 
 
 def command_line(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def test_the_loop_turns_at_its_start_and_twice_after_a_signal(heard: int) -> None:
@@ -191,10 +194,14 @@ def test_told_to_stop_while_starting(home: Path, when: str) -> None:
 
 
 def test_a_closed_terminal_ends_it(home: Path) -> None:
-    with running(home) as run:
-        run.wait_until_ready()
-        run.process.send_signal(signal.SIGHUP)
-        assert run.end() == 0
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # of who is started below nohup, too
+    try:
+        with running(home) as run:
+            run.wait_until_ready()
+            run.process.send_signal(signal.SIGHUP)
+            assert run.end() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
         assert "worker stops" in run.lines
         assert run.runtime_dirs() == []
 
