@@ -1,6 +1,5 @@
 """The launcher as supervisord, with stand-ins for the processes: starts, deaths, stops, secrets."""
 
-import contextlib
 import json
 import os
 import shlex
@@ -18,7 +17,7 @@ import pytest
 from common.keys import digest
 from launcher.supervise import _Alarm
 from tests.launcher.standins import ROOT, gone, make_standins, running
-from tests.processes import children_of
+from tests.processes import children_of, command_line
 
 
 @pytest.fixture
@@ -41,12 +40,6 @@ def heard() -> Iterator[int]:
     before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
     yield signal.SIGUSR1
     signal.signal(signal.SIGUSR1, before)
-
-
-def command_line(pid: int) -> bytes:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""
 
 
 def test_the_loop_turns_at_its_start_and_twice_after_a_signal(heard: int) -> None:
@@ -105,7 +98,7 @@ def test_a_killed_worker_is_started_again(home: Path) -> None:
         (worker,) = run.pids_of("worker")
         run.wait_until_ready()
         family = children_of(run.process.pid)
-        (listener,) = [pid for pid in family if b"launcher.listener" in command_line(pid)]
+        (listener,) = [pid for pid in family if "launcher.listener" in command_line(pid)]
         os.kill(listener, signal.SIGKILL)  # its successor must know that the server is ready
         run.process.send_signal(signal.SIGUSR1)  # nobody's business here
         for _ in range(3):  # as often as is too much before the server is ready
@@ -200,10 +193,10 @@ def test_a_closed_terminal_ends_it(home: Path) -> None:
             run.wait_until_ready()
             run.process.send_signal(signal.SIGHUP)
             assert run.end() == 0
+            assert "worker stops" in run.lines
+            assert run.runtime_dirs() == []
     finally:
         signal.signal(signal.SIGHUP, before)
-        assert "worker stops" in run.lines
-        assert run.runtime_dirs() == []
 
 
 def test_a_closed_terminal_does_not_end_it_under_nohup(home: Path, deaf_to_hangups: None) -> None:
@@ -223,7 +216,7 @@ def test_secrets_are_neither_arguments_nor_environment(home: Path) -> None:
         pids = run.pids_of("scheduler", "worker", "frontend")
         run.wait_until_ready()
         for pid in [run.process.pid, *pids]:
-            assert b"hush" not in command_line(pid)
+            assert "hush" not in command_line(pid)
             assert b"hush" not in Path(f"/proc/{pid}/environ").read_bytes()
         (runtime,) = run.runtime_dirs()
         written = (runtime / "settings.json").read_bytes()
