@@ -29,8 +29,9 @@ static void take_piece(Seen *seen, const float *logits, int64_t first, int64_t c
     seen->total += sum_of(totals) + total;
 }
 
-/* Of each row [size] float32, `stride` apart: where the largest is (the first of several), and log(sum(exp)). A row
- * with a NaN, or without a finite number, has a sum that is a NaN or infinite. */
+/* Of each row [size] float32, `stride` apart: where the largest is (the first of several), and
+ * log(sum(exp)). A row with a NaN, or without a finite number, has a sum that is a NaN or infinite.
+ */
 EXPORT void summarize(const float *logits, int64_t *largest, float *log_sums, int64_t rows,
                       int64_t size, int64_t stride) {
 #pragma omp parallel for schedule(static)
