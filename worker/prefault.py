@@ -56,11 +56,6 @@ class Prefault:
                 thread.start()
                 self._thread = thread
 
-    def wait(self) -> None:
-        """Until what has been begun is done."""
-        if self._thread is not None:
-            self._thread.join()
-
     @property
     def _left(self) -> bool:
         return bool(self._pieces) or self._taken < min(self._blocks, self._used + self._ahead)

@@ -23,7 +23,6 @@ from worker.kernels.attention import GPU_ATTENTION, AttentionKernel
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
 
 FLOOR = "floor"
-ROWS = (1, 2, 4, 8, 16)
 _WARM_UP_MS, _REPEATED_MS = 5, 30
 
 
@@ -132,7 +131,7 @@ def linear(shape: Shape, device: torch.device, bytes_s: float) -> Any:
     """Milliseconds of the model's linear layers by rows, ours and torch's; nothing off a GPU."""
     if device.type != "cuda":
         return {"linear_ms": {}}
-    from worker.kernels.triton.linear import FewOrMany, Trials
+    from worker.kernels.triton.linear import MEASURED, FewOrMany, Trials
 
     trials = Trials()
     attended = shape.heads * shape.head_dim
@@ -150,7 +149,7 @@ def linear(shape: Shape, device: torch.device, bytes_s: float) -> Any:
         layer = pack(weight.to(torch.bfloat16), None)
         assert isinstance(layer, FewOrMany)
         taken[name] = {}
-        for rows in ROWS:
+        for rows in MEASURED:
             x = torch.randn((rows, inputs), device=device).to(torch.bfloat16)
             taken[name][str(rows)] = {
                 FLOOR: 1e3 * BYTES * outputs * inputs / bytes_s,

@@ -78,7 +78,7 @@ def native(kind: str, value: object, field: str = "grammar") -> GrammarSource:
     """TGI's ``{"type": kind, "value": value}``. Raises RequestError (VALIDATION)."""
     at = _Field(field)
     if kind in ("json", "json_object"):
-        return at.schema(at.parsed(value))
+        return json_schema(value, field)
     if kind == "json_schema":
         return at.enclosed(value)
     if kind in ("regex", "lark"):

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from select import POLLIN, poll
 
@@ -26,12 +27,26 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@contextmanager
+def hangups(action: signal.Handlers) -> Iterator[None]:
+    """What they do to whoever is started within."""
+    before = signal.signal(signal.SIGHUP, action)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def deaf_to_hangups() -> Iterator[None]:
     """As nohup leaves those whom it starts."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGHUP, before)
+    with hangups(signal.SIG_IGN):
+        yield
+
+
+@pytest.fixture
+def hearing_hangups() -> Iterator[None]:
+    """Whatever has started the tests."""
+    with hangups(signal.SIG_DFL):
+        yield
 
 
 @pytest.fixture
@@ -186,17 +201,13 @@ def test_told_to_stop_while_starting(home: Path, when: str) -> None:
         assert run.runtime_dirs() == []
 
 
-def test_a_closed_terminal_ends_it(home: Path) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # of who is started below nohup, too
-    try:
-        with running(home) as run:
-            run.wait_until_ready()
-            run.process.send_signal(signal.SIGHUP)
-            assert run.end() == 0
-            assert "worker stops" in run.lines
-            assert run.runtime_dirs() == []
-    finally:
-        signal.signal(signal.SIGHUP, before)
+def test_a_closed_terminal_ends_it(home: Path, hearing_hangups: None) -> None:
+    with running(home) as run:
+        run.wait_until_ready()
+        run.process.send_signal(signal.SIGHUP)
+        assert run.end() == 0
+        assert "worker stops" in run.lines
+        assert run.runtime_dirs() == []
 
 
 def test_a_closed_terminal_does_not_end_it_under_nohup(home: Path, deaf_to_hangups: None) -> None:

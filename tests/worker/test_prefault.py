@@ -44,10 +44,16 @@ def resident(layers):
     return found
 
 
+def ended(pages):
+    """What has been begun is done."""
+    if pages._thread is not None:
+        pages._thread.join()
+
+
 def rested(pages):
     """Nobody computes for as long as it takes."""
     pages.rest()
-    pages.wait()
+    ended(pages)
 
 
 def test_takes_what_comes_next_and_no_more():
@@ -59,7 +65,7 @@ def test_takes_what_comes_next_and_no_more():
     assert resident(layers) == [full] * 8 + [0] * 32
     pages.use(3)
     pages.use(1)
-    pages.wait()
+    ended(pages)
     assert resident(layers) == [full] * 8 + [0] * 32
     rested(pages)
     assert resident(layers) == [full] * 12 + [0] * 28
@@ -104,7 +110,7 @@ def test_stops_when_somebody_computes_and_goes_on_where_it_was(monkeypatch):
     assert taking.asked.acquire(timeout=10)
     pages.use(2)
     taking.grant(1)
-    pages.wait()
+    ended(pages)
     assert len(taking.seen) == 1
     taking.grant(5)
     rested(pages)
@@ -128,7 +134,7 @@ def test_takes_in_a_thread_of_its_own_which_ends(monkeypatch):
     finally:
         os.sched_setaffinity(0, before)
     taking.grant(2)
-    pages.wait()
+    ended(pages)
     assert [cpus for _, cpus, _ in taking.seen] == [before] * 2
     (thread,) = {thread for thread, _, _ in taking.seen}
     assert thread is not threading.current_thread()

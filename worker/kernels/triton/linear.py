@@ -24,7 +24,7 @@ from worker.kernels.triton.activation import silu_and_multiply
 
 MOST_ROWS = 16
 """What one tile of the matrix instructions holds."""
-_COUNTS = (0, 1, 2, 4, 8, MOST_ROWS)
+MEASURED = (1, 2, 4, 8, MOST_ROWS)
 """Rows that are measured; numbers between two of them go with the larger."""
 _ENOUGH = 0.97
 """Of torch's time: what takes less is taken. Two figures of one kernel differ by as much."""
@@ -128,7 +128,6 @@ class FewOrMany:
     """In the kernel."""
     many: LinearOperation
     """In torch."""
-    device: torch.device
     taken: list[bool] = field(default_factory=lambda: [False] * (MOST_ROWS + 1))
     """By the number of rows, whether it is the first. Shared by all layers of a shape."""
 
@@ -153,6 +152,7 @@ class _Alike(NamedTuple):
     end: str
     """What they end with."""
     dtype: torch.dtype
+    device: torch.device
     shape: torch.Size
     bias: bool
 
@@ -188,9 +188,9 @@ class Trials:
     def settle(self) -> None:
         """Once the weights are there: measure. Waits for the device."""
         for alike, layer in self._first.items():
-            for less, rows in pairwise(_COUNTS):
+            for less, rows in pairwise((0, *MEASURED)):
                 layer.taken[less + 1 : rows + 1] = [self._gains(alike, layer, rows)] * (rows - less)
-            chosen = [str(rows) for rows in _COUNTS[1:] if layer.taken[rows]]
+            chosen = [str(rows) for rows in MEASURED if layer.taken[rows]]
             _log.info(
                 "linear layers %s, %s: in a kernel of our own with %s rows",
                 "x".join(str(size) for size in alike.shape),
@@ -208,11 +208,11 @@ class Trials:
     ) -> LinearOperation:
         if weight.dtype.itemsize != 2 or not weight.is_contiguous():
             return many
-        alike = _Alike(end, weight.dtype, weight.shape, bias is not None)
-        first = self._first.setdefault(alike, FewOrMany(few, many, weight.device))
-        return FewOrMany(few, many, weight.device, first.taken)
+        alike = _Alike(end, weight.dtype, weight.device, weight.shape, bias is not None)
+        first = self._first.setdefault(alike, FewOrMany(few, many))
+        return FewOrMany(few, many, first.taken)
 
     def _gains(self, alike: _Alike, layer: FewOrMany, rows: int) -> bool:
-        x = torch.randn((rows, alike.shape[1]), dtype=alike.dtype, device=layer.device)
+        x = torch.randn((rows, alike.shape[1]), dtype=alike.dtype, device=alike.device)
         few, many = (self._time(partial(way, x)) for way in (layer.few, layer.many))
         return few < _ENOUGH * many
