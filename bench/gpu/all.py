@@ -18,7 +18,17 @@ from pathlib import Path
 from bench.gpu.__main__ import RESULTS, ROOT
 from bench.gpu.pieces import Budget
 
-TESTS = ("transfers", "start", "steps", "graphs", "attention", "operations", "shards", "models")
+TESTS = (
+    "transfers",
+    "start",
+    "steps",
+    "graphs",
+    "overlap",
+    "attention",
+    "operations",
+    "shards",
+    "models",
+)
 """Of tests/gpu. What says most in the least time comes first: what everything else rests on, which
 compiles nothing; the whole path of one tiny model, whose kernels are compiled once; then each
 kernel by itself at real sizes, where many are."""

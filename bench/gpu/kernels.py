@@ -24,6 +24,8 @@ from worker.kernels.reference.attention import AttentionShape, PagedAttention
 
 FLOOR = "floor"
 _WARM_UP_MS, _REPEATED_MS = 5, 30
+_CACHES_BYTES = 256 << 20
+"""More than any device's caches hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +130,17 @@ def _floor_s(step: Step, shape: Shape, bytes_s: float, operations_s: float) -> f
 
 
 def linear(shape: Shape, device: torch.device, bytes_s: float) -> Any:
-    """Milliseconds of the model's linear layers by rows, ours and torch's; nothing off a GPU."""
+    """Milliseconds of the model's linear layers by rows, ours and torch's; nothing off a GPU.
+
+    Several layers follow each other, so that none finds its weights in the device's caches.
+    """
     if device.type != "cuda":
         return {"linear_ms": {}}
-    from worker.kernels.triton.linear import MEASURED, FewOrMany, Trials
+    from worker.kernels.triton.linear import MEASURED, FewOrMany, Trials, in_turn_ms
+    from worker.transfers import CudaTransfers
 
-    trials = Trials()
+    time = partial(in_turn_ms, CudaTransfers(device))
+    trials = Trials(time)
     attended = shape.heads * shape.head_dim
     row = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
     layers = {
@@ -145,16 +152,19 @@ def linear(shape: Shape, device: torch.device, bytes_s: float) -> Any:
     }
     taken: dict[str, dict[str, dict[str, float]]] = {}
     for name, (pack, outputs, inputs) in layers.items():
-        weight = torch.randn((outputs, inputs), device=device).mul_(inputs**-0.5)
-        layer = pack(weight.to(torch.bfloat16), None)
-        assert isinstance(layer, FewOrMany)
+        alike: list[FewOrMany] = []
+        for _ in range(1 + _CACHES_BYTES // (BYTES * outputs * inputs)):
+            weight = torch.randn((outputs, inputs), device=device).mul_(inputs**-0.5)
+            layer = pack(weight.to(torch.bfloat16), None)
+            assert isinstance(layer, FewOrMany)
+            alike.append(layer)
         taken[name] = {}
         for rows in MEASURED:
             x = torch.randn((rows, inputs), device=device).to(torch.bfloat16)
             taken[name][str(rows)] = {
                 FLOOR: 1e3 * BYTES * outputs * inputs / bytes_s,
-                "ours": _ms(partial(layer.few, x), device),
-                "torch": _ms(partial(layer.many, x), device),
+                "ours": time([partial(layer.few, x) for layer in alike]),
+                "torch": time([partial(layer.many, x) for layer in alike]),
             }
     return {"linear_ms": taken}
 

@@ -1,5 +1,7 @@
 """The other Triton kernels on a GPU, at real sizes: against the reference in float64."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -21,11 +23,12 @@ from worker.kernels.triton import draw, filters, penalties
 from worker.kernels.triton.activation import silu_and_multiply
 from worker.kernels.triton.attention import fuse_norms
 from worker.kernels.triton.gather import gather_inputs
-from worker.kernels.triton.linear import MOST_ROWS, FewOrMany, Trials, multiply
+from worker.kernels.triton.linear import MOST_ROWS, FewOrMany, Trials, in_turn_ms, multiply
 from worker.kernels.triton.low_rank import TritonLowRank
 from worker.kernels.triton.norm import prepare_norm
 from worker.kernels.triton.quantized import pack_codes
 from worker.kernels.triton.store import store
+from worker.transfers import CudaTransfers
 
 pytestmark = pytest.mark.usefixtures("poisoned_outputs")
 
@@ -95,7 +98,8 @@ def test_linear_of_few_rows(dtype, outputs, inputs):
 
 def test_trials_are_made_of_real_launches():
     """What is chosen is this GPU's business; both ways give the same, and one of them is taken."""
-    trials, x = Trials(), torch.randn(MOST_ROWS, 4096).to(torch.bfloat16)
+    trials = Trials(partial(in_turn_ms, CudaTransfers(torch.empty(0).device)))
+    x = torch.randn(MOST_ROWS, 4096).to(torch.bfloat16)
     weight = (torch.randn(4096, 4096) * 4096**-0.5).to(torch.bfloat16)
     layers = [pack(weight, None) for pack in (trials.pack, trials.pack_wide, trials.pack_silu)]
     before = [layer(x).double() for layer in layers]

@@ -38,6 +38,7 @@ from worker.kernels.sampling import SEEING, UNSEEN, SamplingKernels
 from worker.kernels.stack import FuseLayers, keep_layers
 from worker.race import SparseDraw
 from worker.sharding import WHOLE, Sharding
+from worker.transfers import CudaTransfers
 
 _log = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
         _log.warning("Triton is not installed: this GPU runs torch's operators alone, slowly")
         return kernels
     from worker.kernels.triton.activation import silu_and_multiply
-    from worker.kernels.triton.linear import Trials
+    from worker.kernels.triton.linear import Trials, in_turn_ms
     from worker.kernels.triton.low_rank import TritonLowRank
     from worker.kernels.triton.norm import prepare_norm
     from worker.kernels.triton.quantized import pack_codes as pack_in_triton
@@ -204,7 +205,7 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
     fitting = choose_gpu_attention(
         choices.attention, kernels.device, kernels.dtype, choices.kv_dtype or kernels.dtype
     )
-    trials = Trials()
+    trials = Trials(partial(in_turn_ms, CudaTransfers(kernels.device)))
     pack = linear.either(trials.pack, pack_in_triton)
     pack_silu = linear.either(trials.pack_silu, linear.activated(pack, silu_and_multiply))
     return replace(

@@ -4,6 +4,8 @@ import torch
 import triton
 import triton.language as tl
 
+from worker.kernels.triton.launch import early, follow
+
 _BLOCK = 1024
 
 
@@ -14,8 +16,10 @@ def _silu_and_multiply(
     output,
     width,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """BLOCK channels of one row: [T, 2 · width], gate first, to [T, width]."""
+    follow(EARLY)
     row = tl.program_id(0).to(tl.int64)
     channels = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = channels < width
@@ -33,6 +37,7 @@ def silu_and_multiply(gate_and_up: torch.Tensor) -> torch.Tensor:
     y = gate_and_up.new_empty((rows, width))
     if rows:
         _silu_and_multiply[(rows, triton.cdiv(width, _BLOCK))](
-            gate_and_up, gate_and_up.stride(0), y, width, BLOCK=_BLOCK, num_warps=4
-        )
+            gate_and_up, gate_and_up.stride(0), y, width, BLOCK=_BLOCK, num_warps=4,
+            **early(y.device),
+        )  # fmt: skip
     return y

@@ -14,6 +14,7 @@ import triton.language as tl
 
 from common.messages import BLOCK_TOKENS
 from worker.kernels.reference.attention import UNSCALED, AttentionShape, KVScales
+from worker.kernels.triton.launch import early, follow
 from worker.kernels.triton.online import STAGES, absorb, in_powers_of_two, score
 
 _PROGRAMS = 2048
@@ -86,12 +87,14 @@ def _attend(
     BLOCK: tl.constexpr,
     KEYS: tl.constexpr,
     SPLITS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One sequence, one KV head, one split.
 
     queries [n, heads, head_dim]; cache [2, blocks, kv heads, 16, head_dim]; output [n, heads,
     head_dim], or the sums of ``Parts`` if there are splits.
     """
+    follow(EARLY)
     sequence = tl.program_id(0).to(tl.int64)
     kv_head = tl.program_id(1)
     split = tl.program_id(2)
@@ -157,8 +160,10 @@ def _combine(
     HEAD_DIM: tl.constexpr,
     CHANNELS: tl.constexpr,
     SPLITS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One sequence's head: ``Parts`` to output [n · heads, head_dim]."""
+    follow(EARLY)
     row = tl.program_id(0).to(tl.int64)
     splits = tl.arange(0, SPLITS)
     channels = tl.arange(0, CHANNELS)
@@ -226,6 +231,7 @@ def attend_decoding(
         num_warps=8 if wide else 4,
         num_stages=2 if wide else STAGES,
         enable_fp_fusion=True,  # not the default of every Triton
+        **early(queries.device),
     )
     if parts is None:
         return
@@ -237,4 +243,5 @@ def attend_decoding(
         CHANNELS=channels,
         SPLITS=splitting.splits,
         num_warps=2 if channels <= 128 else 4,
+        **early(queries.device),
     )

@@ -2,25 +2,27 @@
 
 Such a layer takes as long as its weights take to be read. The kernel reads them once, from front to
 back, many bytes ahead of their use, and ends with what follows: a bias, the gated SiLU, numbers in
-float32. Whether it or torch's operator (cuBLAS) is faster depends on the GPU, the matrix and the
-rows: each shape of a model is measured, once, at its start.
+float32. Where kernels may overlap it asks for its first weights while the one before it still runs.
+Whether it or torch's operator (cuBLAS) is faster depends on the GPU, the matrix and the rows: each
+shape of a model is measured, once, at its start, as decoding has it: layer after layer in a graph.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
-from triton.testing import do_bench
 
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.linear import ActivatedLinear, LinearOperation
 from worker.kernels.triton.activation import silu_and_multiply
+from worker.kernels.triton.launch import LINE_BYTES, early, follow, prefetch
+from worker.transfers import Program, Transfers
 
 MOST_ROWS = 16
 """What one tile of the matrix instructions holds."""
@@ -32,7 +34,14 @@ _OUTPUTS = 16
 _LEAST_INPUTS, _MOST_INPUTS = 16, 256
 """At a time."""
 _STAGES = 5
-_WARM_UP_MS, _REPEATED_MS = 2, 10
+_PREFETCHED = tl.constexpr(1024)
+"""Inputs whose weights are asked for early: all programs that run at a time have 8 MB then, what a
+few microseconds bring. They are those that the loop asks for first."""
+_LINE = tl.constexpr(LINE_BYTES // 2)
+_REPEATED_MS = 10.0
+_MOST_REPETITIONS = 200
+
+Time = Callable[[Sequence[Callable[[], torch.Tensor]]], float]
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +63,7 @@ def _linear_of_few(
     ROWS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     INPUTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """All rows of x [rows, inputs], OUTPUTS outputs: output [rows, outputs].
 
@@ -67,6 +77,13 @@ def _linear_of_few(
     wide = n.to(tl.int64)
     where_x = x + m.to(tl.int64)[:, None] * x_row + k[None, :]
     where = weight + wide[None, :] * inputs + k[:, None]
+    if EARLY:
+        lines = tl.minimum(tl.arange(0, _PREFETCHED // _LINE) * _LINE, inputs - 1)
+        firsts = weight + tl.minimum(wide, outputs - 1)[:, None] * inputs + lines[None, :]
+        prefetch(firsts)
+        if GATED:
+            prefetch(firsts + to_ups)
+    follow(EARLY)
     sums = tl.zeros((ROWS, OUTPUTS), tl.float32)
     ups = tl.zeros((ROWS, OUTPUTS), tl.float32)
     for start in range(0, inputs, INPUTS):
@@ -116,6 +133,7 @@ def multiply(
         outputs, inputs,
         GATED=gated, BIAS=bias is not None, WHOLE=inputs % together == 0,
         ROWS=MOST_ROWS, OUTPUTS=_OUTPUTS, INPUTS=together, num_warps=4, num_stages=_STAGES,
+        **early(x.device),
     )  # fmt: skip
     return y
 
@@ -141,9 +159,31 @@ class FewOrMany:
         return reference.opened(self.many)
 
 
-def _median_ms(operation: Callable[[], object]) -> float:
-    """Of a call, with nothing of what it reads in the device's caches."""
-    return float(do_bench(operation, warmup=_WARM_UP_MS, rep=_REPEATED_MS, return_mode="median"))
+def in_turn_ms(transfers: Transfers, calls: Sequence[Callable[[], torch.Tensor]]) -> float:
+    """What one of them takes if all follow each other in a graph, again and again; on a GPU.
+
+    Of calls that read more than the device's caches hold, each finds nothing there. Waits for the
+    device.
+    """
+
+    def all_of_them(_: tuple[int, ...]) -> torch.Tensor:
+        return [call() for call in calls][-1]
+
+    replay = transfers.record(all_of_them, ())
+    once_ms = _elapsed_ms(replay, 1)
+    repetitions = max(3, min(_MOST_REPETITIONS, round(_REPEATED_MS / once_ms)))
+    return _elapsed_ms(replay, repetitions) / repetitions / len(calls)
+
+
+def _elapsed_ms(replay: Program, repetitions: int) -> float:
+    make: Any = torch.cuda.Event
+    began, ended = (make(enable_timing=True) for _ in range(2))
+    began.record()
+    for _ in range(repetitions):
+        replay(())
+    ended.record()
+    ended.synchronize()
+    return float(began.elapsed_time(ended))
 
 
 class _Alike(NamedTuple):
@@ -163,10 +203,10 @@ class Trials:
     Before ``settle`` all take torch's operator.
     """
 
-    def __init__(self, time: Callable[[Callable[[], object]], float] = _median_ms) -> None:
-        """``time``: what a call takes."""
+    def __init__(self, time: Time) -> None:
+        """``time``: what each of several calls takes."""
         self._time = time
-        self._first: dict[_Alike, FewOrMany] = {}
+        self._layers: dict[_Alike, list[FewOrMany]] = {}
 
     def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> LinearOperation:
         """As the reference's ``pack``."""
@@ -187,10 +227,11 @@ class Trials:
 
     def settle(self) -> None:
         """Once the weights are there: measure. Waits for the device."""
-        for alike, layer in self._first.items():
+        for alike, layers in self._layers.items():
+            taken = layers[0].taken
             for less, rows in pairwise((0, *MEASURED)):
-                layer.taken[less + 1 : rows + 1] = [self._gains(alike, layer, rows)] * (rows - less)
-            chosen = [str(rows) for rows in MEASURED if layer.taken[rows]]
+                taken[less + 1 : rows + 1] = [self._gains(alike, layers, rows)] * (rows - less)
+            chosen = [str(rows) for rows in MEASURED if taken[rows]]
             _log.info(
                 "linear layers %s, %s: in a kernel of our own with %s rows",
                 "x".join(str(size) for size in alike.shape),
@@ -209,10 +250,13 @@ class Trials:
         if weight.dtype.itemsize != 2 or not weight.is_contiguous():
             return many
         alike = _Alike(end, weight.dtype, weight.device, weight.shape, bias is not None)
-        first = self._first.setdefault(alike, FewOrMany(few, many))
-        return FewOrMany(few, many, first.taken)
+        layers = self._layers.setdefault(alike, [])
+        layer = FewOrMany(few, many, layers[0].taken) if layers else FewOrMany(few, many)
+        layers.append(layer)
+        return layer
 
-    def _gains(self, alike: _Alike, layer: FewOrMany, rows: int) -> bool:
+    def _gains(self, alike: _Alike, layers: Sequence[FewOrMany], rows: int) -> bool:
         x = torch.randn((rows, alike.shape[1]), dtype=alike.dtype, device=alike.device)
-        few, many = (self._time(partial(way, x)) for way in (layer.few, layer.many))
+        few = self._time([partial(layer.few, x) for layer in layers])
+        many = self._time([partial(layer.many, x) for layer in layers])
         return few < _ENOUGH * many

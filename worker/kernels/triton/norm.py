@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 
 from worker.kernels.reference.norm import NormOperations
+from worker.kernels.triton.launch import early, follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,10 @@ def _normalise(
     SIZE: tl.constexpr,
     CHANNELS: tl.constexpr,
     ADDING: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One row: x [T, size], residual [T, size] which x is added to if ADDING, output [T, size]."""
+    follow(EARLY)
     row = tl.program_id(0).to(tl.int64)
     channels = tl.arange(0, CHANNELS)
     inside = channels < SIZE
@@ -60,7 +63,7 @@ def prepare_norm(weight: torch.Tensor, epsilon: float) -> NormOperations:
         if len(rows):
             _normalise[(len(rows),)](
                 rows, rows.stride(0), rows, weight, y, epsilon, SIZE=size, CHANNELS=channels,
-                ADDING=False, num_warps=warps,
+                ADDING=False, num_warps=warps, **early(x.device),
             )  # fmt: skip
         return y
 
@@ -69,7 +72,7 @@ def prepare_norm(weight: torch.Tensor, epsilon: float) -> NormOperations:
         if len(x):
             _normalise[(len(x),)](
                 x, x.stride(0), residual, weight, y, epsilon, SIZE=size, CHANNELS=channels,
-                ADDING=True, num_warps=warps,
+                ADDING=True, num_warps=warps, **early(x.device),
             )  # fmt: skip
         return y
 

@@ -14,6 +14,7 @@ import triton.language as tl
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.linear import LinearOperation
 from worker.kernels.reference.quantized import WHOLE_LEVELS, Coding, Quantized
+from worker.kernels.triton.launch import early, follow
 
 _INTEGER = tl.constexpr(int(Coding.INTEGER))
 _NIBBLE = tl.constexpr(int(Coding.NIBBLE))
@@ -82,8 +83,10 @@ def _coded_linear(
     ROWS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     INPUTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """ROWS rows of x [rows, inputs], OUTPUTS outputs: output [rows, outputs]."""
+    follow(EARLY)
     n = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
     m = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     inside, here = n < outputs, m < rows
@@ -137,7 +140,7 @@ def pack_codes(weight: Quantized, bias: torch.Tensor | None) -> LinearOperation:
             GROUP=group, CODING=int(weight.coding), WHOLE=whole,
             OFFSETS=weight.offsets is not None, BIAS=bias is not None, ROWS=together,
             OUTPUTS=at_once, INPUTS=min(even, _MOST_INPUTS[few]), num_warps=4 if few else 8,
-            num_stages=_STAGES[few],
+            num_stages=_STAGES[few], **early(x.device),
         )  # fmt: skip
         return y
 

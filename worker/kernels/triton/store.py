@@ -10,6 +10,7 @@ import triton.language as tl
 
 from common.messages import BLOCK_TOKENS
 from worker.kernels.reference.attention import UNSCALED, Angles, AttentionShape, KVScales
+from worker.kernels.triton.launch import early, follow
 from worker.kernels.triton.norm import TritonNorm
 
 _ELEMENTS = 2048
@@ -44,11 +45,13 @@ def _store(
     LIMITED: tl.constexpr,
     BLOCK: tl.constexpr,
     TILE: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Some heads of one token: qkv [T, heads + 2 kv heads, head_dim], from head FIRST on.
 
     TURNED channels of a head are rotated, 0 for none: channel i with channel i + TURNED / 2.
     """
+    follow(EARLY)
     token = tl.program_id(0).to(tl.int64)
     heads = FIRST + tl.program_id(1) * TILE + tl.arange(0, TILE)
     channels = tl.arange(0, CHANNELS)
@@ -146,5 +149,6 @@ def store(
         BLOCK=BLOCK_TOKENS,
         TILE=tile,
         num_warps=4,
+        **early(qkv.device),
     )
     return rotated

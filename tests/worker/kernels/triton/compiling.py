@@ -4,8 +4,9 @@ No GPU is needed: kernels are called as ever, with tensors of the CPU, under a d
 Hopper GPU; nothing is launched. A table of what ptxas and the disassembler say goes to the output.
 Attention is compiled for sm_89, too, whose blocks share less than half as much memory.
 Runs in a process of its own, in which Triton's interpreter is off. Fails where a kernel does not
-compile, does not fit into shared memory, spills more than a few registers, or waits for each tile
-of keys or weights before it asks for the next. PYTHONPATH may name another Triton: 3.7 and 3.9
+compile, does not fit into shared memory, spills more than a few registers, waits for each tile of
+keys or weights before it asks for the next, or is launched early and reads or writes before it has
+waited for the kernels before it. PYTHONPATH may name another Triton: 3.7 and 3.9
 pass, 3.6 spills 64 bytes in chunks on sm_89.
 """
 
@@ -27,6 +28,7 @@ from worker.kernels.low_rank import LowRank
 from worker.kernels.reference.attention import AttentionShape
 from worker.kernels.reference.penalties import Penalties
 from worker.kernels.reference.quantized import WHOLE_LEVELS, Coding, Quantized
+from worker.kernels.triton import launch
 from worker.kernels.triton.activation import silu_and_multiply
 from worker.kernels.triton.chunks import attend_chunks, choose_stages
 from worker.kernels.triton.decode import attend_decoding, choose_splitting, make_parts
@@ -104,10 +106,16 @@ class Compiled:
         self.case = ""
         self.driver = Driver()
         driver.set_active(self.driver)
+        launch.may_overlap = lambda device: self.driver.capability >= _HOPPER
         run = JITFunction.run
         JITFunction.run = lambda kernel, *args, grid, warmup, **options: self._keep(
             kernel, run(kernel, *args, grid=grid, warmup=True, **options)
         )
+
+    def on(self, capability):
+        """From now on."""
+        self.driver.capability = capability
+        launch.early.cache_clear()
 
     def _keep(self, kernel, compiled):
         self.found.append((self.driver.capability, self.case, kernel, compiled))
@@ -125,12 +133,12 @@ def unsplit(kept):
 
 
 def less_shared_memory(kept):
-    kept.driver.capability = _ADA
+    kept.on(_ADA)
     wide = AttentionShape(8, 4, 256, 0.1, 50.0)
     for name, shape in {"llama": _LLAMA, "capped and wide": wide}.items():
         kept.case = f"{name} bfloat16, window, on sm_{_ADA}"
         one(shape, torch.bfloat16, torch.bfloat16, window=4096, sequences=4, on=_ADA)
-    kept.driver.capability = _HOPPER
+    kept.on(_HOPPER)
 
 
 def one(shape, dtype, kv_dtype, *, window, sequences, on=_HOPPER):
@@ -237,6 +245,13 @@ def buffers(compiled):
     return max(map(int, found), default=0)
 
 
+def waits_first(compiled):
+    """Whether nothing but a prefetch lies before the wait for earlier kernels."""
+    accesses = r"griddepcontrol\.wait|\b(?:ld|st|red|atom)\.(?:\w+\.)*global|\bcp\.async"
+    first = re.search(accesses, compiled.asm["ptx"])
+    return first is not None and first[0] == "griddepcontrol.wait"
+
+
 def main(arguments):
     kept = Compiled()
     few = "few" in arguments
@@ -265,6 +280,8 @@ def main(arguments):
             wrong.append(f"{name} for {case} wants {shared} bytes of shared memory")
         if counts["STL"] and stack > _SPILLED_BYTES:
             wrong.append(f"{name} for {case} spills {stack} bytes of registers")
+        if compiled.metadata.launch_pdl and not waits_first(compiled):
+            wrong.append(f"{name} for {case} does not wait for what it reads")
         if capability != _HOPPER:
             continue
         if name.endswith("._attend") and "float32" not in case and tiles < 2:
