@@ -1,7 +1,8 @@
 """Some steps of an engine under torch's profiler: what the device did, and when it did nothing."""
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,16 +80,24 @@ class Window:
             torch.cuda.synchronize()
 
 
-def idle_share(events: Iterable[Event]) -> float:
-    """Of the time from the first event's start to the last one's end: when there was none."""
-    ordered = sorted(events, key=lambda event: event.start_us)
-    if not ordered:
-        return 0.0
-    busy_us, until = 0.0, ordered[0].start_us
-    for event in ordered:
-        busy_us += max(0.0, event.end_us - max(event.start_us, until))
+def added(events: Iterable[Event]) -> Iterator[tuple[Event, float]]:
+    """In order of their starts, with the microseconds that none of those before had taken.
+
+    A kernel that started early and waited for the one before it has only what came after that.
+    """
+    until = -math.inf
+    for event in sorted(events, key=lambda event: event.start_us):
+        yield event, max(0.0, event.end_us - max(event.start_us, until))
         until = max(until, event.end_us)
-    return 1.0 - busy_us / max(until - ordered[0].start_us, 1e-9)
+
+
+def idle_share(events: Sequence[Event]) -> float:
+    """Of the time from the first event's start to the last one's end: when there was none."""
+    if not events:
+        return 0.0
+    busy_us = sum(us for _, us in added(events))
+    began, ended = min(e.start_us for e in events), max(e.end_us for e in events)
+    return 1.0 - busy_us / max(ended - began, 1e-9)
 
 
 def group_of(name: str) -> str:
@@ -103,8 +112,8 @@ def group_of(name: str) -> str:
 def table(events: Iterable[Event], steps: int) -> list[dict[str, Any]]:
     """One row per kernel: of one step, its launches and milliseconds; the longest first."""
     taken: dict[str, list[float]] = defaultdict(list)
-    for event in events:
-        taken[event.name].append(event.end_us - event.start_us)
+    for event, us in added(events):
+        taken[event.name].append(us)
     rows = [
         {
             "name": name,

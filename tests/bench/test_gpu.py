@@ -46,8 +46,15 @@ def test_the_arithmetic_of_the_eight_billion():
 def test_idle_is_when_nothing_runs_and_overlap_counts_once():
     events = [Event("a", 0, 4), Event("b", 2, 6), Event("c", 8, 9), Event("d", 9, 10)]
     assert idle_share(events) == pytest.approx(0.2)
-    assert idle_share(reversed(events)) == pytest.approx(0.2)
+    assert idle_share(events[::-1]) == pytest.approx(0.2)
     assert idle_share([]) == 0.0
+
+
+def test_what_waits_for_another_is_charged_for_what_comes_after_it():
+    events = [Event("late", 1, 7), Event("first", 0, 4), Event("within", 2, 3)]
+    assert {row["name"]: row["ms"] for row in table(events, 1)} == {
+        "first": 0.004, "late": 0.003, "within": 0.0,
+    }  # fmt: skip
 
 
 def test_kernels_are_added_up_by_name_and_group():
