@@ -7,7 +7,7 @@ client depends on that refusal. TGI's own forms count on every route, OpenAI's o
 
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -32,12 +32,12 @@ class _Field(NamedTuple):
     def wrong(self, what: str) -> RequestError:
         return invalid(f"`{self.name}` {what}")
 
-    def string(self, kind: str, value: object) -> GrammarSource:
-        """A regular expression or a Lark grammar."""
+    def string(self, kind: Literal["regex", "lark", "gbnf"], value: object) -> GrammarSource:
+        """A regular expression or a grammar."""
         if not isinstance(value, str):
             raise self.wrong(f"of type `{kind}` must hold a string")
         self.check_bytes(value.encode())
-        return GrammarSource("lark" if kind == "lark" else "regex", value)
+        return GrammarSource(kind, value)
 
     def parsed(self, value: object) -> object:
         """A schema that may have been written as a string."""
@@ -81,8 +81,10 @@ def native(kind: str, value: object, field: str = "grammar") -> GrammarSource:
         return json_schema(value, field)
     if kind == "json_schema":
         return at.enclosed(value)
-    if kind in ("regex", "lark"):
-        return at.string(kind, value)
+    if kind == "regex":
+        return regex(value, field)
+    if kind == "lark":
+        return at.string("lark", value)
     raise at.wrong(f"must have a `type` of {', '.join(TYPES)}")
 
 
@@ -124,6 +126,11 @@ def regex(value: object, field: str) -> GrammarSource:
     return _Field(field).string("regex", value)
 
 
+def grammar(value: object, field: str) -> GrammarSource:
+    """A grammar as llama.cpp writes them, or in llguidance's Lark. Raises RequestError."""
+    return _Field(field).string("gbnf", value)
+
+
 def choice(value: object, field: str) -> GrammarSource:
     """Texts, one of which is the answer. Raises RequestError (VALIDATION)."""
     at = _Field(field)
@@ -155,6 +162,7 @@ _STRUCTURED: dict[str, Callable[[object, str], GrammarSource]] = {
     "json": json_schema,
     "regex": regex,
     "choice": choice,
+    "grammar": grammar,
     "json_object": lambda value, field: ANY_OBJECT,
 }
 

@@ -3,16 +3,27 @@
 Knows nothing of llguidance: any thread may make one.
 """
 
+import json
 from typing import Literal, NamedTuple, Protocol
 
 
 class GrammarSource(NamedTuple):
     """A grammar in one of the languages that clients write, or in the library's own."""
 
-    kind: Literal["json_schema", "regex", "lark", "llguidance"]
+    kind: Literal["json_schema", "regex", "lark", "gbnf", "reasoned"]
     text: str
-    """JSON text of the schema, the regular expression, llguidance's dialect of Lark, or JSON text
-    of llguidance's list of grammars, which only ``compile.after_reasoning`` writes."""
+    """JSON text of the schema, the regular expression, llguidance's dialect of Lark, that or
+    llama.cpp's notation (GBNF), or what ``after_reasoning`` writes."""
+
+
+def after_reasoning(source: GrammarSource, end_tag: str, end_token_id: int | None) -> GrammarSource:
+    """Any text up to the first ``end_tag``, that included, and then ``source``.
+
+    For models whose prompt has already opened a reasoning section. With ``end_token_id``, that
+    token ends it too: llguidance does not see a special token as the text that it stands for.
+    """
+    parts = [*source, end_tag, end_token_id]
+    return GrammarSource("reasoned", json.dumps(parts, ensure_ascii=False))
 
 
 class Grammars(Protocol):

@@ -29,9 +29,9 @@ def try_grammar(source: GrammarSource, tokenizer: LLTokenizer) -> Verdict:
     try:
         text = compile_grammar(source)
         # What follows after free text would not be reached by the first steps.
-        texts = [text, answer_alone(text)] if source.kind == "llguidance" else [text]
-    except ValueError:
-        return refusal("its schema is not JSON that can be read")
+        texts = [text, answer_alone(text)] if source.kind == "reasoned" else [text]
+    except ValueError as wrong:
+        return refusal(_readable(str(wrong)))
     if len(text.encode()) > MAX_GRAMMAR_BYTES:
         return refusal(f"it must be at most {MAX_GRAMMAR_BYTES} bytes long when compiled")
     limits = LLParserLimits(**parser_limits(), verbose_errors=False)

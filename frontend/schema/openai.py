@@ -32,14 +32,12 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "return_tokens_as_token_ids": (False,),
     "thinking_token_budget": (),
     "logits_processors": ([],),
-    "guided_grammar": (),
     "adapter_id": (),
     "watermark": (False,),
 }
 """Fields that change the answer, with the values (besides null) that do not."""
 _ELSEWHERE = {
     "adapter_id": "name the adapter as `model`",
-    "guided_grammar": "give it as `grammar` of type `lark`",
     "watermark": "ask for it on the native routes, as /generate",
 }
 """What to do about fields that are of other routes."""
@@ -139,13 +137,15 @@ class OpenAIBody(msgspec.Struct, frozen=True, kw_only=True):
     grammar: dict[str, Any] | None = None
     """Another name for ``response_format``, TGI's."""
     structured_outputs: dict[str, Any] | None = None
-    """As vLLM has it: an object with one of `json`, `regex`, `choice` and `json_object`."""
+    """As vLLM has it: an object with one of `json`, `regex`, `choice`, `grammar`, `json_object`."""
     guided_json: dict[str, Any] | str | None = None
     """As older clients of vLLM have it: a JSON schema that the answer must match."""
     guided_regex: str | None = None
     """Likewise: a regular expression that the answer must match."""
     guided_choice: list[str] | None = None
     """Likewise: texts, one of which is the answer."""
+    guided_grammar: str | None = None
+    """Likewise: a grammar in llama.cpp's notation (GBNF), or in Lark."""
     timeout_ms: U32 | None = None
     """Milliseconds after which the client wants no answer any more; 0 is no limit."""
     user: str | None = None

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 from common.errors import ErrorKind, RequestError
 from frontend import limits
-from frontend.guidance.compile import after_reasoning
-from frontend.guidance.source import GrammarSource
+from frontend.guidance.source import GrammarSource, after_reasoning
 from frontend.runs import Order, Run
 from frontend.schema.openai import ChatBody
 from frontend.services import Services

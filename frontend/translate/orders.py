@@ -37,6 +37,7 @@ _GRAMMARS: dict[str, Callable[[Any, str], GrammarSource | None]] = {
     "guided_json": forms.json_schema,
     "guided_regex": forms.regex,
     "guided_choice": forms.choice,
+    "guided_grammar": forms.grammar,
 }
 """What is made of a grammar, by the field that it is given in; both are handed over."""
 

@@ -1,5 +1,7 @@
 """The OpenAI routes of a running server."""
 
+import re
+
 from tests.end_to_end.harness import Server
 
 QUESTION = {"role": "user", "content": "What is the capital of France?"}
@@ -67,6 +69,9 @@ def test_what_clients_of_vllm_send(server: Server) -> None:
     assert choice["message"]["content"] in answers
     (choice,) = chat(server, structured_outputs={"regex": "[0-9]{3}"})["choices"]
     assert choice["message"]["content"].isdigit()
+    sums = 'root ::= term "=" term\nterm ::= [0-9] ("+" [0-9]){2}'
+    (choice,) = chat(server, guided_grammar=sums)["choices"]
+    assert re.fullmatch(r"\d(\+\d){2}=\d(\+\d){2}", choice["message"]["content"])
     # So narrow, only the likeliest token is left to be drawn.
     likeliest = chat(server)["choices"][0]["message"]["content"]
     drawn = chat(server, temperature=1.5, min_p=1.0, seed=3)
@@ -94,7 +99,7 @@ def test_a_token_of_the_clients_ends_the_text(server: Server) -> None:
 
 
 def test_unsupported_fields_are_named(server: Server) -> None:
-    for field, value in (("guided_grammar", "x"), ("adapter_id", "x")):
+    for field, value in (("prompt_embeds", "x"), ("adapter_id", "x")):
         answer = server.post("/v1/chat/completions", {"messages": [QUESTION], field: value})
         assert answer.status == 422
         assert field in answer.body.decode()

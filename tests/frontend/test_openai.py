@@ -231,6 +231,7 @@ FORMS = {
     "guided_json": ({"type": "null"}, 'json_schema: {"type":"null"}'),
     "guided_regex": ("a+", "regex: a+"),
     "guided_choice": (["a"], 'lark: start: "a"'),
+    "guided_grammar": ('root ::= "a"', 'gbnf: root ::= "a"'),
 }
 
 
@@ -328,13 +329,13 @@ REFUSED = [
     ("guided_choice", []),
     ("guided_choice", ["yes", ""]),
     ("guided_choice", "yes"),
-    ("guided_grammar", "root ::= 'a'"),
+    ("guided_grammar", ["root"]),
     ("structured_outputs", {}),
     ("structured_outputs", []),
     ("structured_outputs", {"json": {}, "regex": "a"}),
     ("structured_outputs", {"json": []}),
     ("structured_outputs", {"choice": [3]}),
-    ("structured_outputs", {"grammar": "root ::= 'a'"}),
+    ("structured_outputs", {"structural_tag": "a"}),
     ("structured_outputs", {"regex": "a", "whitespace_pattern": " "}),
     ("temperature", -1),
     ("top_p", 0),

@@ -12,6 +12,7 @@ from frontend.guidance.forms import (
     MAX_DEPTH,
     choice,
     depth_exceeds,
+    grammar,
     json_schema,
     native,
     regex,
@@ -70,6 +71,7 @@ CHOICE = GrammarSource("lark", 'start: "yes" | "n\\"o"')
         ("json", json_schema, json.dumps(SCHEMA), AS_SCHEMA),
         ("regex", regex, "a+", AS_REGEX),
         ("choice", choice, ["yes", 'n"o'], CHOICE),
+        ("grammar", grammar, 'root ::= "a"', GrammarSource("gbnf", 'root ::= "a"')),
     ],
 )
 def test_vllms_forms(name: str, make: Any, value: Any, source: GrammarSource) -> None:
@@ -87,9 +89,10 @@ def test_vllms_json_object() -> None:
     ("value", "words"),
     [
         ([], "`structured_outputs` must be an object"),
-        ({}, "`structured_outputs` must have one of json, regex, choice, json_object"),
+        ({}, "`structured_outputs` must have one of json, regex, choice, grammar, json_object"),
         ({"regex": "a", "json": {}}, "must have one of"),
-        ({"grammar": "x"}, "`grammar` is not supported"),
+        ({"structural_tag": "x"}, "`structural_tag` is not supported"),
+        ({"grammar": ["x"]}, "`structured_outputs.grammar` of type `gbnf` must hold a string"),
         ({"json": "["}, "`structured_outputs.json` holds a string that is not JSON"),
         ({"regex": 3}, "`structured_outputs.regex` of type `regex` must hold a string"),
         ({"choice": []}, "`structured_outputs.choice` must hold a list of texts"),

@@ -9,8 +9,7 @@ from llguidance import LLMatcher, LLTokenizer
 from tokenizers import AddedToken, Tokenizer
 
 from common.guidance import MAX_GRAMMAR_BYTES
-from frontend.guidance.compile import after_reasoning
-from frontend.guidance.source import GrammarSource
+from frontend.guidance.source import GrammarSource, after_reasoning
 from frontend.guidance.trial import try_grammar
 
 PERSON = {
@@ -98,6 +97,31 @@ def test_regular_expressions(text: Text, pattern: str, good: str, bad: str) -> N
     assert not text.fits(grammar, bad)
 
 
+def test_gbnf(text: Text) -> None:
+    sums = text.grammar(
+        GrammarSource("gbnf", 'root ::= term ("+" term)*\nterm ::= [0-9]+ | "(" root ")"')
+    )
+    assert text.fits(sums, "1+(23+4)+5")
+    assert not text.fits(sums, "1+(23+4")
+    assert text.fits(text.grammar(GrammarSource("gbnf", 'start: "a" b+\nb: "b"')), "abb")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("root ::= other", "Rule 'other' not found"),
+        ("other ::= [a-z]", "No 'root' rule found"),
+        ("root ::= ((", "Expected ')' at line 1"),
+        ("", "No 'root' rule found"),
+        ("root ::= " + "(" * 50_000 + '"a"' + ")" * 50_000, "its rules nest too deep"),
+    ],
+)
+def test_what_is_no_gbnf(text: Text, given: str, words: str) -> None:
+    assert words in text.error("gbnf", given)
+    reasoned = after_reasoning(GrammarSource("gbnf", given), "</think>", text.end_id)
+    assert words in text.error(*reasoned)
+
+
 def test_lark_that_looks_like_json(text: Text) -> None:
     assert "expecting rule" in text.error("lark", '{"grammars":[{"lark_grammar":"start: /a/"}]}')
     assert text.fits(text.grammar(GrammarSource("lark", 'start: "a" b+\nb: "b"')), "abb")
@@ -109,6 +133,7 @@ def test_lark_that_looks_like_json(text: Text) -> None:
         schema(PERSON),
         GrammarSource("regex", r"^\{.*\}$"),
         GrammarSource("lark", r"start: /\{.*\}/"),
+        GrammarSource("gbnf", 'root ::= "{" [^}]* "}"'),
     ],
 )
 @pytest.mark.parametrize("as_token", [True, False])
