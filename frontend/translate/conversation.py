@@ -14,7 +14,8 @@ from common.errors import ErrorKind, RequestError
 from frontend.limits import invalid
 from frontend.schema.openai import ChatBody, Message
 from frontend.services import Services
-from frontend.text.tools.prompt import appended, tool_text
+from frontend.text.tools.prompt import appended, tool_text, with_calls_written
+from frontend.text.tools.registry import GENERIC
 from frontend.text.tools.tool import ToolChoice
 from frontend.translate.parts import joined
 
@@ -37,6 +38,9 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
     knows_developer = template.says("developer", **chat)
     for message in messages:
         message["role"] = _role(message["role"], knows_developer=knows_developer)
+    writes_calls = template.says("tool_calls", **chat) or not template.says("content", **chat)
+    if services.style.format is GENERIC and not writes_calls:
+        messages = with_calls_written(messages)
     goes_on = _goes_on(body, messages[-1])
     tools = None
     if choice is not None:

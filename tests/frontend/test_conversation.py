@@ -124,7 +124,8 @@ def test_a_users_message_at_the_end(server: Server) -> None:
     empty = {"role": "assistant", "content": ""}
     assert prompt(server, USER, empty) == "<|user|>hello\n<|assistant|>\n<|assistant|>"
     calls = {**ASSISTANT, "tool_calls": [CALL]}
-    assert prompt(server, USER, calls) == "<|user|>hello\n<|assistant|>Paris \n<|assistant|>"
+    written = '{"name": "f", "arguments": {"a": [1]}}'
+    assert prompt(server, USER, calls).endswith(f"<|assistant|>Paris \n{written}\n<|assistant|>")
 
 
 def test_both_ends_exclude_each_other(server: Server) -> None:
@@ -225,6 +226,19 @@ def test_forms_of_arguments(templated: Make, given: Any, arguments: Any) -> None
     (message,) = messages(templated(FIELDS), {"role": "assistant", "tool_calls": [call]})
     function = {"name": "f", "arguments": arguments}
     assert message["tool_calls"] == [{"type": "function", "id": "1", "function": function}]
+
+
+def test_calls_are_written_for_templates_that_leave_them_out(
+    server: Server, templated: Make
+) -> None:
+    """In the form in which the model was asked for them."""
+    chat = [USER, {"role": "assistant", "content": None, "tool_calls": [CALL, CALL]}, USER]
+    written = '{"name": "f", "arguments": {"a": [1]}}'
+    assert prompt(server, *chat).split("<|assistant|>")[1].startswith(f"{written}\n{written}\n")
+    template = "{% for m in messages %}{{ m.content }}|{{ m.tool_calls | length }}|{% endfor %}"
+    assert prompt(templated(template), *chat) == "hello|0||2|hello|0|"
+    own = "{% for m in messages %}{{ m.content }}|{% endfor %}{{ tools }}<tool_call>"
+    assert prompt(templated(own), *chat) == "hello||hello|None<tool_call>"
 
 
 @pytest.mark.parametrize("call", [{}, {"function": None}, {"function": {"name": 3}}, {"name": "f"}])

@@ -269,7 +269,8 @@ def test_messages(server: Server) -> None:
         {"role": "tool", "tool_call_id": "0", "content": "here"},
     ]
     assert chat(server, messages=conversation).status_code == 200
-    assert prompt(server) == "<|user|>hello\n<|assistant|>\n<|tool|>here\n<|assistant|>"
+    written = '{"name": "f", "arguments": {}}'
+    assert prompt(server) == f"<|user|>hello\n<|assistant|>{written}\n<|tool|>here\n<|assistant|>"
 
 
 def test_an_assistant_message_at_the_end_is_continued(server: Server) -> None:
