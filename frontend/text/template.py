@@ -7,6 +7,7 @@ loop. A render is bounded by ``RenderLimits``: its output, every value on the wa
 its processor time; what a single step may cost is bounded by the size of the values.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ _CONTINUE_HERE = "CONTINUE_FINAL_MESSAGE_TAG "
 
 The word is that of transformers, so that templates which measure or cut texts see the same."""
 _MAX_MESSAGE_CHARACTERS = 500
+_NO_CONTENT = re.compile(r"content['\"]?\]? +is +(not +)?none")
+_ADDED_ARGUMENTS = re.compile(r"arguments['\"]?\]? *[+~]")
 
 
 class ChatTemplate:
@@ -122,6 +125,7 @@ class ChatTemplate:
             meter = Meter(self._limits)
             chat = [_prepared(message) for message in messages]
             final = _mark_end(chat, template) if continue_final_message else None
+            chat = [_with_calls(message, template) for message in chat]
             variables = {
                 **self._special,
                 **kwargs,
@@ -164,6 +168,10 @@ class _Compiled:
     variables: frozenset[str]
     words: frozenset[str]
     """What the template consists of. They may be repeated to a client, unlike the conversation."""
+    asks_for_none: bool
+    """Whether a message that only calls is told by its content being none."""
+    adds_arguments: bool
+    """Whether the arguments of calls are added to texts, so have to be one."""
 
 
 _WORDS_OF_ERRORS: Final = re.findall(
@@ -196,7 +204,14 @@ def _compiled(environment: Sandbox, source: str, origin: str) -> _Compiled:
         ) from None
     module = jinja2.Template.from_code(environment, code, {})
     words = frozenset(re.findall(r"\w+", source))
-    return _Compiled(code, {made: of for of, made in module.debug_info}, variables, words)
+    return _Compiled(
+        code,
+        {made: of for of, made in module.debug_info},
+        variables,
+        words,
+        asks_for_none=_NO_CONTENT.search(source) is not None,
+        adds_arguments=_ADDED_ARGUMENTS.search(source) is not None,
+    )
 
 
 def _find(
@@ -252,6 +267,23 @@ def _prepared(message: dict[str, Any]) -> dict[str, Any]:
             reasoning = present[name]
             return {"thinking": reasoning, **present, "reasoning_content": reasoning}
     return present
+
+
+def _with_calls(message: dict[str, Any], template: _Compiled) -> dict[str, Any]:
+    """A message whose calls are as the template takes them: some are written for OpenAI's form."""
+    calls = message.get("tool_calls")
+    if calls and template.asks_for_none and not message.get("content"):
+        message = {**message, "content": None}
+    if calls and template.adds_arguments:
+        message = {**message, "tool_calls": [_with_text(call) for call in calls]}
+    return message
+
+
+def _with_text(call: dict[str, Any]) -> dict[str, Any]:
+    """A call with its arguments as JSON text."""
+    given = call["function"].get("arguments", {})
+    text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    return {**call, "function": {**call["function"], "arguments": text}}
 
 
 def _mark_end(chat: list[dict[str, Any]], template: _Compiled) -> str:

@@ -241,6 +241,28 @@ def test_calls_are_written_for_templates_that_leave_them_out(
     assert prompt(templated(own), *chat) == "hello||hello|None<tool_call>"
 
 
+DEEPSEEK = """{%- for message in messages %}
+{%- if message['role'] == 'assistant' and message['content'] is none %}
+{%- for tool in message['tool_calls'] %}
+{{- '<call>' + tool['function']['name'] + '\\n' + tool['function']['arguments'] + '</call>' }}
+{%- endfor %}
+{%- endif %}
+{%- if message['role'] == 'assistant' and message['content'] is not none %}
+{{- '<said>' + message['content'] }}
+{%- endif %}
+{%- endfor %}"""
+
+
+def test_calls_for_templates_that_want_no_content_and_arguments_as_text(templated: Make) -> None:
+    server = templated(DEEPSEEK)
+    called = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    expected = '<call>f\n{"a": [1]}</call><said>Paris '
+    assert prompt(server, USER, called, ASSISTANT) == expected
+    assert prompt(server, USER, {**called, "content": ""}, ASSISTANT) == expected
+    odd = {"id": "1", "function": {"name": "f", "arguments": "{not JSON"}}
+    assert prompt(server, USER, {**called, "tool_calls": [odd]}) == "<call>f\n{not JSON</call>"
+
+
 @pytest.mark.parametrize("call", [{}, {"function": None}, {"function": {"name": 3}}, {"name": "f"}])
 def test_broken_calls_are_named(server: Server, call: Any) -> None:
     chat = [USER, {"role": "assistant", "content": "", "tool_calls": [CALL, call]}]
