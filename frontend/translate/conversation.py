@@ -32,6 +32,8 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
     if services.style.format.short_ids:
         _shorten_ids(messages)
     documents = body.documents or None
+    tools = None if choice is None else [tool.document() for tool in choice.tools]
+    size = _size([messages, tools, documents, body.chat_template_kwargs])
     chat = {"tools": choice is not None, "documents": documents is not None}
     if documents is not None and not template.mentions("documents", **chat):
         raise invalid("`documents` cannot be used: this model's chat template does not read them")
@@ -42,9 +44,7 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
     if services.style.format is GENERIC and not writes_calls:
         messages = with_calls_written(messages)
     goes_on = _goes_on(body, messages[-1])
-    tools = None
     if choice is not None:
-        tools = [tool.document() for tool in choice.tools]
         text = body.tool_prompt or ""
         if not template.mentions("tools", **chat):
             text = tool_text(choice.tools, body.tool_prompt)
@@ -52,7 +52,7 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
             at = len(messages) - 1 if goes_on else len(messages)  # not into the unfinished message
             messages = [*appended(messages[:at], text), *messages[at:]]
     return services.offload.run(
-        _size([messages, tools, documents, body.chat_template_kwargs]),
+        size,
         lambda: template.render(
             messages,
             tools=tools,

@@ -321,7 +321,8 @@ def test_deep_conversations(server: Server) -> None:
     for _ in range(600):
         deep = [deep]
     assert "nested too deeply" in refusal(server, USER, chat_template_kwargs={"x": deep})
-    text = json.dumps({"a": deep})
-    call = {"function": {"name": "f", "arguments": text}}
-    calls = {"role": "assistant", "content": "", "tool_calls": [call]}
-    assert "nested too deeply" in refusal(server, USER, calls)
+    for depth in (600, 1020):  # what is read from a text
+        text = '{"a": ' + "[" * depth + "]" * depth + "}"
+        call = {"function": {"name": "f", "arguments": text}}
+        calls = {"role": "assistant", "content": "", "tool_calls": [call]}
+        assert "nested too deeply" in refusal(server, USER, calls)
