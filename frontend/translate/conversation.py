@@ -147,6 +147,7 @@ def _call(call: dict[str, Any], where: str) -> dict[str, Any]:
     """A tool call with its arguments as an object, which is how templates write them best.
 
     OpenAI sends the JSON text of the arguments, TGI the object, also under the name ``parameters``.
+    Some templates write a function as it is: its name comes first, as models write it themselves.
     """
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
@@ -154,8 +155,14 @@ def _call(call: dict[str, Any], where: str) -> dict[str, Any]:
     given = function.get("arguments")
     if given is None:
         given = function.get("parameters")
-    rest = {name: value for name, value in function.items() if name != "parameters"}
-    return {"type": "function", **call, "function": {**rest, "arguments": _arguments(given)}}
+    known = {"name": function["name"], "arguments": _arguments(given)}
+    rest = {name: value for name, value in function.items() if name not in (*known, "parameters")}
+    return {"type": "function"} | _present({**call, "function": known | _present(rest)})
+
+
+def _present(given: dict[str, Any]) -> dict[str, Any]:
+    """Without what is null: clients send back what they were told, with every field there is."""
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _arguments(given: Any) -> Any:

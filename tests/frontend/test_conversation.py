@@ -263,6 +263,18 @@ def test_calls_for_templates_that_want_no_content_and_arguments_as_text(template
     assert prompt(server, USER, {**called, "tool_calls": [odd]}) == "<call>f\n{not JSON</call>"
 
 
+def test_calls_come_back_as_models_write_them(templated: Make) -> None:
+    """Whatever the order of the keys, and what is null: as ``huggingface_hub`` sends them."""
+    server = templated(
+        "{% for m in messages %}{{ m.tool_calls | tojson }}{% endfor %}{# [TOOL_CALLS] #}"
+    )
+    function = {"arguments": '{"a": 1}', "name": "f", "description": None}
+    call = {"function": function, "id": "abcdefgh1", "type": "function"}
+    written = '{"name": "f", "arguments": {"a": 1}}'
+    expected = f'[{{"type": "function", "function": {written}, "id": "abcdefgh1"}}]'
+    assert prompt(server, {"role": "assistant", "tool_calls": [call]}) == expected
+
+
 @pytest.mark.parametrize("call", [{}, {"function": None}, {"function": {"name": 3}}, {"name": "f"}])
 def test_broken_calls_are_named(server: Server, call: Any) -> None:
     chat = [USER, {"role": "assistant", "content": "", "tool_calls": [CALL, call]}]
