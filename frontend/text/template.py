@@ -64,7 +64,7 @@ class ChatTemplate:
         self.sources: Mapping[str, str] = MappingProxyType(dict(sources))
         """The text of every template that the model has, by name."""
         self._templates = {
-            name: _compiled(self._environment, source, origin)
+            name: _compiled(self._environment, source, self._special, origin)
             for name, source in sources.items()
             if name in _NAMES
         }
@@ -96,6 +96,11 @@ class ChatTemplate:
     def says(self, word: str, *, tools: bool = False, documents: bool = False) -> bool:
         """Whether a word stands anywhere in the template for such a chat."""
         return word in self._pick(tools=tools, documents=documents).words
+
+    def tells_results(self, *, tools: bool = False, documents: bool = False) -> bool:
+        """Whether the template for such a chat writes what calls have returned."""
+        template = self._pick(tools=tools, documents=documents)
+        return "tool" in template.words or template.writes_any_role
 
     def render(
         self,
@@ -172,6 +177,8 @@ class _Compiled:
     """Whether a message that only calls is told by its content being none."""
     adds_arguments: bool
     """Whether the arguments of calls are added to texts, so have to be one."""
+    writes_any_role: bool
+    """Whether messages are written of roles that the template does not know."""
 
 
 _WORDS_OF_ERRORS: Final = re.findall(
@@ -187,7 +194,9 @@ _WORDS_OF_ERRORS: Final = re.findall(
 """Enough to repeat what Jinja and Python usually say; other messages are left out."""
 
 
-def _compiled(environment: Sandbox, source: str, origin: str) -> _Compiled:
+def _compiled(
+    environment: Sandbox, source: str, special: Mapping[str, str], origin: str
+) -> _Compiled:
     try:
         code = compile_template(environment, source)
         variables = frozenset(meta.find_undeclared_variables(environment.parse(source)))
@@ -211,7 +220,25 @@ def _compiled(environment: Sandbox, source: str, origin: str) -> _Compiled:
         words,
         asks_for_none=_NO_CONTENT.search(source) is not None,
         adds_arguments=_ADDED_ARGUMENTS.search(source) is not None,
+        writes_any_role=_writes_any_role(environment, code, special),
     )
+
+
+def _writes_any_role(environment: Sandbox, code: CodeType, special: Mapping[str, str]) -> bool:
+    """Found by a try: whether a template writes, leaves out or refuses a stranger's message."""
+    meter = Meter(RenderLimits())
+    chat = [{"role": role, "content": f"said by {role}"} for role in ("user", "assistant", "else")]
+    variables = {
+        **special,
+        "messages": meter.copy(chat),
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": True,
+    }
+    try:
+        return "said by else" in render(environment, code, variables, meter)
+    except Exception:  # a template may raise anything
+        return False
 
 
 def _find(

@@ -40,6 +40,8 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
     knows_developer = template.says("developer", **chat)
     for message in messages:
         message["role"] = _role(message["role"], knows_developer=knows_developer)
+    if any(m["role"] == "tool" for m in messages) and not template.tells_results(**chat):
+        messages = _told_by_users(messages)
     writes_calls = template.says("tool_calls", **chat) or not template.says("content", **chat)
     if services.style.format is GENERIC and not writes_calls:
         messages = with_calls_written(messages)
@@ -97,6 +99,21 @@ def _role(role: str, *, knows_developer: bool) -> str:
     if role == "developer" and not knows_developer:
         return "system"
     return "tool" if role == "function" else role
+
+
+def _told_by_users(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results of calls as what the user says, with what the user says next.
+
+    For templates that know no other speakers; many of them insist that the two take turns.
+    """
+    told: list[dict[str, Any]] = []
+    for message in messages:
+        role = "user" if message["role"] == "tool" else message["role"]
+        if told and role == told[-1]["role"] == "user":
+            told[-1] = {**told[-1], "content": f"{told[-1]['content']}\n{message['content']}"}
+        else:
+            told.append({**message, "role": role})
+    return told
 
 
 def _goes_on(body: ChatBody, last: dict[str, Any]) -> bool:

@@ -263,6 +263,31 @@ def test_calls_for_templates_that_want_no_content_and_arguments_as_text(template
     assert prompt(server, USER, {**called, "tool_calls": [odd]}) == "<call>f\n{not JSON</call>"
 
 
+TURNS = """{%- for m in messages %}
+{%- if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('take turns') }}{% endif %}
+{{- '<' + m.role + '>' + m.content }}
+{%- endfor %}"""
+KNOWN = """{%- for m in messages %}
+{%- if m.role == 'user' %}{{ '<user>' + m.content }}
+{%- elif m.role == 'assistant' %}{{ '<assistant>' + m.content }}{% endif %}
+{%- endfor %}"""
+
+
+@pytest.mark.parametrize("template", [TURNS, KNOWN])
+def test_results_are_told_by_the_user_where_templates_know_nobody_else(
+    templated: Make, template: str
+) -> None:
+    """They were left out, or the whole conversation was refused."""
+    result = {"role": "tool", "tool_call_id": "1", "content": "42"}
+    called = {"role": "assistant", "content": None, "tool_calls": [CALL, CALL]}
+    server = templated(template)
+    written = '{"name": "f", "arguments": {"a": [1]}}'
+    begin = f"<user>hello<assistant>{written}\n{written}<user>42\n42"
+    assert prompt(server, USER, called, result, result) == begin
+    assert prompt(server, USER, called, result, result, USER) == f"{begin}\nhello"
+    assert prompt(server, USER, ASSISTANT, USER) == "<user>hello<assistant>Paris <user>hello"
+
+
 def test_calls_come_back_as_models_write_them(templated: Make) -> None:
     """Whatever the order of the keys, and what is null: as ``huggingface_hub`` sends them."""
     server = templated(
