@@ -97,10 +97,10 @@ class ChatTemplate:
         """Whether a word stands anywhere in the template for such a chat."""
         return word in self._pick(tools=tools, documents=documents).words
 
-    def tells_results(self, *, tools: bool = False, documents: bool = False) -> bool:
-        """Whether the template for such a chat writes what calls have returned."""
+    def knows_role(self, role: str, *, tools: bool = False, documents: bool = False) -> bool:
+        """Whether the template for such a chat may write the messages of a role."""
         template = self._pick(tools=tools, documents=documents)
-        return "tool" in template.words or template.writes_any_role
+        return role in template.words or template.writes_any_role
 
     def render(
         self,

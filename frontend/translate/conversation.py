@@ -20,6 +20,8 @@ from frontend.text.tools.tool import ToolChoice
 from frontend.translate.parts import joined
 
 MAX_MESSAGES = 4096
+_ROLES = ("system", "user", "assistant", "tool")
+"""What templates make of these is theirs; the names of others may be misspelt."""
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
@@ -38,9 +40,13 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
     if documents is not None and not template.mentions("documents", **chat):
         raise invalid("`documents` cannot be used: this model's chat template does not read them")
     knows_developer = template.says("developer", **chat)
-    for message in messages:
-        message["role"] = _role(message["role"], knows_developer=knows_developer)
-    if any(m["role"] == "tool" for m in messages) and not template.tells_results(**chat):
+    for i, message in enumerate(messages):
+        role = message["role"] = _role(message["role"], knows_developer=knows_developer)
+        if role not in _ROLES and not template.knows_role(role, **chat):
+            raise invalid(
+                f"`messages[{i}].role` is `{role[:40]}`: this model's chat template knows no such"
+            )
+    if not template.knows_role("tool", **chat):
         messages = _told_by_users(messages)
     writes_calls = template.says("tool_calls", **chat) or not template.says("content", **chat)
     if services.style.format is GENERIC and not writes_calls:
@@ -106,6 +112,8 @@ def _told_by_users(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     For templates that know no other speakers; many of them insist that the two take turns.
     """
+    if all(message["role"] != "tool" for message in messages):
+        return messages
     told: list[dict[str, Any]] = []
     for message in messages:
         role = "user" if message["role"] == "tool" else message["role"]

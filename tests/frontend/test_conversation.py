@@ -288,6 +288,20 @@ def test_results_are_told_by_the_user_where_templates_know_nobody_else(
     assert prompt(server, USER, ASSISTANT, USER) == "<user>hello<assistant>Paris <user>hello"
 
 
+@pytest.mark.parametrize("role", ["User", "critic", "", "x" * 99])
+def test_roles_that_a_template_would_leave_out_are_named(templated: Make, role: str) -> None:
+    message = refusal(templated(KNOWN), USER, ASSISTANT, {"role": role, "content": "x"})
+    assert f"`messages[2].role` is `{role[:40]}`: " in message
+
+
+def test_roles_of_a_template_are_its_own(server: Server, templated: Make) -> None:
+    odd = {"role": "critic", "content": "x"}
+    assert prompt(server, USER, odd) == "<|user|>hello\n<|critic|>x\n<|assistant|>"
+    knows = KNOWN.replace("'assistant' %}", "'assistant' or m.role == 'critic' %}")
+    assert prompt(templated(knows), USER, odd) == "<user>hello<assistant>x"
+    assert prompt(templated(KNOWN), {"role": "system", "content": "x"}, USER) == "<user>hello"
+
+
 def test_calls_come_back_as_models_write_them(templated: Make) -> None:
     """Whatever the order of the keys, and what is null: as ``huggingface_hub`` sends them."""
     server = templated(
