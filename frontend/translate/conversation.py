@@ -72,6 +72,12 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
     )
 
 
+def begun(body: ChatBody) -> str:
+    """The text of the last message, if the model continues it."""
+    last = _message(body.messages[-1], "messages[-1]")
+    return str(last["content"]) if _goes_on(body, last) else ""
+
+
 def messages_of(body: ChatBody) -> list[dict[str, Any]]:
     """The messages as templates expect them; None stands for what is absent."""
     if not body.messages:

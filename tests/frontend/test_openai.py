@@ -279,6 +279,19 @@ def test_an_assistant_message_at_the_end_is_continued(server: Server) -> None:
     assert prompt(server) == "<|user|>hello\n<|assistant|>Paris"
 
 
+def test_reasoning_that_a_begun_message_has_opened_goes_on(thinking_dir: Path) -> None:
+    server = serve(thinking_dir, " test</think>\n\nParis")
+    form = {"type": "json_object"}
+    for begun, reasons in (("<think>\nhello", True), ("<think>hello</think>\n", False)):
+        messages = [*MESSAGES, {"role": "assistant", "content": begun}]
+        (choice,) = chat(server, messages=messages).json["choices"]
+        said = choice["message"]
+        assert said.get("reasoning_content") == (" test" if reasons else None)
+        assert said["content"] == ("Paris" if reasons else " test</think>\n\nParis")
+        assert chat(server, messages=messages, response_format=form).status_code == 200
+        assert ("reasoning" in server.services.grammars.checks[-1].text) == reasons
+
+
 def test_no_template(model_dir: Path) -> None:
     server = serve(model_dir, template=False)
     for stream in (False, True):

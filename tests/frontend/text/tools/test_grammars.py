@@ -211,7 +211,7 @@ def test_reasoning_may_come_first(name, mode, kit, vocabulary):
     assert vocabulary.follow(grammar, call) is True
     text = f"<think>\nI {{must}} <call> it.\n</think>\n\n{call}"
     assert vocabulary.follow(grammar, text) is True
-    said = kit.read(style.reader(choice, ""), [text])
+    said = kit.read(style.reader(choice), [text])
     assert said[1:] == kit.calls(("get_weather", CITY))
     assert said[0].text == "\nI {must} <call> it.\n"
     after = vocabulary.follow(grammar, "<think>Hm.</think>\n\nHello")
