@@ -21,7 +21,7 @@ def prepare_schema(schema: Any) -> Any:
     """``schema`` with all this said in it; the client's own ``x-guidance`` wins."""
     if not isinstance(schema, dict):
         return schema
-    found = list(_objects(schema))
+    found = list(schemas_in(schema))
     close = not any(map(_combines, found))
     for item in found:
         _complete(item, close=close)
@@ -29,7 +29,7 @@ def prepare_schema(schema: Any) -> Any:
     return {**schema, "x-guidance": {**_OUTPUT, **own} if isinstance(own, dict) else own}
 
 
-def _objects(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def schemas_in(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Every schema in a schema, itself included; not what only looks like one, in an ``enum``."""
     waiting: list[Any] = [schema]
     while waiting:

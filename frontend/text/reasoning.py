@@ -43,9 +43,10 @@ def detect_reasoning(template_source: str) -> ReasoningTags | None:
     )
 
 
-def is_open(prompt: str, tags: ReasoningTags) -> bool:
-    """Whether the prompt has begun the reasoning already."""
-    return prompt.rstrip().endswith(tags.start)
+def is_open(prompt: str, tags: ReasoningTags, begun: str = "") -> bool:
+    """Whether the prompt has begun the reasoning already; ``begun``: a message to be continued."""
+    inside = begun.lstrip().startswith(tags.start) and tags.end not in begun
+    return inside or prompt.rstrip().endswith(tags.start)
 
 
 def reasoning_rules(tags: ReasoningTags, token_id: Callable[[str], int | None]) -> str:

@@ -7,6 +7,7 @@ loop. A render is bounded by ``RenderLimits``: its output, every value on the wa
 its processor time; what a single step may cost is bounded by the size of the values.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ _CONTINUE_HERE = "CONTINUE_FINAL_MESSAGE_TAG "
 
 The word is that of transformers, so that templates which measure or cut texts see the same."""
 _MAX_MESSAGE_CHARACTERS = 500
+_NO_CONTENT = re.compile(r"content['\"]?\]? +is +(not +)?none")
+_ADDED_ARGUMENTS = re.compile(r"arguments['\"]?\]? *[+~]")
 
 
 class ChatTemplate:
@@ -61,7 +64,7 @@ class ChatTemplate:
         self.sources: Mapping[str, str] = MappingProxyType(dict(sources))
         """The text of every template that the model has, by name."""
         self._templates = {
-            name: _compiled(self._environment, source, origin)
+            name: _compiled(self._environment, source, self._special, origin)
             for name, source in sources.items()
             if name in _NAMES
         }
@@ -94,6 +97,11 @@ class ChatTemplate:
         """Whether a word stands anywhere in the template for such a chat."""
         return word in self._pick(tools=tools, documents=documents).words
 
+    def knows_role(self, role: str, *, tools: bool = False, documents: bool = False) -> bool:
+        """Whether the template for such a chat may write the messages of a role."""
+        template = self._pick(tools=tools, documents=documents)
+        return role in template.words or template.writes_any_role
+
     def render(
         self,
         messages: list[dict[str, Any]],
@@ -122,6 +130,7 @@ class ChatTemplate:
             meter = Meter(self._limits)
             chat = [_prepared(message) for message in messages]
             final = _mark_end(chat, template) if continue_final_message else None
+            chat = [_with_calls(message, template) for message in chat]
             variables = {
                 **self._special,
                 **kwargs,
@@ -164,6 +173,12 @@ class _Compiled:
     variables: frozenset[str]
     words: frozenset[str]
     """What the template consists of. They may be repeated to a client, unlike the conversation."""
+    asks_for_none: bool
+    """Whether a message that only calls is told by its content being none."""
+    adds_arguments: bool
+    """Whether the arguments of calls are added to texts, so have to be one."""
+    writes_any_role: bool
+    """Whether messages are written of roles that the template does not know."""
 
 
 _WORDS_OF_ERRORS: Final = re.findall(
@@ -179,7 +194,9 @@ _WORDS_OF_ERRORS: Final = re.findall(
 """Enough to repeat what Jinja and Python usually say; other messages are left out."""
 
 
-def _compiled(environment: Sandbox, source: str, origin: str) -> _Compiled:
+def _compiled(
+    environment: Sandbox, source: str, special: Mapping[str, str], origin: str
+) -> _Compiled:
     try:
         code = compile_template(environment, source)
         variables = frozenset(meta.find_undeclared_variables(environment.parse(source)))
@@ -196,7 +213,32 @@ def _compiled(environment: Sandbox, source: str, origin: str) -> _Compiled:
         ) from None
     module = jinja2.Template.from_code(environment, code, {})
     words = frozenset(re.findall(r"\w+", source))
-    return _Compiled(code, {made: of for of, made in module.debug_info}, variables, words)
+    return _Compiled(
+        code,
+        {made: of for of, made in module.debug_info},
+        variables,
+        words,
+        asks_for_none=_NO_CONTENT.search(source) is not None,
+        adds_arguments=_ADDED_ARGUMENTS.search(source) is not None,
+        writes_any_role=_writes_any_role(environment, code, special),
+    )
+
+
+def _writes_any_role(environment: Sandbox, code: CodeType, special: Mapping[str, str]) -> bool:
+    """Found by a try: whether a template writes, leaves out or refuses a stranger's message."""
+    meter = Meter(RenderLimits())
+    chat = [{"role": role, "content": f"said by {role}"} for role in ("user", "assistant", "else")]
+    variables = {
+        **special,
+        "messages": meter.copy(chat),
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": True,
+    }
+    try:
+        return "said by else" in render(environment, code, variables, meter)
+    except Exception:  # a template may raise anything
+        return False
 
 
 def _find(
@@ -252,6 +294,23 @@ def _prepared(message: dict[str, Any]) -> dict[str, Any]:
             reasoning = present[name]
             return {"thinking": reasoning, **present, "reasoning_content": reasoning}
     return present
+
+
+def _with_calls(message: dict[str, Any], template: _Compiled) -> dict[str, Any]:
+    """A message whose calls are as the template takes them: some are written for OpenAI's form."""
+    calls = message.get("tool_calls")
+    if calls and template.asks_for_none and not message.get("content"):
+        message = {**message, "content": None}
+    if calls and template.adds_arguments:
+        message = {**message, "tool_calls": [_with_text(call) for call in calls]}
+    return message
+
+
+def _with_text(call: dict[str, Any]) -> dict[str, Any]:
+    """A call with its arguments as JSON text."""
+    given = call["function"].get("arguments", {})
+    text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    return {**call, "function": {**call["function"], "arguments": text}}
 
 
 def _mark_end(chat: list[dict[str, Any]], template: _Compiled) -> str:

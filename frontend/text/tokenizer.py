@@ -128,6 +128,11 @@ class Tokenizer:
                 self._texts[token_id] = text
         return text
 
+    def piece(self, token_id: int) -> bytes:
+        """What one id adds to a text before it, such as the space before a word, in UTF-8."""
+        piece = self.token_text(token_id) if self.pieces is None else self.pieces[token_id]
+        return piece.encode() if isinstance(piece, str) else piece
+
     def decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
         """Text of ids; those outside the vocabulary are left out.
 

@@ -29,7 +29,8 @@ class Conversation:
     """Prompt tokens."""
     characters: int
     """Length of the templated prompt."""
-    prompt: str
+    opened: bool
+    """Whether the prompt has begun the reasoning."""
     choice: ToolChoice | None
     style: OutputStyle
     dialect: Dialect
@@ -38,7 +39,7 @@ class Conversation:
         """A new reader of one answer. TGI knows calls, but leaves reasoning in the text."""
         if self.dialect == "tgi" and self.choice is None:
             return PlainReader()
-        return self.style.reader(self.choice, self.prompt)
+        return self.style.reader(self.choice, opened=self.opened)
 
     def said(self, run: Run) -> reading.Said:
         """What a finished run says."""
@@ -66,6 +67,7 @@ def prepare(
     if choice is not None and dialect == "tgi":
         choice = replace(choice, parallel=False)
     prompt = conversation.render(body, services, choice)
+    opened = style.reasons_already(prompt, conversation.begun(body))
     added = bool(body.add_special_tokens)
     ids = encode(prompt, services.tokenizer, services.offload, add_special_tokens=added)
     if names is CHAT_NAMES:
@@ -76,7 +78,7 @@ def prepare(
         max_tokens=body.max_completion_tokens or body.max_tokens,
         choices=body.n or 1,
         top_n_tokens=(body.top_logprobs or 0) if body.logprobs else 0,
-        grammar=lambda: _grammar(source, choice, prompt, services),
+        grammar=lambda: _grammar(source, choice, opened, services),
         names=names if choice is None else names._replace(grammar="tools"),
     )
     order = orders.order(
@@ -89,11 +91,11 @@ def prepare(
         keep_tokens=bool(body.logprobs) and not streaming,
         markers=style.shown_special_ids(choice),
     )
-    return Conversation(order, len(ids), len(prompt), prompt, choice, style, dialect)
+    return Conversation(order, len(ids), len(prompt), opened, choice, style, dialect)
 
 
 def _grammar(
-    source: GrammarSource | None, choice: ToolChoice | None, prompt: str, services: Services
+    source: GrammarSource | None, choice: ToolChoice | None, opened: bool, services: Services
 ) -> GrammarSource | None:
     """What the answer must match: the client's grammar, or that of its tools' calls.
 
@@ -106,6 +108,6 @@ def _grammar(
         # PERF: 128 tools take a tenth of a second.
         size = sum(len(str(tool.parameters)) for tool in choice.tools)
         source = services.offload.run(size, lambda: GrammarSource("lark", style.grammar(choice)))
-    if source is not None and style.reasons_already(prompt):
+    if source is not None and opened:
         return after_reasoning(source, *style.reasoning_end)
     return source

@@ -6,6 +6,7 @@ from common.errors import RequestError
 from frontend.answers import Template, event, request_error_document
 from frontend.runs import Run, Token
 from frontend.surfaces import Surface
+from frontend.text.detokenizer import Detokenizer
 from frontend.text.tokenizer import Tokenizer
 from frontend.translate import openai
 from frontend.translate.completions import CompletionRequest
@@ -19,7 +20,7 @@ def answer(request: CompletionRequest, runs: list[Run], tokenizer: Tokenizer) ->
         logprobs = _Logprobs(tokenizer) if request.logprobs else None
         if logprobs is not None:
             if request.echo:
-                logprobs.add_prompt(run)
+                logprobs.add_prompt(run, echo)
             logprobs.add(run.tokens)
         reason = openai.finish_reason(run.finish)
         choices.append(_choice(number, echo + run.text, logprobs, reason))
@@ -44,24 +45,43 @@ class _Logprobs:
             "text_offset": [],
         }
 
-    def add_prompt(self, run: Run) -> None:
-        """The prompt's tokens: the first has no log-probability, and none has candidates."""
+    def add_prompt(self, run: Run, echo: str) -> None:
+        """The prompt's tokens: the first has no log-probability, and none has candidates.
+
+        Special tokens are no part of the text, unless the client has written them there.
+        """
+        reader = Detokenizer(self._tokenizer, ())
         for token, logprob in zip(run.plan.prompt_ids, [None, *run.prefill_logprobs], strict=False):
-            self._add(self._tokenizer.token_text(token), logprob, None)
+            special = self._tokenizer.is_special(token)
+            text = self._tokenizer.token_text(token) if special else reader.push(token)
+            hidden = special and not echo.startswith(text, self.offset)
+            self._add(text, logprob, None, hidden=hidden)
+        self.offset = len(echo)
 
     def add(self, tokens: list[Token]) -> None:
         """Generated tokens."""
         for token in tokens:
-            tops = {self._tokenizer.token_text(other): value for other, value in token.tops}
-            self._add(token.text, token.logprob, tops or None)
+            tops = {_key(self._tokenizer.piece(other)): value for other, value in token.tops}
+            hidden = token.special and not token.shown.endswith(token.text)
+            self._add(token.text, token.logprob, tops or None, hidden=hidden)
 
-    def _add(self, text: str, logprob: float | None, tops: dict[str, float] | None) -> None:
+    def _add(
+        self, text: str, logprob: float | None, tops: dict[str, float] | None, *, hidden: bool
+    ) -> None:
         lists = self.document
         lists["tokens"].append(text)
         lists["token_logprobs"].append(logprob)
         lists["top_logprobs"].append(tops)
         lists["text_offset"].append(self.offset)
-        self.offset += len(text)
+        self.offset += 0 if hidden else len(text)
+
+
+def _key(piece: bytes) -> str:
+    """A candidate's text; as OpenAI writes it where it is no whole character."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
 
 
 def _choice(

@@ -14,11 +14,14 @@ from common.errors import ErrorKind, RequestError
 from frontend.limits import invalid
 from frontend.schema.openai import ChatBody, Message
 from frontend.services import Services
-from frontend.text.tools.prompt import appended, tool_text
+from frontend.text.tools.prompt import appended, tool_text, with_calls_written
+from frontend.text.tools.registry import GENERIC
 from frontend.text.tools.tool import ToolChoice
 from frontend.translate.parts import joined
 
 MAX_MESSAGES = 4096
+_ROLES = ("system", "user", "assistant", "tool")
+"""What templates make of these is theirs; the names of others may be misspelt."""
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
@@ -31,16 +34,25 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
     if services.style.format.short_ids:
         _shorten_ids(messages)
     documents = body.documents or None
+    tools = None if choice is None else [tool.document() for tool in choice.tools]
+    size = _size([messages, tools, documents, body.chat_template_kwargs])
     chat = {"tools": choice is not None, "documents": documents is not None}
     if documents is not None and not template.mentions("documents", **chat):
         raise invalid("`documents` cannot be used: this model's chat template does not read them")
     knows_developer = template.says("developer", **chat)
-    for message in messages:
-        message["role"] = _role(message["role"], knows_developer=knows_developer)
+    for i, message in enumerate(messages):
+        role = message["role"] = _role(message["role"], knows_developer=knows_developer)
+        if role not in _ROLES and not template.knows_role(role, **chat):
+            raise invalid(
+                f"`messages[{i}].role` is `{role[:40]}`: this model's chat template knows no such"
+            )
+    if not template.knows_role("tool", **chat):
+        messages = _told_by_users(messages)
+    writes_calls = template.says("tool_calls", **chat) or not template.says("content", **chat)
+    if services.style.format is GENERIC and not writes_calls:
+        messages = with_calls_written(messages)
     goes_on = _goes_on(body, messages[-1])
-    tools = None
     if choice is not None:
-        tools = [tool.document() for tool in choice.tools]
         text = body.tool_prompt or ""
         if not template.mentions("tools", **chat):
             text = tool_text(choice.tools, body.tool_prompt)
@@ -48,7 +60,7 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
             at = len(messages) - 1 if goes_on else len(messages)  # not into the unfinished message
             messages = [*appended(messages[:at], text), *messages[at:]]
     return services.offload.run(
-        _size([messages, tools, documents, body.chat_template_kwargs]),
+        size,
         lambda: template.render(
             messages,
             tools=tools,
@@ -58,6 +70,12 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
             template_kwargs=body.chat_template_kwargs,
         ),
     )
+
+
+def begun(body: ChatBody) -> str:
+    """The text of the last message, if the model continues it."""
+    last = _message(body.messages[-1], "messages[-1]")
+    return str(last["content"]) if _goes_on(body, last) else ""
 
 
 def messages_of(body: ChatBody) -> list[dict[str, Any]]:
@@ -93,6 +111,23 @@ def _role(role: str, *, knows_developer: bool) -> str:
     if role == "developer" and not knows_developer:
         return "system"
     return "tool" if role == "function" else role
+
+
+def _told_by_users(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results of calls as what the user says, with what the user says next.
+
+    For templates that know no other speakers; many of them insist that the two take turns.
+    """
+    if all(message["role"] != "tool" for message in messages):
+        return messages
+    told: list[dict[str, Any]] = []
+    for message in messages:
+        role = "user" if message["role"] == "tool" else message["role"]
+        if told and role == told[-1]["role"] == "user":
+            told[-1] = {**told[-1], "content": f"{told[-1]['content']}\n{message['content']}"}
+        else:
+            told.append({**message, "role": role})
+    return told
 
 
 def _goes_on(body: ChatBody, last: dict[str, Any]) -> bool:
@@ -143,6 +178,7 @@ def _call(call: dict[str, Any], where: str) -> dict[str, Any]:
     """A tool call with its arguments as an object, which is how templates write them best.
 
     OpenAI sends the JSON text of the arguments, TGI the object, also under the name ``parameters``.
+    Some templates write a function as it is: its name comes first, as models write it themselves.
     """
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
@@ -150,8 +186,14 @@ def _call(call: dict[str, Any], where: str) -> dict[str, Any]:
     given = function.get("arguments")
     if given is None:
         given = function.get("parameters")
-    rest = {name: value for name, value in function.items() if name != "parameters"}
-    return {"type": "function", **call, "function": {**rest, "arguments": _arguments(given)}}
+    known = {"name": function["name"], "arguments": _arguments(given)}
+    rest = {name: value for name, value in function.items() if name not in (*known, "parameters")}
+    return {"type": "function"} | _present({**call, "function": known | _present(rest)})
+
+
+def _present(given: dict[str, Any]) -> dict[str, Any]:
+    """Without what is null: clients send back what they were told, with every field there is."""
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _arguments(given: Any) -> Any:

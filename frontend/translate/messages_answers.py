@@ -5,6 +5,7 @@ other, each begun, filled and ended by events of its own.
 """
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from frontend.schema.messages import MessagesBody
 from frontend.services import Services
 from frontend.surfaces import Surface
 from frontend.text.deltas import CallStart, Content, Delta, Reasoning
-from frontend.translate import openai
+from frontend.translate import openai, reading
 from frontend.translate.chat import Conversation
 from frontend.translate.reading import Reading
 
@@ -63,23 +64,31 @@ def request_of(
 
 def answer(request: MessagesRequest, run: Run) -> dict[str, Any]:
     """The body of a whole answer."""
-    said = request.conversation.said(run)
-    content: list[dict[str, Any]] = []
-    if said.reasoning:
-        thinking = said.reasoning if request.shows_thinking else ""
-        content.append({"type": "thinking", "thinking": thinking, "signature": SIGNATURE})
-    if said.content.strip() or (said.content and not said.calls):
-        content.append({"type": "text", "text": said.content})
-    content += [
-        {**_tool_use(request.identity, number, call.name), "input": _input(call.arguments)}
-        for number, call in enumerate(said.calls)
-    ]
+    deltas = reading.deltas(run, request.conversation.reader())
+    calls = any(isinstance(delta, CallStart) for delta in deltas)
     return {
         **_message(request),
-        "content": content,
-        **_stop(run, calls=bool(said.calls)),
+        "content": _content(request, deltas, calls=calls),
+        **_stop(run, calls=calls),
         "usage": _usage(request, run),
     }
+
+
+def _content(request: MessagesRequest, deltas: list[Delta], *, calls: bool) -> list[dict[str, Any]]:
+    """The blocks, in the order in which a stream tells them."""
+    content: list[dict[str, Any]] = []
+    for _, block in groupby(deltas, key=lambda delta: getattr(delta, "index", type(delta))):
+        first, *rest = block
+        text = "".join(delta.text for delta in rest if not isinstance(delta, CallStart))
+        if isinstance(first, CallStart):
+            call = _tool_use(request.identity, first.index, first.name)
+            content.append({**call, "input": _input(text)})
+        elif isinstance(first, Reasoning):
+            thinking = first.text + text if request.shows_thinking else ""
+            content.append({"type": "thinking", "thinking": thinking, "signature": SIGNATURE})
+        elif not calls or (first.text + text).strip():
+            content.append({"type": "text", "text": first.text + text})
+    return content
 
 
 def _message(request: MessagesRequest) -> dict[str, Any]:

@@ -69,9 +69,9 @@ def logprobs(tokens: list[Token], tokenizer: Tokenizer) -> dict[str, Any]:
     return {
         "content": [
             {
-                **_logprob(token.text, token.logprob),
+                **_logprob(token.text.encode(), token.logprob),
                 "top_logprobs": [
-                    _logprob(tokenizer.token_text(candidate), logprob)
+                    _logprob(tokenizer.piece(candidate), logprob)
                     for candidate, logprob in token.tops
                 ],
             }
@@ -80,5 +80,5 @@ def logprobs(tokens: list[Token], tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def _logprob(text: str, logprob: float) -> dict[str, Any]:
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode("utf-8", "replace"))}
+def _logprob(text: bytes, logprob: float) -> dict[str, Any]:
+    return {"token": text.decode(errors="replace"), "logprob": logprob, "bytes": list(text)}

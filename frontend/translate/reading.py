@@ -39,10 +39,15 @@ class Said:
             self.calls[delta.index].arguments += delta.text
 
 
+def deltas(run: Run, reader: Reader) -> list[Delta]:
+    """What a finished run says, in order."""
+    return [*reader.push(run.text), *reader.finish()]
+
+
 def gather(run: Run, reader: Reader) -> Said:
-    """What a finished run says."""
+    """What a finished run says, its parts of each kind together."""
     said = Said()
-    for delta in [*reader.push(run.text), *reader.finish()]:
+    for delta in deltas(run, reader):
         said.add(delta)
     return said
 
@@ -57,8 +62,8 @@ class Reading:
 
     def read(self, token: Token) -> list[Delta]:
         """What this token makes certain; with the run's end, the rest too."""
-        deltas = self._reader.push(token.shown) if token.shown else []
+        said = self._reader.push(token.shown) if token.shown else []
         if token.finish:
-            deltas += self._reader.finish()
-        self.calls += sum(isinstance(delta, CallStart) for delta in deltas)
-        return deltas
+            said += self._reader.finish()
+        self.calls += sum(isinstance(delta, CallStart) for delta in said)
+        return said

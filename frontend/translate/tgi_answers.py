@@ -90,12 +90,15 @@ class TgiChatDialect:
         self._call_id = call_id
         self._head = nameless(request.stamp).document("chat.completion.chunk")
         self._readings: dict[int, Reading] = {}
+        self._untold: dict[int, list[Token]] = {}
+        """By choice: tokens whose log-probabilities wait for a chunk."""
         self._runs: list[Run] = []
 
     def tokens(self, run: Run, tokens: list[Token]) -> bytes:
         """The chunks of new tokens."""
         if run.index not in self._readings:
             self._readings[run.index] = Reading(self._request.conversation.reader())
+            self._untold[run.index] = []
             self._runs.append(run)
         reading = self._readings[run.index]
         return b"".join([self._chunks(run.index, reading, token) for token in tokens])
@@ -118,9 +121,12 @@ class TgiChatDialect:
         reason = None if reading.calls else _finish_reason(token.finish)
         if not deltas and reason is not None:
             deltas = [_text("")]
-        logprobs = None
+        logprobs, untold = None, self._untold[index]
         if self._request.logprobs and token.counted:
-            logprobs = _logprobs([token], self._tokenizer)
+            untold.append(token)
+        if deltas and untold:
+            logprobs = _logprobs(untold, self._tokenizer)
+            untold.clear()
         last = len(deltas) - 1
         chunks = []
         for number, delta in enumerate(deltas):

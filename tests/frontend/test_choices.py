@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from common.messages import Submit
-from tests.frontend.fakes import Server, events, serve
+from tests.frontend.fakes import Server, events, serve, write_model
+from tests.frontend.text.conftest import byte_fallback
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 CHAT = "/v1/chat/completions"
@@ -139,3 +140,46 @@ def test_an_echo_of_token_ids_and_of_a_stream(server: Server) -> None:
     body = {"prompt": "hello", "echo": True, "stream": True}
     *chunks, _ = events(server.post(COMPLETIONS, body).content)
     assert [c["choices"][0]["text"] for c in chunks] == ["hello hello", " world", ""]
+
+
+@pytest.fixture
+def sentence_piece(tmp_path: Path) -> Server:
+    """A server whose tokenizer drops the space before a text's first word, and falls to bytes."""
+    path = write_model(tmp_path / "model")
+    byte_fallback().save(str(path / "tokenizer.json"))
+    return serve(path, "The quick</s> fox 中", enable_prefill_logprobs=True)
+
+
+def test_candidates_are_written_as_what_is_generated(sentence_piece: Server) -> None:
+    body = {"prompt": "The", "logprobs": 2}
+    (choice,) = sentence_piece.post(COMPLETIONS, body).json["choices"]
+    tokens, tops = choice["logprobs"]["tokens"], choice["logprobs"]["top_logprobs"]
+    assert tokens[:2] == [" The", " quick"]
+    assert [next(iter(top)) for top in tops[:2]] == [" The", " quick"]
+    body = {"messages": [{"role": "user", "content": "a"}], "logprobs": True, "top_logprobs": 2}
+    (choice,) = sentence_piece.post("/v1/chat/completions", body).json["choices"]
+    first = choice["logprobs"]["content"][0]
+    assert first["token"] == first["top_logprobs"][0]["token"] == " The"
+    assert first["bytes"] == first["top_logprobs"][0]["bytes"]
+
+
+def test_candidates_that_are_parts_of_characters_are_all_told(sentence_piece: Server) -> None:
+    body = {"prompt": "The", "logprobs": 2, "ignore_eos": True}
+    (choice,) = sentence_piece.post(COMPLETIONS, body).json["choices"]
+    assert {r"bytes:\xe4": -0.5, r"bytes:\xe5": -1.5} in choice["logprobs"]["top_logprobs"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_offsets_are_those_of_the_text(sentence_piece: Server, stream: bool) -> None:
+    echo = not stream  # the two cannot be had together
+    body = {"prompt": "<s>The quick", "logprobs": 0, "ignore_eos": True, "max_tokens": 5}
+    answer = sentence_piece.post(COMPLETIONS, {**body, "echo": echo, "stream": stream})
+    parts = events(answer.content)[:-1] if stream else [answer.json]
+    choices = [part["choices"][0] for part in parts]
+    text = "".join(choice["text"] for choice in choices)
+    columns = ("tokens", "text_offset")
+    tokens, offsets = ([x for c in choices for x in c["logprobs"][name]] for name in columns)
+    for token, offset in zip(tokens, offsets, strict=True):
+        assert text.startswith("" if token == "</s>" else token, offset)
+    assert offsets == sorted(offsets)
+    assert offsets[tokens.index(" fox")] == text.index(" fox")

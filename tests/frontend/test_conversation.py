@@ -124,7 +124,8 @@ def test_a_users_message_at_the_end(server: Server) -> None:
     empty = {"role": "assistant", "content": ""}
     assert prompt(server, USER, empty) == "<|user|>hello\n<|assistant|>\n<|assistant|>"
     calls = {**ASSISTANT, "tool_calls": [CALL]}
-    assert prompt(server, USER, calls) == "<|user|>hello\n<|assistant|>Paris \n<|assistant|>"
+    written = '{"name": "f", "arguments": {"a": [1]}}'
+    assert prompt(server, USER, calls).endswith(f"<|assistant|>Paris \n{written}\n<|assistant|>")
 
 
 def test_both_ends_exclude_each_other(server: Server) -> None:
@@ -227,6 +228,92 @@ def test_forms_of_arguments(templated: Make, given: Any, arguments: Any) -> None
     assert message["tool_calls"] == [{"type": "function", "id": "1", "function": function}]
 
 
+def test_calls_are_written_for_templates_that_leave_them_out(
+    server: Server, templated: Make
+) -> None:
+    """In the form in which the model was asked for them."""
+    chat = [USER, {"role": "assistant", "content": None, "tool_calls": [CALL, CALL]}, USER]
+    written = '{"name": "f", "arguments": {"a": [1]}}'
+    assert prompt(server, *chat).split("<|assistant|>")[1].startswith(f"{written}\n{written}\n")
+    template = "{% for m in messages %}{{ m.content }}|{{ m.tool_calls | length }}|{% endfor %}"
+    assert prompt(templated(template), *chat) == "hello|0||2|hello|0|"
+    own = "{% for m in messages %}{{ m.content }}|{% endfor %}{{ tools }}<tool_call>"
+    assert prompt(templated(own), *chat) == "hello||hello|None<tool_call>"
+
+
+DEEPSEEK = """{%- for message in messages %}
+{%- if message['role'] == 'assistant' and message['content'] is none %}
+{%- for tool in message['tool_calls'] %}
+{{- '<call>' + tool['function']['name'] + '\\n' + tool['function']['arguments'] + '</call>' }}
+{%- endfor %}
+{%- endif %}
+{%- if message['role'] == 'assistant' and message['content'] is not none %}
+{{- '<said>' + message['content'] }}
+{%- endif %}
+{%- endfor %}"""
+
+
+def test_calls_for_templates_that_want_no_content_and_arguments_as_text(templated: Make) -> None:
+    server = templated(DEEPSEEK)
+    called = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    expected = '<call>f\n{"a": [1]}</call><said>Paris '
+    assert prompt(server, USER, called, ASSISTANT) == expected
+    assert prompt(server, USER, {**called, "content": ""}, ASSISTANT) == expected
+    odd = {"id": "1", "function": {"name": "f", "arguments": "{not JSON"}}
+    assert prompt(server, USER, {**called, "tool_calls": [odd]}) == "<call>f\n{not JSON</call>"
+
+
+TURNS = """{%- for m in messages %}
+{%- if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('take turns') }}{% endif %}
+{{- '<' + m.role + '>' + m.content }}
+{%- endfor %}"""
+KNOWN = """{%- for m in messages %}
+{%- if m.role == 'user' %}{{ '<user>' + m.content }}
+{%- elif m.role == 'assistant' %}{{ '<assistant>' + m.content }}{% endif %}
+{%- endfor %}"""
+
+
+@pytest.mark.parametrize("template", [TURNS, KNOWN])
+def test_results_are_told_by_the_user_where_templates_know_nobody_else(
+    templated: Make, template: str
+) -> None:
+    """They were left out, or the whole conversation was refused."""
+    result = {"role": "tool", "tool_call_id": "1", "content": "42"}
+    called = {"role": "assistant", "content": None, "tool_calls": [CALL, CALL]}
+    server = templated(template)
+    written = '{"name": "f", "arguments": {"a": [1]}}'
+    begin = f"<user>hello<assistant>{written}\n{written}<user>42\n42"
+    assert prompt(server, USER, called, result, result) == begin
+    assert prompt(server, USER, called, result, result, USER) == f"{begin}\nhello"
+    assert prompt(server, USER, ASSISTANT, USER) == "<user>hello<assistant>Paris <user>hello"
+
+
+@pytest.mark.parametrize("role", ["User", "critic", "", "x" * 99])
+def test_roles_that_a_template_would_leave_out_are_named(templated: Make, role: str) -> None:
+    message = refusal(templated(KNOWN), USER, ASSISTANT, {"role": role, "content": "x"})
+    assert f"`messages[2].role` is `{role[:40]}`: " in message
+
+
+def test_roles_of_a_template_are_its_own(server: Server, templated: Make) -> None:
+    odd = {"role": "critic", "content": "x"}
+    assert prompt(server, USER, odd) == "<|user|>hello\n<|critic|>x\n<|assistant|>"
+    knows = KNOWN.replace("'assistant' %}", "'assistant' or m.role == 'critic' %}")
+    assert prompt(templated(knows), USER, odd) == "<user>hello<assistant>x"
+    assert prompt(templated(KNOWN), {"role": "system", "content": "x"}, USER) == "<user>hello"
+
+
+def test_calls_come_back_as_models_write_them(templated: Make) -> None:
+    """Whatever the order of the keys, and what is null: as ``huggingface_hub`` sends them."""
+    server = templated(
+        "{% for m in messages %}{{ m.tool_calls | tojson }}{% endfor %}{# [TOOL_CALLS] #}"
+    )
+    function = {"arguments": '{"a": 1}', "name": "f", "description": None}
+    call = {"function": function, "id": "abcdefgh1", "type": "function"}
+    written = '{"name": "f", "arguments": {"a": 1}}'
+    expected = f'[{{"type": "function", "function": {written}, "id": "abcdefgh1"}}]'
+    assert prompt(server, {"role": "assistant", "tool_calls": [call]}) == expected
+
+
 @pytest.mark.parametrize("call", [{}, {"function": None}, {"function": {"name": 3}}, {"name": "f"}])
 def test_broken_calls_are_named(server: Server, call: Any) -> None:
     chat = [USER, {"role": "assistant", "content": "", "tool_calls": [CALL, call]}]
@@ -285,7 +372,8 @@ def test_deep_conversations(server: Server) -> None:
     for _ in range(600):
         deep = [deep]
     assert "nested too deeply" in refusal(server, USER, chat_template_kwargs={"x": deep})
-    text = json.dumps({"a": deep})
-    call = {"function": {"name": "f", "arguments": text}}
-    calls = {"role": "assistant", "content": "", "tool_calls": [call]}
-    assert "nested too deeply" in refusal(server, USER, calls)
+    for depth in (600, 1020):  # what is read from a text
+        text = '{"a": ' + "[" * depth + "]" * depth + "}"
+        call = {"function": {"name": "f", "arguments": text}}
+        calls = {"role": "assistant", "content": "", "tool_calls": [call]}
+        assert "nested too deeply" in refusal(server, USER, calls)

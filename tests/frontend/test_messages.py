@@ -19,7 +19,7 @@ from tests.frontend.anthropic import (
     prompt,
     text_block,
 )
-from tests.frontend.fakes import Server, serve
+from tests.frontend.fakes import TEMPLATE, Server, serve, write_model
 
 
 @pytest.fixture
@@ -109,6 +109,16 @@ def test_tool_calls(model_dir: Path) -> None:
     assert answer["stop_reason"] == "tool_use"
     ids = [block["id"] for block in ask(server, tools=[TOOL]).json["content"]]
     assert len(set(ids)) == 2
+
+
+def test_blocks_come_in_the_order_in_which_the_model_wrote_them(tmp_path: Path) -> None:
+    """As in a stream, also where text comes between calls."""
+    template = TEMPLATE + "{% if tools %}{{ tools }}<tool_call>{% endif %}"
+    call = f"<tool_call>\n{CALL}\n</tool_call>"
+    server = serve(write_model(tmp_path / "m", template=template), f"a{call}b{call}\n{call}c")
+    content = both(server, tools=[TOOL], max_tokens=1000)["content"]
+    called = {"type": "tool_use", "name": "weather", "input": {"city": "Paris"}}
+    assert content == [text_block("a"), called, text_block("b"), called, called, text_block("c")]
 
 
 def test_a_call_that_is_cut_off(model_dir: Path) -> None:

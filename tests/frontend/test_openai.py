@@ -270,13 +270,27 @@ def test_messages(server: Server) -> None:
         {"role": "tool", "tool_call_id": "0", "content": "here"},
     ]
     assert chat(server, messages=conversation).status_code == 200
-    assert prompt(server) == "<|user|>hello\n<|assistant|>\n<|tool|>here\n<|assistant|>"
+    written = '{"name": "f", "arguments": {}}'
+    assert prompt(server) == f"<|user|>hello\n<|assistant|>{written}\n<|tool|>here\n<|assistant|>"
 
 
 def test_an_assistant_message_at_the_end_is_continued(server: Server) -> None:
     messages = [*MESSAGES, {"role": "assistant", "content": "Paris"}]
     assert chat(server, messages=messages).status_code == 200
     assert prompt(server) == "<|user|>hello\n<|assistant|>Paris"
+
+
+def test_reasoning_that_a_begun_message_has_opened_goes_on(thinking_dir: Path) -> None:
+    server = serve(thinking_dir, " test</think>\n\nParis")
+    form = {"type": "json_object"}
+    for begun, reasons in (("<think>\nhello", True), ("<think>hello</think>\n", False)):
+        messages = [*MESSAGES, {"role": "assistant", "content": begun}]
+        (choice,) = chat(server, messages=messages).json["choices"]
+        said = choice["message"]
+        assert said.get("reasoning_content") == (" test" if reasons else None)
+        assert said["content"] == ("Paris" if reasons else " test</think>\n\nParis")
+        assert chat(server, messages=messages, response_format=form).status_code == 200
+        assert ("reasoning" in server.services.grammars.checks[-1].text) == reasons
 
 
 def test_no_template(model_dir: Path) -> None:

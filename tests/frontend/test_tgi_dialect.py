@@ -87,6 +87,16 @@ def test_errors_are_tgis(server: Server) -> None:
     }
 
 
+def test_log_probabilities_of_text_that_was_held_back_are_streamed_with_it(model_dir: Path) -> None:
+    server = serve(model_dir, '{"name": "Paris"} hello', messages_api_dialect="tgi")
+    tool = {"type": "function", "function": {"name": "f"}}
+    (choice,) = chat(server, tools=[tool], logprobs=True).json["choices"]
+    *chunks, _ = events(chat(server, tools=[tool], logprobs=True, stream=True).content)
+    told = [entry for c in chunks for entry in c["choices"][0]["logprobs"]["content"]]
+    assert told == choice["logprobs"]["content"]
+    assert len(told) > len(chunks)
+
+
 def test_completions(server: Server) -> None:
     body = server.post(COMPLETIONS, {"prompt": "a"}).json
     assert body["id"] == ""

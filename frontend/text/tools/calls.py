@@ -3,7 +3,8 @@
 A call is certain, and its start is given, once its name is that of a tool and its arguments have
 begun; up to there everything is held back and becomes content if it turns out to be none. From
 there on the arguments are given as they come, but for control characters in strings, which models
-write and JSON forbids: they are given as escapes. Runs in front ends; knows no markers.
+write and JSON forbids: they are given as escapes. Arguments that stand before the name, as Hermes
+writes them, wait for it. Runs in front ends; knows no markers.
 """
 
 import json
@@ -43,6 +44,8 @@ class Calls:
         self.count = 0
         self._incoming = incoming
         self._parallel = choice.parallel
+        self._early: list[str] | None = None
+        """Arguments that wait for the name of their call."""
         self._longest = max(map(len, self.names)) * _ESCAPED_LENGTH + len('""')
 
     @property
@@ -72,7 +75,7 @@ class Calls:
         return False
 
     def _attempt(self, reading: Wait[None]) -> Wait[bool]:
-        before = self.count
+        before, self._early = self.count, None
         try:
             yield from reading
         except NotACallError:
@@ -98,7 +101,11 @@ class Calls:
                 name = yield from incoming.string(self._longest)
                 if name not in self.names:
                     raise NotACallError
-            elif key in _ARGUMENTS and name is not None and self.count == before:
+                if self._early is not None:
+                    early, self._early = self._early, None
+                    self._start(name)
+                    self._give("".join(early))
+            elif key in _ARGUMENTS and self._early is None and self.count == before:
                 yield from self._arguments(name)
             elif key in _BESIDES:
                 yield from incoming.string(_MAX_STRING)
@@ -112,14 +119,14 @@ class Calls:
         yield from incoming.expect("}")
         incoming.drop()
 
-    def _arguments(self, name: str) -> Wait[None]:
+    def _arguments(self, name: str | None) -> Wait[None]:
         """An object, or a string that holds its JSON text."""
         if (yield from self._incoming.take('"')):
             yield from self._quoted(name)
         else:
             yield from self._plain(name)
 
-    def _plain(self, name: str) -> Wait[None]:
+    def _plain(self, name: str | None) -> Wait[None]:
         incoming = self._incoming
         if (yield from incoming.peek()) != "{":
             raise NotACallError
@@ -136,7 +143,7 @@ class Calls:
             if scanner.broken:
                 raise NotACallError
 
-    def _quoted(self, name: str) -> Wait[None]:
+    def _quoted(self, name: str | None) -> Wait[None]:
         incoming = self._incoming
         if (yield from incoming.peek()) != "{":
             raise NotACallError
@@ -187,12 +194,17 @@ class Calls:
             raise NotACallError
         return character
 
-    def _start(self, name: str) -> None:
+    def _start(self, name: str | None) -> None:
+        if name is None:
+            self._early = []
+            return
         self._incoming.give(CallStart(self.count, name))
         self.count += 1
 
     def _give(self, text: str) -> None:
-        if text:
+        if self._early is not None:
+            self._early.append(text)
+        elif text:
             self._incoming.give(CallArguments(self.count - 1, text))
 
 

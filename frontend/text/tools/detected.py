@@ -59,13 +59,13 @@ class OutputStyle:
             return "", None
         return self.reasoning.end, self.token_ids.get(self.reasoning.end)
 
-    def reader(self, choice: ToolChoice | None, prompt: str) -> Reader:
-        """A new reader of one answer to a rendered prompt."""
+    def reader(self, choice: ToolChoice | None, *, opened: bool = False) -> Reader:
+        """A new reader of one answer; ``opened``: the prompt has begun its reasoning."""
         inner = self._inner(choice)
         if self.reasoning is None:
             return inner
         start, end = self.reasoning
-        return ReasoningReader(inner, start, end, opened=self.reasons_already(prompt))
+        return ReasoningReader(inner, start, end, opened=opened)
 
     def _inner(self, choice: ToolChoice | None) -> Reader:
         if choice is None:
@@ -86,9 +86,12 @@ class OutputStyle:
         texts = [*(self.reasoning or ()), *(self.format.marker_tokens if choice else ())]
         return frozenset(self.token_ids[text] for text in texts if text in self.token_ids)
 
-    def reasons_already(self, prompt: str) -> bool:
-        """Whether the rendered prompt has opened a reasoning section."""
-        return self.reasoning is not None and is_open(prompt, self.reasoning)
+    def reasons_already(self, prompt: str, begun: str = "") -> bool:
+        """Whether the rendered prompt has opened a reasoning section.
+
+        ``begun``: the message at its end, if the model is to continue one.
+        """
+        return self.reasoning is not None and is_open(prompt, self.reasoning, begun)
 
 
 def _token_id(tokenizer: Tokenizer, text: str) -> int | None:

@@ -10,13 +10,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from frontend.guidance.schemas import prepare_schema
+from frontend.guidance.schemas import prepare_schema, schemas_in
 from frontend.text.tools.format import TokenId
 from frontend.text.tools.tool import Tool
 
 _LENIENT = {"lenient": True}
 """What llguidance cannot demand of arguments, such as ``uniqueItems``, is left to the model, which
 reads the whole schema in its prompt."""
+_IRREGULAR = re.compile(r"(?<!\\)(?:\\\\)*(?:\(\?(?:<?[=!]|>)|\\[1-9ABGZbkz])")
+"""Found in patterns that look around or back, which llguidance cannot demand either."""
 _OPEN = frozenset(
     {
         "additionalProperties",
@@ -106,4 +108,7 @@ def _arguments(parameters: Mapping[str, Any]) -> str:
     if not parameters.get("properties") and not opened:
         return literal("{}")
     schema = {**copy.deepcopy(dict(parameters)), "type": "object", "x-guidance": _LENIENT}
+    for part in schemas_in(schema):
+        if isinstance(part.get("pattern"), str) and _IRREGULAR.search(part["pattern"]):
+            del part["pattern"]
     return f"%json {json.dumps(prepare_schema(schema))}"

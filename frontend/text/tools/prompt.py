@@ -1,7 +1,7 @@
 """Tells a model of its tools in plain words, where its chat template does not.
 
 Owns that text: the tools as JSON, and how to call them in the generic form that ``json_calls.py``
-reads. Runs in front ends; knows no templates.
+reads; and the calls of a conversation, in that form. Runs in front ends; knows no templates.
 """
 
 import json
@@ -25,6 +25,22 @@ def tool_text(tools: Sequence[Tool], tool_prompt: str | None = None) -> str:
     documents = [tool.document() for tool in tools]
     listed = json.dumps(documents, ensure_ascii=False, separators=(",", ":"))
     return f"{listed}\n{tool_prompt or INSTRUCTION}"
+
+
+def with_calls_written(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The conversation with its calls in the contents too, each on a line of its own."""
+
+    def content(message: dict[str, Any]) -> str:
+        lines = [message["content"], *map(_written, message["tool_calls"] or ())]
+        return "\n".join(filter(None, lines))
+
+    return [{**message, "content": content(message)} for message in messages]
+
+
+def _written(call: dict[str, Any]) -> str:
+    function = call["function"]
+    said = {"name": function["name"], "arguments": function["arguments"]}
+    return json.dumps(said, ensure_ascii=False)
 
 
 def appended(messages: Sequence[dict[str, Any]], text: str) -> list[dict[str, Any]]:

@@ -110,3 +110,10 @@ def test_a_prompt_that_ends_with_the_tag_is_open():
     assert is_open("<think>", THINK)
     assert not is_open("<think>\n\n</think>\n\n", THINK)
     assert not is_open("<think> so", THINK)
+
+
+def test_a_message_to_be_continued_may_be_inside():
+    prompt = "<|assistant|>\n<think>\nI"
+    assert is_open(prompt, THINK, "\n<think>\nI")
+    assert not is_open(prompt, THINK, "I <think> so")
+    assert not is_open(prompt, THINK, "<think>I</think>I")

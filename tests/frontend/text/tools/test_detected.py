@@ -60,7 +60,7 @@ def test_the_built_in_model_writes_generic_calls(tokenizer, kit):
     assert style.reasoning is None
     assert not style.reasons_already("<think>")
     assert style.shown_special_ids(kit.choice()) == frozenset()
-    assert isinstance(style.reader(None, ""), PlainReader)
+    assert isinstance(style.reader(None), PlainReader)
 
 
 def test_no_template(tokenizer):
@@ -101,8 +101,8 @@ def test_readers_fit_the_prompt(tokenizer, kit):
     source = TEMPLATES["hermes"] + "{{ '</think>' }}"
     style = OutputStyle.of(ChatTemplate({"default": source}), tokenizer)
     call = '<tool_call>\n{"name": "get", "arguments": {}}\n</tool_call>'
-    said = kit.read(style.reader(kit.choice(), "<think>\n"), [f"Hm.</think>\n\n{call}"])
+    said = kit.read(style.reader(kit.choice(), opened=True), [f"Hm.</think>\n\n{call}"])
     assert said == [Reasoning("Hm."), *kit.calls(("get", "{}"))]
-    plain = style.reader(None, "")
+    plain = style.reader(None)
     assert isinstance(plain, ReasoningReader)
     assert kit.read(plain, [call]) == [Content(call)]

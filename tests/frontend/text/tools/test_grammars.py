@@ -174,6 +174,11 @@ def test_arguments_are_compact_in_order_and_those_of_the_schema(arguments, passe
         ({"type": ["object", "null"], "properties": {"a": {}}}, "null", False),
         ({"allOf": [{"properties": {"a": {}}, "required": ["a"]}]}, '{"a": 1}', True),
         ({"properties": {"a": {"type": "array", "uniqueItems": True}}}, '{"a": [1]}', True),
+        ({"properties": {"a": {"type": "string", "pattern": "^x$"}}}, '{"a": "y"}', False),
+        ({"properties": {"a": {"type": "string", "pattern": r"^\\bx$"}}}, '{"a": "y"}', False),
+        ({"properties": {"a": {"type": "string", "pattern": r"^(?!\s*$).+"}}}, '{"a": "y"}', True),
+        ({"properties": {"a": {"items": {"pattern": r"\bx\Z"}}}}, '{"a": ["y"]}', True),
+        ({"properties": {"pattern": {"pattern": r"(a)\1"}}}, '{"pattern": "y"}', True),
     ],
 )
 def test_schemas_that_say_little_or_much(parameters, arguments, passes, kit, bare):
@@ -206,7 +211,7 @@ def test_reasoning_may_come_first(name, mode, kit, vocabulary):
     assert vocabulary.follow(grammar, call) is True
     text = f"<think>\nI {{must}} <call> it.\n</think>\n\n{call}"
     assert vocabulary.follow(grammar, text) is True
-    said = kit.read(style.reader(choice, ""), [text])
+    said = kit.read(style.reader(choice), [text])
     assert said[1:] == kit.calls(("get_weather", CITY))
     assert said[0].text == "\nI {must} <call> it.\n"
     after = vocabulary.follow(grammar, "<think>Hm.</think>\n\nHello")

@@ -31,6 +31,7 @@ FRAGMENTS = st.sampled_from(
         '{"name": "f", ',
         '"arguments": {',
         '"parameters": {}}',
+        '{"arguments": {"a": 1}, "name": "f"}',
         '{"name": "f", "arguments": {"a": "\\u00e9"}}',
         '"arguments": "{\\"a\\": 1}"}',
         "f",
