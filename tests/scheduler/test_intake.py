@@ -314,6 +314,7 @@ def test_a_dead_front_end_is_cancelled(how: str) -> None:
     elif how == "ended":  # whoever its parent was, and whatever became of that
         house.frontend_processes.dead = [101]
         house.turn()
+        assert house.frontend_processes.held == [100]
     else:
         for _ in range(int(LAPSE_S) + 1):
             house.from_frontend(Alive(FRONTEND))
