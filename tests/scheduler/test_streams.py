@@ -205,6 +205,34 @@ def test_a_front_end_that_was_taken_for_dead_has_its_stream_back() -> None:
     assert made.record(sequence).state is State.DISPATCHED
 
 
+@pytest.mark.parametrize("losses", [1, 2])
+def test_a_front_end_that_was_taken_for_dead_and_its_workers_lost(losses: int) -> None:
+    """It knows nothing of the attempts in which its sequence has gone on."""
+    made = house()
+    sequence = made.submit(1, keep=keep())
+    made.run_to(sequence, 3)
+    made.from_frontend(FrontendGone(100))
+    for number in range(losses):
+        made.ready(incarnation=90 + number)
+    made.hello()
+    made.forget()
+    made.from_frontend(Missing(sequence, 2))
+    made.turn()
+    attempt = 0
+    while len(made.said(Recover)) > attempt:
+        attempt += 1
+        made.from_frontend(Submit(spec(1), attempt, [7] * 2, keep=keep(logprobs=[0.0] * 2)))
+        made.turn()
+    assert attempt == losses
+    assert made.said(Replay) == []
+    made.from_frontend(Missing(sequence, 2, attempt))
+    made.turn(after_s=GRACE_S + 1)
+    ((item,),) = (replay.items for replay in made.said(Replay))
+    assert (item.attempt, item.index, item.ids) == (attempt, 2, [7])
+    assert made.record(sequence).state is State.DISPATCHED
+    made.check()
+
+
 def test_whoever_still_has_the_stream_is_told() -> None:
     made = house()
     old = made.submit(1, keep=keep())
