@@ -123,6 +123,16 @@ def test_who_stands_by_may_leave(last_word: Any) -> None:
     assert house.parts.requests.live == 0
 
 
+def test_who_stands_by_may_be_handed_in_anew() -> None:
+    house = started(max_concurrent_requests=1)
+    first = house.submit(1)
+    house.submit(2)
+    second = house.submit(2, attempt=1)
+    house.turn(after_s=PATIENCE_S)
+    assert [(m.id, m.attempt) for m in house.said(Accepted)] == [(first, 0), (second, 1)]
+    assert house.said(Rejected) == []
+
+
 def test_max_concurrent_requests_is_global_over_live_sequences() -> None:
     house = started(frontends=2, max_concurrent_requests=3, waiting_served_ratio=0.0)
     other = FRONTEND + 1
