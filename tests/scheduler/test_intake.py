@@ -283,16 +283,17 @@ def test_missing() -> None:
     assert house.said(Ended) == [Ended(sequence_id(99), 0, "unknown")]
 
 
-def test_what_is_missing_here_too_is_replayed_when_it_is_reported() -> None:
+@pytest.mark.parametrize("known", [0, 5])
+def test_what_is_missing_here_too_is_replayed_when_it_is_reported(known: int) -> None:
     house = started()
     sequence = house.submit(1)
-    house.run_to(sequence, 5)
-    house.from_frontend(Missing(sequence, 5))
+    house.run_to(sequence, known)
+    house.from_frontend(Missing(sequence, known))
     house.turn()
     assert house.said(Replay) == []
     house.report(house.token(sequence, 8))
     (replay,) = house.said(Replay)
-    assert [(item.index, item.ids) for item in replay.items] == [(5, [8])]
+    assert [(item.index, item.ids) for item in replay.items] == [(known, [8])]
     house.report(house.token(sequence, 9))
     assert len(house.said(Replay)) == 1
 

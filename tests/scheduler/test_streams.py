@@ -93,6 +93,7 @@ def test_an_orphan_goes_on_and_is_taken_up_by_another_front_end() -> None:
     made.turn()
     assert made.ended() == {"moved": 1, "eos_token": 1}
     assert made.metric("millrace_resumed_sequences_total") == 1
+    assert made.metric("tgi_request_input_length_count") == 1
     made.check()
 
 
