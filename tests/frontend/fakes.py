@@ -169,6 +169,7 @@ class Pipeline:
                     started=(
                         Started(
                             queue_s=0.25,
+                            cached_tokens=first,
                             prefill_logprobs=(
                                 [-1.0] * (len(spec.prompt_ids) - 1) if spec.prefill_logprobs else []
                             ),
