@@ -7,6 +7,7 @@ from common.messages import (
     Delivered,
     Ended,
     FrontendGone,
+    Missing,
     Progress,
     Replay,
     SequenceTokens,
@@ -180,6 +181,19 @@ def test_columns_that_contradict_what_is_known(count: int) -> None:
     assert house.record(sequence).generated == [7, 7]
     assert house.ended() == {}
     assert [ended.reason for ended in house.said(Ended)] == ["failed"]
+
+
+def test_the_facts_of_a_start_are_sent_again() -> None:
+    house = started()
+    sequence = house.submit(1)
+    told = Started(0.5, cached_tokens=16)
+    for index, fact in enumerate([told, None, Started(0.9)]):
+        tokens = SequenceTokens(sequence, 0, index, [7], [-0.5], started=fact)
+        house.report(Progress(tokens, 20 + index))
+    house.from_frontend(Missing(sequence, 1))
+    house.turn()
+    ((item,),) = (replay.items for replay in house.said(Replay))
+    assert (item.ids, item.started) == ([7, 7], told)
 
 
 def test_drafts_are_counted() -> None:
