@@ -33,7 +33,7 @@ import msgspec
 
 from common.sampling import SamplingParameters
 
-PROTOCOL_VERSION = 11
+PROTOCOL_VERSION = 12
 BLOCK_TOKENS = 16
 """Tokens of keys and values in one KV block."""
 
@@ -309,10 +309,14 @@ class Cancel(_Message, frozen=True):
 
 
 class Missing(_Message, frozen=True):
-    """A gap was seen: answered by Replay from ``index`` on (or Ended, if the id is unknown)."""
+    """A gap was seen: answered by Replay from ``index`` on (or Ended, if the id is unknown).
+
+    By Recover if the sequence has gone on in a later attempt, its front end being taken for dead.
+    """
 
     id: int
     index: int
+    attempt: int = 0
 
 
 class Delivered(_Message, frozen=True):

@@ -206,7 +206,7 @@ class Link:
             mailbox = live.mailbox
             live.asked(now)
             if mailbox.accepted:
-                self._send(Missing(id=mailbox.spec.id, index=len(mailbox.ids)))
+                self._miss(mailbox, len(mailbox.ids))
             else:
                 self._hand_in(live, now)
 
@@ -304,8 +304,11 @@ class Link:
                 live.quiet(now)
             missing = mailbox.missing
             if missing is not None and missing != live.asked_gap:
-                self._send(Missing(id=item.id, index=missing))
+                self._miss(mailbox, missing)
                 live.gap(missing, now)
+
+    def _miss(self, mailbox: Mailbox, index: int) -> None:
+        self._send(Missing(id=mailbox.spec.id, index=index, attempt=mailbox.attempt))
 
     def _heed(self, status: Status) -> None:
         is_new = self._standing.heed(status, self._clock())

@@ -56,7 +56,6 @@ class Endings:
     def finish(self, record: Record, reason: WorkerFinish, now: float) -> None:
         """All tokens are there. A worker that ran it has dropped it."""
         self._take_off(record)
-        self._queue.remove(record.id)
         record.reason = record.finish = reason
         record.finished_s = now
         self._requests.move(record, State.FINISHED)

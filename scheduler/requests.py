@@ -371,10 +371,9 @@ class Requests:
             record.delivered = True
             self._leave()
 
-    def end(self, record: Record, reason: str = "") -> None:
-        """Forget a record. ``reason`` is why, unless it is known already (FINISHED, CANCELLING)."""
+    def end(self, record: Record) -> None:
+        """Forget a record."""
         self.move(record, State.ENDED)
-        record.reason = record.reason or reason
         del self._records[record.id]
 
     def _leave(self) -> None:

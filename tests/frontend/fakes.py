@@ -108,6 +108,7 @@ class Pipeline:
     """Tokens of a sequence in one message."""
     pause_s: float = 0.0
     """Between two messages."""
+    cached_tokens: int = 0
     mute: bool = False
     """Accept sequences, but generate nothing."""
     sent: list[msgspec.Struct] = field(default_factory=list)
@@ -169,6 +170,7 @@ class Pipeline:
                     started=(
                         Started(
                             queue_s=0.25,
+                            cached_tokens=self.cached_tokens,
                             prefill_logprobs=(
                                 [-1.0] * (len(spec.prompt_ids) - 1) if spec.prefill_logprobs else []
                             ),

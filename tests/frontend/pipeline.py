@@ -58,6 +58,8 @@ class Backend(threading.Thread):
         self.publish = True
         """Whether published tokens arrive; if not, they are found by Missing."""
         self.received: list[msgspec.Struct] = []
+        self.steps = 0
+        """A clock that stands still when the machine does."""
         self._running: dict[int, tuple[Submit, int]] = {}
         self._finished: dict[int, tuple[Submit, int]] = {}
         self._known: set[int] = set()
@@ -82,6 +84,12 @@ class Backend(threading.Thread):
         """Sequences that were handed in and neither cancelled nor delivered."""
         submitted = {message.spec.id for message in self.of(Submit)}
         return len(submitted - {message.id for message in self.of(Delivered)})
+
+    def go_on(self) -> None:
+        """Wait for some steps."""
+        until = self.steps + 20
+        while self.steps < until:
+            self.join(STEP_S)
 
     def forget(self) -> None:
         """Be another scheduler, which knows nothing of the first one's sequences."""
@@ -146,6 +154,7 @@ class Backend(threading.Thread):
             pass
 
     def _step(self) -> None:
+        self.steps += 1
         steps: dict[int, list[SequenceTokens]] = {}
         for sequence, (submit, made) in list(self._running.items()):
             if submit.spec.sampling.seed == NEVER:

@@ -3,12 +3,14 @@
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from common.logs import JsonFormatter
 from common.messages import PROTOCOL_VERSION, ReplicaStatus, Status, Tally
+from frontend.middleware.tracking import STALL_S
 from tests.frontend.fakes import Server, serve
 from tests.frontend.openapi.strict import check, operation
 
@@ -44,6 +46,13 @@ def test_rejections_are_json(server: Server, path: str) -> None:
         assert answer.json["error_type"] == "validation"
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["x-request-id"]
+
+
+def test_a_connection_may_stand_still_for_so_long(server: Server) -> None:
+    told: list[float] = []
+    socket = SimpleNamespace(settimeout=told.append)
+    assert server.get("/info", extras={"gunicorn.socket": socket}).status_code == 200
+    assert told == [STALL_S]
 
 
 def test_request_ids(server: Server) -> None:

@@ -230,6 +230,17 @@ def test_deadline(tokenizer: Tokenizer) -> None:
     pipe.check_released(success=False)
 
 
+def test_a_deadline_passes_before_acceptance(tokenizer: Tokenizer) -> None:
+    clock = Clock()
+    pipe = pipeline(tokenizer, "x", answer=lambda submit: [], clock=clock)
+    gevent.spawn(setattr, clock, "now", clock.now + 0.01)
+    with pytest.raises(RequestError) as caught:
+        generation(pipe, timeout_s=0.01).start()
+    assert caught.value.kind is ErrorKind.TIMEOUT
+    assert [m.reason for m in pipe.of(Cancel)] == ["deadline"]
+    pipe.check_released(success=False)
+
+
 def test_silence_gives_nothing(tokenizer: Tokenizer) -> None:
     pipe = pipeline(tokenizer, "x", mute=True)
     made = generation(pipe)

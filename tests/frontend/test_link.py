@@ -5,6 +5,7 @@ from typing import Any
 import gevent
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from common.errors import ErrorKind, RequestError
 from common.messages import (
@@ -143,6 +144,15 @@ def test_a_lost_last_message_is_found_by_silence() -> None:
     assert len(wire.said(Missing)) == 1
 
 
+def test_while_tokens_come_nothing_is_asked_for() -> None:
+    wire = Wire()
+    box = wire.submit()
+    for index in range(20):
+        wire.tokens(item(box, index))
+        wire.pass_time(1)
+    assert wire.said(Missing) == []
+
+
 def test_recover_resubmits_with_what_was_delivered() -> None:
     wire = Wire()
     box, other = wire.submit(timeout_s=20.0), wire.submit()
@@ -263,6 +273,9 @@ def test_health() -> None:
     stuck = ReplicaStatus(replica=0, ready=True, running=3, progress_age_s=100.0)
     wire.status(replicas=[stuck])
     assert "progress" in wire.link.unhealthy()
+    for fine in (replace(stuck, progress_age_s=1.0), replace(stuck, running=0)):
+        wire.status(replicas=[fine])
+        assert wire.link.unhealthy() == ""
     wire.status(replicas=[stuck, ReplicaStatus(replica=1, ready=True)])
     assert wire.link.unhealthy() == ""
     wire.clock.now += SILENT_S + 1
@@ -279,7 +292,9 @@ def test_tallies_travel_with_the_heartbeat_or_a_scrape() -> None:
     assert wire.said(Tally) == [Tally(requests=2, failures={"validation": 1})]
     wire.link.tally(failure="template")
     assert wire.link.scrape(0.0) is None
-    assert [type(m) for m in wire.sent[-2:]] == [Tally, Scrape]
+    tally, scrape = wire.sent[-2:]
+    assert tally == Tally(failures={"template": 1})
+    assert isinstance(scrape, Scrape)
 
 
 def test_scrapes_are_matched_by_tag() -> None:

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from common.errors import ErrorKind, RequestError
 from common.messages import SequenceSpec, SequenceTokens, Started
@@ -115,14 +116,12 @@ def test_nothing_after_the_end() -> None:
 
 def test_started_is_kept_from_the_first_that_has_it() -> None:
     box, _ = mailbox()
-    first = item(0, 1)
+    first, second = item(0, 1), item(1, 1)
     box.put(first)
-    with_start = SequenceTokens(
-        id=1, attempt=0, index=0, ids=first.ids, logprobs=first.logprobs, started=Started(0.5)
-    )
-    box.put(with_start)
+    box.put(replace(first, started=Started(0.5)))
+    box.put(replace(second, started=Started(0.9)))
     assert box.started == Started(0.5)
-    assert taken(box) == [100]
+    assert taken(box) == [100, 101]
 
 
 @pytest.mark.parametrize(
@@ -171,6 +170,7 @@ def test_only_the_next_token_is_passed_on_and_only_if_it_is_taken() -> None:
 
     made.forward(take)
     assert made.pass_on(0, 0, 7, -0.5)
+    assert made.accepted
     assert not made.pass_on(0, 0, 7, -0.5), "a duplicate"
     assert not made.pass_on(0, 2, 9, -0.5), "a gap"
     assert not made.pass_on(1, 1, 8, -0.5), "another attempt"

@@ -195,6 +195,29 @@ def test_when_sampling_is_on(server: Server, given: dict[str, Any], draws: bool)
         assert spec.sampling.seed == 0
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"top_k": 1},
+        {"top_p": 0.001},
+        {"temperature": 0.001},
+        {"repetition_penalty": 0.001},
+        {"min_p": 1.0},
+        {"frequency_penalty": -2.0},
+        {"frequency_penalty": 2.0},
+        {"top_n_tokens": 5},
+        {"best_of": 2, "do_sample": True},
+        {"stop": ["a", "b", "c", "d" * 1024]},
+        {"truncate": 1},
+        {"truncate": 1024},
+        {"max_new_tokens": 1},
+    ],
+)
+def test_the_least_and_the_most_that_is_allowed(server: Server, given: dict[str, Any]) -> None:
+    answer = server.post("/generate", {"inputs": "hello", "parameters": given})
+    assert answer.status_code == 200, answer.text
+
+
 def test_parameters_reach_the_worker(server: Server) -> None:
     spec = parameters(
         server,

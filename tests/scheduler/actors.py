@@ -226,7 +226,7 @@ class FakeFrontend:
         """Once a second: say that we live, and ask for everything that is live."""
         self.send(Alive(self.number))
         for live in self.live.values():
-            self.send(Missing(live.spec.id, len(live.ids)))
+            self.send(Missing(live.spec.id, len(live.ids), live.attempt))
 
     def receive(self, message: Any) -> None:
         match message:
@@ -265,7 +265,7 @@ class FakeFrontend:
                 self._end(item.id, taken.finish, success=True)
                 return
         if live.held:
-            self.send(Missing(item.id, len(live.ids)))
+            self.send(Missing(item.id, len(live.ids), live.attempt))
 
     def _resubmit(self, ids: list[int]) -> None:
         for sequence in ids:

@@ -123,6 +123,16 @@ def test_who_stands_by_may_leave(last_word: Any) -> None:
     assert house.parts.requests.live == 0
 
 
+def test_who_stands_by_may_be_handed_in_anew() -> None:
+    house = started(max_concurrent_requests=1)
+    first = house.submit(1)
+    house.submit(2)
+    second = house.submit(2, attempt=1)
+    house.turn(after_s=PATIENCE_S)
+    assert [(m.id, m.attempt) for m in house.said(Accepted)] == [(first, 0), (second, 1)]
+    assert house.said(Rejected) == []
+
+
 def test_max_concurrent_requests_is_global_over_live_sequences() -> None:
     house = started(frontends=2, max_concurrent_requests=3, waiting_served_ratio=0.0)
     other = FRONTEND + 1
@@ -236,8 +246,8 @@ def test_cancel_while_running() -> None:
     assert house.record(sequence).state is State.CANCELLING
     assert house.parts.requests.live == 0
     leases = house.parts.replicas.get(0).leases  # type: ignore[union-attr]
-    assert leases.get(sequence) is not None
     house.report(house.token(sequence, 7))
+    assert leases.get(sequence) is not None, "its worker may still write there"
     house.report(released=[sequence], timing=None)
     assert leases.get(sequence) is None
     assert house.metric("millrace_wasted_tokens_total") == 1
@@ -273,16 +283,17 @@ def test_missing() -> None:
     assert house.said(Ended) == [Ended(sequence_id(99), 0, "unknown")]
 
 
-def test_what_is_missing_here_too_is_replayed_when_it_is_reported() -> None:
+@pytest.mark.parametrize("known", [0, 5])
+def test_what_is_missing_here_too_is_replayed_when_it_is_reported(known: int) -> None:
     house = started()
     sequence = house.submit(1)
-    house.run_to(sequence, 5)
-    house.from_frontend(Missing(sequence, 5))
+    house.run_to(sequence, known)
+    house.from_frontend(Missing(sequence, known))
     house.turn()
     assert house.said(Replay) == []
     house.report(house.token(sequence, 8))
     (replay,) = house.said(Replay)
-    assert [(item.index, item.ids) for item in replay.items] == [(5, [8])]
+    assert [(item.index, item.ids) for item in replay.items] == [(known, [8])]
     house.report(house.token(sequence, 9))
     assert len(house.said(Replay)) == 1
 
@@ -314,6 +325,7 @@ def test_a_dead_front_end_is_cancelled(how: str) -> None:
     elif how == "ended":  # whoever its parent was, and whatever became of that
         house.frontend_processes.dead = [101]
         house.turn()
+        assert house.frontend_processes.held == [100]
     else:
         for _ in range(int(LAPSE_S) + 1):
             house.from_frontend(Alive(FRONTEND))

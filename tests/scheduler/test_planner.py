@@ -4,7 +4,7 @@ import pytest
 
 from common.messages import BLOCK_TOKENS, Cancel, Ended
 from scheduler.requests import State
-from tests.scheduler.harness import House, sequence_id, started
+from tests.scheduler.harness import EPOCH, House, sequence_id, started
 
 
 def grants(house: House) -> dict[int, int]:
@@ -91,6 +91,21 @@ def test_the_newest_of_the_lowest_priority_is_preempted(priorities: list[int], v
     assert released == [victim]
     assert house.record(sequence_id(victim)).state is State.PREEMPTING
     assert house.metric("millrace_preemptions_total") == 1
+
+
+def test_a_stop_takes_back_no_grants_but_its_own() -> None:
+    house, sequences = crowded([0, 0], blocks=12)
+    replica = house.parts.replicas.get(0)
+    assert replica is not None
+    for sequence in sequences:
+        lease = replica.leases.get(sequence)
+        assert lease is not None
+        replica.grow(house.record(sequence), lease, 1)
+    replica.stop(house.record(sequences[1]))
+    dispatch = replica.take_dispatch(EPOCH)
+    assert dispatch is not None
+    assert [grant.id for grant in dispatch.grants] == sequences[:1]
+    assert dispatch.release == sequences[1:]
 
 
 def test_blocks_return_only_when_the_release_is_confirmed() -> None:

@@ -21,7 +21,9 @@ def processes() -> Iterator[LocalProcesses]:
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
     """A process that lives until it is told otherwise."""
-    with started(["cat"], stdin=subprocess.PIPE) as process:
+    # What scripts start in the background, such as these tests, ignores SIGINT, and so would this.
+    command = ["env", "--default-signal=INT", "cat"]
+    with started(command, stdin=subprocess.PIPE) as process:
         yield process
 
 

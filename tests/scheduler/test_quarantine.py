@@ -42,6 +42,15 @@ def test_one_death_makes_nobody_a_suspect() -> None:
     assert not house.record(sequence_id(1)).is_suspect
 
 
+def test_a_death_is_not_forgotten_for_what_comes_between_it_and_the_next() -> None:
+    house = started(waiting_served_ratio=0.0)
+    sequence = house.submit(1)
+    die(house, 10)
+    house.run_to(sequence, CLEARING_TOKENS + 1)
+    die(house, 11)
+    assert house.record(sequence).is_suspect
+
+
 def test_after_two_deaths_each_runs_alone() -> None:
     house = twice_bereaved(2)
     first, second = sequence_id(1), sequence_id(2)

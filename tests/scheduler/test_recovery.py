@@ -40,6 +40,7 @@ def test_a_new_incarnation_means_the_old_one_is_lost() -> None:
     assert house.record(sequence_id(1)).state is State.RECOVERING
     assert house.added() == []
     assert house.metric("millrace_recovered_sequences_total") == 2
+    assert house.metric("millrace_replicas_lost_total") == 1
     house.check()
 
 
@@ -106,6 +107,17 @@ def test_who_does_not_resubmit_fails() -> None:
     assert record.state is State.ENDED
 
 
+def test_who_was_handed_in_again_is_awaited_no_longer() -> None:
+    house = lost(1)
+    house.from_frontend(again(1, 1, [7, 7, 7]))
+    house.turn()
+    for _ in range(int(RESUBMIT_LIMIT_S) + 1):
+        house.from_frontend(Submit(spec(5), -1))  # a sign of life that changes nothing
+        house.clock.now += 1.0
+        house.report(house.token(sequence_id(1), 7))
+    assert house.record(sequence_id(1)).state is State.DISPATCHED
+
+
 def test_old_incarnations_attempts_and_epochs_are_ignored() -> None:
     house = lost(1)
     house.from_frontend(again(1, 1, [7, 7, 7]))
@@ -147,6 +159,20 @@ def test_cancelled_and_delivered_ones_are_not_recovered() -> None:
     assert house.ended() == {"client_gone": 1, "delivered": 1}
 
 
+def test_what_is_delivered_while_its_worker_lets_go_is_not_queued_again() -> None:
+    house = started()
+    sequence = house.submit(1)
+    house.run_to(sequence, 4)
+    house.from_frontend(again(1, 1, [7, 7]))
+    house.turn()
+    house.from_frontend(Delivered(sequence, success=True))
+    house.turn()
+    house.report(released=[sequence], timing=None)
+    assert house.ended() == {"delivered": 1}
+    assert len(house.parts.queue) == 0
+    house.check()
+
+
 def test_resubmission_of_a_running_sequence_replaces_it() -> None:
     house = started()
     sequence = house.submit(1)
@@ -161,6 +187,20 @@ def test_resubmission_of_a_running_sequence_replaces_it() -> None:
     (new,) = house.dispatches()[-1].add
     assert (new.attempt, new.generated_ids) == (1, [7, 7])
     assert house.metric("millrace_preemptions_total") == 0
+
+
+def test_resubmission_of_a_waiting_sequence_replaces_it() -> None:
+    house = started(max_batch_size=1)
+    house.submit(1)
+    waiting = house.submit(2)
+    house.forget()
+    house.from_frontend(again(2, 1, [7]))
+    house.turn()
+    assert house.said(Accepted) == [Accepted(waiting, 1)]
+    house.report(house.token(sequence_id(1), 8, finish="eos_token"))
+    (new,) = house.dispatches()[-1].add
+    assert (new.spec.id, new.attempt, new.generated_ids) == (waiting, 1, [7])
+    assert len(house.parts.queue) == 0
 
 
 def test_resubmission_of_a_finished_sequence_is_answered_from_the_record() -> None:

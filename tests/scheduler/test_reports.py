@@ -7,6 +7,7 @@ from common.messages import (
     Delivered,
     Ended,
     FrontendGone,
+    Missing,
     Progress,
     Replay,
     SequenceTokens,
@@ -133,7 +134,8 @@ def test_several_tokens_in_a_step() -> None:
     assert "tgi_request_skipped_tokens_sum 2.0" in text
 
 
-def test_several_tokens_in_columns() -> None:
+@pytest.mark.parametrize("most", [1, 7])
+def test_tokens_in_columns(most: int) -> None:
     """As many as a worker's steps give: none is lost, and full blocks become findable."""
     house = started(waiting_served_ratio=0.0)
     sequences = [house.submit(1, 40), house.submit(2, 7)]
@@ -141,7 +143,7 @@ def test_several_tokens_in_columns() -> None:
     for step in range(40):
         items = []
         for sequence in sequences:
-            count = (step * 5 + sequence) % 7 + 1
+            count = (step * 5 + sequence) % most + 1
             ids = [len(told[sequence]) + number for number in range(count)]
             told[sequence] += ids
             items.append(house.token(sequence, *ids))
@@ -149,12 +151,49 @@ def test_several_tokens_in_columns() -> None:
         assert (others == []) == (steady is not None)
         house.report(*others, steady=steady)
         for sequence in sequences:
-            assert house.record(sequence).generated == told[sequence]
+            record = house.record(sequence)
+            assert record.generated == told[sequence]
+            assert len(record.logprobs) == len(record.generated)
     tokens = sum(len(ids) for ids in told.values())
     text = house.metrics.render().decode()
     assert f"tgi_request_skipped_tokens_sum {float(tokens - 80)}" in text
     assert "tgi_request_skipped_tokens_count 80.0" in text
     house.check()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_columns_that_contradict_what_is_known(count: int) -> None:
+    """They are taken as what is said singly: of another attempt, of nobody, of another place."""
+    house = started()
+    sequence = house.submit(1)
+    house.run_to(sequence, 2)
+    counts = [] if count == 1 else [count]
+
+    def steady(sequence: int, attempt: int, index: int) -> Steady:
+        tokens, logprobs = [30] * count, [-0.5] * count
+        return Steady([sequence], [attempt], [index], tokens, logprobs, [22 + count], counts)
+
+    house.report(steady=steady(sequence, 1, 2))
+    house.report(steady=steady(sequence_id(2), 0, 2))
+    assert house.record(sequence).generated == [7, 7]
+    assert house.metric("millrace_wasted_tokens_total") == 2 * count
+    house.report(steady=steady(sequence, 0, 3))
+    assert house.record(sequence).generated == [7, 7]
+    assert house.ended() == {}
+    assert [ended.reason for ended in house.said(Ended)] == ["failed"]
+
+
+def test_the_facts_of_a_start_are_sent_again() -> None:
+    house = started()
+    sequence = house.submit(1)
+    told = Started(0.5, cached_tokens=16)
+    for index, fact in enumerate([told, None, Started(0.9)]):
+        tokens = SequenceTokens(sequence, 0, index, [7], [-0.5], started=fact)
+        house.report(Progress(tokens, 20 + index))
+    house.from_frontend(Missing(sequence, 1))
+    house.turn()
+    ((item,),) = (replay.items for replay in house.said(Replay))
+    assert (item.ids, item.started) == ([7, 7], told)
 
 
 def test_drafts_are_counted() -> None:

@@ -52,15 +52,13 @@ def test_every_state_leads_to_the_end_and_the_end_nowhere() -> None:
     assert TRANSITIONS[State.ENDED] == set()
 
 
-def test_an_end_is_counted_once_and_its_first_reason_stays() -> None:
+def test_an_end_is_counted_once() -> None:
     requests, record = record_in(State.FINISHED)
-    record.reason = "length"
-    requests.end(record, "delivered")
-    assert record.reason == "length"
+    requests.end(record)
     assert requests.get(record.id) is None
     assert requests.completed == 1
     with pytest.raises(BadTransitionError):
-        requests.end(record, "again")
+        requests.end(record)
 
 
 def test_replay_from_any_index() -> None:

@@ -93,6 +93,7 @@ def test_an_orphan_goes_on_and_is_taken_up_by_another_front_end() -> None:
     made.turn()
     assert made.ended() == {"moved": 1, "eos_token": 1}
     assert made.metric("millrace_resumed_sequences_total") == 1
+    assert made.metric("tgi_request_input_length_count") == 1
     made.check()
 
 
@@ -203,6 +204,35 @@ def test_a_front_end_that_was_taken_for_dead_has_its_stream_back() -> None:
     made.turn(after_s=GRACE_S + 1)
     assert not made.record(sequence).is_orphan
     assert made.record(sequence).state is State.DISPATCHED
+    assert resume(made).runs
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+def test_a_front_end_that_was_taken_for_dead_and_its_workers_lost(losses: int) -> None:
+    """It knows nothing of the attempts in which its sequence has gone on."""
+    made = house()
+    sequence = made.submit(1, keep=keep())
+    made.run_to(sequence, 3)
+    made.from_frontend(FrontendGone(100))
+    for number in range(losses):
+        made.ready(incarnation=90 + number)
+    made.hello()
+    made.forget()
+    made.from_frontend(Missing(sequence, 2))
+    made.turn()
+    attempt = 0
+    while len(made.said(Recover)) > attempt:
+        attempt += 1
+        made.from_frontend(Submit(spec(1), attempt, [7] * 2, keep=keep(logprobs=[0.0] * 2)))
+        made.turn()
+    assert attempt == losses
+    assert made.said(Replay) == []
+    made.from_frontend(Missing(sequence, 2, attempt))
+    made.turn(after_s=GRACE_S + 1)
+    ((item,),) = (replay.items for replay in made.said(Replay))
+    assert (item.attempt, item.index, item.ids) == (attempt, 2, [7])
+    assert made.record(sequence).state is State.DISPATCHED
+    made.check()
 
 
 def test_whoever_still_has_the_stream_is_told() -> None:
@@ -231,6 +261,27 @@ def test_two_runs_of_one_stream() -> None:
     assert made.metric("millrace_kept_streams") == 0
 
 
+@pytest.mark.parametrize("grace_s", [GRACE_S, 100.0])
+def test_the_end_of_an_orphan_may_be_in_vain(grace_s: float) -> None:
+    """Whether its record has ended before its stream is given up, or ends with that."""
+    made = house(sse_resume_grace=grace_s)
+    sequence = made.submit(1, keep=keep())
+    made.run_to(sequence, 2)
+    leave(made, sequence)
+    made.report(made.token(sequence, 7, finish="length"))
+    for _ in range(110):
+        made.turn(after_s=1.0)
+    assert made.metric("millrace_wasted_tokens_total") == 1
+
+
+def test_a_failed_sequence_leaves_the_others_to_their_client() -> None:
+    made = house()
+    first, second = made.submit(1, keep=keep(0, 2)), made.submit(2, keep=keep(1, 2))
+    made.report(made.token(second, error="out of memory"))
+    made.turn()
+    assert made.record(first).state is State.DISPATCHED
+
+
 def test_a_failed_sequence_ends_the_whole_stream() -> None:
     made = house()
     first, second = made.submit(1, keep=keep(0, 2)), made.submit(2, keep=keep(1, 2))
@@ -257,6 +308,14 @@ def test_what_would_take_too_much_memory_is_not_kept() -> None:
     sequence = made.submit(1, 20, most, keep=keep())
     assert made.parts.requests.get(sequence) is None or not made.record(sequence).ticket
     assert resume(made).runs == []
+
+
+def test_a_stream_that_is_taken_up_takes_no_more_memory_than_before() -> None:
+    made = house(blocks=2 * blocks_for(MOST_BYTES // TOKEN_BYTES))
+    old = made.submit(1, 20, int(0.6 * MOST_BYTES / TOKEN_BYTES), keep=keep())
+    leave(made, old)
+    take_up(made, 9, resume(made).runs[0])
+    assert resume(made).runs
 
 
 @pytest.mark.parametrize("fits_alone", [False, True])

@@ -4,10 +4,21 @@ from pathlib import Path
 from typing import Any
 
 import falcon.testing
+import gevent
 import pytest
 
 from common.keys import digest
-from common.messages import Cancel, Delivered, Resume, Submit, Tally
+from common.messages import (
+    Accepted,
+    Cancel,
+    Delivered,
+    Ended,
+    Replay,
+    Resume,
+    SequenceTokens,
+    Submit,
+    Tally,
+)
 from frontend.resume.past import PIECE_TOKENS
 from frontend.text.tokenizer import Tokenizer
 from tests.frontend.fakes import Server, events, serve, write_model
@@ -70,7 +81,9 @@ def test_after_every_event(model: Path, name: str, known: int | None) -> None:
     """``known``: so much had the scheduler heard of; the rest is generated once more."""
     path, body, changes = SURFACES[name]
     server, keeper = kept(model, **changes)
+    server.pipeline.cached_tokens = 1
     answer = server.post(path, body)
+    server.pipeline.cached_tokens = 0
     assert answer.status_code == 200, answer.text
     whole = blocks(answer.content)
     assert len(whole) >= 3
@@ -182,6 +195,30 @@ def test_another_path_and_another_key(model: Path) -> None:
     assert post("/v1/completions", headers={**mine, **event}).status_code == 410
     assert post("/generate_stream", headers={**mine, **event}).status_code == 200
     assert post("/generate_stream", headers=event).status_code == 401
+
+
+def test_keys_that_nobody_asks_for_say_nothing(model: Path) -> None:
+    server, _ = kept(model)
+    event_id = blocks(server.post("/generate_stream", {"inputs": "hello"}).content)[0][0]
+    headers = {"Last-Event-ID": event_id, "Authorization": "Bearer whatever"}
+    assert server.client.simulate_post("/generate_stream", headers=headers).status_code == 200
+
+
+def test_behind_an_error_nobody_can_go_on(model: Path) -> None:
+    server, _ = kept(model)
+
+    def fails(submit: Submit) -> Any:
+        yield Accepted(submit.spec.id, 0)
+        gevent.sleep(0.01)
+        yield Replay([SequenceTokens(submit.spec.id, 0, 0, [50], [-0.5])])
+        gevent.sleep(0.01)
+        yield Ended(submit.spec.id, 0, "failed")
+
+    server.pipeline.answer = fails
+    *told, error, usage, done = blocks(server.post(*SURFACES["chat"][:2]).content)
+    assert all(event_id for event_id, _ in told)
+    assert [event_id for event_id, _ in (error, usage, done)] == [""] * 3
+    assert b"content" in told[-1][1]
 
 
 def test_a_number_of_runs_that_does_not_fit(model: Path) -> None:
