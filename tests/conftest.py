@@ -1,14 +1,24 @@
 """Before anything imports Triton: its kernels run in its interpreter, on the CPU.
 
-``tests/gpu`` and the compilation of kernels say otherwise. And the order of the files.
+``tests/gpu`` and the compilation of kernels say otherwise. And the order of the files; and that no
+drawn example has to be fast.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
+
+with contextlib.suppress(ImportError):  # tests/gpu need none of it
+    import hypothesis
+
+    hypothesis.settings.register_profile(
+        "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("untimed")
 
 _FIRST = ("end_to_end", "worker", "launcher")
 """Folders whose files take longest, in this order: whoever tests files side by side ends with short

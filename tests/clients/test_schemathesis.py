@@ -61,7 +61,6 @@ SCHEMA = document()
 BODIES = SCHEMA.include(method="POST")
 OTHERS = SCHEMA.include(method="GET")
 DRAWING = settings(
-    deadline=None,
     database=None,
     derandomize=True,
     phases=[Phase.generate],

@@ -100,7 +100,7 @@ def typed(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
 @pytest.mark.parametrize(("codec", "kind"), EVERY, ids=[kind.__name__ for _, kind in EVERY])
 def test_round_trip(codec: Codec[typing.Any], kind: type) -> None:
     @given(built(kind))
-    @hypothesis_settings(max_examples=15, deadline=None)
+    @hypothesis_settings(max_examples=15)
     def survives(message: typing.Any) -> None:
         got = codec.decode(encode(message))
         assert type(got) is kind
@@ -123,7 +123,7 @@ def test_messages_of_other_directions_are_bad_frames(
 
 
 @given(st.binary(max_size=200))
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 def test_garbage_is_a_bad_frame(frame: bytes) -> None:
     for codec, direction in DIRECTIONS:
         try:
@@ -145,7 +145,7 @@ def test_typical_garbage(frame: bytes) -> None:
 
 
 @given(built(messages.StepReport), st.data())
-@hypothesis_settings(max_examples=50, deadline=None)
+@hypothesis_settings(max_examples=50)
 def test_cut_frames_are_bad(message: messages.StepReport, data: st.DataObject) -> None:
     frame = encode(message)
     cut = data.draw(st.integers(0, len(frame) - 1))

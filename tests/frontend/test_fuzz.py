@@ -29,7 +29,6 @@ from tests.frontend.openapi.strict import operation
 from tests.frontend.routes import routes
 
 FUZZ = settings(
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.generate],

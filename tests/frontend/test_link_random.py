@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.messages import (
@@ -78,7 +78,6 @@ class _Scheduler:
         )
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 40))
 def test_random_loss_repetition_and_recovery_lose_nothing(seed: int, length: int) -> None:
     """In the end every consumer has got 0, 1, 2 … once."""

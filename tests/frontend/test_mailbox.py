@@ -1,7 +1,7 @@
 """Each token exactly once and in order, whatever the wires do."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -52,7 +52,6 @@ def deliveries(draw: st.DrawFn) -> list[SequenceTokens]:
     ]
 
 
-@settings(deadline=None)
 @given(deliveries())
 def test_any_order_and_repetition_gives_each_token_once(pieces: list[SequenceTokens]) -> None:
     box, _ = mailbox()

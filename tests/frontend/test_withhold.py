@@ -1,6 +1,6 @@
 """Text that may become a stop string is not shown before it is clear."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from frontend.text.stop_strings import StopStrings
@@ -40,7 +40,6 @@ def test_special_tokens_take_part_but_are_not_shown() -> None:
     assert run([("ab", False), ("<x>", True), ("c", False)], ["q"]) == (["ab", "", "c", ""], False)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.text("ab<", max_size=4), st.booleans()), max_size=12),
     st.lists(st.text("ab<", min_size=1, max_size=4), min_size=1, max_size=3),

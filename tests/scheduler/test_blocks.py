@@ -244,7 +244,5 @@ class LeaseMachine(RuleBasedStateMachine):
                 assert slot == (salt, tuple(known[: position + 1]))
 
 
-LeaseMachine.TestCase.settings = hypothesis_settings(
-    max_examples=40, stateful_step_count=30, deadline=None
-)
+LeaseMachine.TestCase.settings = hypothesis_settings(max_examples=40, stateful_step_count=30)
 TestLeases = LeaseMachine.TestCase

@@ -1,7 +1,7 @@
 """Our prompts against those of transformers, byte by byte, in the styles of the common families."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.frontend.text.rendering import (
@@ -238,7 +238,7 @@ MODE = st.sampled_from(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(messages=CONVERSATION, parameters=PARAMETERS, mode=MODE)
 @pytest.mark.parametrize("style", STYLES)
 def test_any_conversation(style, messages, parameters, mode):
