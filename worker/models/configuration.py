@@ -228,6 +228,8 @@ def _windows(
         return (window,) * num_layers
     if config.get("layer_types") is not None:
         return _by_layer_types(config["layer_types"], window, num_layers)
+    if dialect.windows == "listed":
+        return (window,) * num_layers
     if dialect.windows == "last":
         full = number(config, "max_window_layers")
         sliding = [layer >= full for layer in range(num_layers)]
