@@ -111,6 +111,8 @@ def test_ends_and_dtypes():
         ({"head_dim": 7}, "even head_dim"),
         ({"attention_bias": "yes"}, "attention_bias"),
         ({"rms_norm_eps": "tiny"}, "rms_norm_eps"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps"),
+        ({"rope_theta": 10**400}, "rope_theta"),
         ({"eos_token_id": "</s>"}, "eos_token_id"),
         ({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "longrope"),
         ({"rope_scaling": {"rope_type": "ntk", "factor": 2.0}}, "'ntk' is not supported"),
