@@ -152,8 +152,8 @@ def parse(
         scaling=rope_scaling,
         factor=rope_factor,
     )
-    if rotary is not None and rotary.limit is not None:
-        max_positions = min(max_positions, rotary.limit)
+    if rotary is not None:
+        max_positions = rotary.reach
     if rope_factor is not None and rope_factor > 1:
         max_positions = math.floor(max_positions * rope_factor)
     attention_bias = switch(config, "attention_bias")

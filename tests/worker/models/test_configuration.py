@@ -54,6 +54,14 @@ def test_yarn_may_leave_its_factor_to_the_contexts():
     assert read(rope_scaling=rope).rotary.factor == 4.0
 
 
+def test_yarn_reaches_as_far_as_it_stretches():
+    rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
+    configuration = read(rope_scaling=rope)
+    assert configuration.max_position_embeddings == 4096
+    assert configuration.rotary.max_positions == 2048
+    assert read(rope_scaling=rope | {"factor": 1.5}).max_position_embeddings == 2048
+
+
 def test_turns_of_yarn_that_are_0_are_not_given():
     rope = {"rope_type": "yarn", "factor": 4.0}
     assert read(rope_scaling=rope | {"beta_fast": 0, "beta_slow": 0}) == read(rope_scaling=rope)

@@ -82,16 +82,16 @@ def context_of(config: PreTrainedConfig) -> int:
     """The longest sequence; without a bound by the configuration, as long as any.
 
     With longrope not beyond the original context: there all angles of a pass, also those of other
-    sequences, would change with the longest one.
+    sequences, would change with the longest one. With yarn as far as it stretches.
     """
     text = config.get_text_config(decoder=True)
     values = (getattr(text, name, None) for name in _CONTEXT)
     longest = next((n for n in values if isinstance(n, int) and n > 0), _UNBOUNDED)
-    rope = getattr(text, "rope_parameters", None) or {}
-    kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, Mapping))]
-    originals = [
-        int(kind["original_max_position_embeddings"])
-        for kind in kinds
-        if kind.get("rope_type") == "longrope"
-    ]
-    return min([longest, *originals])
+    rope: Mapping[str, Any] = getattr(text, "rope_parameters", None) or {}
+    for kind in (rope, *(kind for kind in rope.values() if isinstance(kind, Mapping))):
+        if kind.get("rope_type") == "longrope":
+            longest = min(longest, int(kind["original_max_position_embeddings"]))
+        elif kind.get("rope_type") == "yarn":
+            original = kind["original_max_position_embeddings"]
+            longest = max(longest, int(original * (kind.get("factor") or 1)))
+    return longest
