@@ -102,6 +102,19 @@ def test_a_matrix_may_be_left_as_it_is(write):
     assert [matrix.is_coded for matrix in matrices(found)].count(True) == 4
 
 
+def test_keys_and_values_alone_may_be_quantized(tmp_path):
+    write_tiny_llama(tmp_path)
+    wanted = generated(load(tmp_path))
+    said = {"quant_method": "compressed-tensors", "format": "dense", "config_groups": {}}
+    scheme = {"num_bits": 8, "type": "float", "strategy": "tensor"}
+    change_config(tmp_path, quantization_config=said | {"kv_cache_scheme": scheme})
+    change(
+        tmp_path,
+        lambda tensors: tensors.update({"model.layers.0.self_attn.k_scale": torch.tensor([0.5])}),
+    )
+    assert generated(load(tmp_path)) == wanted
+
+
 def test_the_output_layer_may_be_quantized(write):
     coded, plain = write(writers.fp8("output"), skip=("embed", "norm"))
     found = load(coded)
