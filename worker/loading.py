@@ -73,8 +73,8 @@ def load_model(
     are chosen here, by ``choices``, from the C ``library`` too if there is one. ``quantize`` is the
     setting. Without ``weights`` everything is checked, and one matrix read at most, to cut it (and
     an output layer beside the embedding that it should be): such a model has its configuration and
-    its slots. (One without a declaration is read: only running it
-    tells how it runs.) ``adapters`` are numbered from 0 in a step's inputs. Raises StartupError.
+    its slots. (One without a declaration is read: only running it tells how it runs.) ``adapters``
+    are numbered from 0 in a step's inputs. Raises StartupError.
     """
     directory = Path(model_dir)
     config = _read_json(directory / "config.json")
