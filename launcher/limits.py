@@ -32,6 +32,7 @@ _CONTEXT_KEYS = (
     "max_target_positions",
     "seq_length",
 )
+_ORIGINAL = "original_max_position_embeddings"
 _SHOWN_CPUS = 8
 _NO_LIMIT = 10**9
 """Tokenizers without a limit carry a huge ``model_max_length``."""
@@ -60,7 +61,11 @@ def read_context(model_dir: Path, resolution: Resolution) -> Context | None:
     if factor and factor > 1:
         tokens = [math.floor(context.tokens * factor) for context in found]
         return Context(tokens[0], f"{found[0].reason}, times --rope-factor") if found else None
-    found += _longrope(config, resolution)
+    if resolution["rope_scaling"] is None and factor is None:
+        for place in places:
+            rope = place.get("rope_scaling") or place.get("rope_parameters")
+            if isinstance(rope, dict):
+                found = _stretched(found, place, rope) + _longrope(place, rope)
     longest = _json(model_dir / "tokenizer_config.json").get("model_max_length")
     if isinstance(longest, int) and 0 < longest < _NO_LIMIT:
         reason = f"model_max_length of the model's tokenizer_config.json is {longest}"
@@ -68,24 +73,38 @@ def read_context(model_dir: Path, resolution: Resolution) -> Context | None:
     return min(found, key=lambda context: context.tokens, default=None)
 
 
-def _longrope(config: dict[str, Any], resolution: Resolution) -> list[Context]:
-    """Models with this scaling run within their original context: the worker takes no more.
+def _stretched(found: list[Context], config: dict[str, Any], rope: dict[str, Any]) -> list[Context]:
+    """Yarn reaches as far as its factor says, though many set nothing else to switch it on."""
+    factor, original = rope.get("factor"), config.get(_ORIGINAL) or rope.get(_ORIGINAL)
+    if not found or _kind(config, rope) != "yarn" or not isinstance(factor, int | float):
+        return found
+    first = original if isinstance(original, int) and original > 0 else found[0].tokens
+    if not found[0].tokens < first * factor < _NO_LIMIT:
+        return found
+    return [
+        Context(
+            math.floor(first * factor),
+            f"yarn of the model's config.json stretches {first} tokens by {factor:g}",
+        )
+    ]
 
-    Early checkpoints of Phi-3 call it su or yarn.
-    """
-    rope = config.get("rope_scaling") or config.get("rope_parameters")
-    asked = resolution["rope_scaling"] is not None or resolution["rope_factor"] is not None
-    if asked or not isinstance(rope, dict):
+
+def _longrope(config: dict[str, Any], rope: dict[str, Any]) -> list[Context]:
+    """Models with this scaling run within their original context: the worker takes no more."""
+    original = config.get(_ORIGINAL) or rope.get(_ORIGINAL)
+    if _kind(config, rope) != "longrope" or not isinstance(original, int) or original < 1:
         return []
-    kinds = ("longrope", "su", "yarn") if config.get("model_type") == "phi3" else ("longrope", "su")
-    if rope.get("rope_type", rope.get("type")) not in kinds:
-        return []
-    key = "original_max_position_embeddings"
-    original = config.get(key) or rope.get(key)
-    if not isinstance(original, int) or original < 1:
-        return []
-    reason = f"{key} of the model's config.json is {original}, and longrope is run up to there"
+    reason = (
+        f"{_ORIGINAL} of the model's config.json is {original}, and longrope is run up to there"
+    )
     return [Context(original, reason)]
+
+
+def _kind(config: dict[str, Any], rope: dict[str, Any]) -> Any:
+    """Of scaling. Early checkpoints of Phi-3 call longrope su or yarn."""
+    kind = rope.get("rope_type", rope.get("type"))
+    old = ("su", "yarn") if config.get("model_type") == "phi3" else ("su",)
+    return "longrope" if kind in old else kind
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -95,6 +95,14 @@ def try_cut(slots: Mapping[str, Slot], coded: Mapping[str, Coded]) -> None:
             return
 
 
+def same_numbers(one: Stored, other: Stored) -> bool:
+    """Whether two tensors of the checkpoint are equal. StartupError if they cannot be read."""
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    with opened(one.file) as first, opened(other.file) as second:
+        return torch.equal(first.get_tensor(one.key), second.get_tensor(other.key))
+
+
 def _fill(slot: Slot, file: Any, found: Stored) -> None:
     with _named(found.key, found.file):
         part = _part(slot, file, found.key)

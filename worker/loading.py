@@ -6,6 +6,7 @@ file or the tensor.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from common.adapters import Adapter
 from common.errors import StartupError
 from common.quantization import read_quantization
 from worker.devices import check_kv_dtype, resolve_dtype
-from worker.filling import Stored, fill, opened, try_cut
+from worker.filling import Stored, fill, opened, same_numbers, try_cut
 from worker.kernels.cpu.library import Library
 from worker.kernels.select import DEFAULTS, Choices, select
 from worker.layers.layer import Slot
@@ -49,6 +50,8 @@ _FLOATS = {
 _NAMED = 5
 """Tensors named in a message; the others are counted."""
 
+_log = logging.getLogger(__name__)
+
 
 def load_model(
     model_dir: str,
@@ -68,9 +71,10 @@ def load_model(
 
     A dtype of None is resolved from the checkpoint. Torch's threads should be set before: kernels
     are chosen here, by ``choices``, from the C ``library`` too if there is one. ``quantize`` is the
-    setting. Without ``weights`` everything is checked, and one matrix read at most, to cut it: such
-    a model has its configuration and its slots. (One without a declaration is read: only running it
-    tells how it runs.) ``adapters`` are numbered from 0 in a step's inputs. Raises StartupError.
+    setting. Without ``weights`` everything is checked, and one matrix read at most, to cut it (and
+    an output layer beside the embedding that it should be): such a model has its configuration and
+    its slots. (One without a declaration is read: only running it tells how it runs.) ``adapters``
+    are numbered from 0 in a step's inputs. Raises StartupError.
     """
     directory = Path(model_dir)
     config = _read_json(directory / "config.json")
@@ -97,6 +101,7 @@ def load_model(
         layers = len(configuration.kv_layers)
         model.kv_scales = read_scales(scales, layers, choices.kv_dtype)
     stored = {model.declared(key): stored[key] for key in stored if not is_scale(key)}
+    _settle_output(model, stored)
     slots = {slot.key: slot for slot in _chosen(model.slots(), stored)}
     found = plan.find(slots, stored)
     _check(slots, {key: stored[key] for key in stored if key not in found.used}, found, model)
@@ -203,6 +208,26 @@ def _chosen(slots: Iterable[Slot], stored: Mapping[str, Stored]) -> Iterator[Slo
             yield from slot.parts
         else:
             yield slot
+
+
+def _settle_output(model: Model, stored: dict[str, Stored]) -> None:
+    """Of a tied pair either tensor will do; two that differ are not tied: as transformers has it.
+
+    Who trained an output layer of its own may have left config.json as it was.
+    """
+    if model.tied is None or model.tied[1] not in stored:
+        return
+    embedding, output = model.tied
+    if embedding not in stored:
+        stored[embedding] = stored.pop(output)
+    elif not same_numbers(stored[embedding], stored[output]):
+        _log.warning(
+            "config.json says that %s is %s, but the checkpoint has both, and they differ: they"
+            " are not tied",
+            output,
+            embedding,
+        )
+        model.untie()
 
 
 def _check_sharding(configuration: ModelConfiguration, shards: int) -> None:

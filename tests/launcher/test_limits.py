@@ -233,6 +233,10 @@ def test_rope(flags, expected) -> None:
 
 
 LONGROPE = {"original_max_position_embeddings": 400, "rope_scaling": {"type": "longrope"}}
+STRETCHED = {
+    "max_position_embeddings": 700,
+    "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 400},
+}
 YARN = {**LONGROPE, "rope_scaling": {"type": "yarn"}, "max_position_embeddings": 700}
 
 
@@ -252,6 +256,10 @@ YARN = {**LONGROPE, "rope_scaling": {"type": "yarn"}, "max_position_embeddings":
         ({**LONGROPE, "max_position_embeddings": 700}, {}, "--rope-scaling dynamic", 700),
         ({**YARN, "model_type": "phi3"}, {}, "", 400),
         ({**YARN, "model_type": "llama"}, {}, "", 700),
+        (STRETCHED, {}, "", 1600),
+        (STRETCHED, {"model_max_length": 1200}, "", 1200),
+        (STRETCHED, {}, "--rope-scaling dynamic", 700),
+        ({"text_config": {**LONGROPE, "max_position_embeddings": 700}}, {}, "", 400),
     ],
 )
 def test_context(tmp_path: Path, config, tokenizer, flags, tokens) -> None:

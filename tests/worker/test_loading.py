@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from common.errors import StartupError
+from tests.worker.models import comparing
+from tests.worker.models.families import FAMILIES
 from tests.worker.paged import Paged
-from tests.worker.tiny import write_tiny_llama
+from tests.worker.tiny import write_tiny, write_tiny_llama
 from worker.devices import resolve_dtype
 from worker.loading import load_model
 
@@ -96,6 +98,31 @@ def test_a_tied_output_layer_may_be_stored(tmp_path):
         tmp_path,
         lambda tensors: tensors.update(
             {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
+        ),
+    )
+    assert generated(load(tmp_path)) == wanted
+
+
+@pytest.mark.parametrize("name", ["qwen2_tied", "gpt2", "gpt_neox_serial"])
+def test_a_tied_output_layer_that_is_another_is_not_tied(tmp_path, name):
+    write_tiny(tmp_path, FAMILIES[name]())
+    output = "embed_out.weight" if name.startswith("gpt_neox") else "lm_head.weight"
+    embedding = load_file(tmp_path / WEIGHTS)[load(tmp_path).embedding_key]
+    change_tensors(tmp_path, lambda tensors: tensors.update({output: embedding.flip(0).clone()}))
+    ours, theirs = comparing.load(tmp_path, torch.float32)
+    ids = comparing.prompt(20)
+    paged = Paged(ours)
+    got = paged.step([(paged.start(ids), 20)], rows="all")
+    comparing.close(got, comparing.expected(theirs, ids))
+
+
+def test_of_a_tied_pair_either_will_do(tmp_path):
+    write_tiny_llama(tmp_path, tie_word_embeddings=True)
+    wanted = generated(load(tmp_path))
+    change_tensors(
+        tmp_path,
+        lambda tensors: tensors.update(
+            {"lm_head.weight": tensors.pop("model.embed_tokens.weight")}
         ),
     )
     assert generated(load(tmp_path)) == wanted

@@ -44,6 +44,15 @@ class RotaryParameters:
         """Positions from here on have no angles of their own."""
         return self.original_max_positions if self.kind == "longrope" else None
 
+    @property
+    def reach(self) -> int:
+        """Positions that turn as they are meant: yarn may be told of later than the others are."""
+        if self.limit is not None:
+            return min(self.max_positions, self.limit)
+        if self.kind == "yarn":
+            return max(self.max_positions, math.floor(self.original_max_positions * self.factor))
+        return self.max_positions
+
 
 class Rotary:
     """Cosines and sines of a model's positions."""

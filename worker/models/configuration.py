@@ -152,8 +152,8 @@ def parse(
         scaling=rope_scaling,
         factor=rope_factor,
     )
-    if rotary is not None and rotary.limit is not None:
-        max_positions = min(max_positions, rotary.limit)
+    if rotary is not None:
+        max_positions = rotary.reach
     if rope_factor is not None and rope_factor > 1:
         max_positions = math.floor(max_positions * rope_factor)
     attention_bias = switch(config, "attention_bias")
@@ -228,6 +228,8 @@ def _windows(
         return (window,) * num_layers
     if config.get("layer_types") is not None:
         return _by_layer_types(config["layer_types"], window, num_layers)
+    if dialect.windows == "listed":
+        return (window,) * num_layers
     if dialect.windows == "last":
         full = number(config, "max_window_layers")
         sliding = [layer >= full for layer in range(num_layers)]

@@ -156,10 +156,13 @@ class CausalLM(Model):
 
     runs_ahead = True
     configuration: ModelConfiguration
+    embedding_key = "model.embed_tokens.weight"
+    """Of the checkpoint."""
 
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
         super().__init__(configuration)
         self._cap = configuration.logit_cap
+        self._is_tied = configuration.tied_embeddings
         self.lm_head = OutputLinear(kernels, configuration.hidden_size, configuration.vocab_size)
 
     @property
@@ -184,15 +187,24 @@ class CausalLM(Model):
     def slots(self, path: str = "") -> Iterator[Slot]:
         """As declared; a tied output layer has no tensor of its own."""
         for slot in super().slots(path):
-            if not (self.configuration.tied_embeddings and slot.key == _OUTPUT):
+            if not (self._is_tied and slot.key == _OUTPUT):
                 yield slot
+
+    @property
+    def tied(self) -> tuple[str, str] | None:
+        """As ``Model.tied``."""
+        return (self.embedding_key, _OUTPUT) if self._is_tied else None
+
+    def untie(self) -> None:
+        """As ``Model.untie``."""
+        self._is_tied = False
 
     def is_needless(self, key: str) -> bool:
         """A tied output layer may be written all the same."""
-        return self.configuration.tied_embeddings and key == _OUTPUT
+        return self._is_tied and key == _OUTPUT
 
     def finish(self) -> None:
         """Tie the output layer."""
         self.decoder.finish()
-        if self.configuration.tied_embeddings:
+        if self._is_tied:
             self.lm_head.tie(self.decoder.tokens.weight)

@@ -13,12 +13,20 @@ from common.errors import StartupError
 _SILU = ("silu", "swish")
 _GELU = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh")
 _OFF = (None, False)
+_OPTIONAL = frozenset(
+    [
+        *("attention_bias", "mlp_bias", "norm_topk_prob", "decoder_sparse_step", "mlp_only_layers"),
+        *("query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"),
+    ]
+)
+"""Entries that change results in some architectures and that others do not look at, whose files may
+have them all the same."""
 
 Rotation = Literal["none", "whole", "partial", "local"]
 """None at all, of all channels, of some, or of all with a base of their own in sliding layers."""
-Windows = Literal["none", "all", "switched", "last", "pattern"]
-"""Layers with a sliding window: none, all, all if switched on, the last ones if switched on, or all
-but every n-th. ``layer_types`` goes before the last two."""
+Windows = Literal["none", "all", "switched", "listed", "last", "pattern"]
+"""Layers with a sliding window: none, all, all if switched on, all again, the last ones if switched
+on, or all but every n-th. ``layer_types`` goes before the last three."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +39,8 @@ class Dialect:
     """What a missing entry means; null is an answer."""
     allowed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Entries that change results in ways not supported, and the values that do not."""
+    optional: frozenset[str] = frozenset()
+    """Of those entries, the ones that this architecture looks at."""
     activations: tuple[str, ...] = _SILU
     rotation: Rotation = "whole"
     rope_kinds: Mapping[str, str] = field(default_factory=dict)
@@ -49,7 +59,7 @@ class Dialect:
         for key, values in self.allowed.items():
             if key in config and config[key] not in values:
                 raise StartupError(f"config.json: {key} {config[key]!r} is not supported")
-        entries = dict(config)
+        entries = {k: v for k, v in config.items() if k in self.optional or k not in _OPTIONAL}
         for name, others in self.names.items():
             entries.pop(name, None)
             present = [config[other] for other in others if other in config]
@@ -68,15 +78,20 @@ _GEMMA = {
     "sliding_window": 4096,
 }
 _GEMMA_NAMES = {"hidden_act": ("hidden_activation",)}
+_GEMMA_OPTIONAL = frozenset(
+    ["attention_bias", "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"]
+)
 _GEMMA_ACTIVATIONS = ("gelu_pytorch_tanh", "gelu")
 _CAUSAL = {"use_bidirectional_attention": _OFF}
 
-LLAMA = Dialect()
+_BIAS = frozenset(["attention_bias"])
+
+LLAMA = Dialect(optional=_BIAS | {"mlp_bias"})
 """Of every architecture that is not in the table."""
 
 DIALECTS: dict[str, Dialect] = {
     "MistralForCausalLM": Dialect(
-        defaults={"num_key_value_heads": 8, "sliding_window": 4096}, windows="all"
+        defaults={"num_key_value_heads": 8, "sliding_window": 4096}, windows="listed"
     ),
     "MixtralForCausalLM": Dialect(
         names={"moe_intermediate_size": ("intermediate_size",)},
@@ -95,7 +110,9 @@ DIALECTS: dict[str, Dialect] = {
         defaults={"sliding_window": 4096, "max_window_layers": 28}, windows="last", qkv_bias=True
     ),
     "Qwen3ForCausalLM": Dialect(
-        defaults={"head_dim": 128, "sliding_window": 4096, "max_window_layers": 28}, windows="last"
+        defaults={"head_dim": 128, "sliding_window": 4096, "max_window_layers": 28},
+        optional=_BIAS,
+        windows="last",
     ),
     "Qwen3MoeForCausalLM": Dialect(
         names={"num_local_experts": ("num_local_experts", "num_experts")},
@@ -106,10 +123,11 @@ DIALECTS: dict[str, Dialect] = {
             "num_experts_per_tok": 8,
             "moe_intermediate_size": 768,
         },
+        optional=_BIAS | {"norm_topk_prob", "decoder_sparse_step", "mlp_only_layers"},
         windows="switched",
         mixture=True,
     ),
-    "Olmo2ForCausalLM": Dialect(defaults={"rms_norm_eps": 1e-5}),
+    "Olmo2ForCausalLM": Dialect(defaults={"rms_norm_eps": 1e-5}, optional=_BIAS),
     "Phi3ForCausalLM": Dialect(
         defaults={"rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096},
         rotation="partial",
@@ -120,6 +138,7 @@ DIALECTS: dict[str, Dialect] = {
         names=_GEMMA_NAMES,
         defaults={**_GEMMA, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
         allowed=_CAUSAL,
+        optional=_GEMMA_OPTIONAL,
         activations=_GEMMA_ACTIVATIONS,
         windows="pattern",
         pattern=2,
@@ -131,6 +150,7 @@ DIALECTS: dict[str, Dialect] = {
         },
         defaults={**_GEMMA, "rope_theta": 1e6, "rope_local_base_freq": 1e4},
         allowed={**_CAUSAL, "attn_logit_softcapping": (None,)},
+        optional=_GEMMA_OPTIONAL,
         activations=_GEMMA_ACTIVATIONS,
         rotation="local",
         windows="pattern",
@@ -175,6 +195,7 @@ DIALECTS: dict[str, Dialect] = {
             "attention_bias": True,
             "use_parallel_residual": True,
         },
+        optional=_BIAS,
         activations=(*_GELU, "relu"),
         rotation="partial",
     ),

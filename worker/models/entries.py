@@ -3,6 +3,7 @@
 Runs in the worker, once. Knows JSON and nothing of models.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,11 +31,16 @@ def optional_count(config: Mapping[str, Any], key: str) -> int | None:
 
 
 def number(config: Mapping[str, Any], key: str, default: Any = NO_DEFAULT) -> float:
-    """An integer or a fraction."""
+    """An integer or a fraction, finite."""
     value = entry(config, key, default)
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not _is_finite(value):
         raise StartupError(f"config.json: {key} must be a number, not {value!r}")
     return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    """Neither what JSON cannot say and Python reads, nor an integer beyond all floats."""
+    return abs(value) <= sys.float_info.max
 
 
 def optional_number(config: Mapping[str, Any], key: str) -> float | None:

@@ -127,6 +127,8 @@ class GPT2Decoder(DecoderStack):
 class GPT2LMHeadModel(CausalLM):
     """The decoder and its output layer."""
 
+    embedding_key = "transformer.wte.weight"
+
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
         super().__init__(configuration, kernels)
         self.transformer = GPT2Decoder(configuration, kernels)

@@ -143,6 +143,8 @@ class GPTNeoXDecoder(DecoderStack):
 class GPTNeoXForCausalLM(CausalLM):
     """The decoder and its output layer."""
 
+    embedding_key = "gpt_neox.embed_in.weight"
+
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
         super().__init__(configuration, kernels)
         self.gpt_neox = GPTNeoXDecoder(configuration, kernels)

@@ -105,5 +105,13 @@ class Model(Layer, ABC):
         """True for tensors (by their declared names) that may be there and are not needed."""
         return False
 
+    @property
+    def tied(self) -> tuple[str, str] | None:
+        """Keys of the embedding and of the output layer, which are to be one tensor; None: two."""
+        return None
+
+    def untie(self) -> None:
+        """They are two, after all: before any slot is asked for."""
+
     def finish(self) -> None:
         """Called once, after the last tensor has been filled in."""

@@ -39,7 +39,7 @@ class Awq:
                 f"the checkpoint is quantized with awq to {bits} bits, and only {_BITS} are"
                 " supported: use such a checkpoint"
             )
-        version = str(entries.get("version", "gemm")).lower()
+        version = str(entries.get("version") or entries.get("format") or "gemm").lower()
         if version != "gemm" or entries.get("zero_point") is False:
             layout = version if version != "gemm" else "no zero points"
             raise StartupError(

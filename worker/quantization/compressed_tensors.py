@@ -61,6 +61,8 @@ class CompressedTensors:
         bits = sorted({str(_weights(scheme).get("num_bits")) for scheme in schemes})
         kinds = " and ".join(sorted(stored))
         self.description = f"compressed-tensors ({kinds}), {' and '.join(bits)} bits"
+        if not schemes:
+            self.description = "compressed-tensors, of keys and values alone"
 
     def expected(
         self, shape: tuple[int, int], found: Mapping[str, Header]
@@ -177,6 +179,8 @@ def _words(count: int, bits: int) -> int:
 
 def _schemes(entries: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     groups = entries.get("config_groups")
+    if groups == {} and entries.get("kv_cache_scheme"):
+        return []  # keys and values alone, whose scales are not a format's business
     if not isinstance(groups, Mapping) or not groups:
         raise StartupError("quantization_config: config_groups is missing or empty")
     schemes = list(groups.values())

@@ -28,7 +28,7 @@ from worker.quantization.format import (
 from worker.quantization.groups import of_integers
 
 _BITS = (4, 8)
-_FORMATS = (None, "gptq", "gptq_v2")
+_FORMATS = ("gptq", "gptq_v2")
 
 
 class Gptq:
@@ -42,7 +42,7 @@ class Gptq:
                 f"the checkpoint is quantized with gptq to {self._bits} bits, and only"
                 f" {' and '.join(map(str, _BITS))} are supported: use such a checkpoint"
             )
-        stored = entries.get("checkpoint_format")
+        stored = str(entries.get("checkpoint_format") or entries.get("format") or "gptq").lower()
         if stored not in _FORMATS:
             raise StartupError(
                 f"the checkpoint is quantized with gptq in the layout of {stored}, which is not"

@@ -53,6 +53,9 @@ def _longrope(original: int) -> dict[str, Any]:
 FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
     "mistral": lambda: MistralConfig(**_SIZES, sliding_window=24),
     "mistral_without_window": lambda: MistralConfig(**_SIZES, sliding_window=None),
+    "ministral": lambda: MistralConfig(
+        **_SIZES, sliding_window=24, layer_types=["full_attention", "sliding_attention"]
+    ),
     "qwen2": lambda: Qwen2Config(
         **_SIZES | {"num_hidden_layers": 3},
         use_sliding_window=True,

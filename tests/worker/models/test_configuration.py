@@ -54,6 +54,19 @@ def test_yarn_may_leave_its_factor_to_the_contexts():
     assert read(rope_scaling=rope).rotary.factor == 4.0
 
 
+def test_yarn_reaches_as_far_as_it_stretches():
+    rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
+    configuration = read(rope_scaling=rope)
+    assert configuration.max_position_embeddings == 4096
+    assert configuration.rotary.max_positions == 2048
+    assert read(rope_scaling=rope | {"factor": 1.5}).max_position_embeddings == 2048
+
+
+def test_turns_of_yarn_that_are_0_are_not_given():
+    rope = {"rope_type": "yarn", "factor": 4.0}
+    assert read(rope_scaling=rope | {"beta_fast": 0, "beta_slow": 0}) == read(rope_scaling=rope)
+
+
 @pytest.mark.parametrize(
     ("scaling", "factor", "kind", "wanted"),
     [
@@ -106,6 +119,8 @@ def test_ends_and_dtypes():
         ({"head_dim": 7}, "even head_dim"),
         ({"attention_bias": "yes"}, "attention_bias"),
         ({"rms_norm_eps": "tiny"}, "rms_norm_eps"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps"),
+        ({"rope_theta": 10**400}, "rope_theta"),
         ({"eos_token_id": "</s>"}, "eos_token_id"),
         ({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "longrope"),
         ({"rope_scaling": {"rope_type": "ntk", "factor": 2.0}}, "'ntk' is not supported"),
@@ -183,6 +198,7 @@ def test_windows_of_some_layers():
     assert family("Qwen2ForCausalLM", sliding_window=32).windows == (None, None)
     assert family("Qwen2ForCausalLM", **switched, max_window_layers=1).windows == (None, 32)
     types = ["sliding_attention", "full_attention"]
+    assert family("MistralForCausalLM", sliding_window=32, layer_types=types).windows == (32, None)
     assert family("Qwen3ForCausalLM", **switched, layer_types=types).windows == (32, None)
     moe = {"moe_intermediate_size": 8, "num_experts": 4, "num_experts_per_tok": 2}
     assert family("Qwen3MoeForCausalLM", **moe, **switched).windows == (32, 32)
@@ -206,6 +222,20 @@ def test_which_layers_are_mixtures():
     with pytest.raises(StartupError, match="more than the 2 experts"):
         family("MixtralForCausalLM", num_local_experts=2, num_experts_per_tok=3)
     assert read(num_local_experts=4).mixture is None
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes"),
+    [
+        ("Qwen2ForCausalLM", {"attention_bias": True, "mlp_bias": True}),
+        ("MistralForCausalLM", {"attention_bias": True, "final_logit_softcapping": 30.0}),
+        ("LlamaForCausalLM", {"query_pre_attn_scalar": 64, "attn_logit_softcapping": 50.0}),
+        ("MixtralForCausalLM", {"norm_topk_prob": False, "mlp_only_layers": [0]}),
+        ("GPT2LMHeadModel", {"final_logit_softcapping": 30.0}),
+    ],
+)
+def test_entries_that_an_architecture_does_not_look_at(architecture, changes):
+    assert family(architecture, **changes) == family(architecture)
 
 
 LONGROPE = {"type": "su", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}

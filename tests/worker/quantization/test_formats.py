@@ -24,6 +24,7 @@ FORMATS = {
     "gptq, groups that do not divide the inputs": writers.gptq(group=64, symmetric=False),
     "gptq, one group": writers.gptq(group=None),
     "gptq, version 2": writers.gptq(symmetric=False, version=2),
+    "gptq, version 2 in today's words": writers.gptq(symmetric=False, version=2, said="format"),
     "gptq, 8 bits": writers.gptq(8, symmetric=False),
     "gptq, biases of zeros": writers.gptq(biased=True),
     "awq": writers.awq(),
@@ -99,6 +100,19 @@ def test_a_matrix_may_be_left_as_it_is(write):
     assert generated(found) == generated(load(plain))
     # With k plain, q, k and v in one matrix are no codes; nor is down.
     assert [matrix.is_coded for matrix in matrices(found)].count(True) == 4
+
+
+def test_keys_and_values_alone_may_be_quantized(tmp_path):
+    write_tiny_llama(tmp_path)
+    wanted = generated(load(tmp_path))
+    said = {"quant_method": "compressed-tensors", "format": "dense", "config_groups": {}}
+    scheme = {"num_bits": 8, "type": "float", "strategy": "tensor"}
+    change_config(tmp_path, quantization_config=said | {"kv_cache_scheme": scheme})
+    change(
+        tmp_path,
+        lambda tensors: tensors.update({"model.layers.0.self_attn.k_scale": torch.tensor([0.5])}),
+    )
+    assert generated(load(tmp_path)) == wanted
 
 
 def test_the_output_layer_may_be_quantized(write):
@@ -231,6 +245,7 @@ def test_a_scale_that_is_no_finite_number(write, writer, name, number):
         ({"quant_method": "exl2"}, "EXL2"),
         ({"quant_method": "hqq"}, "hqq"),
         ({"quant_method": "awq", "version": "gemv"}, "gemv"),
+        ({"quant_method": "awq", "format": "gemv"}, "gemv"),
         ({"quant_method": "awq", "zero_point": False}, "zero points"),
         ({"quant_method": "fp8", "fmt": "e5m2"}, "e5m2"),
         ({"quant_method": "fp8", "weight_block_size": [128]}, "weight_block_size"),

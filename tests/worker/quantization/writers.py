@@ -79,7 +79,16 @@ def words(codes, bits):
     return torch.where(total >= 1 << 31, total - (1 << 32), total).to(torch.int32)
 
 
-def gptq(bits=4, group=32, *, symmetric=True, shuffled=False, version=1, biased=False):
+def gptq(
+    bits=4,
+    group=32,
+    *,
+    symmetric=True,
+    shuffled=False,
+    version=1,
+    said="checkpoint_format",
+    biased=False,
+):
     def write(matrix, generator):
         outputs, inputs = matrix.shape
         order = torch.randperm(inputs, generator=generator) if shuffled else torch.arange(inputs)
@@ -99,7 +108,7 @@ def gptq(bits=4, group=32, *, symmetric=True, shuffled=False, version=1, biased=
 
     config = {"quant_method": "gptq", "bits": bits, "group_size": group or -1, "sym": symmetric,
               "desc_act": shuffled}  # fmt: skip
-    return write, config | ({"checkpoint_format": "gptq_v2"} if version == 2 else {})
+    return write, config | ({said: "gptq_v2"} if version == 2 else {})
 
 
 def awq(group=32):

@@ -165,3 +165,19 @@ def test_a_class_with_its_own_cache_takes_no_other_type_of_it(tmp_path):
     make_tiny(tiny_config("mamba")).save_pretrained(tmp_path)
     choices = Choices(kv_dtype=torch.float8_e5m2)
     refused(tmp_path, "keeps its keys and values itself", "--kv-cache-dtype", choices=choices)
+
+
+def test_longrope_ends_with_the_original_context(tmp_path):
+    """Beyond it a sequence would change the angles of those beside it."""
+    config = tiny_config("phimoe")
+    config.rope_parameters = {
+        "rope_type": "longrope",
+        "rope_theta": 1e4,
+        "short_factor": [1.0] * 8,
+        "long_factor": [8.0] * 8,
+        "original_max_position_embeddings": 32,
+        "short_mscale": 1.0,
+        "long_mscale": 1.2,
+    }
+    make_tiny(config).save_pretrained(tmp_path)
+    assert load(tmp_path).configuration.max_position_embeddings == 32

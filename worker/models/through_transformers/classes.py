@@ -79,10 +79,19 @@ def _read(directory: Path, architecture: str) -> PreTrainedConfig:
 
 
 def context_of(config: PreTrainedConfig) -> int:
-    """The longest sequence; without a bound by the configuration, as long as any."""
+    """The longest sequence; without a bound by the configuration, as long as any.
+
+    With longrope not beyond the original context: there all angles of a pass, also those of other
+    sequences, would change with the longest one. With yarn as far as it stretches.
+    """
     text = config.get_text_config(decoder=True)
-    for name in _CONTEXT:
-        value = getattr(text, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return _UNBOUNDED
+    values = (getattr(text, name, None) for name in _CONTEXT)
+    longest = next((n for n in values if isinstance(n, int) and n > 0), _UNBOUNDED)
+    rope: Mapping[str, Any] = getattr(text, "rope_parameters", None) or {}
+    for kind in (rope, *(kind for kind in rope.values() if isinstance(kind, Mapping))):
+        if kind.get("rope_type") == "longrope":
+            longest = min(longest, int(kind["original_max_position_embeddings"]))
+        elif kind.get("rope_type") == "yarn":
+            original = kind["original_max_position_embeddings"]
+            longest = max(longest, int(original * (kind.get("factor") or 1)))
+    return longest
