@@ -1,6 +1,7 @@
 """Fixtures of the worker's tests."""
 
 import ctypes
+import gc
 import os
 from types import SimpleNamespace
 
@@ -21,6 +22,14 @@ def runner(request, monkeypatch):
     """Every driver of the test computes its steps so."""
     monkeypatch.setattr(driver, "default_runner", request.param)
     return request.param
+
+
+@pytest.fixture
+def settled():
+    """As in a worker, collections look at nothing that was there before: shortages make many."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ The step is repeated sequence by sequence, so nothing of it may have been counte
 device's state, nor in the sampler's.
 """
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -71,6 +72,7 @@ def generated(monkeypatch, number: int) -> tuple[list, int]:
     return [driver.records[row] for row in range(len(PROMPTS))], short.made
 
 
+@pytest.mark.usefixtures("settled")
 def test_what_had_no_memory_is_repeated_as_if_it_had_not_been_launched(monkeypatch):
     wanted, made = generated(monkeypatch, 0)
     assert [len(record.ids) for record in wanted] == LENGTHS

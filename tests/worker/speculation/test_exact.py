@@ -53,6 +53,7 @@ def test_fewer_steps(model, sampling):
     check_same(driver.records[0], expected)
 
 
+@pytest.mark.usefixtures("settled")
 def test_memory_that_is_short_between_two_choices_of_a_step(model, monkeypatch):
     """What has been counted of such a step is counted once, when it is repeated."""
     penalties = SamplingParameters(repetition_penalty=1.2, output_frequency_penalty=0.3)
