@@ -1,5 +1,6 @@
 """The C kernels, compiled for every instruction set that this machine has: once per run."""
 
+import os
 import shutil
 
 import pytest
@@ -9,8 +10,13 @@ from worker.kernels.cpu.library import ELEMENTS, VARIANTS, compile_to, load, rea
 
 @pytest.fixture(scope="session")
 def kept(tmp_path_factory):
-    """Where what has been compiled is kept during this run."""
-    return tmp_path_factory.mktemp("kernels")
+    """Where what has been compiled is kept during this run: one place for all that run beside."""
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent
+    directory /= "kernels"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory
 
 
 def loaded(kept, variant):
