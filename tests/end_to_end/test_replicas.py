@@ -10,7 +10,8 @@ from tests.end_to_end.harness import Server, running, together
 from tests.end_to_end.reference import Reference
 
 PROMPTS = [f"Question {i}: what is the capital of France? " * (1 + i % 4) for i in range(16)]
-TOKENS = 200
+TOKENS = 390
+"""As many as there is room for: long enough to be struck on the way."""
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +51,14 @@ def test_a_killed_worker_is_not_noticed(pair: Server) -> None:
     victim = pair.pids("--number 0")[0]
 
     def run(i: int) -> str:
-        if i == 8:
+        if i == 0:  # both have some then
             pair.until(lambda: pair.metrics()["tgi_batch_current_size"] >= 4)
             os.kill(victim, signal.SIGKILL)
             return ""
-        return streamed(pair, PROMPTS[i])
+        return streamed(pair, PROMPTS[i - 1])
 
     answers = together(9, run)
-    assert answers[:8] == expected
+    assert answers[1:] == expected
     pair.until(lambda: bool(pair.pids("--number 0")) and pair.pids("--number 0") != [victim], 60)
 
 
