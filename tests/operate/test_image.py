@@ -95,13 +95,15 @@ def test_flags_reach_the_server(container: Container) -> None:
     assert (told["max_input_tokens"], told["max_total_tokens"]) == (512, 1024)
 
 
-def test_the_health_check_asks_the_port_of_the_running_server(
+def test_the_health_check_asks_where_the_running_server_listens(
     store: Store, image: str, container: Container
 ) -> None:
-    settings = json.dumps({"prometheus_port": 1, "port": container.port}, separators=(",", ":"))
     write = 'mkdir /tmp/millrace-x && printf %s "$1" > /tmp/millrace-x/settings.json'
     script = f"{write} && healthcheck.sh"
-    assert inside(store, image, "sh", "-c", script, "sh", settings).returncode == 0
+    for hostname, answers in (("0.0.0.0", True), ("127.0.0.1", True), ("::2", False)):
+        told = {"hostname": hostname, "prometheus_port": 1, "port": container.port}
+        settings = json.dumps(told, separators=(",", ":"))
+        assert (inside(store, image, "sh", "-c", script, "sh", settings).returncode == 0) == answers
     assert inside(store, image, "env", "PORT=9", "healthcheck.sh").returncode != 0
 
 
