@@ -4,7 +4,6 @@ Runs in the checker's process. Knows no tokenizer and no limits: whether a text 
 the checker's question.
 """
 
-import json
 import re
 from typing import Any
 
@@ -31,7 +30,7 @@ def compile_grammar(source: GrammarSource) -> str:
     """
     if source.kind != "reasoned":
         return _text([_part(source)])
-    kind, text, end_tag, end_token_id = json.loads(source.text)
+    kind, text, end_tag, end_token_id = orjson.loads(source.text)
     tag = regex_to_lark(re.escape(end_tag))
     ends = "tag" if end_token_id is None else f"(tag | /(?s:.*)/ <[{end_token_id}]>)"
     lark = f"start: {ends} gap @{_ANSWER}\ntag[lazy]: /(?s:.*){tag}/\ngap: {_GAP}\n"

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 
 
 class GrammarSource(NamedTuple):
-    """A grammar in one of the languages that clients write, or in the library's own."""
+    """A grammar in one of the languages that clients write, alone or behind reasoning."""
 
     kind: Literal["json_schema", "regex", "lark", "gbnf", "reasoned"]
     text: str

@@ -64,7 +64,7 @@ class CountTokens:
         """Only what makes the prompt matters."""
         services = self._services
         body = messages.prompt_body(_read(req, services, CountTokensBody))
-        prompt = conversation.render(body, services, tools.choice_of(body))
+        prompt = conversation.render(body, services, tools.choice_of(body)).text
         ids = encode(prompt, services.tokenizer, services.offload, add_special_tokens=False)
         resp.data = orjson.dumps({"input_tokens": len(ids)})
         resp.content_type = JSON

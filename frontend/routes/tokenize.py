@@ -55,7 +55,7 @@ class ChatTokenize:
         """Only what makes the prompt matters."""
         services = self._services
         body = read_body(req, services, ChatBody)
-        prompt = conversation.render(body, services, tools.choice_of(body))
+        prompt = conversation.render(body, services, tools.choice_of(body)).text
         seat = self._large.seat(len(prompt))
         with _leaving(seat):
             tokens = _encode(prompt, services, add_special_tokens=False)

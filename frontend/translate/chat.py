@@ -66,8 +66,8 @@ def prepare(
     choice = tools.choice_of(body)
     if choice is not None and dialect == "tgi":
         choice = replace(choice, parallel=False)
-    prompt = conversation.render(body, services, choice)
-    opened = style.reasons_already(prompt, conversation.begun(body))
+    prompt, begun = conversation.render(body, services, choice)
+    opened = style.reasons_already(prompt, begun)
     added = bool(body.add_special_tokens)
     ids = encode(prompt, services.tokenizer, services.offload, add_special_tokens=added)
     if names is CHAT_NAMES:

@@ -6,7 +6,7 @@ nor of how models write calls.
 
 import hashlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -25,12 +25,21 @@ _ROLES = ("system", "user", "assistant", "tool")
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
-def render(body: ChatBody, services: Services, choice: ToolChoice | None = None) -> str:
+class Prompt(NamedTuple):
+    """A conversation as the model reads it."""
+
+    text: str
+    begun: str
+    """The last message as its client wrote it, if the model continues it."""
+
+
+def render(body: ChatBody, services: Services, choice: ToolChoice | None = None) -> Prompt:
     """The prompt of a chat request. Raises RequestError."""
     template = services.template
     if template is None:
         raise RequestError(ErrorKind.TEMPLATE, "the model has no chat template")
     messages = messages_of(body)
+    last = messages[-1]["content"]
     if services.style.format.short_ids:
         _shorten_ids(messages)
     documents = body.documents or None
@@ -53,13 +62,13 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
         messages = with_calls_written(messages)
     goes_on = _goes_on(body, messages[-1])
     if choice is not None:
-        text = body.tool_prompt or ""
+        added = body.tool_prompt or ""
         if not template.mentions("tools", **chat):
-            text = tool_text(choice.tools, body.tool_prompt)
-        if text:
+            added = tool_text(choice.tools, body.tool_prompt)
+        if added:
             at = len(messages) - 1 if goes_on else len(messages)  # not into the unfinished message
-            messages = [*appended(messages[:at], text), *messages[at:]]
-    return services.offload.run(
+            messages = [*appended(messages[:at], added), *messages[at:]]
+    text = services.offload.run(
         size,
         lambda: template.render(
             messages,
@@ -70,12 +79,7 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
             template_kwargs=body.chat_template_kwargs,
         ),
     )
-
-
-def begun(body: ChatBody) -> str:
-    """The text of the last message, if the model continues it."""
-    last = _message(body.messages[-1], "messages[-1]")
-    return str(last["content"]) if _goes_on(body, last) else ""
+    return Prompt(text, last if goes_on else "")
 
 
 def messages_of(body: ChatBody) -> list[dict[str, Any]]:
