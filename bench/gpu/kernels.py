@@ -21,6 +21,7 @@ from common.messages import BLOCK_TOKENS
 from worker.inputs import StepInputs
 from worker.kernels.attention import GPU_ATTENTION, AttentionKernel
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
+from worker.transfers import transfers_of
 
 FLOOR = "floor"
 _WARM_UP_MS, _REPEATED_MS = 5, 30
@@ -137,9 +138,8 @@ def linear(shape: Shape, device: torch.device, bytes_s: float) -> Any:
     if device.type != "cuda":
         return {"linear_ms": {}}
     from worker.kernels.triton.linear import MEASURED, FewOrMany, Trials, in_turn_ms
-    from worker.transfers import CudaTransfers
 
-    time = partial(in_turn_ms, CudaTransfers(device))
+    time = partial(in_turn_ms, transfers_of(device))
     trials = Trials(time)
     attended = shape.heads * shape.head_dim
     row = (shape.heads + 2 * shape.kv_heads) * shape.head_dim

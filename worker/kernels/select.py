@@ -38,7 +38,7 @@ from worker.kernels.sampling import SEEING, UNSEEN, SamplingKernels
 from worker.kernels.stack import FuseLayers, keep_layers
 from worker.race import SparseDraw
 from worker.sharding import WHOLE, Sharding
-from worker.transfers import CudaTransfers
+from worker.transfers import transfers_of
 
 _log = logging.getLogger(__name__)
 
@@ -205,7 +205,7 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
     fitting = choose_gpu_attention(
         choices.attention, kernels.device, kernels.dtype, choices.kv_dtype or kernels.dtype
     )
-    trials = Trials(partial(in_turn_ms, CudaTransfers(kernels.device)))
+    trials = Trials(partial(in_turn_ms, transfers_of(kernels.device)))
     pack = linear.either(trials.pack, pack_in_triton)
     pack_silu = linear.either(trials.pack_silu, linear.activated(pack, silu_and_multiply))
     return replace(
