@@ -24,6 +24,17 @@ def runner(request, monkeypatch):
     return request.param
 
 
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory):
+    """Where kernels in C are kept during this run: one place for all that run beside."""
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent
+    directory /= "kernels"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory
+
+
 @pytest.fixture
 def settled():
     """As in a worker, collections look at nothing that was there before: shortages make many."""

@@ -1,22 +1,10 @@
 """The C kernels, compiled for every instruction set that this machine has: once per run."""
 
-import os
 import shutil
 
 import pytest
 
 from worker.kernels.cpu.library import ELEMENTS, VARIANTS, compile_to, load, read_cpu_flags
-
-
-@pytest.fixture(scope="session")
-def kept(tmp_path_factory):
-    """Where what has been compiled is kept during this run: one place for all that run beside."""
-    directory = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        directory = directory.parent
-    directory /= "kernels"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    return directory
 
 
 def loaded(kept, variant):

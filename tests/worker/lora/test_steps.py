@@ -98,9 +98,9 @@ def test_drafts_are_verified_with_the_adapter(house) -> None:
 
 
 @pytest.mark.parametrize("quantize", [None, "eetq"])
-def test_in_bfloat16_it_is_close_to_the_reference(house, quantize, tmp_path_factory) -> None:
+def test_in_bfloat16_it_is_close_to_the_reference(house, quantize, kept) -> None:
     """In C all layers are one call, gates are inside of theirs; a step with adapters opens both."""
-    library = load_library([tmp_path_factory.getbasetemp()])
+    library = load_library([kept])
     if library is None or not library.variant.bfloat16:
         pytest.skip("no kernels in C for bfloat16 here")
     base, adapter, _ = house

@@ -40,9 +40,9 @@ def family(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
+def library(kept):
     """The kernels of this machine, if it has any."""
-    return load_kernels([tmp_path_factory.mktemp("kernels")])
+    return load_kernels([kept])
 
 
 def load(directory, **options):
