@@ -139,13 +139,35 @@ def _factor(rope: Mapping[str, Any], kind: str, max_positions: int, original: An
 
 def _check(parameters: RotaryParameters) -> None:
     kind, half = parameters.kind, parameters.channels // 2
+    if parameters.theta <= 0:
+        raise StartupError("config.json: rope_theta must be greater than 0")
     if kind == "llama3" and parameters.high_frequency_factor <= parameters.low_frequency_factor:
         raise StartupError("config.json: high_freq_factor must be greater than low_freq_factor")
     if kind == "dynamic" and half <= 1:
         raise StartupError("dynamic rotary scaling needs a head_dim greater than 2")
-    if kind == "longrope" and len(parameters.short_factors) != half:
+    if kind == "yarn":
+        _check_yarn(parameters)
+    if kind == "longrope":
+        _check_longrope(parameters)
+
+
+def _check_yarn(parameters: RotaryParameters) -> None:
+    if parameters.theta == 1:
+        raise StartupError("config.json: rotary scaling 'yarn' needs a rope_theta other than 1")
+    if min(parameters.beta_fast, parameters.beta_slow) <= 0:
+        raise StartupError("config.json: beta_fast and beta_slow must be greater than 0")
+
+
+def _check_longrope(parameters: RotaryParameters) -> None:
+    half = parameters.channels // 2
+    if len(parameters.short_factors) != half:
         raise StartupError(
             f"config.json: rotary scaling 'longrope' needs a short_factor of {half} numbers"
         )
-    if kind == "longrope" and min(parameters.short_factors) <= 0:
+    if min(parameters.short_factors) <= 0:
         raise StartupError("config.json: short_factor must be greater than 0")
+    if parameters.original_max_positions == 1:
+        raise StartupError(
+            "config.json: rotary scaling 'longrope' divides by the logarithm of"
+            " original_max_position_embeddings, which must be greater than 1"
+        )

@@ -130,6 +130,15 @@ def test_ends_and_dtypes():
         ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "greater than 0"),
         ({"rope_scaling": {"type": "linear", "factor": "2"}}, "factor must be a number"),
         ({"rope_scaling": "linear"}, "not an object"),
+        ({"rope_theta": 0}, "rope_theta must be greater than 0"),
+        (
+            {"rope_theta": 1, "rope_scaling": {"type": "yarn", "factor": 2}},
+            "rope_theta other than 1",
+        ),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": -1}},
+            "beta_fast and beta_slow",
+        ),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial"),
         ({"partial_rotary_factor": 0.5}, "partial"),
         (
@@ -264,6 +273,11 @@ def test_longrope_ends_with_the_original_context():
             "Phi3ForCausalLM",
             {"rope_scaling": LONGROPE | {"short_factor": [0.0] * 4}},
             "greater than 0",
+        ),
+        (
+            "Phi3ForCausalLM",
+            {"rope_scaling": LONGROPE, "original_max_position_embeddings": 1},
+            "original_max_position_embeddings, which must be greater than 1",
         ),
         ("MistralForCausalLM", {"sliding_window": 0}, "sliding_window"),
         ("Qwen3MoeForCausalLM", {"mlp_only_layers": 3}, "mlp_only_layers"),

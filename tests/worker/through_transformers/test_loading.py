@@ -181,3 +181,10 @@ def test_longrope_ends_with_the_original_context(tmp_path):
     }
     make_tiny(config).save_pretrained(tmp_path)
     assert load(tmp_path).configuration.max_position_embeddings == 32
+
+
+def test_a_class_that_divides_by_zero(checkpoint):
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 4.0}
+    rope |= {"short_factor": [1.0] * 8, "long_factor": [8.0] * 8}
+    change_config(checkpoint, rope_parameters=rope | {"original_max_position_embeddings": 1})
+    refused(checkpoint, "cannot make ArceeForCausalLM", "division by zero")

@@ -26,7 +26,7 @@ _KNOWN = frozenset(
 )
 """Arguments that are understood, or do not change what is computed."""
 
-ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
+ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
 """What modeling code raises where it is used as it was not meant to be."""
 
 Rule = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

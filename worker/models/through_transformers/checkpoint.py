@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from common.errors import StartupError
+from worker.models.through_transformers.calls import ERRORS
 
 _NAMED = 5
 _NOT_WEIGHTS = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".position_ids")
@@ -43,7 +44,7 @@ def load_weights(
         raise StartupError(f"{kind.__name__} needs a package that is not here: {first}") from None
     except (OSError, SafetensorError) as error:
         raise StartupError(f"the weights in {directory} cannot be read: {error}") from None
-    except (ValueError, RuntimeError, TypeError, AttributeError, LookupError) as error:
+    except ERRORS as error:
         raise StartupError(
             f"transformers cannot make {kind.__name__} from {directory}: {error}"
         ) from None
