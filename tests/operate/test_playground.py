@@ -166,6 +166,14 @@ def test_a_token_shows_its_alternatives(page: Playground) -> None:
     assert tokens[1].get_attribute("aria-describedby") == "hint"
 
 
+def test_a_chosen_token_is_one_of_its_alternatives_however_it_is_written(page: Playground) -> None:
+    """Vocabularies of SentencePiece drop a leading space where a token is decoded alone."""
+    others = [{"id": 7, "text": "Paris", "logprob": -0.1}, {"id": 8, "text": "Rome", "logprob": -3}]
+    token = {"id": 7, "text": " Paris", "logprob": -0.1, "others": others}
+    rows = "return rowsOf(arguments[0]).map((row) => [row.className, row.firstChild.textContent])"
+    assert page.driver.execute_script(rows, token) == [["row chosen", "␣Paris"], ["row", "Rome"]]
+
+
 @pytest.mark.parametrize("how", ["Escape", "button"])
 def test_a_long_answer_is_stopped_and_the_server_notices(
     server: Server, page: Playground, how: str
