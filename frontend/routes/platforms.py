@@ -21,6 +21,7 @@ from frontend.schema.openai import ChatBody
 from frontend.schema.platforms import VertexBody
 from frontend.services import Services
 from frontend.translate import chat
+from frontend.translate.reading import is_whole
 
 
 class Invocations:
@@ -80,9 +81,13 @@ class Vertex:
             if not said.calls:
                 return said.content
             calls = [
-                {"name": call.name, "arguments": orjson.Fragment(call.arguments)}
-                for call in said.calls
+                {"name": call.name, "arguments": _arguments(call.arguments)} for call in said.calls
             ]
             return orjson.dumps(calls[0] if len(calls) == 1 else calls).decode()
 
         return Item(conversation.order, text, conversation.characters)
+
+
+def _arguments(text: str) -> orjson.Fragment | str:
+    """The object that they are; as much of its text as there is, if they were cut off."""
+    return orjson.Fragment(text) if is_whole(text) else text

@@ -110,11 +110,7 @@ def _tool_use(identity: Identity, number: int, name: str) -> dict[str, Any]:
 
 def _input(arguments: str) -> Any:
     """The object that a call's arguments are, as it is written; empty if they were cut off."""
-    try:
-        orjson.loads(arguments)
-    except orjson.JSONDecodeError:
-        return {}
-    return orjson.Fragment(arguments)
+    return orjson.Fragment(arguments) if reading.is_whole(arguments) else {}
 
 
 def _stop(run: Run, *, calls: bool) -> dict[str, Any]:

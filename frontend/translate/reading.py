@@ -6,6 +6,8 @@ words.
 
 from dataclasses import dataclass, field
 
+import orjson
+
 from frontend.runs import Run, Token
 from frontend.text.deltas import CallStart, Content, Delta, Reader, Reasoning
 
@@ -16,7 +18,7 @@ class Call:
 
     name: str
     arguments: str = ""
-    """JSON text of an object."""
+    """JSON text of an object, or its beginning where the length limit has cut it off."""
 
 
 @dataclass
@@ -37,6 +39,15 @@ class Said:
             self.calls.append(Call(delta.name))
         else:
             self.calls[delta.index].arguments += delta.text
+
+
+def is_whole(arguments: str) -> bool:
+    """Whether a call's arguments are the text of an object, not cut off by the length limit."""
+    try:
+        orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def deltas(run: Run, reader: Reader) -> list[Delta]:

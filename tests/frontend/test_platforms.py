@@ -1,5 +1,6 @@
 """The doors of hosting platforms: SageMaker, Vertex AI, KServe."""
 
+import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,20 @@ def test_the_conversations_of_instances_are_read_in_the_servers_dialect(model_di
     answer = serve(model_dir).post("/vertex", {"instances": instances})
     assert answer.status_code == 422
     assert "prompt_embeds" in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("said", "arguments"),
+    [('{"city": "Paris"}}', {"city": "Paris"}), ('{"city": "Par', '{"city": "Par')],
+)
+def test_calls_of_instances_are_json_wherever_they_are_cut(
+    model_dir: Path, said: str, arguments: Any
+) -> None:
+    server = serve(model_dir, '{"name": "get_time", "arguments": ' + said)
+    tools = [{"type": "function", "function": {"name": "get_time"}}]
+    body = {"instances": [{"messages": MESSAGES, "tools": tools, "tool_choice": "required"}]}
+    (prediction,) = server.post("/vertex", body).json["predictions"]
+    assert json.loads(prediction) == {"name": "get_time", "arguments": arguments}
 
 
 def test_one_refused_instance_fails_the_whole(server: Server) -> None:
