@@ -161,7 +161,10 @@ class ChatBody(OpenAIBody, frozen=True, kw_only=True):
     top_logprobs: U32 | None = None
     tools: list[ToolDefinition] | None = None
     tool_choice: str | dict[str, Any] | None = None
-    """``auto``, ``none``, ``required``, the name of a tool, or an object that names one."""
+    """``auto``, ``none``, ``required``, the name of a tool, or an object that names one.
+
+    Or ``{"type": "allowed_tools", "allowed_tools": {"mode": …, "tools": [{"type": "function",
+    "function": {"name": …}}, …]}}``: ``auto`` or ``required`` as if these tools were all."""
     tool_prompt: str | None = None
     """Instead of what the model is told about calls where its template does not know tools."""
     parallel_tool_calls: bool | None = None

@@ -4,11 +4,11 @@ TGI's forms are accepted beside OpenAI's. Knows nothing of how models write call
 """
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 from common.errors import ErrorKind, RequestError
 from frontend.schema.openai import ChatBody, ToolDefinition
-from frontend.text.tools.tool import Tool, ToolChoice
+from frontend.text.tools.tool import Mode, Tool, ToolChoice
 
 MAX_TOOLS = 128
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
@@ -30,25 +30,40 @@ def choice_of(body: ChatBody) -> ToolChoice | None:
             if not tools:
                 raise _error("`tool_choice` is `required`, but there are no `tools`")
             return _among(tools, "required", body)
-    chosen = [tool for tool in tools if tool.name == _named(body.tool_choice)]
+        case {"type": "allowed_tools", **rest}:
+            mode, allowed = _allowed(rest.get("allowed_tools"), tools)
+            return _among(allowed, mode, body)
+    chosen = [tool for tool in tools if tool.name == _named(body.tool_choice, "tool_choice")]
     if not chosen:
         raise _error("`tool_choice` names a tool that is not among `tools`")
     return ToolChoice((chosen[0],), "required", parallel=False)
 
 
-def _among(tools: list[Tool], mode: Literal["auto", "required"], body: ChatBody) -> ToolChoice:
+def _among(tools: list[Tool], mode: Mode, body: ChatBody) -> ToolChoice:
     return ToolChoice(tuple(tools), mode, parallel=body.parallel_tool_calls is not False)
 
 
-def _named(given: str | dict[str, Any]) -> str:
+def _allowed(given: Any, tools: list[Tool]) -> tuple[Mode, list[Tool]]:
+    """Those of the tools that may be called, in their own order, and who decides."""
+    where = "tool_choice.allowed_tools"
+    match given:
+        case {"mode": "auto" | "required" as mode, "tools": [_, *_] as listed}:
+            names = [_named(tool, f"{where}.tools[{i}]") for i, tool in enumerate(listed)]
+        case _:
+            raise _error(f"`{where}` needs `mode`, which is `auto` or `required`, and `tools`")
+    if not {tool.name for tool in tools}.issuperset(names):
+        raise _error(f"`{where}.tools` names a tool that is not among `tools`")
+    return mode, [tool for tool in tools if tool.name in names]
+
+
+def _named(given: Any, where: str) -> str:
     """The name of the tool that is meant: TGI takes any other word for one."""
     if isinstance(given, str):
         return given
-    function = given.get("function")
-    name = function.get("name") if isinstance(function, dict) else given.get("name")
-    if not isinstance(name, str):
-        raise _error("`tool_choice` must be a string or an object that names a function")
-    return name
+    match given:
+        case {"function": {"name": str(name)}} | {"name": str(name)}:
+            return name
+    raise _error(f"`{where}` must be a string or an object that names a function")
 
 
 def _tool(definition: ToolDefinition, index: int) -> Tool:

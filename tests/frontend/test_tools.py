@@ -107,6 +107,22 @@ def test_demanded_calls_have_a_grammar_of_their_own(model_dir: Path, choice: Any
     assert ("stop" in prompt(server)) == (choice == "required")
 
 
+def allowed(mode: str, *tools: Any) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_only_allowed_tools_may_be_called(model_dir: Path, mode: str) -> None:
+    server = serve(model_dir, CALL)
+    other = {"type": "function", "function": {"name": "other"}}
+    assert chat(server, tools=[TIME, STOP], tool_choice=mode).status_code == 200
+    alone = prompt(server), grammar(server)
+    choice = allowed(mode, {"type": "function", "function": {"name": "stop"}}, TIME, STOP)
+    answer = chat(server, tools=[TIME, other, STOP], tool_choice=choice)
+    assert answer.json["choices"][0]["message"]["tool_calls"]
+    assert (prompt(server), grammar(server)) == alone
+
+
 def test_a_tool_may_be_called_like_a_mode(model_dir: Path) -> None:
     server = serve(model_dir, '{"name": "none", "arguments": {}}')
     tools = [{"type": "function", "function": {"name": "none"}}]
@@ -121,6 +137,12 @@ def test_a_tool_may_be_called_like_a_mode(model_dir: Path) -> None:
         {"tools": [TIME], "tool_choice": "other"},
         {"tools": [TIME], "tool_choice": {"function": {}}},
         {"tools": [TIME], "tool_choice": {"type": "function"}},
+        {"tools": [TIME], "tool_choice": {"type": "allowed_tools"}},
+        {"tools": [TIME], "tool_choice": allowed("none", TIME)},
+        {"tools": [TIME], "tool_choice": allowed("auto")},
+        {"tools": [TIME], "tool_choice": allowed("auto", 3)},
+        {"tools": [TIME], "tool_choice": allowed("auto", TIME, STOP)},
+        {"tool_choice": allowed("auto", TIME)},
         {"tool_choice": "required"},
         {"tools": [], "tool_choice": "required"},
         {"tools": [TIME, TIME]},

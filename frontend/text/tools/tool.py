@@ -6,6 +6,9 @@ Filled by the surfaces, which have checked it. Knows no format.
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Mode = Literal["auto", "required"]
+"""``auto``: text or calls, as the model likes. ``required``: at least one call, no text."""
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -31,9 +34,7 @@ class ToolChoice:
     """Which tools there are for one answer; ``tools`` is never empty."""
 
     tools: tuple[Tool, ...]
-    mode: Literal["auto", "required"]
-    """``auto``: text or calls, as the model likes. ``required``: at least one call, no text.
-
-    A named tool is ``required`` with that tool alone."""
+    mode: Mode
+    """A named tool is ``required`` with that tool alone."""
     parallel: bool = True
     """Whether there may be several calls."""
