@@ -8,9 +8,11 @@ import hashlib
 import re
 from typing import Any, NamedTuple
 
-import orjson
+import msgspec
 
 from common.errors import ErrorKind, RequestError
+from frontend.body import MAX_DEPTH
+from frontend.guidance.forms import depth_exceeds
 from frontend.limits import invalid
 from frontend.schema.openai import ChatBody, Message
 from frontend.services import Services
@@ -149,10 +151,7 @@ def _goes_on(body: ChatBody, last: dict[str, Any]) -> bool:
 
 def _size(values: list[Any]) -> int:
     """About the characters of what a template is given."""
-    try:
-        return len(orjson.dumps(values))
-    except orjson.JSONEncodeError:  # it can only be the depth: all of it was JSON before
-        raise invalid("the conversation is nested too deeply") from None
+    return len(msgspec.json.encode(values))
 
 
 def _message(message: Message, where: str) -> dict[str, Any]:
@@ -201,13 +200,21 @@ def _present(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _arguments(given: Any) -> Any:
-    """An object, if it is one in any form; else what was given: the template has to judge."""
+    """An object, if it is one in any form; else what was given: the template has to judge.
+
+    Integers of a text stay what they are, where orjson makes floats of those beyond 64 bits.
+    """
     if given is None or given == "":
         return {}
     if not isinstance(given, str):
         return given
+    too_deep = invalid("the conversation is nested too deeply")
     try:
-        decoded = orjson.loads(given)
-    except orjson.JSONDecodeError:
+        decoded = msgspec.json.decode(given)
+    except msgspec.DecodeError:
         return given
+    except RecursionError:
+        raise too_deep from None
+    if depth_exceeds(decoded, MAX_DEPTH):
+        raise too_deep
     return decoded if isinstance(decoded, dict) else given

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-import orjson
+import msgspec
 
 from common.errors import RequestError
 from frontend.answers import event
@@ -197,8 +197,8 @@ def _text(text: str) -> dict[str, Any]:
 def _compact(arguments: str) -> str:
     """The arguments without blanks, unless the length limit has cut them, or they nest too deep."""
     try:
-        return orjson.dumps(orjson.loads(arguments)).decode()
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return msgspec.json.encode(msgspec.json.decode(arguments)).decode()
+    except (msgspec.DecodeError, RecursionError):
         return arguments
 
 

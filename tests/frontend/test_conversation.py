@@ -219,6 +219,9 @@ def test_older_calls_become_newer_ones(templated: Make) -> None:
         ({"arguments": "[1]"}, "[1]"),
         ({"arguments": "{not JSON"}, "{not JSON"),
         ({"arguments": [1]}, [1]),
+        ({"arguments": f'{{"a": [{2**64}, {-(10**30)}]}}'}, {"a": [2**64, -(10**30)]}),
+        ({"arguments": '{"a": 1e999}'}, '{"a": 1e999}'),
+        ({"arguments": '{"a": "\\ud800"}'}, '{"a": "\\ud800"}'),
     ],
 )
 def test_forms_of_arguments(templated: Make, given: Any, arguments: Any) -> None:
@@ -372,7 +375,7 @@ def test_deep_conversations(server: Server) -> None:
     for _ in range(600):
         deep = [deep]
     assert "nested too deeply" in refusal(server, USER, chat_template_kwargs={"x": deep})
-    for depth in (600, 1020):  # what is read from a text
+    for depth in (254, 600, 1020, 100_000):  # what is read from a text
         text = '{"a": ' + "[" * depth + "]" * depth + "}"
         call = {"function": {"name": "f", "arguments": text}}
         calls = {"role": "assistant", "content": "", "tool_calls": [call]}
