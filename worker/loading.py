@@ -27,6 +27,7 @@ from worker.models.configuration import (
     architecture_of,
     check_plain,
     checkpoint_dtype,
+    model_type_of,
     parse,
 )
 from worker.models.model import Model
@@ -84,7 +85,7 @@ def load_model(
     kind = checkpoint_dtype(config) or _dtype_of(stored)
     dtype = resolve_dtype(dtype, plan.computed_in(kind, device), device)
     check_kv_dtype(choices.kv_dtype, dtype, device)
-    declaration = find(architecture, str(config.get("model_type")))
+    declaration = find(architecture, model_type_of(config))
     if declaration is None:
         check_plain(config, rope_scaling=rope_scaling, rope_factor=rope_factor)
         plan.check_foreign(architecture)

@@ -150,6 +150,25 @@ def test_an_unknown_architecture(checkpoint):
     refused(checkpoint, "nobody-knows", "transformers")
 
 
+@pytest.mark.parametrize(
+    ("model_type", "parts"),
+    [
+        ("mistral", ["contradicts itself", "LlamaForCausalLM", "'mistral'", "MistralForCausalLM"]),
+        ("granite", ["contradicts itself", "LlamaForCausalLM", "'granite'", "GraniteForCausalLM"]),
+        ("nobody-knows", ["'nobody-knows'", "not known to transformers"]),
+        (["llama"], ["model_type must be a name"]),
+    ],
+)
+def test_a_model_type_that_is_not_the_architectures(checkpoint, model_type, parts):
+    change_config(checkpoint, model_type=model_type)
+    refused(checkpoint, *parts)
+
+
+def test_without_a_model_type_the_architecture_decides(checkpoint):
+    change_config(checkpoint, model_type=None)
+    assert load(checkpoint).configuration.architecture == "LlamaForCausalLM"
+
+
 def test_another_activation(checkpoint):
     change_config(checkpoint, hidden_act="gelu")
     refused(checkpoint, "gelu")

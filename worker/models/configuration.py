@@ -110,6 +110,22 @@ def architecture_of(config: Mapping[str, Any]) -> str:
     return names[0]
 
 
+def model_type_of(config: Mapping[str, Any]) -> str | None:
+    """The name that transformers knows a configuration by, if it has one, or a StartupError."""
+    name = config.get("model_type")
+    if not isinstance(name, str | None):
+        raise StartupError(f"config.json: model_type must be a name, not {name!r}")
+    return name
+
+
+def contradiction(architecture: str, model_type: str, family: str) -> StartupError:
+    """What to raise where the model type is that of ``family``, another architecture."""
+    return StartupError(
+        f"config.json contradicts itself: 'architectures' names {architecture}, but the model_type"
+        f" {model_type!r} is that of {family}: correct the one that is wrong"
+    )
+
+
 def checkpoint_dtype(config: Mapping[str, Any]) -> torch.dtype | None:
     """The dtype that the checkpoint says it is in, if it says."""
     name = config.get("dtype") or config.get("torch_dtype")

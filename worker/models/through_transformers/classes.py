@@ -12,6 +12,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.models.auto import modeling_auto
 
 from common.errors import StartupError
+from worker.models.configuration import contradiction, model_type_of
 
 CAUSAL: Mapping[str, str] = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 """The name of the class that generates text, by model type."""
@@ -29,9 +30,9 @@ _ENCODER_DECODER = frozenset(modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPIN
 
 def find(architecture: str, config: Mapping[str, Any], directory: Path) -> Any:
     """The class and its configuration. Raises StartupError with the reason if there is none."""
-    kind = config.get("model_type")
+    kind = model_type_of(config)
     known = transformers.__version__
-    if kind not in CONFIG_MAPPING:
+    if kind is None or kind not in CONFIG_MAPPING:
         if config.get("auto_map"):
             raise StartupError(
                 f"{architecture} needs code that comes with its weights (auto_map of config.json),"
@@ -41,10 +42,12 @@ def find(architecture: str, config: Mapping[str, Any], directory: Path) -> Any:
             f"the model type {kind!r} of config.json is not known to transformers {known}: a newer"
             " one may know it"
         )
-    name = _causal_class(architecture, str(kind))
+    name = _causal_class(architecture, kind)
     if architecture in _ENCODER_DECODER and name != architecture:
         raise StartupError(f"{architecture} is an encoder and a decoder: only decoders are served")
-    if name is None or (name != architecture and not _adopted(name, architecture, str(kind))):
+    if name is None or (name != architecture and not _adopted(name, architecture, kind)):
+        if name is not None and architecture in CAUSAL.values():
+            raise contradiction(architecture, kind, name)
         raise StartupError(
             f"{architecture} does not generate text token after token"
             f" (of the model type {kind!r}, {name or 'nothing'} does)"
