@@ -2,7 +2,8 @@
 
 Packed: ``weight_packed`` int32 [outputs, inputs · bits / 32], inputs side by side in a word from
 its lowest bits on, 2^(bits - 1) added to each; ``weight_scale`` [outputs, groups];
-``weight_zero_point`` int32 [outputs · bits / 32, groups], packed alike along the outputs;
+``weight_zero_point`` int32 [outputs · bits / 32, groups], packed alike along the outputs, or int8
+as the scales, signed: so are those of a whole matrix, and of all that early versions wrote;
 ``weight_g_idx`` [inputs] where groups are not neighbours; ``weight_shape``. Otherwise ``weight``
 int8 or float8 [outputs, inputs], ``weight_scale`` and, of int8, ``weight_zero_point``.
 
@@ -87,14 +88,18 @@ class CompressedTensors:
     ) -> Mapping[str, Expected]:
         outputs, inputs = shape
         bits = _bits(found["weight_packed"], inputs)
-        shapes = tuple(found for found in self._shapes(shape) if found[0] == outputs)
+        grouped = tuple(found for found in self._shapes(shape) if found[0] == outputs)
+        shapes = ((), (1,), (1, 1), *grouped)
         wanted = {
             "weight_packed": Expected(("I32",), ((outputs, _words(inputs, bits)),)),
             "weight_scale": Expected(FLOATS, shapes),
         }
-        if "weight_zero_point" in found:
+        zeros = found.get("weight_zero_point")
+        if zeros is not None and zeros.dtype == "I8":
+            wanted["weight_zero_point"] = Expected(("I8",), shapes)
+        elif zeros is not None:
             rows = _words(outputs, bits)
-            wanted["weight_zero_point"] = Expected(("I32",), tuple((rows, n) for _, n in shapes))
+            wanted["weight_zero_point"] = Expected(("I32",), tuple((rows, n) for _, n in grouped))
         if "weight_g_idx" in found:
             wanted["weight_g_idx"] = Expected(("I32", "I64"), ((inputs,), (1,)))
         return wanted
@@ -124,13 +129,17 @@ class CompressedTensors:
 
     def _read_packed(self, shape: tuple[int, int], tensors: Tensors) -> Quantized:
         outputs, inputs = shape
-        packed, scales = tensors["weight_packed"], tensors["weight_scale"]
+        packed = tensors["weight_packed"]
         bits = _bits(Header(tuple(packed.shape), ""), inputs)
-        _, group = self._block_for(shape, scales)
+        _, group = self._block_for(shape, tensors["weight_scale"])
+        scales = by_rows(tensors["weight_scale"], outputs)
         zeros = tensors.get("weight_zero_point")
+        if zeros is not None and zeros.dtype == torch.int8:
+            zeros = by_rows(zeros, outputs) + (1 << (bits - 1))
+        elif zeros is not None:
+            zeros = unpacked(zeros.T, bits).T[:outputs]
         if zeros is not None:
             _check_alike(scales.shape[1], zeros.shape[1])
-            zeros = unpacked(zeros.T, bits).T[:outputs]
         codes = unpacked(packed, bits)[:, :inputs]
         groups = tensors.get("weight_g_idx")
         if groups is not None and len(groups) != inputs:

@@ -2,11 +2,13 @@
 
 ``weight`` of float8 and, beside it, ``weight_scale`` (one number, or one for each output) or
 ``weight_scale_inv`` [outputs / block, inputs / block], as DeepSeek and Qwen publish them. Both
-multiply. Scales of activations (``input_scale``, ``activation_scale_ub``) are not needed: products
-are computed with activations of 16 bits, which is more exact than what they are for.
+multiply. Where ``weight_block_size`` is not said, the shape of the scales tells what they are of;
+blocks are then as large as transformers takes them to be. Scales of activations (``input_scale``,
+``activation_scale_ub``) are not needed: products are computed with activations of 16 bits, which is
+more exact than what they are for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import torch
@@ -32,9 +34,10 @@ class Float8:
                 f"the checkpoint is quantized to fp8 of the kind {kind}, and only e4m3 is"
                 " supported: use such a checkpoint"
             )
-        block = entries.get("weight_block_size")
-        self._block = _block_of(block) if block else None
-        scales = f"scales of {self._block[0]} x {self._block[1]}" if self._block else "scaled"
+        said = entries.get("weight_block_size")
+        self._only_blocks = bool(said)
+        self._block = _block_of(said) if said else _BLOCK
+        scales = f"scales of {self._block[0]} x {self._block[1]}" if said else "scaled"
         self.description = f"fp8 (e4m3), {scales}"
 
     def expected(
@@ -44,7 +47,12 @@ class Float8:
         weight = found.get("weight")
         if weight is None or not weight.dtype.startswith("F8_"):
             return None
-        return {"weight": Expected((FLOAT8,), (shape,))} | scales_of(shape, found, self._block)
+        shapes: tuple[tuple[int, ...], ...] = (self._blocks(shape),)
+        if not self._only_blocks:
+            outputs = shape[0]
+            shapes = ((), (1,), (1, 1), (outputs,), (outputs, 1), *shapes)
+        scales = Expected(FLOATS, shapes)
+        return {"weight": Expected((FLOAT8,), (shape,)), _scales_among(found): scales}
 
     def needless(self, name: str) -> bool:
         """As ``Format.needless``."""
@@ -52,19 +60,12 @@ class Float8:
 
     def read(self, shape: tuple[int, int], tensors: Tensors) -> Quantized:
         """As ``Format.read``."""
-        return of_floats(shape, tensors, self._block)
+        blocks = tensors[_scales_among(tensors)].shape == self._blocks(shape)
+        return of_floats(shape, tensors, self._block if blocks else None)
 
-
-def scales_of(
-    shape: tuple[int, int], found: Mapping[str, Header], block: tuple[int, int] | None
-) -> dict[str, Expected]:
-    """What the scales of a float8 or int8 matrix must look like."""
-    outputs, inputs = shape
-    shapes: tuple[tuple[int, ...], ...] = ((), (1,), (1, 1), (outputs,), (outputs, 1))
-    if block is not None:
-        shapes = ((even_groups(outputs, block[0]), even_groups(inputs, block[1])),)
-    name = "weight_scale_inv" if "weight_scale_inv" in found else "weight_scale"
-    return {name: Expected(FLOATS, shapes)}
+    def _blocks(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """How many there are along outputs and inputs."""
+        return even_groups(shape[0], self._block[0]), even_groups(shape[1], self._block[1])
 
 
 def of_floats(shape: tuple[int, int], tensors: Tensors, block: tuple[int, int] | None) -> Quantized:
@@ -72,11 +73,14 @@ def of_floats(shape: tuple[int, int], tensors: Tensors, block: tuple[int, int] |
     weight = tensors["weight"]
     if bool(weight.view(torch.uint8).bitwise_and(127).eq(127).any()):
         raise ValueError("the weight holds a NaN")
-    name = "weight_scale_inv" if "weight_scale_inv" in tensors else "weight_scale"
     outputs, inputs = shape
-    scales = by_rows(tensors[name], outputs, block[0] if block else 1)
+    scales = by_rows(tensors[_scales_among(tensors)], outputs, block[0] if block else 1)
     group = block[1] if block else inputs
     return evened(Coding.FLOAT8, weight.view(torch.uint8), scales, group=group)
+
+
+def _scales_among(names: Container[str]) -> str:
+    return "weight_scale_inv" if "weight_scale_inv" in names else "weight_scale"
 
 
 def _block_of(block: Any) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from worker.sharding import Sharding
 
 CPU = torch.device("cpu")
 PROMPT = list(b"once upon a time")
+UP = "model.layers.1.mlp.up_proj"
 FORMATS = {
     "gptq": writers.gptq(),
     "gptq, not symmetric": writers.gptq(symmetric=False),
@@ -34,6 +35,12 @@ FORMATS = {
     "packed": writers.packed(),
     "packed, not symmetric": writers.packed(symmetric=False),
     "packed, in the order of importance": writers.packed(shuffled=True),
+    "packed, zero points of their own": writers.packed(symmetric=False, zeros_packed=False),
+    "packed, zero points of 0": writers.packed(zeros_packed=False),
+    "packed, 8 bits, zero points of their own": writers.packed(
+        8, None, symmetric=False, zeros_packed=False
+    ),
+    "packed, one scale": writers.packed_by_matrix(),
     "packed, 8 bits": writers.packed(8, None),
     "int8": writers.int8(),
     "int8, not symmetric": writers.int8(symmetric=False),
@@ -84,6 +91,24 @@ def test_equals_its_twin(write, name):
     shuffled = 1 if "order" in name else 0  # q, k and v in three orders: no single matrix
     assert kinds.count(True) == 8 - 4 * shuffled
     assert found.quantization
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_blocks_of_float8_need_not_be_told(tmp_path, said):
+    write_tiny_llama(tmp_path / "source", intermediate_size=160)
+    writer = writers.fp8("block", (128, 128), said=said)
+    coded, plain = quantized(tmp_path / "source", tmp_path, *writer)
+    up = load_file(coded / WEIGHTS)[f"{UP}.weight_scale_inv"]
+    assert up.shape == (2, 1)
+    found = load(coded)
+    assert generated(found) == generated(load(plain))
+    assert all(matrix.is_coded for matrix in list(matrices(found))[1:])
+
+
+def test_blocks_of_float8_that_are_told_are_all_there_may_be(write):
+    coded, _ = write(writers.fp8("output"))
+    change_config(coded, quantization_config=writers.fp8("block", (48, 64))[1])
+    refused(coded, "down_proj.weight_scale", "[64, 1], and not [2, 2]")
 
 
 def test_the_codes_are_what_takes_memory(write):
@@ -162,9 +187,6 @@ def change(directory, edit):
     tensors = load_file(directory / WEIGHTS)
     edit(tensors)
     save_file(tensors, directory / WEIGHTS)
-
-
-UP = "model.layers.1.mlp.up_proj"
 
 
 def compressed(weights=None, **entries):

@@ -130,7 +130,7 @@ def awq(group=32):
                    "version": "gemm", "modules_to_not_convert": None}  # fmt: skip
 
 
-def packed(bits=4, group=32, *, symmetric=True, shuffled=False):
+def packed(bits=4, group=32, *, symmetric=True, shuffled=False, zeros_packed=True):
     """compressed-tensors, pack-quantized."""
 
     def write(matrix, generator):
@@ -143,7 +143,9 @@ def packed(bits=4, group=32, *, symmetric=True, shuffled=False):
             "weight_scale": scales,
             "weight_shape": torch.tensor(matrix.shape),
         }
-        if not symmetric:
+        if not zeros_packed:
+            parts["weight_zero_point"] = (zeros - (1 << (bits - 1))).to(torch.int8)
+        elif not symmetric:
             parts["weight_zero_point"] = words(zeros.T.contiguous(), bits).T
         if shuffled:
             parts["weight_g_idx"] = (torch.arange(inputs) // (group or inputs))[back].int()
@@ -151,6 +153,23 @@ def packed(bits=4, group=32, *, symmetric=True, shuffled=False):
 
     weights = {"num_bits": bits, "type": "int", "symmetric": symmetric, "group_size": group,
                "strategy": "group" if group else "channel"}  # fmt: skip
+    return write, compressed("pack-quantized", weights)
+
+
+def packed_by_matrix(bits=4):
+    """The same with one scale and zero point of the whole matrix, which is never packed."""
+
+    def write(matrix, generator):
+        codes, scale, zero, meant = integers(matrix.view(1, -1), bits, None, symmetric=False)
+        parts = {
+            "weight_packed": words(codes.view(matrix.shape), bits),
+            "weight_scale": scale.view(1),
+            "weight_zero_point": (zero - (1 << (bits - 1))).view(1).to(torch.int8),
+            "weight_shape": torch.tensor(matrix.shape),
+        }
+        return parts, meant.view(matrix.shape)
+
+    weights = {"num_bits": bits, "type": "int", "symmetric": False, "strategy": "tensor"}
     return write, compressed("pack-quantized", weights)
 
 
@@ -206,7 +225,7 @@ def float8(matrix, scales):
     return codes, codes.float() * scales
 
 
-def fp8(by="tensor", block=None):
+def fp8(by="tensor", block=None, *, said=True):
     def write(matrix, generator):
         if by == "block":
             high, wide = block
@@ -222,7 +241,7 @@ def fp8(by="tensor", block=None):
         return {"weight": codes, "weight_scale": scale, "input_scale": torch.tensor(0.5)}, meant
 
     config = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3"}
-    return write, config | ({"weight_block_size": list(block)} if block else {})
+    return write, config | ({"weight_block_size": list(block)} if block and said else {})
 
 
 def compressed_fp8(by="output", *, zeros=False):
