@@ -42,9 +42,9 @@ def numbered(base: int, number: int) -> bytes:
     return request("native", base + number, TOKENS)
 
 
-def leave_early(port: int, count: int) -> None:
+def leave_early(port: int, base: int) -> None:
     """Clients that ask for a long answer and are gone after its first bytes."""
-    for number in range(count):
+    for number in range(base, base + LEAVERS):
         with socket.create_connection(("127.0.0.1", port)) as leaver:
             leaver.sendall(request("native", number, 1500))
             leaver.recv(1000)
@@ -97,16 +97,21 @@ def grown(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     ]
 
 
-def load(pipeline: Pipeline, requests: int, seconds: float) -> list[tuple[int, dict[str, Any]]]:
-    """Everything asked, in rounds; (requests so far, what was held) after each."""
+def load(
+    pipeline: Pipeline, requests: int, seconds: float, before: int = 0
+) -> list[tuple[int, dict[str, Any]]]:
+    """Everything asked, in rounds; (requests so far, what was held) after each.
+
+    None is like one of those made ``before``, whose prompts may be cached.
+    """
     until = time.monotonic() + seconds
     asked = 0
     looks = []
     while asked < requests and time.monotonic() < until:
-        client = Client(pipeline.port, STREAMS, partial(numbered, asked))
+        client = Client(pipeline.port, STREAMS, partial(numbered, before + asked))
         client.run(events=TOKENS, requests=ROUND)
         client.close()
-        leave_early(pipeline.port, LEAVERS)
+        leave_early(pipeline.port, before + asked + ROUND)
         asked += ROUND + LEAVERS
         looks.append((asked, holds(pipeline)))
         if len(looks) % 4 == 1:
@@ -139,10 +144,10 @@ def main() -> None:
         frontend="bench.watched_frontend",
         log_level="WARNING",
     ) as pipeline:
-        load(pipeline, ROUND, 60.0)
+        asked, _ = load(pipeline, ROUND, 60.0)[-1]
         before = settled(pipeline)
         began = time.monotonic()
-        looks = load(pipeline, options.requests, options.seconds)
+        looks = load(pipeline, options.requests, options.seconds, asked)
         took_s = time.monotonic() - began
         after = settled(pipeline)
         wrong = left_over(pipeline) + grown(before, after)
