@@ -1,6 +1,8 @@
 """Models without tokenizer.json: converted once, in a process of its own."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,22 @@ def test_a_preparation_that_was_cut_off_is_made_anew(
 
 def cut_off(path: Path, target: Path) -> None:
     raise OSError("no room")
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_what_a_killed_conversion_has_left_is_not_kept(tmp_path: Path, done: bool) -> None:
+    """Nor is what another launcher has just finished written again."""
+    model, output = slow_model(tmp_path / "model"), tmp_path / "tokenizer.json"
+    (tmp_path / "tokenizer.json.unfinished").write_text("{" * 10_000)
+    if done:
+        output.write_text("of another launcher")
+    command = [sys.executable, "-m", "launcher.convert_tokenizer", str(model), str(output)]
+    subprocess.run(command, check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "tokenizer.json"}
+    if done:
+        assert output.read_text() == "of another launcher"
+    else:
+        assert Tokenizer.from_file(str(output)).encode("abcab").ids == [10, 9]
 
 
 def test_a_place_that_cannot_be_written_is_passed_over(tmp_path: Path) -> None:
