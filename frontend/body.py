@@ -34,10 +34,7 @@ def read_json(req: falcon.Request, limit_bytes: int) -> Any:
         raise RequestError(
             ErrorKind.MEDIA_TYPE, "The content type of the body must be application/json"
         )
-    if (req.get_header("Content-Encoding") or "identity").strip().lower() != "identity":
-        raise RequestError(
-            ErrorKind.MEDIA_TYPE, "The body must not be compressed, and have no Content-Encoding"
-        )
+    _refuse_compressed(req)
     record.body_read = True
     body = _read(req, limit_bytes)
     document = parse_json(body)
@@ -74,6 +71,20 @@ def _is_json(content_type: str | None) -> bool:
     return essence == "application/json" or (
         essence.startswith("application/") and essence.endswith("+json")
     )
+
+
+def _refuse_compressed(req: falcon.Request) -> None:
+    """Gunicorn undoes chunks, and only them. Raises RequestError (MEDIA_TYPE)."""
+    if (req.get_header("Content-Encoding") or "identity").strip().lower() != "identity":
+        raise RequestError(
+            ErrorKind.MEDIA_TYPE, "The body must not be compressed, and have no Content-Encoding"
+        )
+    codings = (req.get_header("Transfer-Encoding") or "identity").lower().split(",")
+    if not {coding.strip() for coding in codings} <= {"chunked", "identity"}:
+        raise RequestError(
+            ErrorKind.MEDIA_TYPE,
+            "The body must not be compressed, and have no Transfer-Encoding but chunked",
+        )
 
 
 def _read(req: falcon.Request, limit_bytes: int) -> bytes:

@@ -145,13 +145,27 @@ def test_other_content_types(content_type: str | None) -> None:
     assert kind(call) is ErrorKind.MEDIA_TYPE
 
 
-def test_compressed_bodies_are_named_as_such() -> None:
-    packed = gzip.compress(b"{}")
-    made = request(Input(packed), length=len(packed))
-    made.env["HTTP_CONTENT_ENCODING"] = "gzip"
-    with pytest.raises(RequestError, match="must not be compressed") as caught:
+@pytest.mark.parametrize(
+    ("name", "codings"),
+    [
+        ("Content-Encoding", "gzip"),
+        ("Transfer-Encoding", "gzip, chunked"),
+        ("Transfer-Encoding", "Deflate,Chunked"),
+    ],
+)
+def test_compressed_bodies_are_named_as_such(name: str, codings: str) -> None:
+    made = request(Input(gzip.compress(b"{}")))
+    made.env[f"HTTP_{name.upper().replace('-', '_')}"] = codings
+    with pytest.raises(RequestError, match=f"must not be compressed.*{name}") as caught:
         read_json(made, 100)
     assert caught.value.kind is ErrorKind.MEDIA_TYPE
+
+
+@pytest.mark.parametrize("codings", ["chunked", "Chunked", "identity, chunked"])
+def test_chunks_are_no_compression(codings: str) -> None:
+    made = request(Input(b"{}"))
+    made.env["HTTP_TRANSFER_ENCODING"] = codings
+    assert read_json(made, 100) == {}
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,16 @@ def test_chunked_bodies_are_read(front: Front) -> None:
             b"Transfer-Encoding: chunked\r\n\r\nzz secret\r\n",
             400,
         ),
+        (
+            b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: br, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+            501,
+        ),
+        (
+            b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+            415,
+        ),
     ],
 )
 def test_what_is_not_http(front: Front, sent: bytes, status: int) -> None:
