@@ -14,6 +14,8 @@ from frontend.schema.generate import GenerateParameters
 CHECKED_NEW_TOKENS = 1024
 """Of a larger ``max_new_tokens`` only so many are checked against the context; then it is cut."""
 
+MAX_SALT_CHARACTERS = 256
+
 MAX_STOP_CHARACTERS = 1024
 """Of one stop string: each sequence of a request prepares its own search for them."""
 
@@ -45,6 +47,7 @@ def check_native(parameters: GenerateParameters, settings: Settings, *, streamin
     if best_of > 1 and p.seed is not None:
         raise invalid("`seed` must not be set when `best_of` > 1")
     check_top_n(p.top_n_tokens, settings)
+    check_cache_salt(p.cache_salt)
 
 
 def _check_best_of(best_of: int, p: GenerateParameters, settings: Settings) -> None:
@@ -116,6 +119,12 @@ def check_top_n(value: int | None, settings: Settings, name: str = "top_n_tokens
     """0 … ``max_top_n_tokens``."""
     if value is not None and value > settings.max_top_n_tokens:
         raise invalid(f"`{name}` must be >= 0 and <= {settings.max_top_n_tokens}. Given: {value}")
+
+
+def check_cache_salt(value: str | None) -> None:
+    """1 … ``MAX_SALT_CHARACTERS`` characters."""
+    if value is not None and not 1 <= len(value) <= MAX_SALT_CHARACTERS:
+        raise invalid(f"`cache_salt` must have 1 to {MAX_SALT_CHARACTERS} characters")
 
 
 def check_text(text: str, name: str = "inputs") -> None:

@@ -38,6 +38,8 @@ class GenerateParameters(msgspec.Struct, frozen=True):
     top_n_tokens: U32 | None = None
     grammar: GrammarParameter | None = None
     adapter_id: str | None = None
+    cache_salt: str | None = None
+    """Beside TGI's: cached prefixes are shared only with requests that have the same one."""
 
 
 class GenerateBody(msgspec.Struct, frozen=True):

@@ -61,6 +61,7 @@ def prepare(
             prefill_logprobs=prefill,
             grammar=grammar,
             adapter=services.adapter(parameters.adapter_id),
+            cache_salt=parameters.cache_salt or "",
         )
         for _ in range(parameters.best_of or 1)
     ]

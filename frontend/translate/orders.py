@@ -26,7 +26,6 @@ from frontend.translate.prompts import SEED_BITS, random_seed
 MAX_LOGIT_BIAS = 1024
 MAX_STOP_TOKENS = 128
 MAX_PRIORITY = 1000
-MAX_SALT_CHARACTERS = 256
 
 Dialect = Literal["openai", "tgi"]
 
@@ -92,8 +91,7 @@ def check(body: OpenAIBody, settings: Settings) -> None:
     limits.check_max_new_tokens("max_tokens", body.max_tokens)
     if not -MAX_PRIORITY <= (body.priority or 0) <= MAX_PRIORITY:
         raise invalid(f"`priority` must be >= -{MAX_PRIORITY} and <= {MAX_PRIORITY}")
-    if body.cache_salt is not None and not 1 <= len(body.cache_salt) <= MAX_SALT_CHARACTERS:
-        raise invalid(f"`cache_salt` must have 1 to {MAX_SALT_CHARACTERS} characters")
+    limits.check_cache_salt(body.cache_salt)
     check_choices("n", body.n, settings)
     stops(body, settings)
 

@@ -232,9 +232,11 @@ def test_parameters_reach_the_worker(server: Server) -> None:
         top_n_tokens=3,
         max_new_tokens=9,
         watermark=True,
+        cache_salt="s" * 256,
     )
     sampling = spec.sampling
     assert spec.max_new_tokens == 9
+    assert spec.cache_salt == "s" * 256
     assert (sampling.temperature, sampling.top_k, sampling.top_p) == (0.5, 7, 0.5)
     assert (sampling.typical_p, sampling.repetition_penalty) == (0.25, 1.5)
     assert sampling.min_p == 0.125

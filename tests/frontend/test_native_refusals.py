@@ -41,6 +41,8 @@ V = "Input validation error: "
         ({"stop": ["", "a" * 1025]}, "`stop[1]` must have at most 1024 characters"),
         ({"best_of": 2, "do_sample": True, "seed": 1}, "`seed` must not be set"),
         ({"top_n_tokens": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
+        ({"cache_salt": ""}, "`cache_salt` must have 1 to 256 characters"),
+        ({"cache_salt": "s" * 257}, "`cache_salt` must have 1 to 256 characters"),
         ({"truncate": 0}, "`truncate` must be strictly positive"),
         ({"truncate": 1025}, "`truncate` must be strictly positive and <= 1024. Given: 1025"),
         ({"grammar": {"type": "json", "value": "{"}}, "`grammar` holds a string that is not JSON"),
