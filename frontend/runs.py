@@ -115,8 +115,19 @@ class Run:
 
     @property
     def matched_stop(self) -> str | None:
-        """The stop string that was found."""
-        return None if self._stops is None else self._stops.matched
+        """The stop string that has ended it."""
+        if self._stops is None or self.finish != "stop_sequence":
+            return None
+        return self._stops.matched
+
+    @property
+    def matched_stop_token(self) -> int | None:
+        """The token that has ended it, if it is one that the client named and not the model's."""
+        if self._last is None or self.finish != "eos_token":
+            return None
+        token = self._last.id
+        named = token in self.plan.stop_token_ids and token not in self._tokenizer.stop_token_ids
+        return token if named else None
 
     @property
     def mean_logprob(self) -> float:

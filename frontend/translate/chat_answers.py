@@ -69,7 +69,7 @@ def _choice(request: ChatRequest, run: Run, tokenizer: Tokenizer) -> dict[str, A
         "index": run.index,
         "message": message,
         "logprobs": openai.logprobs(run.tokens, tokenizer) if request.logprobs else None,
-        "finish_reason": openai.finish_reason(run.finish, calls=bool(said.calls)),
+        **openai.ending(run, calls=bool(said.calls)),
     }
 
 
@@ -110,7 +110,7 @@ class ChatDialect:
             choice = _Choice(Reading(self._request.conversation.reader()))
             self._choices[run.index] = choice
             self._runs.append(run)
-        return b"".join([self._chunks(run.index, choice, token) for token in tokens])
+        return b"".join([self._chunks(run, choice, token) for token in tokens])
 
     def failure(self, error: RequestError, run: Run | None = None) -> bytes:
         """An error event."""
@@ -124,8 +124,9 @@ class ChatDialect:
         counts = openai.usage(self._request.conversation.input_length, self._runs, cached)
         return event({**self._head, "choices": [], "usage": counts}) + openai.DONE
 
-    def _chunks(self, index: int, choice: _Choice, token: Token) -> bytes:
+    def _chunks(self, run: Run, choice: _Choice, token: Token) -> bytes:
         """A chunk for each delta; none for a token that says nothing yet."""
+        index = run.index
         said = choice.reading.read(token)
         if (
             len(said) == 1
@@ -139,11 +140,13 @@ class ChatDialect:
         logprobs = None
         if self._request.logprobs and token.counted:
             logprobs = openai.logprobs([token], self._tokenizer)
-        reason = openai.finish_reason(token.finish, calls=choice.reading.calls > 0)
         if not deltas:
-            if logprobs is None and reason is None:
+            if logprobs is None and not token.finish:
                 return b""
             deltas = [{}]
+        ending = openai.GOES_ON
+        if token.finish:
+            ending = openai.ending(run, calls=choice.reading.calls > 0)
         last = len(deltas) - 1
         chunks = []
         for number, delta in enumerate(deltas):
@@ -151,7 +154,7 @@ class ChatDialect:
                 index,
                 {**choice.role, **delta},
                 logprobs if number == 0 else None,
-                reason if number == last else None,
+                ending if number == last else openai.GOES_ON,
             )
             choice.role = {}
             chunks.append(event(chunk))
@@ -160,13 +163,19 @@ class ChatDialect:
     def _plain(self, index: int, choice: _Choice) -> Template:
         """Chunks of content alone."""
         if choice.plain is None:
-            choice.plain = Template(lambda text: self._chunk(index, {"content": text}, None, None))
+            choice.plain = Template(
+                lambda text: self._chunk(index, {"content": text}, None, openai.GOES_ON)
+            )
         return choice.plain
 
     def _chunk(
-        self, index: int, delta: dict[str, Any], logprobs: dict[str, Any] | None, reason: str | None
+        self,
+        index: int,
+        delta: dict[str, Any],
+        logprobs: dict[str, Any] | None,
+        ending: dict[str, Any],
     ) -> dict[str, Any]:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, **ending}
         return {**self._head, "choices": [choice], "usage": None}
 
     def _delta(self, index: int, delta: Delta) -> dict[str, Any]:

@@ -22,8 +22,7 @@ def answer(request: CompletionRequest, runs: list[Run], tokenizer: Tokenizer) ->
             if request.echo:
                 logprobs.add_prompt(run, echo)
             logprobs.add(run.tokens)
-        reason = openai.finish_reason(run.finish)
-        choices.append(_choice(number, echo + run.text, logprobs, reason))
+        choices.append(_choice(number, echo + run.text, logprobs, openai.ending(run)))
     return {
         **request.stamp.document("text_completion"),
         "choices": choices,
@@ -85,13 +84,13 @@ def _key(piece: bytes) -> str:
 
 
 def _choice(
-    index: int, text: str, logprobs: _Logprobs | None, reason: str | None
+    index: int, text: str, logprobs: _Logprobs | None, ending: dict[str, Any]
 ) -> dict[str, Any]:
     return {
         "index": index,
         "text": text,
         "logprobs": None if logprobs is None else logprobs.document,
-        "finish_reason": reason,
+        **ending,
     }
 
 
@@ -119,7 +118,7 @@ class CompletionDialect:
             self._offsets[run.index] = len(echo)
         chunks = []
         for token in tokens:
-            chunks.append(self._chunk(run.index, token, echo))
+            chunks.append(self._chunk(run, token, echo))
             echo = ""
         return b"".join(chunks)
 
@@ -136,21 +135,24 @@ class CompletionDialect:
         counts = openai.usage(self._request.input_length, runs, cached)
         return event({**self._head, "choices": [], "usage": counts}) + openai.DONE
 
-    def _chunk(self, index: int, token: Token, echo: str) -> bytes:
-        text, reason = echo + token.shown, openai.finish_reason(token.finish)
+    def _chunk(self, run: Run, token: Token, echo: str) -> bytes:
+        index, text = run.index, echo + token.shown
         logprobs = None
         if self._request.logprobs and token.counted:
             logprobs = _Logprobs(self._tokenizer, self._offsets[index])
             logprobs.add([token])
             self._offsets[index] = logprobs.offset
-        if reason is None and logprobs is None:
+        if not token.finish and logprobs is None:
             return self._template(index).event(text) if text else b""
-        return event(self._document(_choice(index, text, logprobs, reason)))
+        ending = openai.ending(run) if token.finish else openai.GOES_ON
+        return event(self._document(_choice(index, text, logprobs, ending)))
 
     def _template(self, index: int) -> Template:
         template = self._plain.get(index)
         if template is None:
-            template = Template(lambda text: self._document(_choice(index, text, None, None)))
+            template = Template(
+                lambda text: self._document(_choice(index, text, None, openai.GOES_ON))
+            )
             self._plain[index] = template
         return template
 

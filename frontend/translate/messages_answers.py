@@ -117,8 +117,7 @@ def _stop(run: Run, *, calls: bool) -> dict[str, Any]:
     """Why a run ended."""
     if calls and run.finish == "eos_token":
         return {"stop_reason": "tool_use", "stop_sequence": None}
-    matched = run.matched_stop if run.finish == "stop_sequence" else None
-    return {"stop_reason": _STOP_REASONS[run.finish], "stop_sequence": matched}
+    return {"stop_reason": _STOP_REASONS[run.finish], "stop_sequence": run.matched_stop}
 
 
 def _usage(request: MessagesRequest, run: Run) -> dict[str, int]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from frontend.identity import Identity
-from frontend.runs import Finish, Run, Token
+from frontend.runs import Run, Token
 from frontend.schema.openai import OpenAIBody
 from frontend.text.tokenizer import Tokenizer
 
@@ -12,6 +12,8 @@ DONE = b"data: [DONE]\n\n"
 BASE_MODEL = "tgi"
 """A model name that means the model which is served."""
 
+GOES_ON = {"finish_reason": None}
+"""What chunks say of an end as long as there is none."""
 _FINISH = {"eos_token": "stop", "stop_sequence": "stop", "length": "length"}
 
 
@@ -41,11 +43,13 @@ def stamp(prefix: str, model: str, version: str, identity: Identity) -> Stamp:
     return Stamp(name, int(identity.born), model, f"{version}-native")
 
 
-def finish_reason(finish: Finish, *, calls: bool = False) -> str | None:
-    """OpenAI's name for an end; None while there is none."""
-    if calls and finish in ("eos_token", "stop_sequence"):
-        return "tool_calls"
-    return _FINISH.get(finish)
+def ending(run: Run, *, calls: bool = False) -> dict[str, Any]:
+    """Why a run has ended: OpenAI's reason, and vLLM's, the stop string or token of the client."""
+    stopped = run.finish in ("eos_token", "stop_sequence")
+    return {
+        "finish_reason": "tool_calls" if calls and stopped else _FINISH[run.finish],
+        "stop_reason": run.matched_stop or run.matched_stop_token,
+    }
 
 
 def usage(prompt_tokens: int, runs: list[Run], cached_tokens: int) -> dict[str, Any]:

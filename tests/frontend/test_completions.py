@@ -30,7 +30,13 @@ def test_completion(server: Server) -> None:
     assert body["id"].startswith("cmpl-")
     assert body["object"] == "text_completion"
     assert body["choices"] == [
-        {"index": 0, "text": " hello world", "logprobs": None, "finish_reason": "stop"}
+        {
+            "index": 0,
+            "text": " hello world",
+            "logprobs": None,
+            "finish_reason": "stop",
+            "stop_reason": None,
+        }
     ]
     assert body["usage"] == {
         "prompt_tokens": 2,

@@ -43,6 +43,7 @@ def test_chat(server: Server) -> None:
             "message": {"role": "assistant", "content": " hello world"},
             "logprobs": None,
             "finish_reason": "stop",
+            "stop_reason": None,
         }
     ]
     tokens = len(server.pipeline.of(Submit)[0].spec.prompt_ids)
@@ -109,6 +110,30 @@ def test_chat_stops(model_dir: Path) -> None:
     (choice,) = chat(server, max_tokens=2).json["choices"]
     assert choice["finish_reason"] == "length"
     server.pipeline.check_released(success=True)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_what_of_the_clients_has_ended_it(server: Server, path: str) -> None:
+    """As vLLM tells it; an end of the model's own, or of the room, has no such reason."""
+    tokenizer = server.services.tokenizer
+    (world,) = tokenizer.encode(" world", add_special_tokens=False)
+    prompt = {"messages": MESSAGES, "prompt": "x", "n": 2}
+    for fields, wanted in (
+        ({"stop": ["xx", " wo"]}, " wo"),
+        ({"stop_token_ids": [world]}, world),
+        ({"stop_token_ids": tokenizer.stop_token_ids}, None),
+        ({"stop": ["xx"]}, None),
+        ({"stop": [" wo"], "max_tokens": 1}, None),
+    ):
+        body = {**prompt, **fields}
+        choices = server.post(path, body).json["choices"]
+        assert [choice["stop_reason"] for choice in choices] == [wanted] * 2
+        chunks = events(server.post(path, {**body, "stream": True}).content)[:-1]
+        for index in (0, 1):
+            *rest, last = [c["choices"][0] for c in chunks if c["choices"][0]["index"] == index]
+            assert last["stop_reason"] == wanted
+            assert last["finish_reason"]
+            assert not any("stop_reason" in choice for choice in rest)
 
 
 def test_chat_holds_back_what_may_become_a_stop_string(model_dir: Path) -> None:

@@ -101,6 +101,9 @@ class ChatChoice(Answer, frozen=True, kw_only=True):
     """There if `logprobs` asked for it."""
     finish_reason: str
     """Why it ended: `stop`, `length` or `tool_calls`; in TGI's dialect also `stop_sequence`."""
+    stop_reason: str | int | UnsetType | None = UNSET
+    """As vLLM: the stop string, or the token of `stop_token_ids`, that ended it; null if none did.
+    Not in TGI's dialect."""
 
 
 class Stamped(Answer, frozen=True, kw_only=True):
@@ -173,6 +176,9 @@ class ChatChunkChoice(Answer, frozen=True, kw_only=True):
     """Of the new tokens, if `logprobs` asked for it."""
     finish_reason: str | None
     """In the last chunk of the choice; null before, in TGI's completions empty."""
+    stop_reason: str | int | UnsetType | None = UNSET
+    """With `finish_reason`, as vLLM: the stop string, or the token of `stop_token_ids`, that ended
+    it; null if none did. Not in TGI's dialect."""
 
 
 class ChatChunk(Stamped, frozen=True, kw_only=True):
@@ -210,6 +216,9 @@ class CompletionChoice(Answer, frozen=True, kw_only=True):
     """There if `logprobs` asked for it."""
     finish_reason: str
     """Why it ended: `stop` or `length`; in TGI's dialect also `stop_sequence`."""
+    stop_reason: str | int | UnsetType | None = UNSET
+    """As vLLM: the stop string, or the token of `stop_token_ids`, that ended it; null if none did.
+    Not in TGI's dialect."""
 
 
 class Completion(Stamped, frozen=True, kw_only=True):
@@ -234,6 +243,9 @@ class CompletionChunkChoice(Answer, frozen=True, kw_only=True):
     """Of the new tokens, if `logprobs` asked for it."""
     finish_reason: str | None
     """In the last chunk of the choice; null before, in TGI's completions empty."""
+    stop_reason: str | int | UnsetType | None = UNSET
+    """With `finish_reason`, as vLLM: the stop string, or the token of `stop_token_ids`, that ended
+    it; null if none did. Not in TGI's dialect."""
 
 
 class CompletionChunk(Stamped, frozen=True, kw_only=True):
