@@ -9,12 +9,13 @@ import json
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-import orjson
+import msgspec
 
 from common.errors import RequestError
 from common.guidance import MAX_GRAMMAR_BYTES
 from frontend.guidance.source import GrammarSource
 from frontend.limits import invalid
+from frontend.nesting import depth_exceeds
 
 MAX_DEPTH = 100
 """JSON containers inside each other in a schema. llguidance reads 127, ours around it included."""
@@ -45,22 +46,20 @@ class _Field(NamedTuple):
             return value
         self.check_bytes(value.encode())
         try:
-            return orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            raise self.wrong(f"holds a string that is not JSON: {error.msg}") from None
+            return msgspec.json.decode(value)
+        except RecursionError:
+            raise self.wrong(f"must not nest deeper than {MAX_DEPTH} levels") from None
+        except msgspec.DecodeError as error:
+            raise self.wrong(f"holds a string that is not JSON: {error}") from None
 
     def schema(self, value: object) -> GrammarSource:
         """A JSON schema."""
         if not isinstance(value, dict):
             raise self.wrong("must hold a JSON schema, which is an object")
-        too_deep = self.wrong(f"must not nest deeper than {MAX_DEPTH} levels")
-        try:
-            text = orjson.dumps(value)
-        except orjson.JSONEncodeError:  # it writes less deep than it reads
-            raise too_deep from None
-        self.check_bytes(text)
         if depth_exceeds(value, MAX_DEPTH):
-            raise too_deep
+            raise self.wrong(f"must not nest deeper than {MAX_DEPTH} levels")
+        text = msgspec.json.encode(value)
+        self.check_bytes(text)
         return GrammarSource("json_schema", text.decode())
 
     def enclosed(self, value: object) -> GrammarSource:
@@ -180,19 +179,3 @@ def _only(value: dict[str, Any], names: tuple[str, ...], at: _Field) -> object:
     if len(found) != 1:
         raise at.wrong(f"of type `regex` must have one of {', '.join(f'`{n}`' for n in names)}")
     return value[found[0]]
-
-
-def depth_exceeds(value: object, limit: int) -> bool:
-    """Whether more than ``limit`` JSON containers lie inside each other. No recursion."""
-    level = [value]
-    for _ in range(limit):
-        inner: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, list):
-                inner.extend(item)
-        if not inner:
-            return False
-        level = inner
-    return any(isinstance(item, dict | list) for item in level)

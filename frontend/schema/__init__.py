@@ -11,8 +11,9 @@ import msgspec
 from common.errors import ErrorKind, RequestError
 
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+U63 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 U64 = Annotated[int, msgspec.Meta(ge=0)]
-"""Larger numbers never get here: orjson reads them as floats."""
+"""msgspec knows no such bound: whoever has a field of these checks it with ``check_u64``."""
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63))]
 """OpenAI's seeds may be negative; they are taken modulo 2**64."""
 I32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
@@ -28,12 +29,13 @@ def typed(document: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(document, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise RequestError(ErrorKind.VALIDATION, _shortened(_explained(str(error)))) from None
+        raise RequestError(ErrorKind.VALIDATION, _shortened(str(error))) from None
 
 
-def _explained(message: str) -> str:
-    """Who sent an integer so large that it was read as a float would not know what is meant."""
-    return message.replace("got `float`", "got `float` (integers beyond 64 bits are such)", 1)
+def check_u64(name: str, value: int | None) -> None:
+    """For ``__post_init__``. Raises ValueError, which msgspec tells the client."""
+    if value is not None and value >= 1 << 64:
+        raise ValueError(f"Expected `int` < 2**64 in `{name}`")
 
 
 def _shortened(message: str) -> str:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from frontend.schema import I32, U32, U64
+from frontend.schema import I32, U32, U63, U64, check_u64
 
 
 class GrammarParameter(msgspec.Struct, frozen=True):
@@ -18,7 +18,7 @@ class GrammarParameter(msgspec.Struct, frozen=True):
 class GenerateParameters(msgspec.Struct, frozen=True):
     """How to generate. Fields without ``None`` in their type refuse an explicit null."""
 
-    best_of: U64 | None = None
+    best_of: U63 | None = None
     temperature: float | None = None
     repetition_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -30,7 +30,7 @@ class GenerateParameters(msgspec.Struct, frozen=True):
     max_new_tokens: U32 | None = None
     return_full_text: bool | None = None
     stop: list[str] = []
-    truncate: U64 | None = None
+    truncate: U63 | None = None
     watermark: bool = False
     details: bool = False
     decoder_input_details: bool = False
@@ -40,6 +40,10 @@ class GenerateParameters(msgspec.Struct, frozen=True):
     adapter_id: str | None = None
     cache_salt: str | None = None
     """Beside TGI's: cached prefixes are shared only with requests that have the same one."""
+
+    def __post_init__(self) -> None:
+        """Check what types cannot say."""
+        check_u64("seed", self.seed)
 
 
 class GenerateBody(msgspec.Struct, frozen=True):

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from common.errors import ErrorKind, RequestError
-from frontend.body import MAX_DEPTH
-from frontend.guidance.forms import depth_exceeds
 from frontend.limits import invalid
+from frontend.nesting import MAX_DEPTH, depth_exceeds
 from frontend.schema.openai import ChatBody, Message
 from frontend.services import Services
 from frontend.text.tools.prompt import appended, tool_text, with_calls_written
@@ -200,10 +199,7 @@ def _present(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _arguments(given: Any) -> Any:
-    """An object, if it is one in any form; else what was given: the template has to judge.
-
-    Integers of a text stay what they are, where orjson makes floats of those beyond 64 bits.
-    """
+    """An object, if it is one in any form; else what was given: the template has to judge."""
     if given is None or given == "":
         return {}
     if not isinstance(given, str):

@@ -7,8 +7,9 @@ for other reasons is found further on. Knows nothing of answers.
 from typing import Any
 
 from frontend import limits
-from frontend.guidance.forms import MAX_DEPTH, depth_exceeds, response_format
+from frontend.guidance.forms import MAX_DEPTH, response_format
 from frontend.limits import invalid
+from frontend.nesting import depth_exceeds
 from frontend.schema import responses as schema
 from frontend.schema.openai import ChatBody, FunctionDefinition, ToolDefinition
 from frontend.translate.responses_input import conversation

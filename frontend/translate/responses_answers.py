@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import orjson
 
 from common.errors import RequestError
 from frontend.answers import event, request_error_document
@@ -97,9 +98,9 @@ def _asked(body: ResponsesBody) -> dict[str, Any]:
         "service_tier": "default",
         "store": False,
         "temperature": 1.0 if body.temperature is None else body.temperature,
-        "text": _text(body.text),
+        "text": _written(_text(body.text)),
         "tool_choice": _given(body.tool_choice or "auto"),
-        "tools": [msgspec.to_builtins(tool) for tool in body.tools or []],
+        "tools": _written(body.tools or []),
         "top_logprobs": body.top_logprobs or 0,
         "top_p": 1.0 if body.top_p is None else body.top_p,
         "truncation": "disabled",
@@ -114,6 +115,11 @@ def _text(config: TextConfig | None) -> dict[str, Any]:
         "format": _PLAIN if given is None else _given(given),
         "verbosity": verbosity or "medium",
     }
+
+
+def _written(value: Any) -> orjson.Fragment:
+    """What may hold a client's schema, and so integers beyond 64 bits, which orjson refuses."""
+    return orjson.Fragment(msgspec.json.encode(value))
 
 
 def _given(value: Any) -> Any:

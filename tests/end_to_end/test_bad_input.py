@@ -35,7 +35,7 @@ def dropped(server: Server) -> float:
         (b"{", 400),
         (b"", 400),
         (b"\xff\xfe", 400),
-        (b"[" * 100_000, 400),
+        (b"[" * 100_000, 422),
         (b'{"inputs": "\\ud800"}', 400),
         ({"inputs": 3}, 422),
         ({"parameters": {}}, 422),

@@ -220,6 +220,7 @@ def test_older_calls_become_newer_ones(templated: Make) -> None:
         ({"arguments": "{not JSON"}, "{not JSON"),
         ({"arguments": [1]}, [1]),
         ({"arguments": f'{{"a": [{2**64}, {-(10**30)}]}}'}, {"a": [2**64, -(10**30)]}),
+        ({"arguments": {"a": [2**64, -(10**30)]}}, {"a": [2**64, -(10**30)]}),
         ({"arguments": '{"a": 1e999}'}, '{"a": 1e999}'),
         ({"arguments": '{"a": "\\ud800"}'}, '{"a": "\\ud800"}'),
     ],

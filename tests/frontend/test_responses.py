@@ -101,6 +101,14 @@ def test_the_answer_repeats_how_it_was_asked_for(server: Server) -> None:
     assert answer["parallel_tool_calls"] is False
 
 
+def test_schemas_are_repeated_with_their_integers(server: Server) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 10**30}}}
+    (tool,) = both(server, tools=[{**TOOL, "parameters": schema}])["tools"]
+    assert tool["parameters"] == schema
+    form = {"type": "json_schema", "name": "n", "schema": schema}
+    assert both(server, text={"format": form})["text"]["format"] == form
+
+
 def test_the_headers_are_those_of_every_generating_route(server: Server) -> None:
     answer = ask(server)
     assert answer.headers["x-generated-tokens"] == "3"
