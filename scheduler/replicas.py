@@ -127,6 +127,10 @@ class Replica:
         """Tokens that fit into the blocks that can be leased."""
         return self.total_blocks * BLOCK_TOKENS
 
+    def can_hold(self, record: Record) -> bool:
+        """Whether it has the blocks to run a sequence to its end; others may have more."""
+        return record.most_blocks <= self.total_blocks
+
     def join(self, ready: Ready, *, most_blocks: int | None, now: float) -> None:
         """Its worker is ready, and so is the replica, with an empty pool.
 

@@ -225,6 +225,18 @@ def test_an_idle_replica_admits_while_the_other_waits() -> None:
     assert (house.added(0), house.added(1)) == ([sequence_id(1)], [sequence_id(2)])
 
 
+def test_a_sequence_goes_only_where_it_can_run_to_its_end() -> None:
+    house = House(num_replicas=2, waiting_served_ratio=0.0)
+    house.hello()
+    house.ready(11, replica=0)
+    house.ready(21, replica=1)
+    house.submit(1, 20, 300)  # 20 blocks, and for a start 3
+    house.submit(2, 20, 140)  # 10
+    house.submit(3, 20, 141)  # 11, though replica 0 leases less
+    assert house.added(0) == [sequence_id(2)]
+    assert house.added(1) == [sequence_id(1), sequence_id(3)]
+
+
 # --- prefix cache -----------------------------------------------------------------------------
 
 

@@ -114,6 +114,24 @@ def test_a_suspect_takes_the_empty_replica_and_leaves_the_others_alone() -> None
     assert running(house, 1) == [sequence_id(2), sequence_id(3)]
 
 
+def test_a_suspect_empties_a_replica_that_can_hold_it() -> None:
+    house = House(num_replicas=2, waiting_served_ratio=0.0)
+    house.hello()
+    house.ready(11, replica=0)
+    house.ready(101, replica=1)
+    first, second = house.submit(1, 20, 300), house.submit(2, 20, 300)
+    third = house.submit(3)
+    die(house, 10, replica=1)
+    die(house, 11, replica=1)
+    assert (running(house, 0), running(house, 1)) == ([third], [first])
+    for _ in range(CLEARING_TOKENS):
+        house.report(house.token(first, 7), replica=1)
+    assert house.record(first).state is State.PREEMPTING
+    assert house.record(third).state is State.DISPATCHED
+    house.report(released=[first], replica=1)
+    assert (running(house, 0), running(house, 1)) == ([third], [second])
+
+
 def test_a_replica_that_is_told_to_begin_anew_did_not_die() -> None:
     house = started(waiting_served_ratio=0.0)
     sequence = house.submit(1)
