@@ -31,7 +31,6 @@ prompts to be read; ``waiting_served_ratio`` or ``max_waiting_tokens``; the end 
 HOLDS: tuple[Hold, ...] = get_args(Hold)
 BACKLOG_STEPS = 2
 """Steps' worth of uncomputed prompt tokens that a replica may hold; one sequence always may."""
-MOST_DOUBLINGS = 20
 
 
 class Admission:
@@ -104,7 +103,7 @@ class Admission:
         """
         if not replica.can_hold(record):
             return None
-        growth = 1 << min(record.preemptions, MOST_DOUBLINGS)
+        growth = 1 << record.preemptions
         blocks = min(blocks_for(record.known_tokens) + growth, record.most_blocks)
         fit = replica.leases.fit(record.chain, blocks, read_cache=not record.spec.prefill_logprobs)
         if fit.available_after < self.watermark(replica):
