@@ -8,6 +8,7 @@ import torch
 from common.messages import Grant
 from common.sampling import SamplingParameters
 from tests.worker.driver import fake_driver
+from worker.errors import GroupLostError
 
 pytestmark = pytest.mark.usefixtures("runner")
 
@@ -178,16 +179,33 @@ def test_a_step_that_needs_too_much_memory_is_repeated_one_by_one():
         assert driver.records[number].ids == expected
 
 
-def test_a_lost_device_ends_the_process():
+@pytest.mark.parametrize("error", [torch.AcceleratorError, GroupLostError])
+def test_a_lost_device_or_shard_ends_the_process(error):
     driver = fake_driver()
 
     def lost(inputs, cache):
-        raise torch.AcceleratorError("illegal memory access")
+        raise error("no more")
 
     driver.model.forward = lost
     driver.add(0, PROMPT, 2)
-    with pytest.raises(torch.AcceleratorError):
+    with pytest.raises(error):
         driver.step()
+
+
+def test_if_not_all_can_decode_at_once_those_go_that_have_waited_longest():
+    driver = fake_driver(step_tokens=2)
+    driver.dispatch(add=[driver.new(n, [n], 12) for n in range(3)])
+    for _ in range(6):
+        driver.step()
+    assert [len(driver.records[n].ids) for n in range(3)] == [4, 4, 4]
+
+
+def test_steps_are_timed():
+    driver = fake_driver()
+    assert driver.engine.longest_step_s == 0.0
+    driver.add(0, PROMPT, 2)
+    driver.run()
+    assert driver.engine.longest_step_s > 0.0
 
 
 @pytest.mark.parametrize("sampling", [SamplingParameters(), SamplingParameters(do_sample=True)])

@@ -201,12 +201,15 @@ def test_a_lost_device_is_noticed_when_its_step_is_read(monkeypatch):
         driver.step()
 
 
-def test_reset_waits_for_what_is_under_way_and_drops_it():
+def test_reset_waits_for_what_is_under_way_and_drops_it(monkeypatch):
     world = World()
     world.turn(add=[world.new(0, PROMPT, 9)])
-    assert world.engine.held > 1
+    (flight,) = world.engine._flights
+    waited = []
+    monkeypatch.setattr(flight.launched, "read", lambda: waited.append(flight))
     world.link.inbox.append(Reset(2))
     world.turn_only()
+    assert waited == [flight]
     assert world.engine.held == 0
     assert [getattr(report, "items", []) for report in world.link.reports] == [[]]
 
