@@ -183,3 +183,12 @@ def test_a_replica_that_is_told_to_begin_anew_did_not_die() -> None:
     house.report(house.token(sequence, 7), epoch=4711)  # it obeys another scheduler
     assert house.said(Recover) == [Recover([sequence])]
     assert house.record(sequence).deaths == 0
+
+
+def test_a_suspect_is_not_condemned_for_what_was_no_death() -> None:
+    house = twice_bereaved(1)
+    sequence = sequence_id(1)
+    house.forget()
+    house.report(house.token(sequence, 7), epoch=4711)
+    assert house.said(Ended) == []
+    assert house.said(Recover) == [Recover([sequence])]

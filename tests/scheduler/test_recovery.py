@@ -181,12 +181,26 @@ def test_resubmission_of_a_running_sequence_replaces_it() -> None:
     house.from_frontend(again(1, 1, [7, 7]))
     house.turn()
     assert house.said(Accepted) == [Accepted(sequence, 1)]
-    assert house.dispatches()[0].release == [sequence]
+    house.from_frontend(again(1, 2, [7]))
+    house.turn()
+    assert [dispatch.release for dispatch in house.dispatches()] == [[sequence]]
     assert house.record(sequence).state is State.PREEMPTING
     house.report(released=[sequence], timing=None)
     (new,) = house.dispatches()[-1].add
-    assert (new.attempt, new.generated_ids) == (1, [7, 7])
+    assert (new.attempt, new.generated_ids) == (2, [7])
     assert house.metric("millrace_preemptions_total") == 0
+
+
+def test_resubmission_of_a_cancelled_sequence_is_not_accepted() -> None:
+    house = started()
+    sequence = house.submit(1)
+    house.from_frontend(Cancel(sequence, "client_gone"))
+    house.forget()
+    house.from_frontend(again(1, 1, []))
+    house.turn()
+    assert house.said(Accepted) == []
+    house.report(released=[sequence], timing=None)
+    assert house.ended() == {"client_gone": 1}
 
 
 def test_resubmission_of_a_waiting_sequence_replaces_it() -> None:

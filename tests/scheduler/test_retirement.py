@@ -1,6 +1,6 @@
 """Workers that are replaced on purpose: emptied, swapped, used again; nobody is suspected."""
 
-from common.messages import Retire, Retired, Status
+from common.messages import Cancel, Retire, Retired, Status
 from scheduler.requests import State
 from scheduler.retirement import STOP_LIMIT_S
 from tests.scheduler.harness import House, started
@@ -37,6 +37,20 @@ def test_what_runs_moves_to_the_other_replica() -> None:
     assert house.metric("millrace_replicas_lost_total") == 0
     assert house.metric("millrace_preemptions_total") == 0
     house.check()
+
+
+def test_what_is_on_its_way_out_goes_on_leaving() -> None:
+    house = started(waiting_served_ratio=0.0)
+    gone, going = house.submit(1), house.submit(2)
+    house.from_frontend(Cancel(gone, "client_gone"))
+    retire(house)
+    retire(house)
+    assert [house.record(s).state for s in (gone, going)] == [State.CANCELLING, State.PREEMPTING]
+    assert [s for d in house.dispatches() for s in d.release] == [gone, going]
+    house.report(released=[gone, going])
+    house.turn()
+    assert stages(house) == ["refused", "empty"]
+    assert house.ended() == {"client_gone": 1}
 
 
 def test_a_single_worker() -> None:

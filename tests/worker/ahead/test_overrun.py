@@ -188,6 +188,32 @@ def test_a_step_that_fails_while_another_is_under_way_fails_one_sequence_only():
     assert world.engine.held == 0
 
 
+def test_who_is_released_before_a_failed_step_is_repeated_takes_no_part():
+    driver = fake_driver(runner="recorded")
+    driver.dispatch(add=[driver.new(0, PROMPT, 9), driver.new(1, [*PROMPT, 12], 9)])
+    driver.model.fail_on = {driver.model.next([*PROMPT, 12])}
+    driver.step()
+    driver.release(1)
+    driver.step()
+    assert driver.model.steps[1:] == [(1, 1), (1,)]  # the one that failed, and the other's
+    driver.run()
+    assert driver.released == [1]
+    assert driver.records[0].finish == "length"
+
+
+def test_who_comes_back_before_its_failed_step_is_told_of_does_not_fail():
+    driver = fake_driver(runner="recorded")
+    whole = driver.model.continuation(PROMPT, 9)
+    driver.add(0, PROMPT, 9)
+    driver.model.fail_on = {whole[0]}
+    driver.step()
+    driver.model.fail_on.clear()
+    again = driver.new(0, PROMPT, 9, generated=whole[:1])
+    driver.dispatch(release=[0], add=[again])
+    driver.run()
+    assert (driver.records[0].ids, driver.records[0].finish) == (whole, "length")
+
+
 def test_a_lost_device_is_noticed_when_its_step_is_read(monkeypatch):
     driver = fake_driver(runner="recorded")
     driver.add(0, PROMPT, 9)
