@@ -235,6 +235,30 @@ def test_resubmission_of_a_finished_sequence_is_answered_from_the_record() -> No
     assert house.added() == [sequence]
 
 
+def test_what_is_computed_anew_ends_by_its_new_end() -> None:
+    house = started(max_batch_size=1)
+    sequence = house.submit(1)
+    house.report(house.token(sequence, 8, finish="eos_token"))
+    house.submit(2)
+    house.from_frontend(again(1, 1, [9]))
+    house.turn()
+    assert house.record(sequence).state is State.QUEUED
+    house.from_frontend(Cancel(sequence, "client_gone"))
+    house.turn()
+    assert house.ended() == {"client_gone": 1}
+
+
+def test_what_is_known_by_ids_alone_is_computed_anew_for_who_asks_for_it() -> None:
+    """Their log-probabilities died with another scheduler."""
+    house = started()
+    sequence = house.submit(1, attempt=1, generated_ids=[7, 7, 7])
+    house.report(house.token(sequence, 8, finish="eos_token"))
+    house.forget()
+    house.from_frontend(again(1, 2, [7]))
+    house.turn()
+    assert house.added() == [sequence]
+
+
 @pytest.mark.parametrize(
     ("ids", "finish"), [([7] * 40, "length"), ([7, 9], "eos_token"), ([7], "")]
 )
