@@ -143,7 +143,7 @@ class Replica:
             ready.dtype,
             ready.device,
         )
-        self.longest_step_s = max(self.longest_step_s, ready.longest_step_s)
+        self.longest_step_s = ready.longest_step_s
         self.heard_s = self.progress_s = now
         self.piece_tokens = self._step_tokens
         total = ready.blocks - 1
@@ -159,7 +159,6 @@ class Replica:
         """Its processes are lost; the records that it ran, without blocks now."""
         self.worker = None
         self.state = ReplicaState.GONE
-        self.longest_step_s = 0.0
         lost = list(self.running.values())
         for record in lost:
             self.take_off(record)

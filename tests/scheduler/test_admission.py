@@ -50,6 +50,10 @@ def test_max_waiting_tokens() -> None:
     house = waiting_and_running(8, waiting_served_ratio=2.0)
     running = [sequence_id(c) for c in range(1, 8)]
     house.submit(100)
+    reading = msgspec.structs.replace(TIMING, decode_tokens=0)
+    for _ in range(5):
+        house.report(timing=reading)
+    assert house.added() == []
     steps = 0
     while not house.added():
         house.report(*(house.token(s, 7) for s in running))

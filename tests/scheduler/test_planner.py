@@ -108,6 +108,17 @@ def test_a_stop_takes_back_no_grants_but_its_own() -> None:
     assert dispatch.release == sequences[1:]
 
 
+def test_a_new_process_is_told_nothing_that_was_meant_for_the_last_one() -> None:
+    house, sequences = crowded([0], blocks=12)
+    replica = house.parts.replicas.get(0)
+    assert replica is not None
+    replica.stop(house.record(sequences[0]))
+    house.ready(incarnation=10)
+    other = house.submit(2)
+    assert [(d.number, d.release) for d in house.dispatches()] == [(1, [])]
+    assert house.added() == [other]
+
+
 def test_blocks_return_only_when_the_release_is_confirmed() -> None:
     house, sequences = crowded([0, 0, 0], blocks=12)
     while not house.metric("millrace_preemptions_total"):

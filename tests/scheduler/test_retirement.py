@@ -59,6 +59,8 @@ def test_a_single_worker() -> None:
     house.run_to(sequence, 3)
     house.forget()
     retire(house)
+    house.turn(after_s=1.0)
+    assert not house.said(Status)[-1].replicas[0].ready
     house.report(released=[sequence])
     house.turn()
     assert stages(house) == ["empty"]

@@ -184,10 +184,15 @@ def test_the_deadline_grows_with_the_longest_step() -> None:
     house = started()
     house.submit(1)
     house.report(house.token(sequence_id(1), 7), timing=StepTiming(9, 0, 1.0, 0.1, 0.1, 5.0))
+    house.report(house.token(sequence_id(1), 7))  # a short one
     seconds(house, 5 * LONGEST_STEPS / 2 - 1, beats=True)
     assert state(house) is ReplicaState.READY
     seconds(house, 3, beats=True)
     assert state(house) is ReplicaState.SUSPECT
+    house.ready(incarnation=10)
+    house.submit(2)
+    seconds(house, HANG_S / 2 + 2, beats=True)
+    assert state(house) is ReplicaState.SUSPECT  # another process's steps do not count
 
 
 def test_the_deadline_knows_the_longest_step_of_the_warm_up() -> None:
@@ -262,8 +267,10 @@ def test_when_the_whole_server_was_halted_nobody_has_been_silent(busy: bool) -> 
     assert house.metric("millrace_replicas_hung_total") == 1, "from then on it counts"
 
 
-def test_an_idle_worker_that_hangs_is_killed() -> None:
+def test_an_idle_worker_that_hangs_is_killed_however_long_its_steps_were() -> None:
     house = started()
+    last = house.token(house.submit(1), 7, finish="length")
+    house.report(last, timing=StepTiming(9, 0, 1.0, 0.1, 0.1, HANG_S))
     seconds(house, HANG_S + 2)
     assert (state(house), house.processes.killed) == (ReplicaState.GONE, [1])
 

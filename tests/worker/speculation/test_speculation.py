@@ -96,6 +96,15 @@ def test_fewer_drafts_where_many_decode():
     assert found == {1: (5,), 8: (3,) * 8, 16: (2,) * 16}
 
 
+def test_fewer_drafts_for_whom_they_are_wrong():
+    driver = driver_with(Oracle(texts(PROMPT), lies=1.0))
+    driver.add(0, PROMPT, 60)
+    driver.run()
+    check(driver, 0, PROMPT, 60)
+    assert driver.model.steps[1] == (5,)
+    assert driver.model.steps[20:].count((1,)) >= len(driver.model.steps) - 22
+
+
 def test_drafts_stay_within_the_lease():
     driver = driver_with(Oracle(texts(PROMPT)), 7)
     untouched = driver.engine.cache[:16].clone()
