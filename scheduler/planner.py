@@ -126,8 +126,6 @@ class Planner:
     def _admit(self, now: float) -> None:
         """Take from the queue, strictly in order, until the head fits nowhere."""
         most_blocks = self._replicas.most_blocks()
-        if most_blocks is None:
-            return
         waiting = len(self._queue)
         openings = [
             _Opening(replica, self._admission.reason(replica, waiting))

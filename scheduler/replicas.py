@@ -350,9 +350,9 @@ class Replicas:
         """How many are ready."""
         return sum(replica.state is ReplicaState.READY for replica in self)
 
-    def most_blocks(self) -> int | None:
-        """Blocks of the largest usable replica; None while none is usable."""
-        return max((r.total_blocks for r in self if r.usable), default=None)
+    def most_blocks(self) -> int:
+        """Blocks of the largest replica; 0 while no worker has joined any."""
+        return max((replica.total_blocks for replica in self), default=0)
 
 
 def most_leased(max_batch_total_tokens: int | None) -> int | None:

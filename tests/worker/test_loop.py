@@ -110,6 +110,9 @@ def test_unseen_front_ends_are_left_to_the_scheduler():
     (report,) = world.turn(world.dispatch(new(ALICE, 1), new(BOB, 2)))
     assert [frontend for frontend, _ in world.link.published] == [BOB]
     assert report.undelivered == [ALICE]
+    (report,) = world.turn()
+    assert report.undelivered == [ALICE]
+    assert [item.tokens.id for item in report.items] == [ALICE << 32 | 1, BOB << 32 | 2]
     world.link.subscriptions.add(ALICE)
     (report,) = world.turn()
     assert len(world.link.published) == 2
