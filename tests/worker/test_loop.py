@@ -128,6 +128,16 @@ def test_errors_and_unfinished_prompts_are_for_the_scheduler_only():
     assert report.undelivered == []
 
 
+def test_an_end_without_tokens_is_published():
+    world = World()
+    over = NewSequence(
+        SequenceSpec(ALICE << 32, [1, 2], 1, SamplingParameters()), 0, [3], [1], queue_s=0.1
+    )
+    world.turn(world.dispatch(over))
+    ((_, message),) = world.link.published
+    assert [(item.index, item.ids, item.finish) for item in message.items] == [(1, [], "length")]
+
+
 def test_busy_turns_do_not_wait_and_idle_ones_wait_for_the_heartbeat():
     world = World()
     world.loop.run(iter([False] * 3 + [True]).__next__)
