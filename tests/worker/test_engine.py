@@ -77,6 +77,18 @@ def test_what_was_generated_to_its_end_before_ends_again():
     assert driver.engine.held == 0
 
 
+def test_one_that_comes_again_takes_its_own_place():
+    driver = fake_driver()
+    penalised = SamplingParameters(repetition_penalty=1.2)
+    driver.add(0, PROMPT, 9, sampling=penalised)
+    driver.step()
+    generated = driver.records[0].ids[:]
+    driver.add(0, PROMPT, 9, sampling=penalised, generated=generated)
+    driver.run()
+    assert driver.records[0].finish == "length"
+    assert driver.engine.held == 0
+
+
 def test_release_is_confirmed_also_of_the_unknown():
     driver = fake_driver()
     driver.add(0, PROMPT, 5)
@@ -190,14 +202,6 @@ def test_a_lost_device_or_shard_ends_the_process(error):
     driver.add(0, PROMPT, 2)
     with pytest.raises(error):
         driver.step()
-
-
-def test_if_not_all_can_decode_at_once_those_go_that_have_waited_longest():
-    driver = fake_driver(step_tokens=2)
-    driver.dispatch(add=[driver.new(n, [n], 12) for n in range(3)])
-    for _ in range(6):
-        driver.step()
-    assert [len(driver.records[n].ids) for n in range(3)] == [4, 4, 4]
 
 
 def test_steps_are_timed():
