@@ -283,7 +283,7 @@ def test_reset_drops_everything():
     )
     driver.step()
     assert driver.engine.held in (20 * 4, 20 * 4 + 1)  # the next step may be under way
-    driver.dispatch(release=[3])
+    driver.dispatch(release=[3], add=[driver.new(20, [], 1)])  # which cannot be run
     driver.engine.reset()
     assert driver.engine.held == 0
     assert driver.engine.take_news() == ([], [])
