@@ -28,6 +28,7 @@ from scheduler.frontends import LAPSE_S
 from scheduler.requests import State
 from scheduler.standby import PATIENCE_S
 from tests.scheduler.harness import EPOCH, FRONTEND, House, sequence_id, spec, started
+from worker.reports import in_columns
 
 
 def test_hello_is_answered_by_status() -> None:
@@ -291,7 +292,7 @@ def test_what_is_missing_here_too_is_replayed_when_it_is_reported(known: int) ->
     house.from_frontend(Missing(sequence, known))
     house.turn()
     assert house.said(Replay) == []
-    house.report(house.token(sequence, 8))
+    house.report(steady=in_columns([house.token(sequence, 8)])[1])
     (replay,) = house.said(Replay)
     assert [(item.index, item.ids) for item in replay.items] == [(known, [8])]
     house.report(house.token(sequence, 9))

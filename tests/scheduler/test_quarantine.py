@@ -59,6 +59,7 @@ def test_after_two_deaths_each_runs_alone() -> None:
     assert running(house) == [first]
     for _ in range(CLEARING_TOKENS):
         assert running(house) == [first]
+        assert house.record(first).is_suspect
         house.report(house.token(first, 7))
     assert not house.record(first).is_suspect
     # the second wants the replica for itself: the first makes room

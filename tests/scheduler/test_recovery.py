@@ -233,6 +233,10 @@ def test_resubmission_of_a_finished_sequence_is_answered_from_the_record() -> No
     house.from_frontend(again(1, 2, [1, 2]))  # not what we know: computed anew
     house.turn()
     assert house.added() == [sequence]
+    house.report(house.token(sequence, 9))
+    house.forget()
+    house.turn(after_s=4.0)
+    assert house.said(Replay) == []  # it is not finished any more
 
 
 def test_what_is_computed_anew_ends_by_its_new_end() -> None:

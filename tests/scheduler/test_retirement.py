@@ -46,11 +46,13 @@ def test_what_is_on_its_way_out_goes_on_leaving() -> None:
     retire(house)
     retire(house)
     assert [house.record(s).state for s in (gone, going)] == [State.CANCELLING, State.PREEMPTING]
+    house.from_frontend(Cancel(going, "client_gone"))
+    house.turn()
     assert [s for d in house.dispatches() for s in d.release] == [gone, going]
     house.report(released=[gone, going])
     house.turn()
     assert stages(house) == ["refused", "empty"]
-    assert house.ended() == {"client_gone": 1}
+    assert house.ended() == {"client_gone": 2}
 
 
 def test_a_single_worker() -> None:

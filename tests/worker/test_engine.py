@@ -121,8 +121,8 @@ def test_release_comes_before_add_and_grants_after():
         {"blocks": [64]},
         {"blocks": [-3]},
         {"blocks": [5, 5]},
-        {"cached": 8},
-        {"cached": 16},
+        {"cached": 8, "prompt": [1] * 20},
+        {"cached": 16, "prompt": [1] * 16},
         {"cached": -16},
         {"cached": 16, "prompt": [1] * 20, "blocks": []},
         {"cached": 16, "prompt": [1] * 20, "prefill_logprobs": True},
@@ -136,6 +136,7 @@ def test_what_cannot_be_run_fails_alone(wrong):
     driver.dispatch(add=[driver.new(0, PROMPT, 4), bad, driver.new(2, PROMPT[1:], 4)])
     driver.run()
     assert driver.records[1].error
+    assert "the forward pass" not in driver.records[1].error  # it was not tried
     for number, ids in ((0, PROMPT), (2, PROMPT[1:])):
         assert driver.records[number].ids == driver.model.continuation(ids, 4)
     assert driver.engine.held == 0
