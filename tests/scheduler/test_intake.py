@@ -175,11 +175,13 @@ def test_who_waited_for_a_seat_and_left_takes_none(leaves: Callable[[House, int]
     house = started(frontends=2, max_concurrent_requests=1)
     first = house.submit(1, frontend=FRONTEND + 1)
     house.forget()
-    leaves(house, house.submit(1))
+    leaving, patient = house.submit(1), house.submit(2, frontend=FRONTEND + 1)
+    leaves(house, leaving)
     house.from_frontend(Delivered(first, success=False), FRONTEND + 1)
     house.turn(after_s=PATIENCE_S)
     assert house.said(Accepted) + house.said(Rejected) == []
-    assert house.parts.requests.live == 0
+    assert house.said(Accepted, FRONTEND + 1) == [Accepted(patient, 0)]
+    assert house.parts.requests.live == 1
 
 
 def test_who_waits_for_a_seat_when_the_server_drains_is_refused_at_once() -> None:

@@ -37,6 +37,8 @@ def test_what_runs_moves_to_the_other_replica() -> None:
     assert house.metric("millrace_replicas_lost_total") == 0
     assert house.metric("millrace_preemptions_total") == 0
     house.check()
+    house.turn(after_s=STOP_LIMIT_S + 1)
+    assert stages(house) == ["empty", "ready"]
 
 
 def test_what_is_on_its_way_out_goes_on_leaving() -> None:
@@ -71,6 +73,10 @@ def test_a_single_worker() -> None:
     house.processes.dead = [1]
     house.turn(after_s=1.0)
     assert not house.said(Status)[-1].replicas[0].ready
+    for _ in range(int(STOP_LIMIT_S) + 1):  # the new one takes its time
+        house.hello()
+        house.turn(after_s=1.0)
+    assert stages(house) == ["empty"]
     house.ready(incarnation=99)
     house.turn()
     assert stages(house) == ["empty", "ready"]

@@ -131,6 +131,13 @@ def test_an_unexpected_ready_begins_anew() -> None:
     house.check()
 
 
+def test_a_worker_that_was_told_to_begin_anew_may_be_told_so_again() -> None:
+    house = started()
+    for epoch in (4711, EPOCH):
+        house.ready(epoch=epoch)
+    assert len(resets(house)) == 2
+
+
 def test_a_worker_that_obeys_another_scheduler_is_lost() -> None:
     house = started()
     house.submit(1)
@@ -216,6 +223,7 @@ def test_a_busy_worker_that_hangs_is_killed_and_its_sequences_recovered() -> Non
     seconds(house, 3, beats=True)
     assert (state(house), house.processes.killed) == (ReplicaState.GONE, [1])
     assert house.said(Recover) == [Recover([sequence])]
+    assert house.record(sequence).deaths == 1
     assert house.metric("millrace_replicas_hung_total") == 1
     assert house.processes.held == []
     house.ready(incarnation=10)
@@ -234,6 +242,7 @@ def test_the_end_of_a_process_is_noticed_at_once() -> None:
     house.turn()
     assert state(house) is ReplicaState.GONE
     assert house.said(Recover) == [Recover([sequence])]
+    assert house.record(sequence).deaths == 1
     status = house.said(Status)[-1]
     assert not status.replicas[0].ready
     assert house.processes.killed == []
@@ -311,8 +320,9 @@ def test_an_idle_worker_is_not_probed() -> None:
 def test_a_lost_connection_may_come_back() -> None:
     house = started()
     house.link.unreachable.add(house.identity())
-    house.submit(1)
+    sequence = house.submit(1)
     assert state(house) is ReplicaState.GONE
+    assert house.record(sequence).deaths == 1
     house.link.unreachable.clear()
     house.from_worker_beat()
     house.turn()
