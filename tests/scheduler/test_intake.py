@@ -221,6 +221,23 @@ def test_retry_after_grows_with_the_queue() -> None:
     assert house.parts.requests.live == 40
 
 
+def test_retry_after_is_of_the_latest_minute() -> None:
+    house = started(max_concurrent_requests=1)
+    for _ in range(300):
+        house.hello()
+        house.from_worker_beat()
+        house.turn(after_s=1.0)
+    for counter in range(1, 21):
+        last = house.submit(counter)
+        house.report(house.token(last, 7, finish="length"))
+        house.from_frontend(Delivered(last, success=True))
+    house.submit(21)
+    house.submit(22)
+    house.turn(after_s=PATIENCE_S)
+    (rejected,) = house.said(Rejected)
+    assert 1.0 < rejected.retry_after_s < 4.0  # 20 in 60 s
+
+
 @pytest.mark.parametrize(
     ("reason", "dropped"),
     [("client_gone", 1), ("stop_sequence", 0), ("sibling_failed", 0), ("deadline", 0)],

@@ -257,14 +257,15 @@ def test_what_is_sampled_is_what_the_host_would_sample(sampling):
 
 def test_who_decodes_while_the_state_grows_keeps_its_blocks():
     driver = fake_driver(runner="ahead")  # which has room for two short ones
-    driver.add(0, PROMPT, 30)
+    driver.add(0, PROMPT, 20)
     for _ in range(3):
         driver.step()
-    driver.dispatch(add=[driver.new(number, [number], 30) for number in range(1, 4)])
+    counts = {1: 20, 2: 60, 3: 30}
+    driver.dispatch(add=[driver.new(number, [number], count) for number, count in counts.items()])
     driver.run()
-    assert driver.records[0].ids == driver.model.continuation(PROMPT, 30)
-    for number in range(1, 4):
-        assert driver.records[number].ids == driver.model.continuation([number], 30)
+    assert driver.records[0].ids == driver.model.continuation(PROMPT, 20)
+    for number, count in counts.items():
+        assert driver.records[number].ids == driver.model.continuation([number], count)
 
 
 def test_after_recording_rows_are_told_anew():
