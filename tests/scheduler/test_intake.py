@@ -167,6 +167,16 @@ def test_an_end_that_is_overtaken_by_the_next_request_frees_its_seat_in_time() -
     assert [rejected.id for rejected in house.said(Rejected, other)] == [waiting[1]]
 
 
+def test_a_seat_is_taken_by_who_has_waited_for_it() -> None:
+    house = started(max_concurrent_requests=1)
+    first = house.submit(1)
+    patient = house.submit(2)
+    house.forget()
+    house.from_frontend(Delivered(first, success=False))
+    house.submit(3)
+    assert house.said(Accepted) == [Accepted(patient, 0)]
+
+
 @pytest.mark.parametrize("leaves", [
     lambda house, sequence: house.from_frontend(Cancel(sequence, "client_gone")),
     lambda house, sequence: house.from_frontend(FrontendGone(100)),
@@ -297,10 +307,12 @@ def test_missing() -> None:
     house.from_frontend(Missing(sequence, 3))
     house.from_frontend(Missing(queued, 0))
     house.from_frontend(Missing(sequence_id(99), 4))
+    house.from_frontend(Cancel(sequence, "client_gone"))
+    house.from_frontend(Missing(sequence, 3))
     house.turn()
     (replay,) = house.said(Replay)
     assert [(item.index, item.ids) for item in replay.items] == [(3, [7, 7])]
-    assert house.said(Ended) == [Ended(sequence_id(99), 0, "unknown")]
+    assert house.said(Ended) == [Ended(s, 0, "unknown") for s in (sequence_id(99), sequence)]
 
 
 @pytest.mark.parametrize("known", [0, 5])
