@@ -130,13 +130,12 @@ def check_runtime_dir(path: str) -> None:
 
 
 class SpanSender:
-    """Hands spans to the tracer; never blocks. What the tracer does not take is lost and counted.
+    """Hands spans to the tracer; never blocks. What the tracer does not take is lost.
 
     Of a ``zmq.Context`` or ``zmq.green.Context``; belongs to one thread.
     """
 
     def __init__(self, context: Any, runtime_dir: str) -> None:
-        self.lost = 0
         self._is_losing = False
         self._socket = open_socket(context, zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, MOST_SPANS)
@@ -148,7 +147,6 @@ class SpanSender:
             self._socket.send(encode(spans), zmq.NOBLOCK)
             self._is_losing = False
         except zmq.Again:
-            self.lost += 1
             if not self._is_losing:
                 self._is_losing = True
                 _log.warning("the tracer takes no spans: they are lost until it does")

@@ -31,7 +31,6 @@ prompts to be read; ``waiting_served_ratio`` or ``max_waiting_tokens``; the end 
 HOLDS: tuple[Hold, ...] = get_args(Hold)
 BACKLOG_STEPS = 2
 """Steps' worth of uncomputed prompt tokens that a replica may hold; one sequence always may."""
-MOST_DOUBLINGS = 20
 
 
 class Admission:
@@ -89,7 +88,8 @@ class Admission:
 
     def _has_room(self, replica: Replica, record: Record) -> bool:
         needed = min(blocks_for(record.known_tokens) + 1, record.most_blocks)
-        return replica.leases.pool.available - needed >= self.watermark(replica)
+        left = replica.leases.pool.available - needed
+        return replica.can_hold(record) and left >= self.watermark(replica)
 
     def watermark(self, replica: Replica) -> int:
         """Blocks to be left for running sequences: 1 % of all, and half a block for each."""
@@ -97,8 +97,13 @@ class Admission:
         return max(1, replica.total_blocks // 100 + running // 2) if running else 0
 
     def fit(self, replica: Replica, record: Record) -> Fit | None:
-        """What a record would need on a replica; None if it has no room for it at the moment."""
-        growth = 1 << min(record.preemptions, MOST_DOUBLINGS)
+        """What a record would need on a replica; None if it has no room for it at the moment.
+
+        Replicas may differ in size: where it could not end, it is not begun.
+        """
+        if not replica.can_hold(record):
+            return None
+        growth = 1 << record.preemptions
         blocks = min(blocks_for(record.known_tokens) + growth, record.most_blocks)
         fit = replica.leases.fit(record.chain, blocks, read_cache=not record.spec.prefill_logprobs)
         if fit.available_after < self.watermark(replica):

@@ -126,8 +126,6 @@ class Planner:
     def _admit(self, now: float) -> None:
         """Take from the queue, strictly in order, until the head fits nowhere."""
         most_blocks = self._replicas.most_blocks()
-        if most_blocks is None:
-            return
         waiting = len(self._queue)
         openings = [
             _Opening(replica, self._admission.reason(replica, waiting))
@@ -140,9 +138,13 @@ class Planner:
                 self._refuse(record, most_blocks)
                 continue
             if record.is_suspect:
-                openings = [opening for opening in openings if not opening.replica.running]
+                openings = [
+                    opening
+                    for opening in openings
+                    if not opening.replica.running and opening.replica.can_hold(record)
+                ]
                 if not openings:
-                    self._empty_a_replica()
+                    self._empty_a_replica(record)
                     return
             best = self._best(openings, record)
             if best is None:
@@ -180,14 +182,18 @@ class Planner:
         self._metrics.prompt_tokens.inc(record.known_tokens)
         self._metrics.cached_tokens.inc(fit.cached_tokens)
 
-    def _empty_a_replica(self) -> None:
-        """Preempt what runs on the least busy replica: a suspect waits to run there alone.
+    def _empty_a_replica(self, suspect: Record) -> None:
+        """Preempt what runs on the least busy replica that can hold a suspect: it runs alone there.
 
         Those others go on as soon as it has been found harmless, or has failed.
         """
         if any(replica.releasing for replica in self._replicas):
             return  # one is being emptied
-        usable = [r for r in self._replicas if r.usable and not r.retiring]
+        usable = [
+            replica
+            for replica in self._replicas
+            if replica.usable and not replica.retiring and replica.can_hold(suspect)
+        ]
         if not usable:
             return
         replica = min(usable, key=lambda replica: len(replica.running))

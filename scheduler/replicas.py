@@ -127,6 +127,10 @@ class Replica:
         """Tokens that fit into the blocks that can be leased."""
         return self.total_blocks * BLOCK_TOKENS
 
+    def can_hold(self, record: Record) -> bool:
+        """Whether it has the blocks to run a sequence to its end; others may have more."""
+        return record.most_blocks <= self.total_blocks
+
     def join(self, ready: Ready, *, most_blocks: int | None, now: float) -> None:
         """Its worker is ready, and so is the replica, with an empty pool.
 
@@ -139,7 +143,7 @@ class Replica:
             ready.dtype,
             ready.device,
         )
-        self.longest_step_s = max(self.longest_step_s, ready.longest_step_s)
+        self.longest_step_s = ready.longest_step_s
         self.heard_s = self.progress_s = now
         self.piece_tokens = self._step_tokens
         total = ready.blocks - 1
@@ -155,7 +159,6 @@ class Replica:
         """Its processes are lost; the records that it ran, without blocks now."""
         self.worker = None
         self.state = ReplicaState.GONE
-        self.longest_step_s = 0.0
         lost = list(self.running.values())
         for record in lost:
             self.take_off(record)
@@ -347,9 +350,9 @@ class Replicas:
         """How many are ready."""
         return sum(replica.state is ReplicaState.READY for replica in self)
 
-    def most_blocks(self) -> int | None:
-        """Blocks of the largest usable replica; None while none is usable."""
-        return max((r.total_blocks for r in self if r.usable), default=None)
+    def most_blocks(self) -> int:
+        """Blocks of the largest replica; 0 while no worker has joined any."""
+        return max((replica.total_blocks for replica in self), default=0)
 
 
 def most_leased(max_batch_total_tokens: int | None) -> int | None:

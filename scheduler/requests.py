@@ -145,8 +145,6 @@ class Record:
         self.steady_until = 0
         """Its tokens before this index need no second look: it decodes, and fills a block that it
         has begun. Found by ``reports.py``; over with the next change of state."""
-        self.reason = ""
-        """Why it ended; known from FINISHED or CANCELLING on."""
         self.replica: int | None = None
         """The replica that runs it, from DISPATCHED until its blocks are back."""
         self.prefill_left = 0
@@ -186,6 +184,8 @@ class Record:
         """Of the tokens from ``base`` on; empty unless asked for."""
         self.started: Started | None = None if keep is None else keep.started
         self.finish: WorkerFinish = ""
+        self.reason = ""
+        """Why it ended; known from FINISHED or CANCELLING on."""
         spec = self.spec
         self.chain = KeyChain(spec.cache_salt, spec.prompt_ids, self.generated, spec.adapter)
 

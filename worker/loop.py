@@ -221,8 +221,6 @@ class Loop:
     def _report(self, message: FromWorker) -> None:
         if isinstance(message, StepReport):
             message = as_one([*self._held.take(), message])
-        else:
-            self._let_go()
         self._link.report(message)
         self._heartbeat_due = self._clock() + HEARTBEAT_S
 

@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from common.logs import BURST, WINDOW_S, CalmHandler, JsonFormatter, TextFormatter, about, say
@@ -68,6 +69,7 @@ def test_seldom_warnings_and_other_lines_are_all_written() -> None:
         log.logger.info("request %d", number)
         log.logger.warning("%s", f"note {number}")
         log.logger.warning(f"kind {number}")
+    for _ in range(50):
         log.clock.now += WINDOW_S
         log.logger.warning("again")
     assert len(log.lines) == 200
@@ -95,6 +97,12 @@ def test_lines_about_a_sequence_name_its_request_and_its_trace() -> None:
         log = Log(formatter)
         log.logger.warning("failed", extra=about(spec))
         assert all(words in log.lines[0] for words in sought)
+
+
+def test_what_json_knows_not_is_written_as_text() -> None:
+    log = Log(JsonFormatter("worker"))
+    log.logger.warning("failed", extra={"fields": {"path": Path("/x")}})
+    assert json.loads(log.lines[0])["path"] == "/x"
 
 
 def test_text_does_not_repeat_ids() -> None:

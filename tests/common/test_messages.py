@@ -199,6 +199,13 @@ def test_damaged_frames_never_raise_anything_else(
         return
 
 
+def test_a_frame_nested_without_end_is_bad() -> None:
+    frame = encode(messages.Alive(3))
+    deep = bytes([frame[0] + 1]) + frame[1:] + b"\x91" * 10_000 + b"\x90"  # one field more
+    with pytest.raises(BadFrameError, match="recursion"):
+        FROM_FRONTEND.decode(deep)
+
+
 @pytest.mark.parametrize("codec", [codec for codec, _ in DIRECTIONS])
 def test_text_that_is_not_unicode_is_a_bad_frame(codec: Codec[typing.Any]) -> None:
     with pytest.raises(BadFrameError):

@@ -2,9 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from common.keys import MAX_KEYS
 from common.option import AUTO, Option, collector
 from common.options import HUB_TOKENS, NO_EFFECT, NOT_YET, OPTIONS, SECRET_NAMES
 from common.settings import Settings
@@ -89,6 +91,33 @@ def test_defaults_pass_their_own_checks(option: Option) -> None:
         assert option.check(option.default) == ""
     if option.default == AUTO:
         assert option.auto
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "refused"),
+    [
+        ("port", [1, 65535], [0, 65536]),
+        ("prometheus_port", [0, 65535], [-1, 65536]),
+        ("cuda_graphs", [[0], [1, 4096]], [[0, 1], [4097]]),
+        ("cuda_memory_fraction", [0.01, 1.0], [0.0, 1.01]),
+        ("watermark_gamma", [0.01, 0.99], [0.0, 1.0]),
+        ("watermark_delta", [0.00001, 100.0], [0.0, 101.0]),
+        ("rope_factor", [0.1], [0.0]),
+        ("vertex_predict_route", ["/predict"], ["predict", "/a{b}", "/a?b", "/a#b", "/a b"]),
+        ("api_key", [["k"] * MAX_KEYS], [[], ["k"] * (MAX_KEYS + 1)]),
+    ],
+)
+def test_what_is_taken_and_what_is_not(name: str, taken: list[Any], refused: list[Any]) -> None:
+    check = OPTIONS[name].check
+    assert check is not None
+    assert [check(value) for value in taken] == [""] * len(taken)
+    assert all(check(value).startswith("must ") for value in refused)
+
+
+@pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1,5", ""])
+def test_what_is_no_number(text: str) -> None:
+    with pytest.raises(ValueError, match="must be a number"):
+        OPTIONS["watermark_gamma"].kind.parse(text)
 
 
 @pytest.mark.parametrize("option", OPTIONS.values(), ids=lambda option: option.name)

@@ -1,5 +1,7 @@
 """What ``--quantize`` and a checkpoint amount to."""
 
+import json
+
 import pytest
 
 from common.errors import StartupError
@@ -51,7 +53,8 @@ def test_what_fits(asked, method, more):
      ("compressed-tensors", {}, "needs"), ("exl2", {}, "EXL2"), (None, entries("exl2"), "EXL2"),
      (None, entries("quip"), "quip"), (None, {"bits": 4}, "unknown"),
      ("bitsandbytes", entries("bitsandbytes", **NF4), "--quantize bitsandbytes-nf4"),
-     ("bitsandbytes-fp4", entries("bitsandbytes"), "--quantize bitsandbytes")],
+     ("bitsandbytes-fp4", entries("bitsandbytes"), "--quantize bitsandbytes"),
+     ("awq", entries("fbgemm_fp8"), "--quantize fp8")],
 )  # fmt: skip
 def test_what_does_not(asked, found, named):
     with pytest.raises(StartupError) as caught:
@@ -63,6 +66,24 @@ def test_what_does_not(asked, found, named):
 def test_every_choice_is_known():
     known = {*AT_LOAD, "exl2", "marlin", *STORED} - {"fbgemm_fp8"}
     assert set(CHOICES) == known
+
+
+@pytest.mark.parametrize(
+    ("found", "method"),
+    [
+        ({"bits": 4, "group_size": 128}, "gptq"),
+        ({"w_bit": 4, "zero_point": True}, "awq"),
+        ({"w_bit": 4, "version": "GEMM"}, "awq"),
+    ],
+)
+def test_a_file_beside_the_configuration(found, method, tmp_path):
+    (tmp_path / "quant_config.json").write_text(json.dumps(found))
+    resolved = resolve(None, entries_of({}, tmp_path))
+    assert (resolved.stored, resolved.entries["bits"]) == (method, 4)
+
+
+def test_another_name_of_the_method():
+    assert resolve(None, {"quantization_method": "awq"}).stored == "awq"
 
 
 def test_a_file_that_is_not_json(tmp_path):

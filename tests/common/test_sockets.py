@@ -10,6 +10,8 @@ from common.messages import Alive
 from common.sockets import (
     FROM_FRONTEND,
     MAX_FRAME_BYTES,
+    SPANS,
+    SpanSender,
     check_runtime_dir,
     dispatch_endpoint,
     encode,
@@ -17,8 +19,10 @@ from common.sockets import (
     open_socket,
     requests_endpoint,
     tokens_endpoint,
+    traces_endpoint,
     worker_identity,
 )
+from common.spans import Spans
 
 
 def test_endpoints_are_distinct_files_in_the_runtime_directory() -> None:
@@ -64,10 +68,13 @@ def test_only_a_directory_is_accepted(tmp_path: Path) -> None:
 
 
 def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
-    deep = tmp_path / ("x" * 100)
-    deep.mkdir(mode=0o700)
+    longest = 107 - len("/supervisor.sock.4194304")
+    directory = tmp_path / ("x" * (longest - len(str(tmp_path)) - 1))
+    directory.mkdir(mode=0o700)
+    check_runtime_dir(str(directory))
+    longer = directory.rename(f"{directory}x")
     with pytest.raises(ValueError, match="too long"):
-        check_runtime_dir(str(deep))
+        check_runtime_dir(str(longer))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
@@ -97,6 +104,25 @@ def test_router_reports_unknown_peers_and_reaches_known_ones(tmp_path: Path) -> 
     finally:
         router.close()
         dealer.close()
+        context.term()
+
+
+def test_spans_that_no_tracer_takes_are_lost_with_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("common.sockets.MOST_SPANS", 2)
+    context = zmq.Context()
+    sender = SpanSender(context, str(tmp_path))
+    tracer = open_socket(context, zmq.PULL)
+    try:
+        for number in range(5):
+            sender(Spans(str(number), []))
+        assert len(caplog.records) == 1
+        tracer.bind(traces_endpoint(str(tmp_path)))
+        assert [SPANS.decode(tracer.recv()).process for _ in range(2)] == ["0", "1"]
+    finally:
+        sender.close()
+        tracer.close()
         context.term()
 
 

@@ -13,6 +13,7 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
         (f"00-{TRACE}-{SPAN}-01", True),
         (f"00-{TRACE}-{SPAN}-00", False),
         (f"00-{TRACE}-{SPAN}-03", True),
+        (f"00-{TRACE}-{SPAN}-02", False),
         (f"cc-{TRACE}-{SPAN}-01-what the future brings", True),
         (f"01-{TRACE}-{SPAN}-01", True),
     ],

@@ -150,6 +150,8 @@ class House:
     def __init__(self, tracing: bool = False, **changes: Any) -> None:
         self.clock = Clock()
         self.traced: list[Spans] = []
+        self.pulses: list[float] = []
+        """When the scheduler gave signs of life."""
         tracer = (
             SequenceTracer(self.traced.append, self.clock, lambda: WALL_NS) if tracing else None
         )
@@ -166,6 +168,7 @@ class House:
             self.frontend_processes,
             self.clock,
             tracer,
+            lambda: self.pulses.append(self.clock.now),
         )
         self.loop = Loop(self.parts, self.link, self.clock)
         self.incarnations: dict[int, int] = {}

@@ -50,6 +50,10 @@ def test_max_waiting_tokens() -> None:
     house = waiting_and_running(8, waiting_served_ratio=2.0)
     running = [sequence_id(c) for c in range(1, 8)]
     house.submit(100)
+    reading = msgspec.structs.replace(TIMING, decode_tokens=0)
+    for _ in range(5):
+        house.report(timing=reading)
+    assert house.added() == []
     steps = 0
     while not house.added():
         house.report(*(house.token(s, 7) for s in running))
@@ -66,9 +70,9 @@ def test_a_newcomer_is_let_in_while_the_step_has_room() -> None:
     assert house.added() == []
     reader = house.record(sequence_id(8))
     tokens = SequenceTokens(reader.id, reader.attempt, 0)
-    house.report(Progress(tokens, 40))  # 260 of a step's 256 are left
+    house.report(Progress(tokens, 44))  # as many are left as a step has
     assert house.added() == []
-    house.report(Progress(tokens, 60))
+    house.report(Progress(tokens, 45))
     assert house.added() == [sequence_id(100)]
 
 
@@ -105,6 +109,31 @@ def test_the_watermark_is_left_to_running_sequences() -> None:
     assert house.added() == [sequence_id(1), sequence_id(2)]
 
 
+@pytest.mark.parametrize(("blocks", "running", "left"), [(20, 1, 1), (20, 6, 3), (300, 6, 6)])
+def test_the_watermark_grows_with_blocks_and_sequences(
+    blocks: int, running: int, left: int
+) -> None:
+    house = started(
+        blocks=blocks + 1, max_batch_prefill_tokens=8192, waiting_served_ratio=0.0
+    )  # fmt: skip
+    for counter in range(running):
+        house.submit(counter, 1, 1)
+    most = 16 * (blocks - running - left)
+    house.submit(100, most, 1)
+    assert len(house.added()) == running
+    house.from_frontend(Cancel(sequence_id(100), "client_gone"))
+    house.submit(101, most - 1, 1)
+    assert len(house.added()) == running + 1
+
+
+def test_who_has_run_before_needs_no_reason() -> None:
+    house = waiting_and_running(8, waiting_served_ratio=2.0)
+    house.submit(100)
+    assert house.added() == []
+    resumed = house.submit(101, attempt=1, generated_ids=[7])
+    assert house.added() == [resumed]
+
+
 def test_the_head_of_the_line_blocks_the_others_until_it_fits() -> None:
     house = started(blocks=13, waiting_served_ratio=0.0)
     house.submit(1, 64, 100)
@@ -129,14 +158,24 @@ def test_a_cancelled_head_blocks_nobody() -> None:
 
 def test_prefill_work_is_bounded() -> None:
     house = started(blocks=1001, max_batch_prefill_tokens=64, waiting_served_ratio=0.0)
-    for counter, prompt in enumerate([500, 60, 60, 60, 60], start=1):
+    for counter, prompt in enumerate([500, 64, 64, 64, 64], start=1):
         house.submit(counter, prompt)
     assert house.added() == [sequence_id(1)]  # one always may
     house.report(house.token(sequence_id(1), 7))
-    assert len(house.added()) == 3  # 2 x 64 tokens hold two of 60
+    assert len(house.added()) == 3  # 2 steps hold two
     house.report(house.token(sequence_id(2), 7))
     assert len(house.added()) == 4
     house.check()
+
+
+def test_what_is_cached_is_no_prefill_work() -> None:
+    house = started(blocks=1001, max_batch_prefill_tokens=64, waiting_served_ratio=0.0)
+    ids = list(range(160))
+    first = house.submit(1, ids)
+    house.report(house.token(first, 7))
+    house.submit(2, 100)
+    third = house.submit(3, ids)  # 16 of it are left to be read
+    assert house.added()[2:] == [third]
 
 
 def test_what_can_never_fit_fails_with_a_sentence() -> None:
@@ -146,7 +185,7 @@ def test_what_can_never_fit_fails_with_a_sentence() -> None:
     assert (ended.id, ended.reason) == (sequence, "failed")
     assert "176 tokens" in ended.message
     assert "160" in ended.message
-    house.submit(2, 100, 60)
+    house.submit(2, 150, 10)  # all blocks, at once
     assert house.added() == [sequence_id(2)]
     assert house.ended() == {"failed": 1}
 
@@ -223,6 +262,18 @@ def test_an_idle_replica_admits_while_the_other_waits() -> None:
     house.submit(2, LONG)
     house.submit(3)
     assert (house.added(0), house.added(1)) == ([sequence_id(1)], [sequence_id(2)])
+
+
+def test_a_sequence_goes_only_where_it_can_run_to_its_end() -> None:
+    house = House(num_replicas=2, waiting_served_ratio=0.0)
+    house.hello()
+    house.ready(11, replica=0)
+    house.ready(21, replica=1)
+    house.submit(1, 20, 300)  # 20 blocks, and for a start 3
+    house.submit(2, 20, 140)  # 10
+    house.submit(3, 20, 141)  # 11, though replica 0 leases less
+    assert house.added(0) == [sequence_id(2)]
+    assert house.added(1) == [sequence_id(1), sequence_id(3)]
 
 
 # --- prefix cache -----------------------------------------------------------------------------

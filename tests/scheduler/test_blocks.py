@@ -152,6 +152,8 @@ def test_sharing_idle_blocks_costs_availability() -> None:
     assert leases.pool.available == 4
     again = leases.fit(chain(ids), 6, read_cache=True)
     assert again.available_after == 2
+    leases.open(3, again, chain(ids), limit=6)
+    assert leases.freed_by(2) == leases.freed_by(3) == 2  # not what they share
 
 
 def test_the_check_sees_damage() -> None:

@@ -28,6 +28,7 @@ from scheduler.frontends import LAPSE_S
 from scheduler.requests import State
 from scheduler.standby import PATIENCE_S
 from tests.scheduler.harness import EPOCH, FRONTEND, House, sequence_id, spec, started
+from worker.reports import in_columns
 
 
 def test_hello_is_answered_by_status() -> None:
@@ -166,6 +167,16 @@ def test_an_end_that_is_overtaken_by_the_next_request_frees_its_seat_in_time() -
     assert [rejected.id for rejected in house.said(Rejected, other)] == [waiting[1]]
 
 
+def test_a_seat_is_taken_by_who_has_waited_for_it() -> None:
+    house = started(max_concurrent_requests=1)
+    first = house.submit(1)
+    patient = house.submit(2)
+    house.forget()
+    house.from_frontend(Delivered(first, success=False))
+    house.submit(3)
+    assert house.said(Accepted) == [Accepted(patient, 0)]
+
+
 @pytest.mark.parametrize("leaves", [
     lambda house, sequence: house.from_frontend(Cancel(sequence, "client_gone")),
     lambda house, sequence: house.from_frontend(FrontendGone(100)),
@@ -174,11 +185,13 @@ def test_who_waited_for_a_seat_and_left_takes_none(leaves: Callable[[House, int]
     house = started(frontends=2, max_concurrent_requests=1)
     first = house.submit(1, frontend=FRONTEND + 1)
     house.forget()
-    leaves(house, house.submit(1))
+    leaving, patient = house.submit(1), house.submit(2, frontend=FRONTEND + 1)
+    leaves(house, leaving)
     house.from_frontend(Delivered(first, success=False), FRONTEND + 1)
     house.turn(after_s=PATIENCE_S)
     assert house.said(Accepted) + house.said(Rejected) == []
-    assert house.parts.requests.live == 0
+    assert house.said(Accepted, FRONTEND + 1) == [Accepted(patient, 0)]
+    assert house.parts.requests.live == 1
 
 
 def test_who_waits_for_a_seat_when_the_server_drains_is_refused_at_once() -> None:
@@ -216,6 +229,23 @@ def test_retry_after_grows_with_the_queue() -> None:
     (rejected,) = house.said(Rejected)
     assert rejected.retry_after_s == 60.0
     assert house.parts.requests.live == 40
+
+
+def test_retry_after_is_of_the_latest_minute() -> None:
+    house = started(max_concurrent_requests=1)
+    for _ in range(300):
+        house.hello()
+        house.from_worker_beat()
+        house.turn(after_s=1.0)
+    for counter in range(1, 21):
+        last = house.submit(counter)
+        house.report(house.token(last, 7, finish="length"))
+        house.from_frontend(Delivered(last, success=True))
+    house.submit(21)
+    house.submit(22)
+    house.turn(after_s=PATIENCE_S)
+    (rejected,) = house.said(Rejected)
+    assert 1.0 < rejected.retry_after_s < 4.0  # 20 in 60 s
 
 
 @pytest.mark.parametrize(
@@ -277,10 +307,12 @@ def test_missing() -> None:
     house.from_frontend(Missing(sequence, 3))
     house.from_frontend(Missing(queued, 0))
     house.from_frontend(Missing(sequence_id(99), 4))
+    house.from_frontend(Cancel(sequence, "client_gone"))
+    house.from_frontend(Missing(sequence, 3))
     house.turn()
     (replay,) = house.said(Replay)
     assert [(item.index, item.ids) for item in replay.items] == [(3, [7, 7])]
-    assert house.said(Ended) == [Ended(sequence_id(99), 0, "unknown")]
+    assert house.said(Ended) == [Ended(s, 0, "unknown") for s in (sequence_id(99), sequence)]
 
 
 @pytest.mark.parametrize("known", [0, 5])
@@ -291,7 +323,7 @@ def test_what_is_missing_here_too_is_replayed_when_it_is_reported(known: int) ->
     house.from_frontend(Missing(sequence, known))
     house.turn()
     assert house.said(Replay) == []
-    house.report(house.token(sequence, 8))
+    house.report(steady=in_columns([house.token(sequence, 8)])[1])
     (replay,) = house.said(Replay)
     assert [(item.index, item.ids) for item in replay.items] == [(known, [8])]
     house.report(house.token(sequence, 9))

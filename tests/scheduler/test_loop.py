@@ -31,6 +31,15 @@ def test_waits_end_when_something_is_due() -> None:
     assert house.link.waits[-1] == pytest.approx(0.25)
 
 
+def test_a_sign_of_life_is_given_once_a_second_and_not_while_nothing_turns() -> None:
+    house = started()
+    began = house.clock.now
+    house.turn(after_s=3.0)
+    house.turn(after_s=0.5)
+    house.turn(after_s=60.0, halted=True)
+    assert [pulse - began for pulse in house.pulses] == [0.0, 1.0, 2.0, 3.0, 63.5]
+
+
 def test_one_dispatch_per_worker_and_turn() -> None:
     house = started(replicas=2, waiting_served_ratio=0.0)
     for counter in range(1, 9):

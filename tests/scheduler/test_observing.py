@@ -145,6 +145,16 @@ def test_the_waiting_wait_for(settings: dict[str, int], reason: str) -> None:
     assert waiting(house) == {reason: 1}
 
 
+def test_what_is_too_large_for_the_open_replica_waits_for_blocks() -> None:
+    house = House(num_replicas=2, max_batch_size=1)
+    house.hello()
+    house.ready(11, replica=0)
+    house.ready(21, replica=1)
+    house.submit(1, 20, 300)
+    house.submit(2, 20, 300)
+    assert waiting(house) == {"blocks": 1}
+
+
 def test_what_waits_behind_a_suspect() -> None:
     house = started(waiting_served_ratio=0.0)
     house.submit(1)

@@ -108,6 +108,17 @@ def test_a_stop_takes_back_no_grants_but_its_own() -> None:
     assert dispatch.release == sequences[1:]
 
 
+def test_a_new_process_is_told_nothing_that_was_meant_for_the_last_one() -> None:
+    house, sequences = crowded([0], blocks=12)
+    replica = house.parts.replicas.get(0)
+    assert replica is not None
+    replica.stop(house.record(sequences[0]))
+    house.ready(incarnation=10)
+    other = house.submit(2)
+    assert [(d.number, d.release) for d in house.dispatches()] == [(1, [])]
+    assert house.added() == [other]
+
+
 def test_blocks_return_only_when_the_release_is_confirmed() -> None:
     house, sequences = crowded([0, 0, 0], blocks=12)
     while not house.metric("millrace_preemptions_total"):
@@ -120,6 +131,7 @@ def test_blocks_return_only_when_the_release_is_confirmed() -> None:
     victim = house.record(sequences[2])
     generated = list(victim.generated)
     assert generated
+    house.clock.now += 2.5
     house.forget()
     house.report(released=[sequences[2]], timing=None)
     assert grants(house).keys() == {1, 2}
@@ -131,6 +143,7 @@ def test_blocks_return_only_when_the_release_is_confirmed() -> None:
     assert again.spec.id == sequences[2]
     assert again.generated_ids == generated
     assert again.attempt == 0
+    assert again.queue_s == 0.0  # until it was first begun
 
 
 def test_nobody_is_admitted_in_a_tick_that_preempted() -> None:
@@ -157,6 +170,14 @@ def test_the_preempted_sequence_comes_back_before_new_ones() -> None:
     for sequence in sequences[:2]:
         house.report(house.token(sequence, 7, finish="length"))
     assert house.added() == [sequences[2], sequence_id(60)]
+
+
+def test_no_more_are_preempted_than_have_to_be() -> None:
+    """Three are short at once: the newest of them leaves two blocks, and needs none itself."""
+    house, sequences = crowded([0, 0, 0, 0], blocks=9, prompt=16)
+    while not house.metric("millrace_preemptions_total"):
+        advance(house, sequences, 1)
+    assert house.dispatches()[-1].release == [sequences[3]]
 
 
 def test_growth_is_leased_in_advance_after_every_preemption() -> None:

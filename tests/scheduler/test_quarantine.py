@@ -1,6 +1,6 @@
 """Sequences under suspicion: alone after two deaths, given up after the third, or absolved."""
 
-from common.messages import Ended, Recover, Submit
+from common.messages import Ended, Recover, Retire, Submit
 from scheduler.requests import CLEARING_TOKENS, State
 from tests.scheduler.harness import House, sequence_id, spec, started
 
@@ -59,6 +59,7 @@ def test_after_two_deaths_each_runs_alone() -> None:
     assert running(house) == [first]
     for _ in range(CLEARING_TOKENS):
         assert running(house) == [first]
+        assert house.record(first).is_suspect
         house.report(house.token(first, 7))
     assert not house.record(first).is_suspect
     # the second wants the replica for itself: the first makes room
@@ -114,9 +115,81 @@ def test_a_suspect_takes_the_empty_replica_and_leaves_the_others_alone() -> None
     assert running(house, 1) == [sequence_id(2), sequence_id(3)]
 
 
+def test_a_suspect_empties_a_replica_that_can_hold_it() -> None:
+    house = House(num_replicas=2, waiting_served_ratio=0.0)
+    house.hello()
+    house.ready(11, replica=0)
+    house.ready(101, replica=1)
+    first, second = house.submit(1, 20, 300), house.submit(2, 20, 300)
+    die(house, 10, replica=1)
+    die(house, 11, replica=1)
+    house.turn()
+    assert running(house, 1) == [first]
+    assert house.record(first).state is State.DISPATCHED  # another suspect takes nothing from it
+    for _ in range(CLEARING_TOKENS):
+        house.report(house.token(first, 7), replica=1)
+    assert house.record(first).state is State.PREEMPTING
+    house.report(released=[first], replica=1)
+    assert (running(house, 0), running(house, 1)) == ([], [second])
+
+
+def without_room_for_a_suspect() -> tuple[House, int]:
+    """Two replicas run two sequences and one; a suspect of a third one that died waits."""
+    house = started(replicas=3, waiting_served_ratio=0.0)
+    for counter in range(1, 5):
+        house.submit(counter)
+    suspect = house.added(2)[0]
+    die(house, 20, replica=2)
+    house.forget()
+    house.parts.workers.unreachable(house.identity(2), house.clock.now)
+    return house, suspect
+
+
+def states(house: House, *counters: int) -> list[State]:
+    return [house.record(sequence_id(counter)).state for counter in counters]
+
+
+def test_the_least_busy_replica_is_emptied_for_a_suspect_and_no_other() -> None:
+    house, suspect = without_room_for_a_suspect()
+    house.from_frontend(Submit(spec(3), 2))
+    house.turn()
+    assert states(house, 1, 2, 3, 4) == [
+        State.DISPATCHED,
+        State.PREEMPTING,
+        State.QUEUED,
+        State.DISPATCHED,
+    ]
+    house.report(house.token(sequence_id(4), 7, finish="length"))
+    assert states(house, 1) == [State.DISPATCHED]
+    house.report(released=[sequence_id(2)], replica=1)
+    assert running(house, 1) == [suspect]
+
+
+def test_a_replica_that_is_about_to_be_replaced_is_not_emptied_for_a_suspect() -> None:
+    house, suspect = without_room_for_a_suspect()
+    house.from_frontend(Retire(5, 1), 77)
+    house.turn()
+    house.from_frontend(Submit(spec(3), 2))
+    house.turn()
+    assert states(house, 1, 2, 4) == [State.DISPATCHED, State.PREEMPTING, State.DISPATCHED]
+    house.report(released=[sequence_id(2)], replica=1)
+    assert states(house, 1, 4) == [State.PREEMPTING] * 2
+    house.report(released=[sequence_id(1), sequence_id(4)])
+    assert running(house, 0) == [suspect]
+
+
 def test_a_replica_that_is_told_to_begin_anew_did_not_die() -> None:
     house = started(waiting_served_ratio=0.0)
     sequence = house.submit(1)
     house.report(house.token(sequence, 7), epoch=4711)  # it obeys another scheduler
     assert house.said(Recover) == [Recover([sequence])]
     assert house.record(sequence).deaths == 0
+
+
+def test_a_suspect_is_not_condemned_for_what_was_no_death() -> None:
+    house = twice_bereaved(1)
+    sequence = sequence_id(1)
+    house.forget()
+    house.report(house.token(sequence, 7), epoch=4711)
+    assert house.said(Ended) == []
+    assert house.said(Recover) == [Recover([sequence])]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from common.messages import Submit
 from scheduler.queue import AGEING_S, Queue
-from scheduler.requests import Record
+from scheduler.requests import SUSPECT_DEATHS, Record
 from tests.scheduler.harness import spec
 
 _order = iter(range(1, 1_000_000))
@@ -48,6 +48,28 @@ def test_order(entries: list[tuple[int, float, int, float]], expected: list[int]
     for number, at, priority, timeout_s in entries:
         queue.push(record(number, at=at, priority=priority, timeout_s=timeout_s))
     assert drain(queue) == expected
+
+
+def test_what_comes_again_has_only_its_latest_place() -> None:
+    queue = Queue()
+    again = record(1)
+    again.deaths = SUSPECT_DEATHS
+    queue.push(again)
+    queue.remove(again.id)
+    again.deaths = 0
+    queue.push(record(2, priority=-1))
+    queue.push(again)
+    assert drain(queue) == [2, 1]
+
+
+def test_who_leaves_before_its_turn_leaves_no_memory_behind() -> None:
+    queue = Queue()
+    queue.push(record(1))
+    for number in range(2, 1000):
+        queue.push(record(number))
+        queue.remove(spec(number).id)
+    assert len(queue._heap) < 100
+    assert drain(queue) == [1]
 
 
 def test_nothing_starves() -> None:

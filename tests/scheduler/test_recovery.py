@@ -181,12 +181,26 @@ def test_resubmission_of_a_running_sequence_replaces_it() -> None:
     house.from_frontend(again(1, 1, [7, 7]))
     house.turn()
     assert house.said(Accepted) == [Accepted(sequence, 1)]
-    assert house.dispatches()[0].release == [sequence]
+    house.from_frontend(again(1, 2, [7]))
+    house.turn()
+    assert [dispatch.release for dispatch in house.dispatches()] == [[sequence]]
     assert house.record(sequence).state is State.PREEMPTING
     house.report(released=[sequence], timing=None)
     (new,) = house.dispatches()[-1].add
-    assert (new.attempt, new.generated_ids) == (1, [7, 7])
+    assert (new.attempt, new.generated_ids) == (2, [7])
     assert house.metric("millrace_preemptions_total") == 0
+
+
+def test_resubmission_of_a_cancelled_sequence_is_not_accepted() -> None:
+    house = started()
+    sequence = house.submit(1)
+    house.from_frontend(Cancel(sequence, "client_gone"))
+    house.forget()
+    house.from_frontend(again(1, 1, []))
+    house.turn()
+    assert house.said(Accepted) == []
+    house.report(released=[sequence], timing=None)
+    assert house.ended() == {"client_gone": 1}
 
 
 def test_resubmission_of_a_waiting_sequence_replaces_it() -> None:
@@ -217,6 +231,34 @@ def test_resubmission_of_a_finished_sequence_is_answered_from_the_record() -> No
     assert replay.items[-1].finish == "eos_token"
     house.forget()
     house.from_frontend(again(1, 2, [1, 2]))  # not what we know: computed anew
+    house.turn()
+    assert house.added() == [sequence]
+    house.report(house.token(sequence, 9))
+    house.forget()
+    house.turn(after_s=4.0)
+    assert house.said(Replay) == []  # it is not finished any more
+
+
+def test_what_is_computed_anew_ends_by_its_new_end() -> None:
+    house = started(max_batch_size=1)
+    sequence = house.submit(1)
+    house.report(house.token(sequence, 8, finish="eos_token"))
+    house.submit(2)
+    house.from_frontend(again(1, 1, [9]))
+    house.turn()
+    assert house.record(sequence).state is State.QUEUED
+    house.from_frontend(Cancel(sequence, "client_gone"))
+    house.turn()
+    assert house.ended() == {"client_gone": 1}
+
+
+def test_what_is_known_by_ids_alone_is_computed_anew_for_who_asks_for_it() -> None:
+    """Their log-probabilities died with another scheduler."""
+    house = started()
+    sequence = house.submit(1, attempt=1, generated_ids=[7, 7, 7])
+    house.report(house.token(sequence, 8, finish="eos_token"))
+    house.forget()
+    house.from_frontend(again(1, 2, [7]))
     house.turn()
     assert house.added() == [sequence]
 

@@ -4,12 +4,14 @@ import pytest
 from msgspec.structs import replace
 
 from common.messages import (
+    BLOCK_TOKENS,
     Delivered,
     Ended,
     FrontendGone,
     Missing,
     Progress,
     Replay,
+    Retire,
     SequenceTokens,
     Started,
     Steady,
@@ -136,9 +138,11 @@ def test_several_tokens_in_a_step() -> None:
 
 @pytest.mark.parametrize("most", [1, 7])
 def test_tokens_in_columns(most: int) -> None:
-    """As many as a worker's steps give: none is lost, and full blocks become findable."""
+    """As many as a worker's steps give: none is lost, full blocks are findable, room is ahead."""
     house = started(waiting_served_ratio=0.0)
-    sequences = [house.submit(1, 40), house.submit(2, 7)]
+    replica = house.parts.replicas.get(0)
+    assert replica is not None
+    sequences = [house.submit(1, 40, 400), house.submit(2, 7, 400)]
     told: dict[int, list[int]] = {sequence: [] for sequence in sequences}
     for step in range(40):
         items = []
@@ -154,6 +158,10 @@ def test_tokens_in_columns(most: int) -> None:
             record = house.record(sequence)
             assert record.generated == told[sequence]
             assert len(record.logprobs) == len(record.generated)
+            lease = replica.leases.get(sequence)
+            assert lease is not None
+            assert lease.registered == (record.known_tokens - 1) // BLOCK_TOKENS
+            assert lease.capacity >= record.known_tokens + BLOCK_TOKENS
     tokens = sum(len(ids) for ids in told.values())
     text = house.metrics.render().decode()
     assert f"tgi_request_skipped_tokens_sum {float(tokens - 80)}" in text
@@ -233,6 +241,19 @@ def test_undelivered_tokens_are_replayed_to_whom_they_belong() -> None:
     assert [(item.id, item.ids) for item in replay.items] == [(theirs, [7])]
     house.report(house.token(mine, 7), undelivered=[other])
     assert len(house.said(Replay, other)) == 1
+    house.report(house.token(theirs, finish="length"), undelivered=[other])  # an end alone
+    assert [item.finish for item in house.said(Replay, other)[1].items] == ["length"]
+
+
+def test_what_was_computed_before_a_release_counts() -> None:
+    house = started(waiting_served_ratio=0.0)
+    longer, over = house.submit(1), house.submit(2)
+    house.from_frontend(Retire(5, 0), 77)
+    house.turn()
+    items = [house.token(longer, 7), house.token(over, 8, finish="length")]
+    house.report(*items, released=[longer, over])
+    assert (house.record(longer).state, house.record(longer).generated) == (State.QUEUED, [7])
+    assert house.record(over).state is State.FINISHED
 
 
 def test_reports_about_unknown_sequences_waste_tokens() -> None:

@@ -1,6 +1,6 @@
 """Workers that are replaced on purpose: emptied, swapped, used again; nobody is suspected."""
 
-from common.messages import Retire, Retired, Status
+from common.messages import Cancel, Retire, Retired, Status
 from scheduler.requests import State
 from scheduler.retirement import STOP_LIMIT_S
 from tests.scheduler.harness import House, started
@@ -37,6 +37,24 @@ def test_what_runs_moves_to_the_other_replica() -> None:
     assert house.metric("millrace_replicas_lost_total") == 0
     assert house.metric("millrace_preemptions_total") == 0
     house.check()
+    house.turn(after_s=STOP_LIMIT_S + 1)
+    assert stages(house) == ["empty", "ready"]
+
+
+def test_what_is_on_its_way_out_goes_on_leaving() -> None:
+    house = started(waiting_served_ratio=0.0)
+    gone, going = house.submit(1), house.submit(2)
+    house.from_frontend(Cancel(gone, "client_gone"))
+    retire(house)
+    retire(house)
+    assert [house.record(s).state for s in (gone, going)] == [State.CANCELLING, State.PREEMPTING]
+    house.from_frontend(Cancel(going, "client_gone"))
+    house.turn()
+    assert [s for d in house.dispatches() for s in d.release] == [gone, going]
+    house.report(released=[gone, going])
+    house.turn()
+    assert stages(house) == ["refused", "empty"]
+    assert house.ended() == {"client_gone": 2}
 
 
 def test_a_single_worker() -> None:
@@ -45,6 +63,8 @@ def test_a_single_worker() -> None:
     house.run_to(sequence, 3)
     house.forget()
     retire(house)
+    house.turn(after_s=1.0)
+    assert not house.said(Status)[-1].replicas[0].ready
     house.report(released=[sequence])
     house.turn()
     assert stages(house) == ["empty"]
@@ -53,6 +73,10 @@ def test_a_single_worker() -> None:
     house.processes.dead = [1]
     house.turn(after_s=1.0)
     assert not house.said(Status)[-1].replicas[0].ready
+    for _ in range(int(STOP_LIMIT_S) + 1):  # the new one takes its time
+        house.hello()
+        house.turn(after_s=1.0)
+    assert stages(house) == ["empty"]
     house.ready(incarnation=99)
     house.turn()
     assert stages(house) == ["empty", "ready"]

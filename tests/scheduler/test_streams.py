@@ -134,7 +134,10 @@ def test_the_end_of_a_stream_is_kept_for_a_while() -> None:
 
 def test_only_its_owner_gets_a_stream() -> None:
     made = house()
-    made.submit(1, keep=keep())
+    sequence = made.submit(1, keep=keep())
+    made.submit(9, frontend=OTHER, keep=Keep(TICKET, "somebody else", 0, 1, b"theirs"))
+    assert made.record(sequence).state is State.DISPATCHED
+    assert resume(made).memo == MEMO
     assert resume(made, owner="somebody else").runs == []
     assert resume(made, owner="größer").runs == []
     assert resume(made, ticket="00" * 16).runs == []
@@ -253,12 +256,24 @@ def test_two_runs_of_one_stream() -> None:
     made.report(made.token(first, 7, finish="length"), made.token(second, 8))
     leave(made, second)
     found = resume(made)
+    assert found.memo == MEMO
     assert [run.tokens.ids for run in found.runs] == [[7], [8]]
     assert [run.tokens.finish for run in found.runs] == ["length", ""]
     new = take_up(made, 9, found.runs[1], run=1, runs=2)
     made.turn(after_s=GRACE_S + 1)
     assert made.record(new).state is State.DISPATCHED
     assert made.metric("millrace_kept_streams") == 0
+
+
+def test_while_its_client_is_there_a_stream_is_kept_beyond_the_end_of_one_run() -> None:
+    made = house(waiting_served_ratio=0.0)
+    first, second = made.submit(1, keep=keep(0, 2)), made.submit(2, keep=keep(1, 2))
+    made.report(made.token(first, 7, finish="length"), made.token(second, 8))
+    made.from_frontend(Delivered(first, success=True))
+    made.turn(after_s=GRACE_S + 1)
+    leave(made, second)
+    assert made.record(second).state is State.DISPATCHED
+    assert [run.tokens.ids for run in resume(made).runs] == [[7], [8]]
 
 
 @pytest.mark.parametrize("grace_s", [GRACE_S, 100.0])
@@ -291,6 +306,8 @@ def test_a_failed_sequence_ends_the_whole_stream() -> None:
     made.turn()
     assert resume(made).runs == []
     assert made.record(first).state is State.CANCELLING, "nobody can come back for it"
+    made.turn(after_s=GRACE_S + 1)  # when it would have been given up
+    assert made.metric("millrace_kept_streams") == 0
 
 
 def test_the_oldest_makes_room_for_the_newest() -> None:
@@ -330,8 +347,13 @@ def test_a_stream_makes_no_room_for_its_own_next_run(fits_alone: bool) -> None:
     made.submit(2, 20, most - 30 * fits_alone, keep=keep(1, 2))
     assert resume(made).runs == []
     # Nothing is left in the account: there is room for what takes nearly all of it.
-    made.submit(3, 20, int(most * 0.99), keep=keep(ticket="1" * 32))
+    third = made.submit(3, 20, int(most * 0.99), keep=keep(ticket="1" * 32))
     assert resume(made, ticket="1" * 32).runs
+    # And nobody's room is needed once its client is gone.
+    leave(made, third)
+    made.submit(4, 20, int(most * 0.99), keep=keep(ticket="2" * 32))
+    assert resume(made, ticket="2" * 32).runs
+    assert resume(made, ticket="1" * 32).runs == []
 
 
 def test_what_is_left_of_a_stream_that_was_forgotten_is_no_part_of_its_successor() -> None:

@@ -131,6 +131,13 @@ def test_an_unexpected_ready_begins_anew() -> None:
     house.check()
 
 
+def test_a_worker_that_was_told_to_begin_anew_may_be_told_so_again() -> None:
+    house = started()
+    for epoch in (4711, EPOCH):
+        house.ready(epoch=epoch)
+    assert len(resets(house)) == 2
+
+
 def test_a_worker_that_obeys_another_scheduler_is_lost() -> None:
     house = started()
     house.submit(1)
@@ -184,10 +191,15 @@ def test_the_deadline_grows_with_the_longest_step() -> None:
     house = started()
     house.submit(1)
     house.report(house.token(sequence_id(1), 7), timing=StepTiming(9, 0, 1.0, 0.1, 0.1, 5.0))
+    house.report(house.token(sequence_id(1), 7))  # a short one
     seconds(house, 5 * LONGEST_STEPS / 2 - 1, beats=True)
     assert state(house) is ReplicaState.READY
     seconds(house, 3, beats=True)
     assert state(house) is ReplicaState.SUSPECT
+    house.ready(incarnation=10)
+    house.submit(2)
+    seconds(house, HANG_S / 2 + 2, beats=True)
+    assert state(house) is ReplicaState.SUSPECT  # another process's steps do not count
 
 
 def test_the_deadline_knows_the_longest_step_of_the_warm_up() -> None:
@@ -211,6 +223,7 @@ def test_a_busy_worker_that_hangs_is_killed_and_its_sequences_recovered() -> Non
     seconds(house, 3, beats=True)
     assert (state(house), house.processes.killed) == (ReplicaState.GONE, [1])
     assert house.said(Recover) == [Recover([sequence])]
+    assert house.record(sequence).deaths == 1
     assert house.metric("millrace_replicas_hung_total") == 1
     assert house.processes.held == []
     house.ready(incarnation=10)
@@ -229,6 +242,7 @@ def test_the_end_of_a_process_is_noticed_at_once() -> None:
     house.turn()
     assert state(house) is ReplicaState.GONE
     assert house.said(Recover) == [Recover([sequence])]
+    assert house.record(sequence).deaths == 1
     status = house.said(Status)[-1]
     assert not status.replicas[0].ready
     assert house.processes.killed == []
@@ -262,8 +276,10 @@ def test_when_the_whole_server_was_halted_nobody_has_been_silent(busy: bool) -> 
     assert house.metric("millrace_replicas_hung_total") == 1, "from then on it counts"
 
 
-def test_an_idle_worker_that_hangs_is_killed() -> None:
+def test_an_idle_worker_that_hangs_is_killed_however_long_its_steps_were() -> None:
     house = started()
+    last = house.token(house.submit(1), 7, finish="length")
+    house.report(last, timing=StepTiming(9, 0, 1.0, 0.1, 0.1, HANG_S))
     seconds(house, HANG_S + 2)
     assert (state(house), house.processes.killed) == (ReplicaState.GONE, [1])
 
@@ -304,8 +320,9 @@ def test_an_idle_worker_is_not_probed() -> None:
 def test_a_lost_connection_may_come_back() -> None:
     house = started()
     house.link.unreachable.add(house.identity())
-    house.submit(1)
+    sequence = house.submit(1)
     assert state(house) is ReplicaState.GONE
+    assert house.record(sequence).deaths == 1
     house.link.unreachable.clear()
     house.from_worker_beat()
     house.turn()

@@ -8,6 +8,7 @@ import torch
 from common.messages import Grant
 from common.sampling import SamplingParameters
 from tests.worker.driver import fake_driver
+from worker.errors import GroupLostError
 
 pytestmark = pytest.mark.usefixtures("runner")
 
@@ -76,6 +77,18 @@ def test_what_was_generated_to_its_end_before_ends_again():
     assert driver.engine.held == 0
 
 
+def test_one_that_comes_again_takes_its_own_place():
+    driver = fake_driver()
+    penalised = SamplingParameters(repetition_penalty=1.2)
+    driver.add(0, PROMPT, 9, sampling=penalised)
+    driver.step()
+    generated = driver.records[0].ids[:]
+    driver.add(0, PROMPT, 9, sampling=penalised, generated=generated)
+    driver.run()
+    assert driver.records[0].finish == "length"
+    assert driver.engine.held == 0
+
+
 def test_release_is_confirmed_also_of_the_unknown():
     driver = fake_driver()
     driver.add(0, PROMPT, 5)
@@ -108,8 +121,8 @@ def test_release_comes_before_add_and_grants_after():
         {"blocks": [64]},
         {"blocks": [-3]},
         {"blocks": [5, 5]},
-        {"cached": 8},
-        {"cached": 16},
+        {"cached": 8, "prompt": [1] * 20},
+        {"cached": 16, "prompt": [1] * 16},
         {"cached": -16},
         {"cached": 16, "prompt": [1] * 20, "blocks": []},
         {"cached": 16, "prompt": [1] * 20, "prefill_logprobs": True},
@@ -123,6 +136,7 @@ def test_what_cannot_be_run_fails_alone(wrong):
     driver.dispatch(add=[driver.new(0, PROMPT, 4), bad, driver.new(2, PROMPT[1:], 4)])
     driver.run()
     assert driver.records[1].error
+    assert "the forward pass" not in driver.records[1].error  # it was not tried
     for number, ids in ((0, PROMPT), (2, PROMPT[1:])):
         assert driver.records[number].ids == driver.model.continuation(ids, 4)
     assert driver.engine.held == 0
@@ -178,16 +192,25 @@ def test_a_step_that_needs_too_much_memory_is_repeated_one_by_one():
         assert driver.records[number].ids == expected
 
 
-def test_a_lost_device_ends_the_process():
+@pytest.mark.parametrize("error", [torch.AcceleratorError, GroupLostError])
+def test_a_lost_device_or_shard_ends_the_process(error):
     driver = fake_driver()
 
     def lost(inputs, cache):
-        raise torch.AcceleratorError("illegal memory access")
+        raise error("no more")
 
     driver.model.forward = lost
     driver.add(0, PROMPT, 2)
-    with pytest.raises(torch.AcceleratorError):
+    with pytest.raises(error):
         driver.step()
+
+
+def test_steps_are_timed():
+    driver = fake_driver()
+    assert driver.engine.longest_step_s == 0.0
+    driver.add(0, PROMPT, 2)
+    driver.run()
+    assert driver.engine.longest_step_s > 0.0
 
 
 @pytest.mark.parametrize("sampling", [SamplingParameters(), SamplingParameters(do_sample=True)])
@@ -261,7 +284,7 @@ def test_reset_drops_everything():
     )
     driver.step()
     assert driver.engine.held in (20 * 4, 20 * 4 + 1)  # the next step may be under way
-    driver.dispatch(release=[3])
+    driver.dispatch(release=[3], add=[driver.new(20, [], 1)])  # which cannot be run
     driver.engine.reset()
     assert driver.engine.held == 0
     assert driver.engine.take_news() == ([], [])

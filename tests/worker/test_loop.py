@@ -110,6 +110,9 @@ def test_unseen_front_ends_are_left_to_the_scheduler():
     (report,) = world.turn(world.dispatch(new(ALICE, 1), new(BOB, 2)))
     assert [frontend for frontend, _ in world.link.published] == [BOB]
     assert report.undelivered == [ALICE]
+    (report,) = world.turn()
+    assert report.undelivered == [ALICE]
+    assert [item.tokens.id for item in report.items] == [ALICE << 32 | 1, BOB << 32 | 2]
     world.link.subscriptions.add(ALICE)
     (report,) = world.turn()
     assert len(world.link.published) == 2
@@ -123,6 +126,16 @@ def test_errors_and_unfinished_prompts_are_for_the_scheduler_only():
     assert [bool(item.error) for item in report.items] == [True, False]
     assert world.link.published == []
     assert report.undelivered == []
+
+
+def test_an_end_without_tokens_is_published():
+    world = World()
+    over = NewSequence(
+        SequenceSpec(ALICE << 32, [1, 2], 1, SamplingParameters()), 0, [3], [1], queue_s=0.1
+    )
+    world.turn(world.dispatch(over))
+    ((_, message),) = world.link.published
+    assert [(item.index, item.ids, item.finish) for item in message.items] == [(1, [], "length")]
 
 
 def test_busy_turns_do_not_wait_and_idle_ones_wait_for_the_heartbeat():

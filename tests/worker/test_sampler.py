@@ -54,6 +54,19 @@ def random_cases(seed: int, count: int, vocabulary: int) -> list[Case]:
     ]
 
 
+def test_who_gets_only_a_part_of_its_counts_keeps_none(monkeypatch):
+    sampler = Sampler(60, CPU)
+
+    def add(ids):
+        raise torch.OutOfMemoryError("too much")
+
+    monkeypatch.setattr(sampler._output, "add", add)
+    both = SamplingParameters(repetition_penalty=1.2, output_presence_penalty=0.1)
+    with pytest.raises(torch.OutOfMemoryError):
+        sampler.admit(both, [], [1, 2], [])
+    assert sampler.count_rows_in_use == 0
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_every_processor_is_the_naive_one(seed):
     """All tokens' log-probabilities, read through ``top_n_tokens``."""

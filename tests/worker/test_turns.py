@@ -41,9 +41,12 @@ def test_prompts_are_read_in_small_pieces_beside_decoding():
     driver.add(0, prompt(100), 4)
     driver.step()
     driver.add(1, prompt(70, 5), 2)
+    driver.add(2, prompt(20, 9), 2)
     driver.run()
-    # all of the first at once, since nobody decodes
-    assert driver.model.steps == [(100,), (1, 32), (1, 32), (1, 6), (1,)]
+    driver.add(3, prompt(200), 1)
+    driver.run()
+    # all of the first at once, since nobody decodes, and of the last
+    assert driver.model.steps == [(100,), (1, 32), (1, 32), (1, 6, 20), (1, 1), (200,)]
     assert driver.records[1].ids == driver.model.continuation(prompt(70, 5), 2)
 
 

@@ -16,7 +16,11 @@ REPLAYED, RUN = torch.tensor(1), torch.tensor(0)
 class Recording:
     """As ``Transfers``: what it has recorded says so."""
 
+    def __init__(self):
+        self.bounds = []
+
     def record(self, program, bounds):
+        self.bounds.append(bounds)
         program(bounds)
         return lambda lengths: REPLAYED
 
@@ -37,6 +41,20 @@ def test_a_size_is_replayed_or_run(step):
     assert (step.size_for(1), step.size_for(2), step.size_for(3)) == (2, 2, 3)
     assert step(2, (5,)) is REPLAYED
     assert step(1, (5,)) is RUN
+
+
+def test_the_largest_is_recorded_first_and_all_for_the_longest_sequences(state):
+    recording, widths = Recording(), []
+
+    def forward(inputs, cache):
+        widths.append(inputs.block_tables.shape[1])
+        return RUN
+
+    step = DecodeStep(SimpleNamespace(forward=forward), None, state, recording, 32, gather_inputs)
+    step.record([1, 2])
+    assert recording.bounds == [(32, 32), (32,)]
+    step(3, (5,))
+    assert widths == [2, 2, 1]  # blocks: all, and as many as are needed
 
 
 def test_what_was_recorded_over_a_state_that_had_grown_is_replayed(step, state):

@@ -7,9 +7,10 @@ import torch
 
 from common.messages import BLOCK_TOKENS, Dispatch, Grant, NewSequence, Reset, SequenceSpec
 from common.sampling import SamplingParameters
-from tests.worker.driver import CPU, GREEDY, RUNNERS, HistoryModel, fake_driver
+from tests.worker.driver import CPU, GREEDY, RUNNERS, HistoryModel, Record, fake_driver
 from tests.worker.list_link import ALICE, Clock, ListLink
 from tests.worker.reported import items_of, progress_of
+from tests.worker.texts import SAMPLED
 from worker.engine import Engine
 from worker.loop import Identity, Loop
 
@@ -188,6 +189,32 @@ def test_a_step_that_fails_while_another_is_under_way_fails_one_sequence_only():
     assert world.engine.held == 0
 
 
+def test_who_is_released_before_a_failed_step_is_repeated_takes_no_part():
+    driver = fake_driver(runner="recorded")
+    driver.dispatch(add=[driver.new(0, PROMPT, 9), driver.new(1, [*PROMPT, 12], 9)])
+    driver.model.fail_on = {driver.model.next([*PROMPT, 12])}
+    driver.step()
+    driver.release(1)
+    driver.step()
+    assert driver.model.steps[1:] == [(1, 1), (1,)]  # the one that failed, and the other's
+    driver.run()
+    assert driver.released == [1]
+    assert driver.records[0].finish == "length"
+
+
+def test_who_comes_back_before_its_failed_step_is_told_of_does_not_fail():
+    driver = fake_driver(runner="recorded")
+    whole = driver.model.continuation(PROMPT, 9)
+    driver.add(0, PROMPT, 9)
+    driver.model.fail_on = {whole[0]}
+    driver.step()
+    driver.model.fail_on.clear()
+    again = driver.new(0, PROMPT, 9, generated=whole[:1])
+    driver.dispatch(release=[0], add=[again])
+    driver.run()
+    assert (driver.records[0].ids, driver.records[0].finish) == (whole, "length")
+
+
 def test_a_lost_device_is_noticed_when_its_step_is_read(monkeypatch):
     driver = fake_driver(runner="recorded")
     driver.add(0, PROMPT, 9)
@@ -201,14 +228,68 @@ def test_a_lost_device_is_noticed_when_its_step_is_read(monkeypatch):
         driver.step()
 
 
-def test_reset_waits_for_what_is_under_way_and_drops_it():
+def test_reset_waits_for_what_is_under_way_and_drops_it(monkeypatch):
     world = World()
     world.turn(add=[world.new(0, PROMPT, 9)])
-    assert world.engine.held > 1
+    (flight,) = world.engine._flights
+    waited = []
+    monkeypatch.setattr(flight.launched, "read", lambda: waited.append(flight))
     world.link.inbox.append(Reset(2))
     world.turn_only()
+    assert waited == [flight]
     assert world.engine.held == 0
     assert [getattr(report, "items", []) for report in world.link.reports] == [[]]
+
+
+@pytest.mark.parametrize("sampling", SAMPLED)
+def test_what_is_sampled_is_what_the_host_would_sample(sampling):
+    host, ahead = fake_driver(runner="host"), fake_driver(runner="recorded")
+    for driver in (host, ahead):
+        driver.add(0, PROMPT, 20, sampling=sampling)
+    host.run()
+    while len(ahead.records[0].ids) < 9:
+        ahead.step()
+    ahead.release(0)
+    ahead.add(0, PROMPT, 20, sampling=sampling, generated=ahead.records[0].ids[:])
+    ahead.run()
+    assert ahead.records[0].ids == host.records[0].ids
+
+
+def test_who_decodes_while_the_state_grows_keeps_its_blocks():
+    driver = fake_driver(runner="ahead")  # which has room for two short ones
+    driver.add(0, PROMPT, 20)
+    for _ in range(3):
+        driver.step()
+    counts = {1: 20, 2: 60, 3: 30}
+    driver.dispatch(add=[driver.new(number, [number], count) for number, count in counts.items()])
+    driver.run()
+    assert driver.records[0].ids == driver.model.continuation(PROMPT, 20)
+    for number, count in counts.items():
+        assert driver.records[number].ids == driver.model.continuation([number], count)
+
+
+def test_after_recording_rows_are_told_anew():
+    driver = fake_driver(runner="recorded")
+    for number in range(2):  # of the same slot
+        driver.add(number, PROMPT, 5)
+        driver.run()
+        assert driver.records[number].ids == driver.model.continuation(PROMPT, 5)
+        driver.engine.prepare()
+
+
+def test_one_that_begins_with_its_last_token_goes_on_from_it():
+    """All tokens before it are cached: its first step is computed from the device's state."""
+    driver = fake_driver(runner="recorded")
+    ids = [*PROMPT, *PROMPT]
+    whole = driver.model.continuation(ids, 5)
+    driver.add(0, ids, 3)
+    driver.run()
+    driver.records[1] = Record(ids=whole[:1])
+    blocks = driver.leases[0][:1] + driver.lease(16)
+    driver.add(1, ids, 5, generated=whole[:1], blocks=blocks, cached=16)
+    driver.run()
+    assert driver.model.steps[-4:] == [(1,)] * 4
+    assert driver.records[1].ids == whole
 
 
 @pytest.mark.parametrize(

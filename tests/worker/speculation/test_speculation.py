@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from common.sampling import SamplingParameters
 from tests.worker.driver import HistoryModel, fake_driver
 from tests.worker.grammars import byte_guidance, history_driver, regex
 from tests.worker.speculation.oracle import Oracle
@@ -94,6 +95,28 @@ def test_fewer_drafts_where_many_decode():
         driver.step()
         found[count] = driver.model.steps[1]
     assert found == {1: (5,), 8: (3,) * 8, 16: (2,) * 16}
+
+
+@pytest.mark.parametrize("penalty", ["output_frequency_penalty", "repetition_penalty"])
+def test_accepted_drafts_count_for_penalties(penalty):
+    sampling = SamplingParameters(**{penalty: 2.0})
+    plain = fake_driver()
+    plain.add(0, PROMPT, 80, sampling=sampling)
+    plain.run()
+    driver = driver_with(Oracle([[*PROMPT, *plain.records[0].ids]]))
+    driver.add(0, PROMPT, 80, sampling=sampling)
+    driver.run()
+    assert driver.records[0].ids == plain.records[0].ids
+    assert len(driver.model.steps) < 40
+
+
+def test_fewer_drafts_for_whom_they_are_wrong():
+    driver = driver_with(Oracle(texts(PROMPT), lies=1.0))
+    driver.add(0, PROMPT, 60)
+    driver.run()
+    check(driver, 0, PROMPT, 60)
+    assert driver.model.steps[1] == (5,)
+    assert driver.model.steps[20:].count((1,)) >= len(driver.model.steps) - 22
 
 
 def test_drafts_stay_within_the_lease():

@@ -29,6 +29,12 @@ def test_the_surer_the_longer():
     assert drafted(speculator, 60, most=0) == 0
 
 
+def test_of_what_comes_after_a_rejected_one_nothing_is_learned():
+    speculator = Speculator(Counting())
+    speculator.learn(4, 1, 20)  # one was right, the next was not
+    assert speculator.chance == pytest.approx((0.8 * 1 + 1) / (0.8 * 2 + 2))
+
+
 def test_rejected_ones_become_fewer_and_then_rare():
     speculator = Speculator(Counting())
     known, rows = 10, []
@@ -62,6 +68,7 @@ def test_drafts_that_win_less_than_they_cost_are_not_made():
     for known in range(10, 200):
         speculator.learn(1, known % 2, known)  # half of them are right
     assert drafted(speculator, 300, worth=0.2) >= 2
+    assert drafted(speculator, 300, most=0, worth=0.9) == 0
     assert drafted(speculator, 300, worth=0.9) == 1  # to see
     speculator.learn(1, 0, 300)
     assert drafted(speculator, 301, worth=0.9) == 0
