@@ -1,6 +1,7 @@
 """Engines over a tiny model on a GPU, and what they generate."""
 
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -30,7 +31,9 @@ def tiny_model(directory, device: str = "cuda", dtype: torch.dtype = torch.float
     return load_model(str(directory), device=torch.device(device), dtype=dtype)
 
 
-def make_engine(model, make_runner, *, prepared: bool = True) -> Engine:
+def make_engine(
+    model, make_runner, *, prepared: bool = True, adapters: tuple[str, ...] = ()
+) -> Engine:
     """On the model's device; nothing has been written to its cache that is a number."""
     device = model.decoder.tokens.weight.device
     cache = KVCache(model.configuration, BLOCKS, device, model.cache_dtype)
@@ -44,6 +47,7 @@ def make_engine(model, make_runner, *, prepared: bool = True) -> Engine:
         clock=time.perf_counter,
         sampling=select_sampling(device),
         make_runner=make_runner,
+        adapters=adapters,
     )
     if prepared:
         engine.prepare()
@@ -51,9 +55,16 @@ def make_engine(model, make_runner, *, prepared: bool = True) -> Engine:
 
 
 def generated(
-    engine: Engine, prompts, count: int, sampling: SamplingParameters | None = None
+    engine: Engine,
+    prompts,
+    count: int,
+    sampling: SamplingParameters | None = None,
+    adapters: Sequence[str] = ("",),
 ) -> dict[int, list[int]]:
-    """What follows each prompt; they come one after another, while others decode."""
+    """What follows each prompt; they come one after another, while others decode.
+
+    ``adapters`` are theirs, in turn.
+    """
     sampling = sampling or SamplingParameters()
     ids: dict[int, list[int]] = {}
     block, number = 1, 0
@@ -63,7 +74,8 @@ def generated(
         if waiting:
             row, prompt = waiting.pop(0)
             blocks = -(-(len(prompt) + count) // BLOCK_TOKENS)
-            spec = SequenceSpec(row, prompt, count, sampling)
+            adapter = adapters[row % len(adapters)]
+            spec = SequenceSpec(row, prompt, count, sampling, adapter=adapter)
             add.append(NewSequence(spec, 0, [], list(range(block, block + blocks))))
             block += blocks
         number += 1

@@ -1,0 +1,51 @@
+"""On the emulated device: codes of quantized weights, and adapters, in the company of none."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from tests.gpu.engines import PROMPTS, ahead, generated, make_engine
+from tests.worker.adapters import write_adapter
+from tests.worker.quantization import writers
+from tests.worker.quantization.writers import quantized
+from tests.worker.tiny import write_tiny_llama
+from worker.layers.linear import matrices
+from worker.loading import load_model
+from worker.runner import HostRunner
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+FEW = partial(generated, prompts=PROMPTS[:3], count=4)
+GRAPHS = ahead((1, 2, 4))
+FORMATS = {
+    "gptq": writers.gptq(group=16, symmetric=False),
+    "fp8": writers.fp8("block", (48, 64)),
+    "nf4": writers.nf4(),
+    "int8": writers.scb(),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_codes_say_what_they_say_on_the_cpu(name, tmp_path):
+    write_tiny_llama(tmp_path / "plain", seed=3)
+    coded, _ = quantized(tmp_path / "plain", tmp_path, *FORMATS[name])
+    load = partial(load_model, str(coded), dtype=torch.float32)
+    there = load(device=CUDA)
+    assert any(layer.is_coded for layer in matrices(there))
+    expected = FEW(make_engine(load(device=CPU), HostRunner))
+    assert FEW(make_engine(there, GRAPHS)) == expected
+
+
+def test_adapters_say_what_they_say_on_the_cpu(tmp_path):
+    write_tiny_llama(tmp_path / "base", seed=3)
+    adapter = write_adapter(tmp_path / "a", tmp_path / "base", seed=1, merged=tmp_path / "merged")
+    digest = adapter.digest
+    load = partial(load_model, str(tmp_path / "base"), dtype=torch.float32, adapters=[adapter])
+    found = [
+        FEW(
+            make_engine(load(device=device), make_runner, adapters=(digest,)), adapters=(digest, "")
+        )
+        for device, make_runner in ((CPU, HostRunner), (CUDA, GRAPHS))
+    ]
+    assert found[0] == found[1]
+    assert found[0][0] != FEW(make_engine(load(device=CPU), HostRunner))[0]
