@@ -1,16 +1,20 @@
 """Before anything imports Triton: its kernels run in its interpreter, on the CPU.
 
-``tests/gpu`` and the compilation of kernels say otherwise. And the order of the files; and that no
-drawn example has to be fast.
+``tests/gpu`` and the compilation of kernels say otherwise. And the order of the files; that no
+drawn example has to be fast; and that what is started here heeds Ctrl-C.
 """
 
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # what shells start in their background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 with contextlib.suppress(ImportError):  # tests/gpu need none of it
     import hypothesis
