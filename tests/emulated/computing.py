@@ -35,8 +35,10 @@ _UNWRITTEN = {
     aten.empty, aten.empty_strided, aten.empty_like, aten.new_empty, aten.new_empty_strided,
 }  # fmt: skip
 _COPIES = {aten.copy_, aten._to_copy}
-_SIZED_BY_VALUES = {aten.nonzero, aten.masked_select, aten.bincount, aten.repeat_interleave}
-"""Their result has a shape that the host has to read."""
+_READ_BY_HOST = {
+    aten.bincount, aten.equal, aten.masked_select, aten.nonzero, aten.repeat_interleave,
+}  # fmt: skip
+"""Their result, or its shape, is something that the host has to read."""
 
 _COMPOSITE = "CompositeImplicitAutograd"
 
@@ -120,8 +122,8 @@ class _Emulation(TorchDispatchMode):
             if whole is not NotImplemented:
                 return whole
         packet = func.overloadpacket
-        if packet in _SIZED_BY_VALUES or (packet is aten.index and _has_masks(leaves)):
-            return self._sized_by_values(func, args, kwargs)
+        if packet in _READ_BY_HOST or (packet is aten.index and _has_masks(leaves)):
+            return self._read_by_host(func, args, kwargs)
         result = func(*args, **kwargs)
         found = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         written = any(
@@ -163,16 +165,16 @@ class _Emulation(TorchDispatchMode):
         given, named = _arguments(args), _without_pins(_arguments(kwargs))
 
         def compute() -> None:
-            results = _OF_CUDA_ONLY.get(func, func)(*given, **named)
-            for target, result in zip(targets, tree_leaves(results), strict=True):
-                assert target.shape == result.shape, func
+            results = tree_leaves(_OF_CUDA_ONLY.get(func, func)(*given, **named))
+            assert [x.shape for x in targets] == [x.shape for x in results], func
+            for target, result in zip(targets, results, strict=True):
                 target.copy_(result)
 
         work.enqueue(compute)
         if any(tensor.device.type == "cpu" for tensor in found):
             work.wait()
 
-    def _sized_by_values(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def _read_by_host(self, func: Any, args: Any, kwargs: Any) -> Any:
         if torch.cuda.get_sync_debug_mode() == 2:
             raise RuntimeError(f"{func} waits for the device")
         if torch.cuda.is_current_stream_capturing():

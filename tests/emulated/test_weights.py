@@ -27,8 +27,8 @@ FORMATS = {
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_codes_say_what_they_say_on_the_cpu(name, tmp_path):
-    write_tiny_llama(tmp_path / "plain", seed=3)
-    coded, _ = quantized(tmp_path / "plain", tmp_path, *FORMATS[name])
+    write_tiny_llama(tmp_path / "source", seed=3)
+    coded, _ = quantized(tmp_path / "source", tmp_path, *FORMATS[name])
     load = partial(load_model, str(coded), dtype=torch.float32)
     there = load(device=CUDA)
     assert any(layer.is_coded for layer in matrices(there))
