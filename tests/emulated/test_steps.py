@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from common.sampling import SamplingParameters
-from tests.gpu.engines import PROMPTS, ahead, generated, make_engine, tiny_model
+from tests.gpu.engines import (
+    PROMPTS,
+    ahead,
+    forbid_waiting,
+    generated,
+    make_engine,
+    tiny_model,
+)  # fmt: skip
 from tests.worker.models.families import FAMILIES
 from tests.worker.paged import Paged
 from tests.worker.texts import SAMPLED
@@ -47,16 +54,7 @@ def test_tokens_are_those_of_the_cpu(models, sampling):
 def test_launching_never_waits(models, make_runner, monkeypatch):
     engine = make_engine(models[1], make_runner)
     FEW(engine)
-    launch = engine._runner.launch
-
-    def watched(flight, masks):
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            return launch(flight, masks)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-
-    monkeypatch.setattr(engine._runner, "launch", watched)
+    forbid_waiting(engine, monkeypatch)
     assert all(len(ids) == 5 for ids in FEW(engine).values())
 
 

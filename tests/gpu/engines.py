@@ -85,3 +85,17 @@ def generated(
             assert not item.error
             ids.setdefault(item.tokens.id, []).extend(item.tokens.ids)
     return ids
+
+
+def forbid_waiting(engine: Engine, monkeypatch) -> None:
+    """From here on it is an error if launching a step waits for the device."""
+    launch = engine._runner.launch
+
+    def watched(flight, masks):
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return launch(flight, masks)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(engine._runner, "launch", watched)

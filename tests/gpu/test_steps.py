@@ -1,13 +1,19 @@
 """On a GPU: a step ahead of the host, with and without graphs, gives what one at a time gives.
 
-For ``make gpu-test``; nothing here has an answer on a machine without a GPU.
+For ``make gpu-test``; ``tests/emulated/test_steps.py`` asks the same of a device that is emulated.
 """
 
 import pytest
-import torch
 
 from common.sampling import SamplingParameters
-from tests.gpu.engines import PROMPTS, ahead, generated, make_engine, tiny_model
+from tests.gpu.engines import (
+    PROMPTS,
+    ahead,
+    forbid_waiting,
+    generated,
+    make_engine,
+    tiny_model,
+)  # fmt: skip
 from tests.worker.texts import SAMPLED
 from worker.runner import HostRunner
 
@@ -38,14 +44,5 @@ def test_tokens_are_those_of_the_cpu(model, tmp_path):
 def test_launching_never_waits(model, make_runner, sampling, monkeypatch):
     engine = make_engine(model, make_runner)
     generated(engine, PROMPTS, 8, sampling)  # kernels are compiled, tables are as long as needed
-    launch = engine._runner.launch
-
-    def watched(flight, masks):
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            return launch(flight, masks)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-
-    monkeypatch.setattr(engine._runner, "launch", watched)
+    forbid_waiting(engine, monkeypatch)
     assert all(len(ids) == 40 for ids in generated(engine, PROMPTS, 40, sampling).values())
