@@ -56,10 +56,14 @@ class _Field(NamedTuple):
         """A JSON schema."""
         if not isinstance(value, dict):
             raise self.wrong("must hold a JSON schema, which is an object")
-        if depth_exceeds(value, MAX_DEPTH):
-            raise self.wrong(f"must not nest deeper than {MAX_DEPTH} levels")
-        text = msgspec.json.encode(value)
+        too_deep = self.wrong(f"must not nest deeper than {MAX_DEPTH} levels")
+        try:
+            text = msgspec.json.encode(value)
+        except RecursionError:
+            raise too_deep from None
         self.check_bytes(text)
+        if depth_exceeds(value, MAX_DEPTH):  # PERF: after its size, which is cheaper to see
+            raise too_deep
         return GrammarSource("json_schema", text.decode())
 
     def enclosed(self, value: object) -> GrammarSource:
