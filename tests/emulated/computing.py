@@ -79,9 +79,11 @@ work = Work()
 
 def on_host(tensor: torch.Tensor) -> torch.Tensor:
     """A CPU tensor over the same memory, which it does not own."""
+    if tensor.device.type == "cpu":
+        return tensor
+    if tensor.numel() == 0:
+        return torch.empty_like(tensor, device="cpu")
     storage = tensor.untyped_storage()
-    if tensor.device.type != "cuda" or tensor.numel() == 0:
-        return tensor.cpu() if tensor.numel() == 0 else tensor
     memory = (ctypes.c_char * storage.nbytes()).from_address(storage.data_ptr())
     count = storage.nbytes() // tensor.dtype.itemsize
     flat = torch.frombuffer(memory, dtype=tensor.dtype, count=count)
@@ -126,9 +128,7 @@ class _Emulation(TorchDispatchMode):
             return self._read_by_host(func, args, kwargs)
         result = func(*args, **kwargs)
         found = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-        written = any(
-            a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments
-        )
+        written = func._schema.is_mutable
         views = any(r.alias_info is not None for r in func._schema.returns)
         if packet in _NOTHING or (views and not written):
             return result
@@ -152,9 +152,8 @@ class _Emulation(TorchDispatchMode):
     def _copy(self, func: Any, args: Any, kwargs: Any, target: torch.Tensor) -> None:
         """RACE: pinned memory is read, or written, when the device comes to it."""
         source = args[1] if func.overloadpacket is aten.copy_ else args[0]
-        to, given = on_host(target), on_host(source)
-        if source.device.type == "cpu" and not source.is_pinned():
-            given = source.clone()
+        pageable = source.device.type == "cpu" and not source.is_pinned()
+        to, given = on_host(target), source.clone() if pageable else on_host(source)
         work.enqueue(lambda: to.copy_(given))
         unwaiting = kwargs.get("non_blocking", len(args) > 2 and args[2])
         if target.device.type == "cpu" and not (unwaiting and target.is_pinned()):

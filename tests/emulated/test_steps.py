@@ -15,15 +15,14 @@ from tests.gpu.engines import (
     forbid_waiting,
     generated,
     make_engine,
+    take_few_rows,
     tiny_model,
-)  # fmt: skip
+)
 from tests.worker.models.families import FAMILIES
 from tests.worker.paged import Paged
 from tests.worker.texts import SAMPLED
 from tests.worker.tiny import write_tiny
 from worker.kernels.select import Choices
-from worker.kernels.triton.linear import FewOrMany
-from worker.layers.linear import matrices
 from worker.loading import load_model
 from worker.runner import HostRunner
 
@@ -75,9 +74,7 @@ def test_16_bits_are_near(family, few_rows, tmp_path):
     found = []
     for device, dtype in (("cpu", torch.float32), ("cuda", torch.bfloat16)):
         model = load_model(str(tmp_path), device=torch.device(device), dtype=dtype)
-        for layer in matrices(model):
-            if isinstance(layer.operation, FewOrMany):
-                layer.operation.taken[:] = [few_rows] * len(layer.operation.taken)
+        take_few_rows(model, few_rows)
         paged = Paged(model, device=torch.device(device))
         sequence = paged.start([*READ, 1])
         paged.step([(sequence, len(READ))])

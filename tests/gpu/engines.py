@@ -13,6 +13,8 @@ from worker.ahead.runner import AheadRunner
 from worker.cache import KVCache
 from worker.engine import Engine
 from worker.kernels.select import select_gather, select_sampling
+from worker.kernels.triton.linear import FewOrMany
+from worker.layers.linear import matrices
 from worker.loading import load_model
 
 BLOCKS = 400
@@ -65,8 +67,22 @@ def generated(
 
     ``adapters`` are theirs, in turn.
     """
+    ids, errors = outcomes(engine, prompts, count, sampling, adapters)
+    assert not any(errors.values())
+    return ids
+
+
+def outcomes(
+    engine: Engine,
+    prompts,
+    count: int,
+    sampling: SamplingParameters | None = None,
+    adapters: Sequence[str] = ("",),
+) -> tuple[dict[int, list[int]], dict[int, str]]:
+    """As ``generated``, and the error of each prompt, empty if there is none."""
     sampling = sampling or SamplingParameters()
     ids: dict[int, list[int]] = {}
+    errors: dict[int, str] = {}
     block, number = 1, 0
     waiting = list(enumerate(prompts))
     while waiting or engine.held:
@@ -82,9 +98,16 @@ def generated(
         engine.apply(Dispatch(1, number, 32, add=add))
         result = engine.step()
         for item in [] if result is None else result.items:
-            assert not item.error
             ids.setdefault(item.tokens.id, []).extend(item.tokens.ids)
-    return ids
+            errors[item.tokens.id] = item.error
+    return ids, errors
+
+
+def take_few_rows(model, taken: bool) -> None:
+    """Linear layers of few rows in our kernel, whatever is faster here; or in none."""
+    for layer in matrices(model):
+        if isinstance(layer.operation, FewOrMany):
+            layer.operation.taken[:] = [taken] * len(layer.operation.taken)
 
 
 def forbid_waiting(engine: Engine, monkeypatch) -> None:

@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from tests.gpu.engines import ahead, make_engine, tiny_model
-from worker.kernels.triton.linear import FewOrMany
-from worker.layers.linear import matrices
+from tests.gpu.engines import ahead, make_engine, take_few_rows, tiny_model
 
 SIZES = (1, 2, 4, 8, 16)
 NEAR = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
@@ -15,9 +13,7 @@ NEAR = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 def model(request, tmp_path_factory):
     """In 16 bits, with linear layers of few rows in the kernel, whatever is faster."""
     made = tiny_model(tmp_path_factory.mktemp("model"), dtype=request.param)
-    for layer in matrices(made):
-        if isinstance(layer.operation, FewOrMany):
-            layer.operation.taken[:] = [True] * len(layer.operation.taken)
+    take_few_rows(made, True)
     return made
 
 

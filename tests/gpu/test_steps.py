@@ -6,14 +6,7 @@ For ``make gpu-test``; ``tests/emulated/test_steps.py`` asks the same of a devic
 import pytest
 
 from common.sampling import SamplingParameters
-from tests.gpu.engines import (
-    PROMPTS,
-    ahead,
-    forbid_waiting,
-    generated,
-    make_engine,
-    tiny_model,
-)  # fmt: skip
+from tests.gpu.engines import PROMPTS, ahead, forbid_waiting, generated, make_engine, tiny_model
 from tests.worker.texts import SAMPLED
 from worker.runner import HostRunner
 
