@@ -14,14 +14,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-import triton.language as tl
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from triton.runtime import interpreter, jit
 
 from tests.emulated.build import NAME
+from tests.worker.kernels.triton import short_floats
 
 aten = torch.ops.aten
 
@@ -212,14 +211,13 @@ class _Interpreter:
         self._patched: dict[int, Any] = {}
         self._patch = interpreter._patch_lang
         self._launch = jit.JITFunction.run
-        self._multiply = interpreter.InterpreterBuilder.create_dot
 
     def start(self) -> None:
         """From here on."""
         interpreter._patch_lang = self._once
-        interpreter.InterpreterBuilder.create_dot = lambda builder, *operands: self._multiply(
-            builder, _widened(operands[0]), _widened(operands[1]), *operands[2:]
-        )
+        builder = interpreter.InterpreterBuilder
+        builder.create_dot = short_floats.multiplying(builder.create_dot)
+        interpreter._convert_float = short_floats.convert
         jit.JITFunction.run = lambda kernel, *args, **kwargs: self._run(kernel, *args, **kwargs)
         jit.JITFunction.__call__ = lambda helper, *args, **kwargs: self._call(helper, args, kwargs)
 
@@ -266,14 +264,6 @@ class _Scope:
         for scope in reversed(self._patched.values()):
             scope.restore()
         self._patched.clear()
-
-
-def _widened(operand: Any) -> Any:
-    """The interpreter multiplies the bits of bfloat16, as integers."""
-    if operand.dtype.scalar != tl.bfloat16:
-        return operand
-    wide = (operand.data.astype(np.uint32) << 16).view(np.float32)
-    return interpreter.TensorHandle(wide, tl.float32)
 
 
 def start() -> None:
