@@ -7,9 +7,10 @@ import torch
 
 from tests.gpu.engines import PROMPTS, ahead, generated, make_engine
 from tests.worker.adapters import write_adapter
+from tests.worker.models.families import FAMILIES
 from tests.worker.quantization import writers
 from tests.worker.quantization.writers import quantized
-from tests.worker.tiny import write_tiny_llama
+from tests.worker.tiny import write_tiny, write_tiny_llama
 from worker.layers.linear import matrices
 from worker.loading import load_model
 from worker.runner import HostRunner
@@ -32,6 +33,16 @@ def test_codes_say_what_they_say_on_the_cpu(name, tmp_path):
     load = partial(load_model, str(coded), dtype=torch.float32)
     there = load(device=CUDA)
     assert any(layer.is_coded for layer in matrices(there))
+    expected = FEW(make_engine(load(device=CPU), HostRunner))
+    assert FEW(make_engine(there, GRAPHS)) == expected
+
+
+@pytest.mark.parametrize("quantize", ["eetq", "bitsandbytes-nf4"])
+def test_codes_of_experts_say_what_they_say_on_the_cpu(quantize, tmp_path):
+    write_tiny(tmp_path, FAMILIES["mixtral"](), seed=2)
+    load = partial(load_model, str(tmp_path), dtype=torch.float32, quantize=quantize)
+    there = load(device=CUDA)
+    assert there.capturable
     expected = FEW(make_engine(load(device=CPU), HostRunner))
     assert FEW(make_engine(there, GRAPHS)) == expected
 

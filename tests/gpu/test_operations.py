@@ -1,5 +1,6 @@
 """The other Triton kernels on a GPU, at real sizes: against the reference in float64."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,12 +10,15 @@ import torch
 from tests.worker.kernels.coded import coded
 from worker import filters as reference_filters
 from worker.kernels.low_rank import LowRank
+from worker.kernels.mixture import Expert, Routing, holding
 from worker.kernels.reference import draw as reference_draw
 from worker.kernels.reference import gather as reference_gather
+from worker.kernels.reference import linear as reference_linear
 from worker.kernels.reference import norm as reference_norm
 from worker.kernels.reference import penalties as reference_penalties
 from worker.kernels.reference.activation import silu_and_multiply as reference_silu
 from worker.kernels.reference.attention import AttentionShape
+from worker.kernels.reference.mixture import OneByOne
 from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.reference.penalties import Penalties
 from worker.kernels.reference.quantized import Coding
@@ -25,9 +29,11 @@ from worker.kernels.triton.attention import fuse_norms
 from worker.kernels.triton.gather import gather_inputs
 from worker.kernels.triton.linear import MOST_ROWS, FewOrMany, Trials, in_turn_ms, multiply
 from worker.kernels.triton.low_rank import TritonLowRank
+from worker.kernels.triton.mixture import Together, mix
 from worker.kernels.triton.norm import prepare_norm
 from worker.kernels.triton.quantized import pack_codes
 from worker.kernels.triton.store import store
+from worker.quantization.at_load import NF4
 from worker.transfers import CudaTransfers
 
 pytestmark = pytest.mark.usefixtures("poisoned_outputs")
@@ -124,6 +130,45 @@ def test_codes(coding, dtype, rows):
     bias, x = torch.randn(1000).to(dtype), torch.randn(rows, 4096).to(dtype)
     wanted = x.double() @ weight.dequantized(torch.float64).T + bias.double()
     assert_near(pack_codes(weight, bias)(x), wanted)
+
+
+@pytest.mark.parametrize("coding", [None, *Coding], ids=lambda coding: coding and coding.name)
+@pytest.mark.parametrize("tokens", [1, 40, 1000, 6000])
+def test_experts(coding, tokens):
+    """Every size of tiles; some experts have no token. Rounded between their layers."""
+    hidden, width, count, routing = 1024, 512, 32, Routing(4, normalized=True)
+    pack = holding(reference_linear.pack)
+    weights = [
+        [drawn_weight(coding, *shape, seed) for shape in ((2 * width, hidden), (hidden, width))]
+        for seed in range(count)
+    ]
+    experts, exact = [], []
+    for first, second in weights:
+        gated = reference_linear.activated(pack, silu_and_multiply)
+        experts.append(Expert(gated(first, None), pack(second, None)))
+        gated = reference_linear.activated(pack, reference_silu)
+        wide = [exact_of(weight) for weight in (first, second)]
+        exact.append(Expert(gated(wide[0], None), pack(wide[1], None)))
+    x, logits = torch.randn(tokens, hidden).to(torch.bfloat16), torch.randn(tokens, count)
+    mixed = mix(experts, routing)
+    assert isinstance(mixed, Together)
+    wanted = OneByOne(exact, routing)(x.double(), logits)
+    assert (mixed(x, logits).double() - wanted).norm() / wanted.norm() < 1e-2
+
+
+def drawn_weight(coding, outputs, inputs, seed):
+    if coding is None:
+        return (torch.randn(outputs, inputs) * inputs**-0.5).to(torch.bfloat16)
+    with torch.device("cpu"):
+        drawn = coded(coding, outputs, inputs, 128, seed=seed)
+    levels = None if drawn.levels is None else torch.tensor(NF4)
+    return replace(drawn, levels=levels).copied(torch.empty(0).device)
+
+
+def exact_of(weight):
+    if isinstance(weight, torch.Tensor):
+        return weight.double()
+    return weight.dequantized(torch.float64)
 
 
 @pytest.mark.parametrize("dtype", list(NEAR))

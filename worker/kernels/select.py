@@ -26,12 +26,14 @@ from worker.kernels.cpu.library import ELEMENTS, Library, cached_elements
 from worker.kernels.cpu.linear import Kind
 from worker.kernels.cpu.quantized import pack_codes
 from worker.kernels.low_rank import LowRankKernel
+from worker.kernels.mixture import ExpertPacks, MakeMixture, holding
 from worker.kernels.reference import linear, norm
 from worker.kernels.reference.activation import ACTIVATIONS, GATED_ACTIVATIONS, Activation
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
 from worker.kernels.reference.gather import Gather, gather_inputs
 from worker.kernels.reference.linear import PackCodes, PackLinear
 from worker.kernels.reference.low_rank import ReferenceLowRank
+from worker.kernels.reference.mixture import OneByOne
 from worker.kernels.reference.norm import NormOperations
 from worker.kernels.reference.quantized import Weight
 from worker.kernels.sampling import SEEING, UNSEEN, SamplingKernels
@@ -90,12 +92,22 @@ class Kernels:
     fuse_layers: FuseLayers
     low_rank: LowRankKernel
     """For adapters."""
+    mix: MakeMixture = OneByOne
+    """Of the experts of a mixture, made with ``of_experts``."""
+    experts: ExpertPacks | None = None
+    """None: as other layers."""
     settle: Callable[[], None] = _settled
     """To be called once the weights are there: what is chosen by measuring is chosen then."""
     encode: Encode | None = None
     """What is to become of weights that are no codes yet: the loader's; None: nothing."""
     encode_output: Encode | None = None
     """The same of the output layer's."""
+
+    def of_experts(self) -> "Kernels":
+        """For the layers that ``mix`` is given."""
+        if self.experts is None:
+            return self
+        return replace(self, pack_linear=self.experts.linear, pack_gated=self.experts.gated)
 
 
 def reference(device: torch.device, dtype: torch.dtype, sharding: Sharding = WHOLE) -> Kernels:
@@ -199,6 +211,7 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
     from worker.kernels.triton.activation import silu_and_multiply
     from worker.kernels.triton.linear import Trials, in_turn_ms
     from worker.kernels.triton.low_rank import TritonLowRank
+    from worker.kernels.triton.mixture import mix
     from worker.kernels.triton.norm import prepare_norm
     from worker.kernels.triton.quantized import pack_codes as pack_in_triton
 
@@ -208,16 +221,16 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
     trials = Trials(partial(in_turn_ms, transfers_of(kernels.device)))
     pack = linear.either(trials.pack, pack_in_triton)
     pack_silu = linear.either(trials.pack_silu, linear.activated(pack, silu_and_multiply))
+    held = holding(linear.either(linear.pack, pack_in_triton))
+    in_one_pass = {"silu": silu_and_multiply, "swish": silu_and_multiply}
     return replace(
         kernels,
         pack_linear=pack,
         pack_output=linear.either(trials.pack_wide, linear.widened(pack)),
         pack_activated=_activating(pack, ACTIVATIONS),
-        pack_gated={
-            **_activating(pack, GATED_ACTIVATIONS),
-            "silu": pack_silu,
-            "swish": pack_silu,
-        },
+        pack_gated={**_activating(pack, GATED_ACTIVATIONS), "silu": pack_silu, "swish": pack_silu},
+        mix=mix,
+        experts=ExpertPacks(held, _activating(held, {**GATED_ACTIVATIONS, **in_one_pass})),
         settle=trials.settle,
         prepare_norm=prepare_norm,
         prepare_wide_norm=prepare_norm,

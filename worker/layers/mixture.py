@@ -1,15 +1,16 @@
 """A mixture of experts in the place of a feed-forward block.
 
-Runs in the worker. Owns the choice of experts and which tokens go to which; the experts are
-feed-forward blocks. What a token gets depends on that token alone, not on the others of the step.
+Runs in the worker. Owns the router and the experts, which are feed-forward blocks, and where their
+weights come from; what goes to whom is the kernels' business.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 
+from worker.kernels.mixture import Expert, MixExperts, Routing
 from worker.kernels.select import Kernels
 from worker.layers.feedforward import GatedFeedForward
 from worker.layers.layer import Layer, Place, Slot
@@ -31,40 +32,37 @@ class MixtureShape:
 
 
 class Mixture(Layer):
-    """Sparse mixture (Shazeer et al. 2017): the most likely experts of a softmax, weighted by it.
-
-    The experts of a step run one after another, each on its tokens; a GPU waits for the host to
-    read how many those are.
-    """
+    """A router, and the experts that it chooses from; the kernels decide how these are run."""
 
     def __init__(self, kernels: Kernels, hidden: int, shape: MixtureShape, activation: str) -> None:
         self._shape = shape
         self._hidden = hidden
         self._sharding = kernels.sharding
+        self._make = kernels.mix
         self.gate = Linear(kernels, hidden, shape.experts, bias=False)
+        own = kernels.of_experts()
         self.experts = [
-            GatedFeedForward(kernels, hidden, shape.width, activation, add_up=False)
+            GatedFeedForward(own, hidden, shape.width, activation, add_up=False)
             for _ in range(shape.experts)
         ]
 
+    @cached_property
+    def _mix(self) -> MixExperts:
+        """Once the weights are there."""
+        own = [
+            Expert(expert.gate_up_proj.operation, expert.down_proj.operation)
+            for expert in self.experts
+        ]
+        return self._make(own, Routing(self._shape.chosen, self._shape.normalized))
+
+    @property
+    def capturable(self) -> bool:
+        """As ``Model.capturable``."""
+        return self._mix.capturable
+
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, hidden] to a new tensor [T, hidden]."""
-        chosen = self._shape.chosen
-        likely = torch.softmax(self.gate(x), dim=-1, dtype=torch.float32)
-        weights, experts = likely.topk(chosen, dim=-1)  # [T, chosen]
-        if self._shape.normalized:
-            weights = weights / weights.sum(dim=-1, keepdim=True)
-        experts, order = experts.flatten().sort(stable=True)
-        counts = experts.bincount(minlength=self._shape.experts).tolist()
-        inputs = torch.split(x.index_select(0, order // chosen), counts)
-        outputs = torch.cat(
-            [expert(rows) for expert, rows in zip(self.experts, inputs, strict=True) if len(rows)]
-            or [x]
-        )
-        # Back in the order of tokens, so that each is summed in the order of its own choice.
-        mixed = torch.empty_like(outputs).index_copy_(0, order, outputs)
-        mixed = mixed.view(-1, chosen, self._hidden).float().mul_(weights[:, :, None])
-        return self._sharding.add_up(mixed.sum(dim=1).to(x.dtype))
+        return self._sharding.add_up(self._mix(x, self.gate(x)))
 
     def places(self, path: str = "") -> Iterator[Place]:
         """None: experts see some rows, in an order of their own."""

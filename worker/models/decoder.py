@@ -27,6 +27,11 @@ _OUTPUT = "lm_head.weight"
 class DecoderLayer(Layer, ABC):
     """Attention and feed-forward block, around a residual."""
 
+    @property
+    def capturable(self) -> bool:
+        """As ``Model.capturable``, but for attention."""
+        return True
+
     @abstractmethod
     def __call__(
         self,
@@ -61,7 +66,8 @@ class DecoderStack(Layer, ABC):
     @property
     def capturable(self) -> bool:
         """As ``Model.capturable``."""
-        return self._attention.kernel.capturable
+        layers, _ = self.stack
+        return self._attention.kernel.capturable and all(layer.capturable for layer in layers)
 
     def finish(self) -> None:
         """Once the weights are there: run as one operation if there is one."""
@@ -172,8 +178,8 @@ class CausalLM(Model):
 
     @property
     def capturable(self) -> bool:  # type: ignore[override]
-        """As ``Model.capturable``. A mixture asks the device how many tokens each expert has."""
-        return self.configuration.mixture is None and self.decoder.capturable
+        """As ``Model.capturable``."""
+        return self.decoder.capturable
 
     def forward(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
         """As ``Model.forward``."""

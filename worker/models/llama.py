@@ -80,6 +80,11 @@ class LlamaLayer(DecoderLayer):
         width, bias = configuration.intermediate_size, configuration.mlp_bias
         return GatedFeedForward(kernels, hidden, width, activation, bias=bias)
 
+    @property
+    def capturable(self) -> bool:
+        """As ``DecoderLayer.capturable``."""
+        return not isinstance(self.mlp, Mixture) or self.mlp.capturable
+
     def parts(self) -> LayerParts | None:
         """As ``DecoderLayer.parts``; with a mixture there are none."""
         if not isinstance(self.mlp, GatedFeedForward):

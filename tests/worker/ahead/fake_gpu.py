@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.interpreter import InterpretedFunction
 
 from tests.worker.ahead.fake_numbers import Counts, replace_numbers
-from worker.kernels.triton import linear
+from worker.kernels.triton import coded_experts, experts, linear
 
 GPU = torch.device("cuda")
 _CUDA, _LAZY = 1, 17
@@ -49,6 +49,8 @@ def fake_gpu(monkeypatch) -> Iterator[set]:
     monkeypatch.setattr(InterpretedFunction, "run", launch)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(linear, "in_turn_ms", _faster_in_triton())
+    for module in (experts, coded_experts):
+        monkeypatch.setattr(module, "places_of", _no_places)
     replace_numbers(monkeypatch)
     with _guard(), FakeTensorMode(allow_non_fake_inputs=True), _Pinning(), Counts():
         yield forms
@@ -64,6 +66,11 @@ def _faster_in_triton() -> Callable[..., float]:
         return next(times_ms)
 
     return timed
+
+
+def _no_places(tensors):
+    """What has no numbers lies nowhere."""
+    return torch.zeros(len(tensors), dtype=torch.int64, device=GPU)
 
 
 @contextmanager

@@ -29,20 +29,20 @@ def test_no_sampling_waits(custom, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_no_family_waits(family, tmp_path, monkeypatch):
-    """But for mixtures, which ask the device how many tokens each expert has."""
     write_tiny(tmp_path, FAMILIES[family]())
     with fake_gpu(monkeypatch) as forms:
         there = OnGPU(tmp_path, monkeypatch, forms, warm=False)
         there.several(3)
-    assert bool(there.recorded) == ("mixtral" not in family and "moe" not in family)
+    assert there.recorded
     there.check()
 
 
+@pytest.mark.parametrize("family", ["mistral", "mixtral"])
 @pytest.mark.parametrize("sizes", [SIZES, ()], ids=["recorded", "not recorded"])
 def test_nothing_is_compiled_and_nothing_recorded_is_lost_once_the_worker_is_ready(
-    sizes, tmp_path, monkeypatch
+    sizes, family, tmp_path, monkeypatch
 ):
-    write_tiny_llama(tmp_path)
+    write_tiny(tmp_path, FAMILIES[family]())
     with fake_gpu(monkeypatch) as forms:
         there = OnGPU(tmp_path, monkeypatch, forms, sizes=sizes)
         for number, sampling in enumerate([SamplingParameters(), *SAMPLED]):

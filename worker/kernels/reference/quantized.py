@@ -152,7 +152,7 @@ Weight = torch.Tensor | Quantized
 def joined(parts: Sequence[Quantized]) -> Quantized | None:
     """One below the other, copied; None where their codes are of different kinds."""
     first = parts[0]
-    if any(not _alike(first, part) for part in parts[1:]):
+    if any(not alike(first, part) for part in parts[1:]):
         return None
     group = math.gcd(*(part.group for part in parts))
     parts = [part.regrouped(group) for part in parts]
@@ -168,7 +168,8 @@ def joined(parts: Sequence[Quantized]) -> Quantized | None:
     )
 
 
-def _alike(one: Quantized, other: Quantized) -> bool:
+def alike(one: Quantized, other: Quantized) -> bool:
+    """Whether their codes stand for the same, but for scales and offsets, and in the same order."""
     if one.coding is not other.coding:
         return False
     pairs = ((one.levels, other.levels), (one.order, other.order))

@@ -18,7 +18,7 @@ from worker.kernels.triton.launch import early, follow
 
 _INTEGER = tl.constexpr(int(Coding.INTEGER))
 _NIBBLE = tl.constexpr(int(Coding.NIBBLE))
-_LEAST_INPUTS = 16
+LEAST_INPUTS = 16
 """At a time: what the matrix instructions take."""
 _FEW = 32
 _MOST_INPUTS = {True: 128, False: 64}
@@ -60,6 +60,24 @@ def _numbers(
     return _float8(code)
 
 
+@triton.jit
+def scaled_products(
+    some, codes, levels, scales, offsets, group, inside,
+    CODING: tl.constexpr, WHOLE: tl.constexpr, OFFSETS: tl.constexpr, INPUTS: tl.constexpr,
+):  # fmt: skip
+    """``some`` [rows, INPUTS] times what the codes at [outputs] stand for, in float32.
+
+    ``codes`` are pointers to the first of each output, ``group`` [outputs] is where their scale is.
+    """
+    numbers = _numbers(codes, levels, inside, CODING, WHOLE, INPUTS)
+    products = tl.dot(some, tl.trans(numbers.to(some.dtype)), input_precision="ieee")
+    products *= tl.load(scales + group, mask=inside, other=0.0)[None, :]
+    if OFFSETS:
+        offset = tl.load(offsets + group, mask=inside, other=0.0)
+        products += tl.sum(some.to(tl.float32), 1)[:, None] * offset[None, :]
+    return products
+
+
 @triton.jit(do_not_specialize=["rows"])  # they change from step to step
 def _coded_linear(
     x,
@@ -98,13 +116,10 @@ def _coded_linear(
     for k in range(0, inputs, INPUTS):
         some = tl.load(where_x + k, mask=here[:, None], other=0.0)
         first = where_codes + (k // 2 if CODING == _NIBBLE else k)
-        numbers = _numbers(first, levels, inside, CODING, WHOLE, INPUTS)
-        products = tl.dot(some, tl.trans(numbers.to(some.dtype)), input_precision="ieee")
-        scale = tl.load(scales + where_scales + k // GROUP, mask=inside, other=0.0)
-        sums += products * scale[None, :]
-        if OFFSETS:
-            offset = tl.load(offsets + where_scales + k // GROUP, mask=inside, other=0.0)
-            sums += tl.sum(some.to(tl.float32), 1)[:, None] * offset[None, :]
+        sums += scaled_products(
+            some, first, levels, scales, offsets, where_scales + k // GROUP, inside,
+            CODING, WHOLE, OFFSETS, INPUTS,
+        )  # fmt: skip
     if BIAS:
         sums += tl.load(bias + n, mask=inside, other=0.0).to(tl.float32)[None, :]
     where = output + m.to(tl.int64)[:, None] * outputs + wide[None, :]
@@ -115,14 +130,14 @@ def pack_codes(weight: Quantized, bias: torch.Tensor | None) -> LinearOperation:
     """As the reference's; which it is for groups that the kernel does not take."""
     group = weight.group
     even = group & -group  # a power of two
-    if even < _LEAST_INPUTS:
+    if even < LEAST_INPUTS:
         return reference.pack(weight, bias)
     outputs, inputs = weight.shape
     unused = weight.scales
     offsets = unused if weight.offsets is None else weight.offsets
     levels = unused if weight.levels is None else weight.levels
     order = weight.order
-    whole = weight.levels is not None and _are_whole(weight.levels)
+    whole = weight.levels is not None and are_whole(weight.levels)
 
     def apply(x: torch.Tensor) -> torch.Tensor:
         x = x.contiguous() if order is None else x.index_select(1, order)
@@ -147,6 +162,6 @@ def pack_codes(weight: Quantized, bias: torch.Tensor | None) -> LinearOperation:
     return apply
 
 
-def _are_whole(levels: torch.Tensor) -> bool:
+def are_whole(levels: torch.Tensor) -> bool:
     """Whether they need no table. Waits for the device: once, at load."""
     return bool(levels.tolist() == list(WHOLE_LEVELS))

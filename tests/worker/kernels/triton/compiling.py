@@ -25,6 +25,8 @@ from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 from worker.kernels.low_rank import LowRank
+from worker.kernels.mixture import Expert, Routing, holding
+from worker.kernels.reference import linear as reference
 from worker.kernels.reference.attention import AttentionShape
 from worker.kernels.reference.penalties import Penalties
 from worker.kernels.reference.quantized import WHOLE_LEVELS, Coding, Quantized
@@ -37,6 +39,7 @@ from worker.kernels.triton.filters import top_k, top_p
 from worker.kernels.triton.gather import gather_inputs
 from worker.kernels.triton.linear import multiply
 from worker.kernels.triton.low_rank import TritonLowRank
+from worker.kernels.triton.mixture import mix
 from worker.kernels.triton.norm import TritonNorm, prepare_norm
 from worker.kernels.triton.penalties import penalize_
 from worker.kernels.triton.quantized import pack_codes
@@ -80,6 +83,21 @@ _CODED = [
     (Coding.NIBBLE, torch.float32, 128, 1),
 ]
 """Coding, the model's dtype, inputs of a group, rows."""
+_MIXTURES = [
+    (None, torch.bfloat16, 1),
+    (None, torch.bfloat16, 512),
+    (None, torch.bfloat16, 4096),
+    (None, torch.float16, 1),
+    (None, torch.float32, 1),
+    (None, torch.float32, 4096),
+    (Coding.FLOAT8, torch.bfloat16, 1),
+    (Coding.FLOAT8, torch.bfloat16, 512),
+    (Coding.NIBBLE, torch.bfloat16, 1),
+    (Coding.NIBBLE, torch.bfloat16, 512),
+    (Coding.NIBBLE, torch.float32, 1),
+    (Coding.NIBBLE, torch.float32, 512),
+]
+"""Coding or none, the model's dtype, tokens."""
 
 
 class Driver:
@@ -208,6 +226,32 @@ def low_rank(kept):
         add(x.clone(), x, kernel.plan(np.zeros(4, dtype=np.int64), x.device))
 
 
+def mixtures(kept, cases):
+    """128 experts, 8 of which are chosen, as in Qwen3."""
+    pack = holding(reference.pack)
+    gated = reference.activated(pack, silu_and_multiply)
+    for coding, dtype, tokens in cases:
+        kind = "plain" if coding is None else coding.name.lower()
+        kept.case = f"128 experts 768 wide, {kind}, {tokens} tokens {short(dtype)}"
+        first, second = (weights(coding, shape, dtype) for shape in ((1536, 2048), (2048, 768)))
+        expert = Expert(gated(first, None), pack(second, None))
+        logits = torch.empty((tokens, 128), dtype=dtype)
+        x = torch.empty((tokens, 2048), dtype=dtype)
+        mix([expert] * 128, Routing(8, normalized=True))(x, logits)
+
+
+def weights(coding, shape, dtype):
+    if coding is None:
+        return torch.empty(shape, dtype=dtype)
+    outputs, inputs = shape
+    columns = inputs // 2 if coding is Coding.NIBBLE else inputs
+    codes = torch.empty((outputs, columns), dtype=torch.uint8)
+    scales = torch.empty((outputs, inputs // 128))
+    if coding is not Coding.NIBBLE:
+        return Quantized(coding, codes, scales)
+    return Quantized(coding, codes, scales, scales, torch.tensor(WHOLE_LEVELS))
+
+
 def sampling(kept):
     kept.case = "128256 tokens"
     logits = torch.empty((4, 128256))
@@ -257,6 +301,7 @@ def main(arguments):
     few = "few" in arguments
     attention(kept, _FEW if few else _ALL)
     few_rows(kept, _KINDS[:1] if few else _KINDS[:2])
+    mixtures(kept, _MIXTURES[:1] if few else _MIXTURES)
     if not few:
         unsplit(kept)
         less_shared_memory(kept)
@@ -287,7 +332,8 @@ def main(arguments):
         if name.endswith("._attend") and "float32" not in case and tiles < 2:
             wrong.append(f"{name} for {case} has one buffer: it waits for every tile")
         coded_few = any(f"whole, {rows} rows" in case for rows in (1, 32))
-        reads_few = name.endswith("._linear_of_few") or coded_few
+        of_one_token = "experts._multiply" in name and ", 1 tokens" in case
+        reads_few = name.endswith("._linear_of_few") or coded_few or of_one_token
         if reads_few and "float32" not in case and tiles < _AHEAD:
             wrong.append(f"{name} for {case} has {tiles} buffers: too little is under way")
         if name == "filters._keep" and not counts["LDGSTS"]:

@@ -13,6 +13,7 @@ import pytest
 SCRIPT = Path(__file__).with_name("compiling.py")
 _FEW = (
     "linear._linear_of_few", "store._store", "decode._attend", "decode._combine", "chunks._attend",
+    "routing._choose", "routing._sort", "experts._multiply", "mixture._add_weighted",
     "gather._gather", "penalties._penalize", "filters._keep", "draw._race", "draw._finish",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parents[4]

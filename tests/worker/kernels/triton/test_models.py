@@ -38,7 +38,7 @@ def _few_splits(monkeypatch):
     monkeypatch.setattr(decode, "_MOST_SPLITS", 2)
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "gemma2"])
+@pytest.mark.parametrize("kind", ["qwen3", "gemma2", "mixtral"])
 def test_logits_of_a_model(kind, tmp_path, monkeypatch):
     write(kind, tmp_path)
     wanted = logits_of(loading.load_model(str(tmp_path), device=CPU, dtype=torch.float32))

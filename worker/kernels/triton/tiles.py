@@ -1,0 +1,85 @@
+"""How the pairs of a mixture, tokens and their experts, are cut into tiles: each of one expert.
+
+How many tiles there are is known on the device alone; a launch has as many programs as there might
+be, and those without a tile end at once. So launches depend on the number of tokens alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import triton
+import triton.language as tl
+
+from worker.kernels.triton.routing import Routed
+
+ALIGNED = tl.constexpr(16)
+"""Numbers: how far apart weights lie is a multiple of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What a program computes at a time, and how."""
+
+    rows: int
+    """Of one expert."""
+    outputs: int
+    """Of gated layers half as many, twice."""
+    inputs: int
+    warps: int
+    stages: int
+
+
+class ExpertMatrices(Protocol):
+    """One matrix of each expert, [outputs, inputs]."""
+
+    def multiply(self, x: torch.Tensor, routed: Routed, *, gated: bool) -> torch.Tensor:
+        """A new tensor [T · k, outputs]: what an expert's matrix makes of each of its tokens.
+
+        ``gated``: of tokens [T, inputs], in the order of experts; outputs are gates and, below
+        them, ups, and the result is ``silu(gates) * ups``. Else of rows in the order of experts
+        [T · k, inputs], in the order of tokens.
+        """
+
+
+@triton.jit
+def find_tile(starts, count, EXPERTS: tl.constexpr, ROWS: tl.constexpr):
+    """A program's expert, its first pair in the order of experts, and where the expert's end.
+
+    An expert of ``count`` or more: there is nothing for it to do.
+    """
+    e = tl.arange(0, EXPERTS)
+    first = tl.load(starts + e, mask=e < count, other=0)
+    end = tl.load(starts + e + 1, mask=e < count, other=0)
+    tiles = (end - first + ROWS - 1) // ROWS
+    upto = tl.cumsum(tiles, 0)
+    tile = tl.program_id(0)
+    expert = tl.sum((upto <= tile).to(tl.int32), 0)
+    own = e == expert
+    begin = tl.sum(tl.where(own, first + (tile - upto + tiles) * ROWS, 0), 0)
+    return expert, begin, tl.sum(tl.where(own, end, 0), 0)
+
+
+def places_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """[n] int64: how many numbers behind the first of them each of these lies."""
+    size, first = tensors[0].itemsize, tensors[0].data_ptr()
+    places = [(tensor.data_ptr() - first) // size for tensor in tensors]
+    assert not any(place % ALIGNED.value for place in places), "memory of its own for each"
+    return torch.tensor(places, dtype=torch.int64).to(tensors[0].device)
+
+
+def grid_of(pairs: int, experts: int, outputs: int, rows: int, at_once: int) -> tuple[int, int]:
+    """Programs: tiles, and how often ``at_once`` outputs."""
+    return most_tiles(pairs, experts, rows), triton.cdiv(outputs, at_once)
+
+
+def most_tiles(pairs: int, experts: int, rows: int) -> int:
+    """That so many pairs can be cut into, however many of them each expert has."""
+    begun = min(pairs, experts)
+    return begun + (pairs - begun) // rows
+
+
+def tile_for(pairs_each: float, tiles: Sequence[Tile]) -> Tile:
+    """The smallest that holds what an expert has on average, twice over; they go by their size."""
+    return next((tile for tile in tiles if 2 * pairs_each <= tile.rows), tiles[-1])
