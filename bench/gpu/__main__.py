@@ -27,7 +27,7 @@ import torch
 from bench.gpu import checkpoint, load
 from bench.gpu.pieces import Budget, Result
 from bench.gpu.report import text_of
-from bench.gpu.shapes import SHAPES
+from bench.gpu.shapes import DEFAULT, SHAPES
 from bench.peers.contenders import ContenderError, Server, Start
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,7 +151,7 @@ def main() -> int:
     if on_gpu and not torch.cuda.is_available():
         print(NO_GPU, file=sys.stderr)
         return 1
-    options.shape = options.shape or ("8b" if on_gpu else "tiny")
+    options.shape = options.shape or (DEFAULT if on_gpu else "tiny")
     options.streams = options.streams or ([1, 32, 64, 256] if on_gpu else [1, 4])
     began = {
         "date": time.strftime("%Y-%m-%d"),

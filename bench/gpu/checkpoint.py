@@ -1,6 +1,6 @@
 """Writes a checkpoint of random weights at the speed of the disk, with a tokenizer made up for it.
 
-usage: python -m bench.gpu.checkpoint OUT_DIR 8b|1b|tiny
+usage: python -m bench.gpu.checkpoint OUT_DIR 8b|1b|moe|tiny|tiny-moe
 
 Every matrix is filled from one pool of normal numbers, from a place of its own on, around and
 around: drawing 8 billion of them would take minutes. A byte is a token to the tokenizer, so prompts
@@ -25,7 +25,7 @@ _SPREAD = 0.02
 
 
 def tensors_of(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes, as Llama's checkpoints have them."""
+    """Names and shapes, as the family's checkpoints have them."""
     hidden, queries, keys = (
         shape.hidden,
         shape.heads * shape.head_dim,
@@ -38,13 +38,25 @@ def tensors_of(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"{layer}.self_attn.k_proj.weight", (keys, hidden)
         yield f"{layer}.self_attn.v_proj.weight", (keys, hidden)
         yield f"{layer}.self_attn.o_proj.weight", (hidden, queries)
-        yield f"{layer}.mlp.gate_proj.weight", (shape.inner, hidden)
-        yield f"{layer}.mlp.up_proj.weight", (shape.inner, hidden)
-        yield f"{layer}.mlp.down_proj.weight", (hidden, shape.inner)
+        yield from _feed_forward(f"{layer}.mlp", shape)
+        if shape.experts:
+            yield f"{layer}.self_attn.q_norm.weight", (shape.head_dim,)
+            yield f"{layer}.self_attn.k_norm.weight", (shape.head_dim,)
         yield f"{layer}.input_layernorm.weight", (hidden,)
         yield f"{layer}.post_attention_layernorm.weight", (hidden,)
     yield "model.norm.weight", (hidden,)
     yield "lm_head.weight", (shape.vocabulary, hidden)
+
+
+def _feed_forward(block: str, shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
+    blocks = [block]
+    if shape.experts:
+        yield f"{block}.gate.weight", (shape.experts, shape.hidden)
+        blocks = [f"{block}.experts.{number}" for number in range(shape.experts)]
+    for each in blocks:
+        yield f"{each}.gate_proj.weight", (shape.inner, shape.hidden)
+        yield f"{each}.up_proj.weight", (shape.inner, shape.hidden)
+        yield f"{each}.down_proj.weight", (shape.hidden, shape.inner)
 
 
 def write(out: Path, size: str) -> None:

@@ -89,6 +89,8 @@ class Measuring:
         def profiles(count: int) -> dict[str, Any]:
             return {"decode_profiles": {str(count): self.decode_profile(count)}}
 
+        given = self._shape, self._device, self._bytes_s, self._operations_s
+        compared = {"experts": kernels.experts, "attention": kernels.attention}
         return {
             **{f"{count} streams": partial(rates, count) for count in ordered[:2]},
             "decode profile": partial(profiles, fewest),
@@ -98,9 +100,7 @@ class Measuring:
             **({"decode profile of many": partial(profiles, most)} if most != fewest else {}),
             "reading profile": lambda: {"reading_profile": self.reading_profile()},
             "linear layers": partial(kernels.linear, self._shape, self._device, self._bytes_s),
-            "attention": partial(
-                kernels.attention, self._shape, self._device, self._bytes_s, self._operations_s
-            ),
+            **{name: partial(measure, *given) for name, measure in compared.items()},
         }
 
     def streams(self, count: int) -> dict[str, float]:

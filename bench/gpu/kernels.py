@@ -1,7 +1,8 @@
 """Kernels that do the same, beside each other: which of them wins where.
 
 Each attention that this machine has, over steps as they come, storing of keys and values included;
-and linear layers of few rows, in our kernel and in torch's operator. Beside them the floor: reading
+linear layers of few rows, in our kernel and in torch's operator; and the experts of a layer,
+together and one by one. Beside them the floor: reading
 keys, values or weights once, or the operations of a chunk, at the device's own rates. What is read
 is not in the device's caches.
 """
@@ -20,13 +21,18 @@ from common.errors import StartupError
 from common.messages import BLOCK_TOKENS
 from worker.inputs import StepInputs
 from worker.kernels.attention import GPU_ATTENTION, AttentionKernel
+from worker.kernels.mixture import Expert, Routing
 from worker.kernels.reference.attention import AttentionShape, PagedAttention
+from worker.kernels.reference.mixture import OneByOne
+from worker.kernels.select import Kernels, select
 from worker.transfers import transfers_of
 
 FLOOR = "floor"
 _WARM_UP_MS, _REPEATED_MS = 5, 30
 _CACHES_BYTES = 256 << 20
 """More than any device's caches hold."""
+_TOKENS = (1, 8, 32, 256, 2048)
+"""Of a layer of experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +152,13 @@ def linear(shape: Shape, device: torch.device, bytes_s: float) -> Any:
     layers = {
         "queries, keys and values": (trials.pack, row, shape.hidden),
         "after attention": (trials.pack, shape.hidden, attended),
-        "gates and ups, SiLU": (trials.pack_silu, 2 * shape.inner, shape.hidden),
-        "down": (trials.pack, shape.hidden, shape.inner),
         "output": (trials.pack_wide, shape.vocabulary, shape.hidden),
     }
+    if shape.experts:
+        layers["router"] = (trials.pack, shape.experts, shape.hidden)
+    else:
+        layers["gates and ups, SiLU"] = (trials.pack_silu, 2 * shape.inner, shape.hidden)
+        layers["down"] = (trials.pack, shape.hidden, shape.inner)
     taken: dict[str, dict[str, dict[str, float]]] = {}
     for name, (pack, outputs, inputs) in layers.items():
         alike: list[FewOrMany] = []
@@ -167,6 +176,38 @@ def linear(shape: Shape, device: torch.device, bytes_s: float) -> Any:
                 "torch": time([partial(layer.many, x) for layer in alike]),
             }
     return {"linear_ms": taken}
+
+
+def experts(shape: Shape, device: torch.device, bytes_s: float, operations_s: float) -> Any:
+    """Milliseconds of the experts of one layer, together and one by one; nothing off a GPU."""
+    if device.type != "cuda" or not shape.experts:
+        return {"experts_ms": {}}
+    kernels = select(device, torch.bfloat16)
+    routing = Routing(shape.chosen, normalized=True)
+    layer = [_expert(shape, kernels.of_experts()) for _ in range(shape.experts)]
+    ways = {"together": kernels.mix(layer, routing), "one by one": OneByOne(layer, routing)}
+    taken: dict[str, dict[str, float]] = {}
+    for tokens in _TOKENS:
+        x = torch.randn((tokens, shape.hidden), device=device).to(torch.bfloat16)
+        logits = torch.randn((tokens, shape.experts), device=device).to(torch.bfloat16)
+        weights = 3 * shape.hidden * shape.inner
+        read_s = BYTES * shape.blocks_read(tokens) * weights / bytes_s
+        computed_s = 2.0 * tokens * shape.chosen * weights / operations_s
+        taken[f"{tokens} tokens"] = {FLOOR: 1e3 * max(read_s, computed_s)} | {
+            name: _ms(partial(mix, x, logits), device) for name, mix in ways.items()
+        }
+    return {"experts_ms": taken}
+
+
+def _expert(shape: Shape, kernels: Kernels) -> Expert:
+    def drawn(outputs: int, inputs: int) -> torch.Tensor:
+        weight = torch.randn((outputs, inputs), device=kernels.device).mul_(inputs**-0.5)
+        return weight.to(kernels.dtype)
+
+    return Expert(
+        kernels.pack_gated["silu"](drawn(2 * shape.inner, shape.hidden), None),
+        kernels.pack_linear(drawn(shape.hidden, shape.inner), None),
+    )
 
 
 def _ms(act: Callable[[], object], device: torch.device) -> float:

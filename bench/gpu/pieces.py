@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.gpu.shapes import DEFAULT
+
 Clock = Callable[[], float]
 
 
@@ -62,7 +64,8 @@ def merge(into: dict[str, Any], piece: dict[str, Any]) -> None:
 
 
 def file_of(found: dict[str, Any]) -> str:
-    """``nvidia-h200-2026-11-28.json``; one without graphs lies beside it."""
+    """``nvidia-h200-2026-11-28.json``; others beside it for other shapes, and without graphs."""
     device = re.sub(r"[^a-z0-9]+", "-", found["engine"]["device"].lower()).strip("-")
+    shape = "" if found["shape"] == DEFAULT else f"-{found['shape']}"
     without = "" if found.get("graphs", True) else "-no-graphs"
-    return f"{device}{without}-{found['date']}.json"
+    return f"{device}{shape}{without}-{found['date']}.json"

@@ -55,6 +55,7 @@ def text_of(found: dict[str, Any]) -> str:
         for rows, taken in by_rows.items()
     }
     lines += _beside("linear layer, rows", linear)
+    lines += _beside("experts of one layer", engine.get("experts_ms", {}))
     lines += _beside("attention of one layer", engine.get("attention_ms", {}))
     for name, why in engine.get("attention_missing", {}).items():
         lines.append(f"no attention by {name}: {why}")

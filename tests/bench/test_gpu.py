@@ -34,13 +34,26 @@ def test_without_a_gpu_there_is_one_sentence(monkeypatch, capsys):
 def test_the_arithmetic_of_the_eight_billion():
     shape = SHAPES["8b"]
     assert shape.kv_bytes == 131_072
-    assert shape.matrix_weights == 7_504_658_432
+    assert shape.matrix_weights(1) == shape.matrix_weights(64) == 7_504_658_432
     floor_s = shape.decode_floor_s(32, 512, 4.8e12)
     assert floor_s == pytest.approx((2 * 7_504_658_432 + 32 * 512 * 131_072) / 4.8e12)
     matrices, attention = shape.prefill_operations(512, 2)
     assert matrices == pytest.approx(2 * 2 * (512 * 32 * 218_103_808 + 4096 * 128_256))
     # two products of [512, 128] with [128, 512], half of them masked, per head and layer
     assert attention == pytest.approx(2 * 2 * 2 * 32 * 32 * 128 * 512 * 513 / 2)
+
+
+def test_the_arithmetic_of_a_mixture():
+    shape = SHAPES["moe"]
+    attention, expert, output = 2 * 2048 * 36 * 128, 3 * 2048 * 768, 2048 * 151_936
+    router = 2048 * 128
+    assert shape.blocks_read(1) == pytest.approx(8)
+    assert shape.blocks_read(2) == pytest.approx(8 + 8 - 8 * 8 / 128)
+    assert 127 < shape.blocks_read(256) < 128
+    assert shape.matrix_weights(1) == pytest.approx(12 * (attention + router + 8 * expert) + output)
+    matrices, _ = shape.prefill_operations(512, 1)
+    each = 12 * (attention + router + 8 * expert)
+    assert matrices == pytest.approx(2 * (512 * each + output))
 
 
 def test_idle_is_when_nothing_runs_and_overlap_counts_once():
@@ -71,16 +84,23 @@ def test_kernels_are_added_up_by_name_and_group():
 
 
 def test_a_device_has_a_file_of_its_own_each_day():
-    found = {"engine": {"device": "NVIDIA H200 (141 GB)"}, "date": "2026-11-28"}
+    device = {"device": "NVIDIA H200 (141 GB)"}
+    found = {"engine": device, "shape": "8b", "date": "2026-11-28"}
     assert file_of(found) == "nvidia-h200-141-gb-2026-11-28.json"
     without = file_of(found | {"graphs": False})
     assert without == "nvidia-h200-141-gb-no-graphs-2026-11-28.json"
+    assert file_of(found | {"shape": "moe"}) == "nvidia-h200-141-gb-moe-2026-11-28.json"
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny-moe"])
+def shape(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+def directory(shape, tmp_path_factory):
     place = tmp_path_factory.mktemp("random")
-    checkpoint.write(place, "tiny")
+    checkpoint.write(place, shape)
     return place
 
 
@@ -112,12 +132,12 @@ class FakeWindow:
         return [Event("nvjet", 0, 10), Event("_attend", 20, 30)]
 
 
-def test_everything_about_the_engine_is_measured_and_shown(directory, monkeypatch, tmp_path):
+def test_everything_about_the_engine_is_measured_and_shown(shape, directory, monkeypatch, tmp_path):
     monkeypatch.setattr("bench.gpu.engine.Window", FakeWindow)
     for name, value in {"PROMPT_TOKENS": 20, "NEW_TOKENS": 6, "READ_TOKENS": 30}.items():
         monkeypatch.setattr(f"bench.gpu.engine.{name}", value)
-    measuring = Measuring(ready_engine(str(directory), "cpu", 2), SHAPES["tiny"], 1e10, 1e11)
-    found = {"shape": "tiny", "prompt_tokens": 20, "new_tokens": 6, "date": "2026-11-28"}
+    measuring = Measuring(ready_engine(str(directory), "cpu", 2), SHAPES[shape], 1e10, 1e11)
+    found = {"shape": "8b", "prompt_tokens": 20, "new_tokens": 6, "date": "2026-11-28"}
     result = Result(tmp_path, found)
     result.add({"engine": {"device": "cpu", "torch": "2", "copy_gb_s": 10.0}})
     result.add({"engine": {"matrix_tflop_s": 0.1, "dtype": "float32"}})
