@@ -51,6 +51,8 @@ class AttentionKernel(Protocol):
 _E4M3_SINCE = (8, 9)
 
 AttentionMaker = Callable[[AttentionShape], AttentionKernel]
+SinkAttentionMaker = Callable[[AttentionShape, torch.Tensor], AttentionKernel]
+"""Of one layer, whose heads have sinks [heads]: see ``reference/sinks.py``."""
 FittingMaker = Callable[[AttentionShape], AttentionKernel | None]
 """None for a shape that the kernel does not fit."""
 

@@ -14,6 +14,7 @@ from common.errors import StartupError
 from worker.kernels.attention import (
     AttentionKernel,
     AttentionMaker,
+    SinkAttentionMaker,
     choose_gpu_attention,
     has_triton,
 )
@@ -36,6 +37,7 @@ from worker.kernels.reference.low_rank import ReferenceLowRank
 from worker.kernels.reference.mixture import OneByOne
 from worker.kernels.reference.norm import NormOperations
 from worker.kernels.reference.quantized import Weight
+from worker.kernels.reference.sinks import SinkAttention
 from worker.kernels.sampling import SEEING, UNSEEN, SamplingKernels
 from worker.kernels.stack import FuseLayers, keep_layers
 from worker.race import SparseDraw
@@ -89,6 +91,7 @@ class Kernels:
     prepare_wide_norm: Callable[[torch.Tensor, float], NormOperations]
     prepare_layer_norm: Callable[[torch.Tensor, torch.Tensor, float], NormOperations]
     attention: AttentionMaker
+    sink_attention: SinkAttentionMaker
     fuse_layers: FuseLayers
     low_rank: LowRankKernel
     """For adapters."""
@@ -125,6 +128,7 @@ def reference(device: torch.device, dtype: torch.dtype, sharding: Sharding = WHO
         prepare_wide_norm=norm.prepare_wide,
         prepare_layer_norm=norm.prepare_layer,
         attention=partial(PagedAttention, device=device, dtype=dtype),
+        sink_attention=partial(SinkAttention, device=device, dtype=dtype),
         fuse_layers=keep_layers,
         low_rank=ReferenceLowRank(),
     )
@@ -209,6 +213,7 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
         _log.warning("Triton is not installed: this GPU runs torch's operators alone, slowly")
         return kernels
     from worker.kernels.triton.activation import silu_and_multiply
+    from worker.kernels.triton.attention import TritonAttention
     from worker.kernels.triton.linear import Trials, in_turn_ms
     from worker.kernels.triton.low_rank import TritonLowRank
     from worker.kernels.triton.mixture import mix
@@ -218,6 +223,12 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
     fitting = choose_gpu_attention(
         choices.attention, kernels.device, kernels.dtype, choices.kv_dtype or kernels.dtype
     )
+
+    def attention_with_sinks(shape: AttentionShape, sinks: torch.Tensor) -> AttentionKernel:
+        if not TritonAttention.fits(shape, kernels.dtype):
+            return kernels.sink_attention(shape, sinks)
+        return TritonAttention(shape, device=kernels.device, dtype=kernels.dtype, sinks=sinks)
+
     trials = Trials(partial(in_turn_ms, transfers_of(kernels.device)))
     pack = linear.either(trials.pack, pack_in_triton)
     pack_silu = linear.either(trials.pack_silu, linear.activated(pack, silu_and_multiply))
@@ -235,6 +246,7 @@ def _on_gpu(kernels: Kernels, choices: Choices) -> Kernels:
         prepare_norm=prepare_norm,
         prepare_wide_norm=prepare_norm,
         attention=lambda shape: fitting(shape) or otherwise(shape),
+        sink_attention=attention_with_sinks,
         low_rank=TritonLowRank(),
     )
 

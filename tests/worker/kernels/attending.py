@@ -17,12 +17,13 @@ class Attending:
     def __init__(
         self, prefixes, counts, decoding, *, heads=4, kv_heads=2, head_dim=64,
         dtype=torch.float32, kv_dtype=None, window=None, cap=None, device="cpu", spare=8,
-        scales=UNSCALED,
+        scales=UNSCALED, sinks=None,
     ):  # fmt: skip
         """``spare``: columns that the tables are wider than the longest sequence needs."""
         self.prefixes, self.counts, self.window = prefixes, counts, window
         self.shape = AttentionShape(heads, kv_heads, head_dim, SCALE, cap)
         self.dtype, self.kv_dtype, self.scales = dtype, kv_dtype or dtype, scales
+        self.sinks = sinks
         generator = torch.Generator(device).manual_seed(0)
 
         def noise(*size):
@@ -91,7 +92,12 @@ class Attending:
         own = prefix + torch.arange(len(queries), device=queries.device)[:, None]
         distance = own - torch.arange(len(keys), device=queries.device)
         seen = (distance >= 0) & (distance < (self.window or len(keys)))
-        weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+        scores = scores.masked_fill(~seen, float("-inf"))
+        if self.sinks is None:
+            weights = scores.softmax(-1)
+        else:
+            column = self.sinks.double()[:, None, None].expand(-1, len(queries), 1)
+            weights = torch.cat((scores, column), dim=-1).softmax(-1)[..., :-1]
         return torch.einsum("hqk,khd->qhd", weights, values).flatten(1)
 
     def check(self, attention):

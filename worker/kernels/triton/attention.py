@@ -60,8 +60,17 @@ class TritonAttention:
 
     capturable = True
 
-    def __init__(self, shape: AttentionShape, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        shape: AttentionShape,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        sinks: torch.Tensor | None = None,
+    ) -> None:
+        """``sinks`` [heads], of one layer: see ``reference/sinks.py``."""
         self._shape = shape
+        self._sinks = None if sinks is None else sinks.detach().float().contiguous()
         self._tile_tokens = tile_rows(shape, dtype) // (shape.heads // shape.kv_heads)
         self._processors, shared_bytes = _PROCESSORS, _SHARED_BYTES
         if device.type == "cuda":
@@ -125,6 +134,7 @@ class TritonAttention:
                 splitting=step.splitting,
                 parts=step.parts,
                 scales=scales,
+                sinks=self._sinks,
             )
         if step.tiles is not None:
             attend_chunks(
@@ -136,6 +146,7 @@ class TritonAttention:
                 shape=shape,
                 window=step.window,
                 scales=scales,
+                sinks=self._sinks,
                 stages=self._stages,
             )
         return output

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from common.messages import BLOCK_TOKENS
 from worker.kernels.reference.attention import UNSCALED, AttentionShape, KVScales
-from worker.kernels.triton.online import STAGES, absorb, in_powers_of_two, score
+from worker.kernels.triton.online import STAGES, absorb, in_powers_of_two, score, with_sinks
 
 _WIDE_BYTES = 101 << 10
 TILE_NUMBERS = 4
@@ -87,9 +87,11 @@ def _attend(
     table_row,
     tiles,
     output,
+    sinks,
     scale,
     cap,
     value_scale,
+    SINKS: tl.constexpr,
     CAPPED: tl.constexpr,
     WINDOW: tl.constexpr,
     KV_HEADS: tl.constexpr,
@@ -143,6 +145,8 @@ def _attend(
         query, own, last, length, length, cache, to_values, table, kv_head, most, total, sums,
         scale, cap, CAPPED, True, WINDOW, KV_HEADS, HEAD_DIM, CHANNELS, BLOCK, KEYS,
     )  # fmt: skip
+    if SINKS:
+        total = with_sinks(total, most, tl.load(sinks + head))
     sums = sums * (value_scale / tl.where(total > 0, total, 1.0))[:, None]
     where = (first_row + token) * (KV_HEADS * GROUP) + head
     where = output + where[:, None] * HEAD_DIM + channels[None, :]
@@ -179,6 +183,7 @@ def attend_chunks(
     shape: AttentionShape,
     window: int,
     scales: KVScales = UNSCALED,
+    sinks: torch.Tensor | None = None,
     stages: int = STAGES,
 ) -> None:
     """Queries of the ``tiles``, causal, over their own sequences: the latest ``window`` tokens.
@@ -186,7 +191,8 @@ def attend_chunks(
     queries [T, heads, head_dim], heads side by side; cache as ``KVCache`` has it, in the dtype of
     the queries or in 8 bits, with ``scales``; tables [S, blocks], any integers; tiles [tiles, 4]
     int32, of at most ``tile_rows`` / (query heads per KV head) tokens each; output [T, heads ·
-    head_dim], contiguous, of which the tiles' rows are written. A window of 0 sees everything.
+    head_dim], contiguous, of which the tiles' rows are written; sinks [heads]. A window of 0 sees
+    everything.
     """
     rows = tile_rows(shape, queries.dtype)
     channels = triton.next_power_of_2(max(16, shape.head_dim))
@@ -201,9 +207,11 @@ def attend_chunks(
         tables.stride(0),
         tiles,
         output,
+        output if sinks is None else sinks,
         scale,
         cap,
         scales.values,
+        SINKS=sinks is not None,
         CAPPED=shape.cap is not None,
         WINDOW=window,
         KV_HEADS=shape.kv_heads,

@@ -15,7 +15,7 @@ import triton.language as tl
 from common.messages import BLOCK_TOKENS
 from worker.kernels.reference.attention import UNSCALED, AttentionShape, KVScales
 from worker.kernels.triton.launch import early, follow
-from worker.kernels.triton.online import STAGES, absorb, in_powers_of_two, score
+from worker.kernels.triton.online import STAGES, absorb, in_powers_of_two, score, with_sinks
 
 _PROGRAMS = 2048
 """Most programs that splitting makes: those without work cost their start."""
@@ -73,10 +73,12 @@ def _attend(
     lengths,
     output,
     logs,
+    sinks,
     scale,
     cap,
     value_scale,
     least_tiles,
+    SINKS: tl.constexpr,
     CAPPED: tl.constexpr,
     WINDOW: tl.constexpr,
     KV_HEADS: tl.constexpr,
@@ -92,7 +94,7 @@ def _attend(
     """One sequence, one KV head, one split.
 
     queries [n, heads, head_dim]; cache [2, blocks, kv heads, 16, head_dim]; output [n, heads,
-    head_dim], or the sums of ``Parts`` if there are splits.
+    head_dim], or the sums of ``Parts`` if there are splits; sinks [heads] if SINKS.
     """
     follow(EARLY)
     sequence = tl.program_id(0).to(tl.int64)
@@ -137,6 +139,8 @@ def _attend(
         values = tl.load(values, mask=wanted, other=0.0).to(query.dtype)
         most, total, sums = absorb(scores, values, most, total, sums, scale, CAPPED)
 
+    if SINKS and SPLITS == 1:
+        total = with_sinks(total, most, tl.load(sinks + heads, mask=rows < GROUP, other=0.0))
     # A sequence of no tokens (a graph's padding) yields zeros.
     sums = sums * (value_scale / tl.where(total > 0, total, 1.0))[:, None]
     every_head = sequence * KV_HEADS * GROUP + heads
@@ -157,6 +161,9 @@ def _combine(
     sums,
     logs,
     output,
+    sinks,
+    SINKS: tl.constexpr,
+    HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     CHANNELS: tl.constexpr,
     SPLITS: tl.constexpr,
@@ -175,6 +182,8 @@ def _combine(
     # Splits without work have written nothing: what lies there is not read.
     parts = tl.load(where, mask=used[:, None] & (channels < HEAD_DIM)[None, :], other=0.0)
     total = tl.sum(weights, 0)
+    if SINKS:
+        total = with_sinks(total, most, tl.load(sinks + row % HEADS))
     combined = tl.sum(parts * weights[:, None], 0) / tl.where(total > 0, total, 1.0)
     where = output + row * HEAD_DIM + channels
     tl.store(where, combined.to(output.dtype.element_ty), mask=channels < HEAD_DIM)
@@ -192,12 +201,13 @@ def attend_decoding(
     splitting: Splitting,
     parts: Parts | None,
     scales: KVScales = UNSCALED,
+    sinks: torch.Tensor | None = None,
 ) -> None:
     """One query per sequence, which sees the latest ``window`` tokens of it (0: all).
 
     queries [n, heads, head_dim], heads side by side; cache as ``KVCache`` has it, in the dtype of
     the queries or in 8 bits, with ``scales``; tables [n, blocks] and lengths [n], any integers;
-    output [n, heads · head_dim], contiguous. A sequence of length 0 gets zeros.
+    output [n, heads · head_dim], contiguous; sinks [heads]. A sequence of length 0 gets zeros.
     """
     count = len(queries)
     group = shape.heads // shape.kv_heads
@@ -214,10 +224,12 @@ def attend_decoding(
         lengths,
         parts.sums if parts is not None else output,
         parts.logs if parts is not None else output,
+        output if sinks is None else sinks,
         scale,
         cap,
         scales.values,
         splitting.least_tiles,
+        SINKS=sinks is not None,
         CAPPED=shape.cap is not None,
         WINDOW=window,
         KV_HEADS=shape.kv_heads,
@@ -239,6 +251,9 @@ def attend_decoding(
         parts.sums,
         parts.logs,
         output,
+        output if sinks is None else sinks,
+        SINKS=sinks is not None,
+        HEADS=shape.heads,
         HEAD_DIM=shape.head_dim,
         CHANNELS=channels,
         SPLITS=splitting.splits,

@@ -10,6 +10,7 @@ import triton.language as tl
 from worker.kernels.reference.attention import AttentionShape, KVScales
 
 _LOG2_E = 1.4426950408889634
+_TO_POWERS_OF_TWO = tl.constexpr(_LOG2_E)
 
 STAGES = 5
 """Of the pipeline over tiles. PERF: keys are behind a load of the block table, which takes as many
@@ -44,6 +45,16 @@ def score(
         # tanh, as Triton has none: exact at both ends, since exp gives 0 or infinity there.
         scores = cap * (1.0 - 2.0 / (tl.exp(2.0 * scale * scores) + 1.0))
     return scores
+
+
+@triton.jit
+def with_sinks(total, most, sinks):
+    """The sums [M] of rows whose heads have sinks [M], too: logits that bring no value.
+
+    A row that has seen nothing stays without values.
+    """
+    base = tl.where(most == float("-inf"), 0.0, most)
+    return total + tl.exp2(sinks.to(tl.float32) * _TO_POWERS_OF_TWO - base)
 
 
 @triton.jit

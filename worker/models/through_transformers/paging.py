@@ -16,7 +16,6 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from worker.cache import KVCache, LayerShape
 from worker.inputs import StepInputs
 from worker.kernels.reference.attention import AttentionShape
-from worker.kernels.reference.sinks import SinkAttention
 from worker.kernels.select import Kernels
 from worker.models.through_transformers.calls import AttentionCall, describe_mask
 
@@ -29,6 +28,10 @@ HOLDER = "millrace_paging"
 
 class AttentionKernel(Protocol):
     """Of one shape; the reference kernel documents both. A plan is for the kernel that made it."""
+
+    @property
+    def capturable(self) -> bool:
+        """As ``kernels.attention.AttentionKernel.capturable``."""
 
     def plans(
         self, inputs: StepInputs, blocks: int, windows: tuple[int | None, ...] = ...
@@ -94,6 +97,11 @@ class Paging:
         self._prepare(kernels)
 
     @property
+    def capturable(self) -> bool:
+        """As ``AttentionKernel.capturable``, of all calls."""
+        return all(attention.capturable for attention in self._attentions)
+
+    @property
     def kv_layers(self) -> tuple[LayerShape, ...]:
         """A layer of the cache for each call. Keys and values of other widths are padded."""
         return tuple(LayerShape(call.kv_heads, _width(call)) for call in self._calls)
@@ -157,9 +165,7 @@ class Paging:
                 call = self._calls[number]
                 plan_of[number] = first + windows.index(call.window)
                 if call.sinks is not None:
-                    shared = attentions[number] = SinkAttention(
-                        shape, call.sinks, device=kernels.device, dtype=kernels.dtype
-                    )
+                    shared = attentions[number] = kernels.sink_attention(shape, call.sinks)
                 else:
                     shared = attentions[number] = shared or kernels.attention(shape)
             assert shared is not None

@@ -145,6 +145,13 @@ def attention(kept, cases):
         one(_SHAPES[name], dtype, kv_dtype, window=0, sequences=4)
 
 
+def sinks(kept):
+    """As gpt-oss has them."""
+    kept.case = "64 heads, sinks, window, bfloat16"
+    shape = AttentionShape(64, 8, 64, 0.1)
+    one(shape, torch.bfloat16, torch.bfloat16, window=128, sequences=4, with_sinks=True)
+
+
 def unsplit(kept):
     kept.case = "llama bfloat16, window, unsplit"
     one(_LLAMA, torch.bfloat16, torch.bfloat16, window=4096, sequences=256)
@@ -159,7 +166,7 @@ def less_shared_memory(kept):
     kept.on(_HOPPER)
 
 
-def one(shape, dtype, kv_dtype, *, window, sequences, on=_HOPPER):
+def one(shape, dtype, kv_dtype, *, window, sequences, on=_HOPPER, with_sinks=False):
     row = shape.heads + 2 * shape.kv_heads
     qkv = torch.empty((sequences, row, shape.head_dim), dtype=dtype)
     cache = torch.empty((2, 64, shape.kv_heads, 16, shape.head_dim), dtype=kv_dtype)
@@ -172,16 +179,17 @@ def one(shape, dtype, kv_dtype, *, window, sequences, on=_HOPPER):
         store(qkv, whole[:, 0], cache, shape=shape, angles=turn, norms=None)
         store(qkv, whole[:, 0], cache, shape=shape, angles=None, norms=None)
     output = qkv.new_empty((sequences, shape.heads * shape.head_dim))
+    logits = torch.empty(shape.heads) if with_sinks else None
     splitting = choose_splitting(sequences, shape.kv_heads, 132)
     attend_decoding(
         qkv[:, : shape.heads], cache, whole, whole[:, 0].contiguous(), output, shape=shape,
         window=window, splitting=splitting,
-        parts=make_parts(sequences, shape, splitting, qkv.device),
+        parts=make_parts(sequences, shape, splitting, qkv.device), sinks=logits,
     )  # fmt: skip
     tiles = torch.zeros((7, 4), dtype=torch.int32)
     attend_chunks(
         qkv[:, : shape.heads], cache, whole, tiles, output, shape=shape, window=window,
-        stages=choose_stages(shape, _SHARED_BYTES[on]),
+        stages=choose_stages(shape, _SHARED_BYTES[on]), sinks=logits,
     )  # fmt: skip
 
 
@@ -303,6 +311,7 @@ def main(arguments):
     few_rows(kept, _KINDS[:1] if few else _KINDS[:2])
     mixtures(kept, _MIXTURES[:1] if few else _MIXTURES)
     if not few:
+        sinks(kept)
         unsplit(kept)
         less_shared_memory(kept)
         pointwise(kept)

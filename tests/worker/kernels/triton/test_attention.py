@@ -34,7 +34,7 @@ def _few_splits(monkeypatch):
 
 
 def kernel(step):
-    return TritonAttention(step.shape, device=CPU, dtype=step.dtype)
+    return TritonAttention(step.shape, device=CPU, dtype=step.dtype, sinks=step.sinks)
 
 
 def test_new_memory_is_poisoned():
@@ -61,6 +61,32 @@ def test_windows_and_caps(window, cap, dtype):
         [70, 16, 33], [1, 1, 9], 2, window=window, cap=cap, dtype=dtype, kv_heads=1, head_dim=32
     )
     step.check(kernel(step))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [None, 17])
+@pytest.mark.parametrize("splits", [1, 4])
+def test_sinks(splits, window, dtype, monkeypatch):
+    """One that outweighs all scores, one that weighs nothing, and others."""
+    monkeypatch.setattr(decode, "_MOST_SPLITS", splits)
+    sinks = torch.tensor([1.5, -60.0, 200.0, 0.0])
+    step = Attending(
+        [70, 16, 33], [1, 1, 9], 2, window=window, dtype=dtype, head_dim=32, sinks=sinks
+    )
+    got = step.check(kernel(step))
+    assert not got.view(-1, 4, 32)[:, 2].any()
+
+
+def test_sinks_of_a_sequence_without_tokens():
+    step = Attending([30, 20], [1, 1], 2)
+    got = torch.empty(2, 4 * 64)
+    for splitting in (Splitting(1, 1), Splitting(2, 1)):
+        attend_decoding(
+            step.qkv[:, :4], step.cache, step.tables, torch.zeros(2, dtype=torch.int32),
+            got.fill_(torch.nan), shape=step.shape, window=0, splitting=splitting,
+            parts=make_parts(2, step.shape, splitting, CPU), sinks=torch.randn(4),
+        )  # fmt: skip
+        assert torch.equal(got, torch.zeros_like(got))
 
 
 @pytest.mark.parametrize(("length", "window"), [(1, 0), (64, 0), (65, 0), (97, 0), (97, 20)])
