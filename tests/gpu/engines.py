@@ -34,10 +34,15 @@ def tiny_model(directory, device: str = "cuda", dtype: torch.dtype = torch.float
 
 
 def make_engine(
-    model, make_runner, *, prepared: bool = True, adapters: tuple[str, ...] = ()
+    model,
+    make_runner,
+    *,
+    prepared: bool = True,
+    adapters: tuple[str, ...] = (),
+    device: torch.device | None = None,
 ) -> Engine:
-    """On the model's device; nothing has been written to its cache that is a number."""
-    device = model.decoder.tokens.weight.device
+    """On the model's device, which one of ours knows; its cache holds nothing that is a number."""
+    device = device or model.decoder.tokens.weight.device
     cache = KVCache(model.configuration, BLOCKS, device, model.cache_dtype)
     for layer in cache.layers:
         layer.fill_(torch.nan)

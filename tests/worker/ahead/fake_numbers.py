@@ -16,7 +16,7 @@ from worker import filling, sampler
 from worker.guide import Guide
 from worker.kernels.reference import quantized as reference
 from worker.kernels.reference.quantized import Quantized
-from worker.kernels.triton import quantized
+from worker.kernels.triton import coded_experts, quantized
 from worker.lora import attach
 from worker.lora.checkpoint import AdapterFiles
 from worker.masks import MaskMaker, Pending
@@ -50,8 +50,10 @@ def replace_numbers(monkeypatch) -> None:
     monkeypatch.setattr(MaskMaker, "begin", _masks)
     monkeypatch.setattr(Guide, "take", lambda guide, token: True)
     monkeypatch.setattr(sampler, "_tops", _tops)
-    monkeypatch.setattr(quantized, "_are_whole", lambda levels: True)
-    monkeypatch.setattr(reference, "_alike", lambda one, other: one.coding is other.coding)
+    for module in (quantized, coded_experts):
+        monkeypatch.setattr(module, "are_whole", lambda levels: True)
+    for module in (reference, coded_experts):
+        monkeypatch.setattr(module, "alike", lambda one, other: one.coding is other.coding)
     monkeypatch.setattr(at_load, "_scales", lambda weight, most: weight.amax(-1, keepdim=True))
 
 

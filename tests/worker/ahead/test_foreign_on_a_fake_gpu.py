@@ -1,20 +1,16 @@
-"""Models that run through transformers on a fake GPU: a step at a time, over our kernels."""
+"""Models that run through transformers on a fake GPU: ahead, from graphs, over our kernels."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.worker import driver
-from tests.worker.ahead.fake_gpu import GPU, FakeTransfers, fake_gpu
-from tests.worker.driver import Driver
+from tests.worker.ahead import on_fake_gpu
+from tests.worker.ahead.fake_gpu import GPU, fake_gpu
+from tests.worker.ahead.on_fake_gpu import OnGPU
 from tests.worker.through_transformers.compare import placed
-from worker.kernels.select import Choices, select, select_sampling
+from worker.kernels.select import select
 from worker.models.through_transformers.paged import PagedModel, make_paged
-from worker.sampler import Choice, Sampled
-
-BLOCKS = 64
-TOKENS = 5
 
 
 def moved(here: PagedModel) -> PagedModel:
@@ -30,14 +26,9 @@ def moved(here: PagedModel) -> PagedModel:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=GPU)
     configuration = replace(here.configuration, dtype=torch.bfloat16)
     kernels = select(GPU, torch.bfloat16)
-    return make_paged(model, here._adapter, here._paging._calls, kernels, configuration)
-
-
-def chosen(choice: Choice) -> Sampled:
-    """Read without numbers."""
-    assert {choice.ids.device.type, choice.logprobs.device.type} == {"cuda"}
-    count = len(choice.ids)
-    return Sampled([1] * count, [-1.0] * count, [[] for _ in range(count)])
+    there = make_paged(model, here._adapter, here._paging._calls, kernels, configuration)
+    there.capturable = there.attention_capturable
+    return there
 
 
 @pytest.mark.parametrize("model_type", ["cohere2", "deepseek_v3"])
@@ -45,20 +36,10 @@ def test_a_class_over_our_kernels(model_type, monkeypatch):
     """Windows by layer; keys wider than values, and experts."""
     here, _, _ = placed(model_type)
     assert isinstance(here, PagedModel)
-    monkeypatch.setattr("worker.engine.transfers_of", lambda device: FakeTransfers())
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
-    monkeypatch.setattr(Choice, "read", chosen)
+    monkeypatch.setattr(on_fake_gpu, "load_model", lambda *given, **options: moved(here))
     with fake_gpu(monkeypatch) as forms, torch.inference_mode():
-        model = moved(here)
-        options = {"device": GPU, "sampling": select_sampling(GPU, choices=Choices())}
-        monkeypatch.setitem(driver.RUNNERS, "gpu", options)
-        cache = model.make_cache(model.configuration, BLOCKS, GPU)
-        driven = Driver(model, cache, blocks=BLOCKS, runner="gpu", step_tokens=24)
-        for number in range(4):
-            driven.add(number, [5, 6, 7] * (1 + 4 * number), TOKENS)
-            driven.step()
-        driven.run()
-    assert [(record.error, len(record.ids)) for record in driven.records.values()] == [
-        ("", TOKENS)
-    ] * 4
+        there = OnGPU("", monkeypatch, forms)
+        there.several(4)
+    there.check()
+    assert there.recorded
     assert {"_store", "_attend", "_race"} <= {form[0] for form in forms}

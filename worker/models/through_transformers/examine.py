@@ -6,6 +6,9 @@ no flag says: a convolution or a shift over neighbouring rows, a state, position
 """
 
 import inspect
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,6 +23,8 @@ from worker.models.through_transformers.paged import PagedModel
 _STEPS = (((0, 5),), ((0, 1), (1, 18)), ((0, 1), (1, 1)), ((0, 1), (1, 3)))
 """Per step: (sequence, tokens). The second crosses into its second block."""
 LENGTHS = (8, 22)
+BLOCKS = 5
+"""Of a cache for both, block 0 included."""
 _TOLERANCES = {torch.float32: 1e-3}
 _LOW_PRECISION_TOLERANCE = 0.5
 """Of a row, relative to the spread of its logits. What is looked for is much larger."""
@@ -50,11 +55,17 @@ def alone(model: Any, ids: torch.Tensor) -> dict[str, Any]:
 
 
 def check_paged(
-    model: PagedModel, ids: list[torch.Tensor], wanted: list[torch.Tensor], device: torch.device
+    model: PagedModel,
+    ids: list[torch.Tensor],
+    wanted: list[torch.Tensor],
+    cache: KVCache,
+    device: torch.device,
 ) -> None:
-    """Raise NotPaged unless two packed sequences (of ``LENGTHS``) give the wanted logits."""
+    """Raise NotPaged unless two packed sequences (of ``LENGTHS``) give the wanted logits.
+
+    ``cache`` has ``BLOCKS``; it holds both sequences then.
+    """
     dtype = model.configuration.dtype
-    cache = KVCache(model.configuration, 5, device, dtype)
     done = [0, 0]
     for parts in _STEPS:
         inputs = _inputs(parts, done, ids, device)
@@ -67,6 +78,39 @@ def check_paged(
             raise NotPaged("its tokens depend on their neighbours beside attention")
         for number, count in parts:
             done[number] += count
+
+
+def why_not_recorded(
+    model: PagedModel, ids: list[torch.Tensor], cache: KVCache, device: torch.device
+) -> str:
+    """Why a step in which all decode cannot be recorded on a GPU; empty if it can.
+
+    ``cache`` is as ``check_paged`` has left it. What is launched can be recorded unless something
+    of it waits for the device, as torch notices: what a class does then depends on numbers.
+    """
+    if not model.attention_capturable:
+        return "its attention is planned on the host"
+    last = [count - 1 for count in LENGTHS]
+    inputs = _inputs(((0, 1), (1, 1)), last, ids, device)
+    model.forward(inputs, cache)  # compiles kernels, makes tables
+    try:
+        with _waiting_is_an_error():
+            model.forward(inputs, cache)
+    except ERRORS as error:
+        return f"its code waits for the device ({str(error).splitlines()[0]})"
+    return ""
+
+
+@contextmanager
+def _waiting_is_an_error() -> Iterator[None]:
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this may not see all of it: recording would
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def _same(found: torch.Tensor, wanted: torch.Tensor, dtype: torch.dtype) -> bool:

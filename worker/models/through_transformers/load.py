@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from common.errors import StartupError
+from worker.cache import KVCache
 from worker.kernels.select import Kernels
 from worker.models.model import Model
 from worker.models.through_transformers.adapter import Adapter
@@ -20,11 +21,13 @@ from worker.models.through_transformers.checkpoint import load_weights
 from worker.models.through_transformers.classes import context_of, find
 from worker.models.through_transformers.configuration import ForeignConfiguration
 from worker.models.through_transformers.examine import (
+    BLOCKS,
     LENGTHS,
     alone,
     check_causal,
     check_paged,
     reference,
+    why_not_recorded,
 )
 from worker.models.through_transformers.own_cache import OwnCacheModel
 from worker.models.through_transformers.paged import make_paged, record
@@ -80,7 +83,8 @@ def _better(
         adapter.settle(alone(model, ids[1]), wanted[1])
         calls = record(model, ids[1][None])
         paged = make_paged(model, adapter, calls, kernels, configuration)
-        check_paged(paged, ids, wanted, kernels.device)
+        cache = KVCache(paged.configuration, BLOCKS, kernels.device, kernels.dtype)
+        check_paged(paged, ids, wanted, cache, kernels.device)
     except NotPaged as verdict:
         _log.warning(
             "%s runs with its own cache, one sequence at a time, which is slow: %s",
@@ -89,6 +93,11 @@ def _better(
         )
     else:
         _log.info("%s runs through transformers, over the paged cache", configuration.architecture)
+        if kernels.device.type == "cuda":
+            reason = why_not_recorded(paged, ids, cache, kernels.device)
+            paged.capturable = not reason
+            if reason:
+                _log.warning("its steps are no CUDA graphs, which is slower: %s", reason)
         return paged
     if model._can_set_attn_implementation():
         model.set_attn_implementation(own_attention)

@@ -37,6 +37,7 @@ from worker.models.through_transformers.paging import (
 class PagedModel(Model):
     """One class of transformers with our attention."""
 
+    runs_ahead = True
     configuration: ForeignConfiguration
 
     def __init__(
@@ -45,6 +46,11 @@ class PagedModel(Model):
         super().__init__(configuration)
         self._adapter = adapter
         self._paging = paging
+
+    @property
+    def attention_capturable(self) -> bool:
+        """As ``Model.capturable``, of attention alone; ``examine`` tries the rest."""
+        return self._paging.capturable
 
     def slots(self, path: str = "") -> Iterator[Slot]:
         """As ``Layer.slots``."""
