@@ -69,7 +69,7 @@ MODEL = (
     ),
     Option(
         "quantize", choice(*CHOICES), None,
-        "Quantized weights: what the checkpoint is quantized with (gptq, awq, fp8, "
+        "Quantized weights: what the checkpoint is quantized with (gptq, awq, fp8, mxfp4, "
         "compressed-tensors, bitsandbytes; marlin for gptq and awq), or what becomes of others as "
         "they are loaded (eetq, bitsandbytes: int8; fp8; bitsandbytes-nf4, bitsandbytes-fp4: "
         "4 bits). exl2 is refused. Default: what the model's config says.",

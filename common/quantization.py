@@ -23,9 +23,10 @@ CHOICES = (
     "bitsandbytes-nf4",
     "bitsandbytes-fp4",
     "fp8",
+    "mxfp4",
 )
-"""Of ``--quantize``, as TGI has them."""
-STORED = ("gptq", "awq", "fp8", "fbgemm_fp8", "compressed-tensors", "bitsandbytes")
+"""Of ``--quantize``: TGI's, and the last."""
+STORED = ("gptq", "awq", "fp8", "fbgemm_fp8", "compressed-tensors", "bitsandbytes", "mxfp4")
 """What checkpoints may be quantized with."""
 AT_LOAD = ("eetq", "fp8", "bitsandbytes", "bitsandbytes-nf4", "bitsandbytes-fp4")
 """What becomes of unquantized weights when they are loaded."""
@@ -35,6 +36,7 @@ _FITTING = {
     "marlin": ("gptq", "awq"),
     "fp8": ("fp8", "fbgemm_fp8"),
     "compressed-tensors": ("compressed-tensors",),
+    "mxfp4": ("mxfp4",),
     "bitsandbytes": ("bitsandbytes",),
     "bitsandbytes-nf4": ("bitsandbytes",),
     "bitsandbytes-fp4": ("bitsandbytes",),

@@ -203,9 +203,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _chosen(slots: Iterable[Slot], stored: Mapping[str, Stored]) -> Iterator[Slot]:
-    """Slots whose tensors are stored in one piece, and the parts of others."""
+    """Slots whose tensors are stored in one piece, plain or as codes, and the parts of others."""
+    stems = {key.rpartition(".")[0] for key in stored}
     for slot in slots:
-        if slot.parts and slot.key not in stored:
+        whole = slot.key in stored or (slot.for_codes is not None and slot.key in stems)
+        if slot.parts and not whole:
             yield from slot.parts
         else:
             yield slot

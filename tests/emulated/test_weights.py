@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.gpu.engines import PROMPTS, ahead, generated, make_engine
 from tests.worker.adapters import write_adapter
@@ -41,6 +42,19 @@ def test_codes_say_what_they_say_on_the_cpu(name, tmp_path):
 def test_codes_of_experts_say_what_they_say_on_the_cpu(quantize, tmp_path):
     write_tiny(tmp_path, FAMILIES["mixtral"](), seed=2)
     load = partial(load_model, str(tmp_path), dtype=torch.float32, quantize=quantize)
+    there = load(device=CUDA)
+    assert there.capturable
+    expected = FEW(make_engine(load(device=CPU), HostRunner))
+    assert FEW(make_engine(there, GRAPHS)) == expected
+
+
+def test_mxfp4_says_what_it_says_on_the_cpu(tmp_path):
+    """As gpt-oss is published: codes of experts that have biases, and sinks."""
+    write_tiny(tmp_path, FAMILIES["gpt_oss"](), seed=2)
+    coded, _ = writers.mxfp4(load_file(tmp_path / writers.WEIGHTS))
+    save_file(coded, tmp_path / writers.WEIGHTS)
+    writers.change_config(tmp_path, quantization_config={"quant_method": "mxfp4"})
+    load = partial(load_model, str(tmp_path), dtype=torch.float32)
     there = load(device=CUDA)
     assert there.capturable
     expected = FEW(make_engine(load(device=CPU), HostRunner))

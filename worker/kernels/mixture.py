@@ -62,9 +62,10 @@ class ExpertPacks:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A linear layer without a bias, and its weight."""
+    """A linear layer, and what it was made of."""
 
     weight: Weight
+    bias: torch.Tensor | None
     operation: LinearOperation
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -73,10 +74,5 @@ class Held:
 
 
 def holding(pack: PackLinear) -> PackLinear:
-    """The same; what it makes of a weight without a bias is ``Held``."""
-
-    def pack_held(weight: Weight, bias: torch.Tensor | None) -> LinearOperation:
-        operation = pack(weight, bias)
-        return Held(weight, operation) if bias is None else operation
-
-    return pack_held
+    """The same; what it makes is ``Held``."""
+    return lambda weight, bias: Held(weight, bias, pack(weight, bias))

@@ -1,12 +1,14 @@
 """Attention between its projections: rotate, store, attend. What a step shares between layers."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from worker.cache import KVCache
 from worker.inputs import StepInputs
+from worker.kernels.attention import AttentionKernel
 from worker.kernels.reference.attention import Angles, AttentionShape
 from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.select import Kernels
@@ -45,13 +47,24 @@ class Attention:
     """Causal attention over the paged cache, for all layers: this shard's heads. No weights."""
 
     def __init__(
-        self, kernels: Kernels, shape: AttentionShape, layers: tuple[LayerAttention, ...]
+        self,
+        kernels: Kernels,
+        shape: AttentionShape,
+        layers: tuple[LayerAttention, ...],
+        *,
+        sinks: bool = False,
     ) -> None:
-        """``shape`` is the whole model's."""
+        """``shape`` is the whole model's. ``sinks``: heads have some, each layer its own."""
         sharding = kernels.sharding
         heads, kv_heads = Units(shape.heads), Units(shape.kv_heads)
         shape = replace(shape, heads=sharding.length(heads), kv_heads=sharding.length(kv_heads))
-        self.kernel = kernels.attention(shape)
+        self._sinking = partial(kernels.sink_attention, shape)
+        self.kernel: AttentionKernel
+        """Of all layers, or what plans for those that have sinks."""
+        if sinks:
+            self.kernel = self._sinking(torch.zeros(shape.heads, device=kernels.device))
+        else:
+            self.kernel = kernels.attention(shape)
         self._row = (-1, shape.heads + 2 * shape.kv_heads, shape.head_dim)
         self._queries = shape.heads * shape.head_dim
         self._keys = self._queries + shape.kv_heads * shape.head_dim
@@ -68,6 +81,10 @@ class Attention:
         self._rotary_of = [
             None if kind.rotary is None else list(tables).index(kind.rotary) for kind in kinds
         ]
+
+    def with_sinks(self, sinks: torch.Tensor) -> AttentionKernel:
+        """For one layer, with its own [heads of this shard], if layers have some."""
+        return self._sinking(sinks)
 
     def begin(self, inputs: StepInputs, cache: KVCache) -> Step:
         """Work out, once, what every layer needs."""
@@ -90,10 +107,19 @@ class Attention:
         return qkv[:, : self._queries], qkv[:, self._queries : self._keys]
 
     def __call__(
-        self, qkv: torch.Tensor, step: Step, layer: int, norms: HeadNorms | None = None
+        self,
+        qkv: torch.Tensor,
+        step: Step,
+        layer: int,
+        norms: HeadNorms | None = None,
+        kernel: AttentionKernel | None = None,
     ) -> torch.Tensor:
-        """[T, (heads + 2 kv heads) · head_dim], overwritten, to [T, heads · head_dim]."""
+        """[T, (heads + 2 kv heads) · head_dim], overwritten, to [T, heads · head_dim].
+
+        ``kernel``: that of a layer with sinks.
+        """
         rows = qkv.view(self._row)
         kind = step.kinds[self._kind_of[layer]]
         cache, scales = step.cache.layers[layer], step.cache.scales[layer]
-        return self.kernel.attend(rows, cache, kind.plan, kind.angles, norms, scales)
+        kernel = kernel or self.kernel
+        return kernel.attend(rows, cache, kind.plan, kind.angles, norms, scales)

@@ -4,18 +4,29 @@ Runs in the worker. Owns the router and the experts, which are feed-forward bloc
 weights come from; what goes to whom is the kernels' business.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from enum import Enum, auto
+from functools import cached_property
 
 import torch
 
 from worker.kernels.mixture import Expert, MixExperts, Routing
+from worker.kernels.reference.quantized import Quantized
 from worker.kernels.select import Kernels
 from worker.layers.feedforward import GatedFeedForward
 from worker.layers.layer import Layer, Place, Slot
 from worker.layers.linear import Linear
-from worker.sharding import Cut, Units
+from worker.sharding import Units
+
+
+class MixtureForm(Enum):
+    """How a checkpoint has experts."""
+
+    PLAIN = auto()
+    """[outputs, inputs] of each or of all, without biases; gates and ups apart, or gates first."""
+    INTERLEAVED = auto()
+    """[inputs, outputs] of all, and biases: a gate, its up, and so on (gpt-oss)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,7 @@ class MixtureShape:
     """Of each expert's feed-forward block."""
     normalized: bool
     """Do the weights of those chosen add up to 1?"""
+    form: MixtureForm = MixtureForm.PLAIN
 
 
 class Mixture(Layer):
@@ -39,10 +51,11 @@ class Mixture(Layer):
         self._hidden = hidden
         self._sharding = kernels.sharding
         self._make = kernels.mix
-        self.gate = Linear(kernels, hidden, shape.experts, bias=False)
+        bias = shape.form is MixtureForm.INTERLEAVED
+        self.gate = Linear(kernels, hidden, shape.experts, bias=bias)
         own = kernels.of_experts()
         self.experts = [
-            GatedFeedForward(own, hidden, shape.width, activation, add_up=False)
+            GatedFeedForward(own, hidden, shape.width, activation, bias=bias, add_up=False)
             for _ in range(shape.experts)
         ]
 
@@ -71,24 +84,82 @@ class Mixture(Layer):
     def slots(self, path: str = "") -> Iterator[Slot]:
         """The router, and the experts' matrices: in one tensor for all of them, or one each."""
         yield from self.gate.slots(f"{path}.gate")
-        own = [list(expert.slots(f"{path}.experts.{n}")) for n, expert in enumerate(self.experts)]
-        ups = [slots[:-1] for slots in own]
-        downs = [slots[-1:] for slots in own]
+        path = f"{path}.experts"
+        own = [
+            {slot.key.removeprefix(f"{path}.{n}."): slot for slot in expert.slots(f"{path}.{n}")}
+            for n, expert in enumerate(self.experts)
+        ]
+        stacked = self._plain if self._shape.form is MixtureForm.PLAIN else self._interleaved
+        yield from stacked(path, own)
+
+    def _plain(self, path: str, own: list[dict[str, Slot]]) -> Iterator[Slot]:
         count, hidden, width = self._shape.experts, self._hidden, Units(self._shape.width)
-        shape, cut = (count, 2 * width.total, hidden), self._sharding.cut(1, width, width)
-        yield _stacked(f"{path}.experts.gate_up_proj", shape, ups, cut)
-        shape, cut = (count, hidden, width.total), self._sharding.cut(2, width)
-        yield _stacked(f"{path}.experts.down_proj", shape, downs, cut)
+        cut = self._sharding.cut
+        ups = _Parts(own, ("gate_proj.weight", "up_proj.weight"))
+        downs = _Parts(own, ("down_proj.weight",))
+        shape = count, 2 * width.total, hidden
+        yield Slot(f"{path}.gate_up_proj", shape, ups.fill, ups.slots, cut(1, width, width))
+        shape = count, hidden, width.total
+        yield Slot(f"{path}.down_proj", shape, downs.fill, downs.slots, cut(2, width))
+
+    def _interleaved(self, path: str, own: list[dict[str, Slot]]) -> Iterator[Slot]:
+        """Codes are upright: [experts · outputs, inputs], one expert below the other."""
+        count, hidden, width = self._shape.experts, self._hidden, self._shape.width
+        cut, pairs = self._sharding.cut, Units(width, 2)
+        every_pair = self._sharding.cut(0, *[pairs] * count)
+        ups = _Parts(own, ("gate_proj.weight", "up_proj.weight"), interleaved=True)
+        downs = _Parts(own, ("down_proj.weight",))
+        key = f"{path}.gate_up_proj"
+        upright = Slot(
+            key, (2 * width * count, hidden), ups.fill_codes, cut=every_pair, takes_codes=True
+        )
+        shape: tuple[int, ...] = count, hidden, 2 * width
+        yield Slot(key, shape, ups.fill_turned, ups.slots, cut(2, pairs), upright=upright)
+        key = f"{path}.down_proj"
+        shape = hidden * count, width
+        upright = Slot(key, shape, downs.fill_codes, cut=cut(1, Units(width)), takes_codes=True)
+        shape = count, width, hidden
+        yield Slot(
+            key, shape, downs.fill_turned, downs.slots, cut(1, Units(width)), upright=upright
+        )
+        ups = _Parts(own, ("gate_proj.bias", "up_proj.bias"), interleaved=True)
+        yield Slot(
+            f"{path}.gate_up_proj_bias", (count, 2 * width), ups.fill, ups.slots, cut(1, pairs)
+        )
+        downs = _Parts(own, ("down_proj.bias",))
+        yield Slot(f"{path}.down_proj_bias", (count, hidden), downs.fill, downs.slots)
 
 
-def _stacked(key: str, shape: tuple[int, ...], own: list[list[Slot]], cut: Cut | None) -> Slot:
-    parts = tuple(slot for slots in own for slot in slots)
-    return Slot(key, shape, partial(_fill, own), parts, cut)
+class _Parts:
+    """Slots of all experts that are one tensor in some checkpoints."""
 
+    def __init__(
+        self, own: list[dict[str, Slot]], names: tuple[str, ...], *, interleaved: bool = False
+    ) -> None:
+        """``names``: of each expert, one below the other, or ``interleaved`` row by row."""
+        self._experts = [[slots[name] for name in names] for slots in own]
+        self._interleaved = interleaved
+        self.slots = tuple(slot for slots in self._experts for slot in slots)
 
-def _fill(own: list[list[Slot]], tensor: torch.Tensor) -> None:
-    """Each expert's slots, one below the other, from [experts, rows, columns]."""
-    for slots, matrix in zip(own, tensor, strict=True):
-        pieces = torch.split(matrix, [slot.own_shape[0] for slot in slots])
-        for slot, rows in zip(slots, pieces, strict=True):
-            slot.fill(rows)
+    def fill(self, tensor: torch.Tensor) -> None:
+        """From [experts, rows, ...]."""
+        for slots, rows in zip(self._experts, tensor, strict=True):
+            for slot, piece in zip(slots, self._pieces(slots, rows), strict=True):
+                slot.fill(piece)
+
+    def fill_turned(self, tensor: torch.Tensor) -> None:
+        """From [experts, columns, rows]."""
+        self.fill(tensor.transpose(1, 2))
+
+    def fill_codes(self, codes: Quantized) -> None:
+        """From [experts · rows, columns]."""
+        each = codes.shape[0] // len(self._experts)
+        for number, slots in enumerate(self._experts):
+            rows = torch.arange(number * each, (number + 1) * each)
+            for slot, piece in zip(slots, self._pieces(slots, rows), strict=True):
+                slot.fill(codes.taken(piece))
+
+    def _pieces(self, slots: list[Slot], rows: torch.Tensor) -> Sequence[torch.Tensor]:
+        if self._interleaved:
+            return [rows[first :: len(slots)] for first in range(len(slots))]
+        return torch.split(rows, [slot.own_shape[0] for slot in slots])

@@ -59,6 +59,8 @@ class ModelConfiguration:
     """Scores s become cap · tanh(s / cap)."""
     logit_cap: float | None
     """The same for logits."""
+    sinks: bool
+    """Heads have a logit of their own in each softmax, which brings no value."""
     mixture: MixtureShape | None
     mixture_layers: frozenset[int]
     """Layers whose feed-forward block is the mixture."""
@@ -198,6 +200,7 @@ def parse(
         attention_scale=(positive(config, "query_pre_attn_scalar") or head_dim) ** -0.5,
         attention_cap=positive(config, "attn_logit_softcapping"),
         logit_cap=positive(config, "final_logit_softcapping"),
+        sinks=dialect.sinks,
         mixture=mixture,
         mixture_layers=mixture_layers,
         parallel_residual=switch(config, "use_parallel_residual"),
@@ -228,7 +231,7 @@ def _activation(config: Mapping[str, Any], dialect: Dialect) -> str:
         raise StartupError(
             f"config.json: the activation (hidden_act) {name!r} is not supported, only {known}"
         )
-    return name
+    return dialect.activation or name
 
 
 def _windows(
@@ -277,6 +280,7 @@ def _mixture(
         chosen=count(config, "num_experts_per_tok"),
         width=count(config, "moe_intermediate_size"),
         normalized=switch(config, "norm_topk_prob"),
+        form=dialect.mixture,
     )
     if shape.chosen > shape.experts:
         raise StartupError(

@@ -57,7 +57,12 @@ class DecoderStack(Layer, ABC):
     """From token ids to the final norm."""
 
     def __init__(self, configuration: ModelConfiguration, kernels: Kernels) -> None:
-        self._attention = Attention(kernels, configuration.attention, configuration.layer_attention)
+        self._attention = Attention(
+            kernels,
+            configuration.attention,
+            configuration.layer_attention,
+            sinks=configuration.sinks,
+        )
         self._fuse_layers = kernels.fuse_layers
         self._fused: StackOperation | None = None
         self.adapters: StepAdapters | None = None

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from common.errors import StartupError
+from worker.kernels.reference.activation import LIMIT, SLOPE
+from worker.layers.mixture import MixtureForm
 
 _SILU = ("silu", "swish")
 _GELU = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh")
@@ -50,7 +52,10 @@ class Dialect:
     """With ``pattern``: every so many-th layer has no window."""
     qkv_bias: bool | None = None
     """Biases of the query, key and value projections alone; None: ``attention_bias`` decides."""
-    mixture: bool = False
+    activation: str | None = None
+    """What ``hidden_act`` stands for; None: itself."""
+    sinks: bool = False
+    mixture: MixtureForm | None = None
     widening: int | None = None
     """Width of the feed-forward block in hidden sizes where intermediate_size is not given."""
 
@@ -84,6 +89,15 @@ _GEMMA_OPTIONAL = frozenset(
 _GEMMA_ACTIVATIONS = ("gelu_pytorch_tanh", "gelu")
 _CAUSAL = {"use_bidirectional_attention": _OFF}
 
+_GPT_OSS_ROPE = {
+    "rope_type": "yarn",
+    "factor": 32.0,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "truncate": False,
+    "original_max_position_embeddings": 4096,
+}
+
 _BIAS = frozenset(["attention_bias"])
 
 LLAMA = Dialect(optional=_BIAS | {"mlp_bias"})
@@ -104,7 +118,7 @@ DIALECTS: dict[str, Dialect] = {
             "norm_topk_prob": True,
         },
         windows="all",
-        mixture=True,
+        mixture=MixtureForm.PLAIN,
     ),
     "Qwen2ForCausalLM": Dialect(
         defaults={"sliding_window": 4096, "max_window_layers": 28}, windows="last", qkv_bias=True
@@ -125,7 +139,7 @@ DIALECTS: dict[str, Dialect] = {
         },
         optional=_BIAS | {"norm_topk_prob", "decoder_sparse_step", "mlp_only_layers"},
         windows="switched",
-        mixture=True,
+        mixture=MixtureForm.PLAIN,
     ),
     "Olmo2ForCausalLM": Dialect(defaults={"rms_norm_eps": 1e-5}, optional=_BIAS),
     "Phi3ForCausalLM": Dialect(
@@ -155,6 +169,29 @@ DIALECTS: dict[str, Dialect] = {
         rotation="local",
         windows="pattern",
         pattern=6,
+    ),
+    "GptOssForCausalLM": Dialect(
+        names={"moe_intermediate_size": ("intermediate_size",)},
+        defaults={
+            "head_dim": 64,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 131_072,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 150_000.0,
+            "rope_parameters": _GPT_OSS_ROPE,
+            "attention_bias": True,
+            "sliding_window": 128,
+            "num_local_experts": 128,
+            "num_experts_per_tok": 4,
+            "norm_topk_prob": True,
+        },
+        allowed={"swiglu_alpha": (None, SLOPE), "swiglu_limit": (None, LIMIT)},
+        optional=_BIAS,
+        activation="clamped_silu",
+        windows="pattern",
+        pattern=2,
+        sinks=True,
+        mixture=MixtureForm.INTERLEAVED,
     ),
     "GPT2LMHeadModel": Dialect(
         names={

@@ -7,6 +7,7 @@ from worker.models.configuration import ModelConfiguration, contradiction
 from worker.models.gemma import Gemma2ForCausalLM, Gemma3ForCausalLM
 from worker.models.gpt2 import GPT2LMHeadModel
 from worker.models.gpt_neox import GPTNeoXForCausalLM
+from worker.models.gpt_oss import GptOssForCausalLM
 from worker.models.llama import LlamaForCausalLM
 from worker.models.mixtral import MixtralForCausalLM
 from worker.models.model import Model
@@ -19,6 +20,7 @@ Declaration = Callable[[ModelConfiguration, Kernels], Model]
 ARCHITECTURES: dict[str, Declaration] = {
     "GPT2LMHeadModel": GPT2LMHeadModel,
     "GPTNeoXForCausalLM": GPTNeoXForCausalLM,
+    "GptOssForCausalLM": GptOssForCausalLM,
     "Gemma2ForCausalLM": Gemma2ForCausalLM,
     "Gemma3ForCausalLM": Gemma3ForCausalLM,
     "LlamaForCausalLM": LlamaForCausalLM,
@@ -37,6 +39,7 @@ _MODEL_TYPES = {
     "gpt-sw3": "GPT2LMHeadModel",
     "gpt2": "GPT2LMHeadModel",
     "gpt_neox": "GPTNeoXForCausalLM",
+    "gpt_oss": "GptOssForCausalLM",
     "gemma2": "Gemma2ForCausalLM",
     "gemma3_text": "Gemma3ForCausalLM",
     "internlm3": "LlamaForCausalLM",

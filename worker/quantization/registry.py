@@ -10,6 +10,7 @@ from worker.quantization.compressed_tensors import CompressedTensors
 from worker.quantization.float8 import Float8
 from worker.quantization.format import Format
 from worker.quantization.gptq import Gptq
+from worker.quantization.mxfp4 import Mxfp4
 
 FORMATS: dict[str, Callable[[Mapping[str, Any]], Format]] = {
     "gptq": Gptq,
@@ -18,6 +19,7 @@ FORMATS: dict[str, Callable[[Mapping[str, Any]], Format]] = {
     "fbgemm_fp8": Float8,
     "compressed-tensors": CompressedTensors,
     "bitsandbytes": Bitsandbytes,
+    "mxfp4": Mxfp4,
 }
 """By ``quant_method`` of a checkpoint's quantization_config, which they are made of."""
 AT_LOAD: dict[str, AtLoad] = BY_NAME

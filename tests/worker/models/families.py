@@ -11,6 +11,7 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
+    GptOssConfig,
     MistralConfig,
     MixtralConfig,
     Olmo2Config,
@@ -49,6 +50,14 @@ def _longrope(original: int) -> dict[str, Any]:
         "original_max_position_embeddings": original,
     }
 
+
+_YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 150000.0,
+    "factor": 4.0,
+    "truncate": False,
+    "original_max_position_embeddings": 128,
+}
 
 FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
     "mistral": lambda: MistralConfig(**_SIZES, sliding_window=24),
@@ -105,6 +114,14 @@ FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
     ),
     "mixtral": lambda: MixtralConfig(
         **_SIZES, num_local_experts=4, num_experts_per_tok=2, sliding_window=24
+    ),
+    "gpt_oss": lambda: GptOssConfig(
+        **_SIZES,
+        head_dim=16,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=24,
+        rope_parameters=_YARN,
     ),
     "qwen3_moe": lambda: Qwen3MoeConfig(
         **_SIZES | {"num_hidden_layers": 3},

@@ -18,7 +18,7 @@ from worker.loading import load_model
 from worker.models.model import Model
 
 ELSEWHERE = torch.device("meta")
-ROUTED = {"mixtral", "qwen3_moe", "qwen3_moe_normalized"}
+ROUTED = {"gpt_oss", "mixtral", "qwen3_moe", "qwen3_moe_normalized"}
 """Families whose forward pass reads values back."""
 
 

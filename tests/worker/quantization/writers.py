@@ -225,6 +225,27 @@ def float8(matrix, scales):
     return codes, codes.float() * scales
 
 
+def mxfp4(tensors):
+    """Of a gpt-oss's tensors: those as published, and what they mean; experts alone are codes."""
+    sizes = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+    coded, plain = {}, dict(tensors)
+    for key, tensor in tensors.items():
+        if not key.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            coded[key] = tensor
+            continue
+        upright = tensor.transpose(1, 2).float()
+        groups = upright.reshape(*upright.shape[:2], -1, 32)
+        exponents = (groups.abs().amax(-1) / 6).log2().ceil().clamp(-127, 127)
+        wanted = groups / exponents.exp2()[..., None]
+        which = (wanted.abs()[..., None] - sizes).abs().argmin(-1)
+        meant = sizes[which] * wanted.sign() * exponents.exp2()[..., None]
+        codes = (which + 8 * (wanted < 0)).to(torch.uint8)
+        coded[f"{key}_blocks"] = (codes[..., 0::2] | codes[..., 1::2] << 4).contiguous()
+        coded[f"{key}_scales"] = (exponents + 127).to(torch.uint8)
+        plain[key] = meant.reshape(upright.shape).transpose(1, 2).to(tensor.dtype).contiguous()
+    return coded, plain
+
+
 def fp8(by="tensor", block=None, *, said=True):
     def write(matrix, generator):
         if by == "block":

@@ -9,8 +9,16 @@ import pytest
 from tests.worker.through_transformers.outcomes import outcome_of
 
 SAMPLE = {
-    "native": ["llama"],
-    "paged": ["gpt_oss", "cohere2", "deepseek_v3", "gemma3n_text", "hrm_text", "granitemoe", "opt"],
+    "native": ["llama", "gpt_oss"],
+    "paged": [
+        "granite_swa",
+        "cohere2",
+        "deepseek_v3",
+        "gemma3n_text",
+        "hrm_text",
+        "granitemoe",
+        "opt",
+    ],
     "own cache": ["bloom", "falcon", "mamba", "recurrent_gemma", "moshi", "llama4_text"],
     "refused": ["cpmant", "gemma4_assistant"],
 }

@@ -150,8 +150,13 @@ def activations(library: Library, dtype: torch.dtype) -> dict[str, Activation]:
 
 
 def gated_activations(library: Library, dtype: torch.dtype) -> dict[str, Activation]:
-    """As the reference's, by the same names."""
-    return {name: NativeActivation(library, dtype, name, gated=True) for name in GATED_ACTIVATIONS}
+    """As the reference's, by the same names; those that are not in C are the reference's."""
+    native = {
+        name: NativeActivation(library, dtype, name, gated=True)
+        for name in GATED_ACTIVATIONS
+        if name in FUNCTIONS
+    }
+    return {**GATED_ACTIVATIONS, **native}
 
 
 # --- sampling ---------------------------------------------------------------------------------

@@ -21,6 +21,17 @@ def _gelu_and_multiply(gate_and_up: torch.Tensor, approximate: str) -> torch.Ten
     return F.gelu(gate, approximate=approximate).mul_(up)
 
 
+SLOPE, LIMIT = 1.702, 7.0
+"""Of ``clamp_and_multiply``."""
+
+
+def clamp_and_multiply(gate_and_up: torch.Tensor) -> torch.Tensor:
+    """gpt-oss's: both are clamped, gate · sigmoid(slope · gate) · (up + 1); shapes as above."""
+    gate, up = gate_and_up.chunk(2, dim=-1)
+    gate, up = gate.clamp(max=LIMIT), up.clamp(-LIMIT, LIMIT)
+    return torch.sigmoid(SLOPE * gate).mul_(gate).mul_(up + 1)
+
+
 _gelu_tanh = partial(F.gelu, approximate="tanh")
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -39,5 +50,6 @@ GATED_ACTIVATIONS: dict[str, Activation] = {
     "swish": silu_and_multiply,
     "gelu": partial(_gelu_and_multiply, approximate="none"),
     "gelu_pytorch_tanh": partial(_gelu_and_multiply, approximate="tanh"),
+    "clamped_silu": clamp_and_multiply,
 }
-"""The same for [T, 2 · width], gate first, to [T, width]."""
+"""The same for [T, 2 · width], gate first, to [T, width]; the last name is ours."""

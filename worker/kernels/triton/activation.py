@@ -1,12 +1,38 @@
-"""Triton kernel: the gated SiLU of feed-forward blocks, in one pass."""
+"""Triton kernel: the gated SiLU of feed-forward blocks, in one pass; and what others end with."""
+
+from enum import IntEnum
 
 import torch
 import triton
 import triton.language as tl
 
+from worker.kernels.reference.activation import LIMIT, SLOPE
 from worker.kernels.triton.launch import early, follow
 
 _BLOCK = 1024
+_SLOPE, _LIMIT = tl.constexpr(SLOPE), tl.constexpr(LIMIT)
+
+
+class Gate(IntEnum):
+    """What gates and ups become."""
+
+    SILU = 0
+    """As ``silu_and_multiply``."""
+    CLAMPED = 1
+    """As ``clamp_and_multiply``."""
+
+
+_CLAMPED = tl.constexpr(int(Gate.CLAMPED))
+
+
+@triton.jit
+def gate_and_multiply(gates, ups, GATE: tl.constexpr):
+    """Of float32 numbers."""
+    if GATE == _CLAMPED:
+        gates = tl.minimum(gates, _LIMIT)
+        ups = tl.maximum(tl.minimum(ups, _LIMIT), -_LIMIT)
+        return gates / (1.0 + tl.exp(-(gates * _SLOPE))) * (ups + 1.0)
+    return gates / (1.0 + tl.exp(-gates)) * ups
 
 
 @triton.jit

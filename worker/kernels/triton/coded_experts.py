@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 
 from worker.kernels.reference.quantized import Coding, Quantized, alike
+from worker.kernels.triton.activation import Gate, gate_and_multiply
 from worker.kernels.triton.launch import early, follow
 from worker.kernels.triton.quantized import LEAST_INPUTS, are_whole, scaled_products
 from worker.kernels.triton.routing import Routed
@@ -40,6 +41,8 @@ def _multiply_coded(
     offsets,
     levels,
     places,
+    biases,
+    bias_places,
     output,
     count,
     outputs,
@@ -50,7 +53,8 @@ def _multiply_coded(
     LEVELS_ARE_WHOLE: tl.constexpr,
     OFFSETS: tl.constexpr,
     CHOSEN: tl.constexpr,
-    GATED: tl.constexpr,
+    BIAS: tl.constexpr,
+    GATE: tl.constexpr,
     EXPERTS: tl.constexpr,
     ROWS: tl.constexpr,
     OUTPUTS: tl.constexpr,
@@ -70,7 +74,7 @@ def _multiply_coded(
     n = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
     here, inside = m < end, n < outputs
     pair = tl.load(order + m, mask=here, other=0)
-    if GATED:
+    if GATE is not None:
         source, target = pair // CHOSEN, m
     else:
         source, target = m, pair
@@ -92,13 +96,18 @@ def _multiply_coded(
             some, first, levels, own_scales, own_offsets, group, inside,
             CODING, LEVELS_ARE_WHOLE, OFFSETS, INPUTS,
         )  # fmt: skip
-        if GATED:
+        if GATE is not None:
             ups += scaled_products(
                 some, first + to_ups, levels, own_scales, own_offsets, group + to_scales_of_ups,
                 inside, CODING, LEVELS_ARE_WHOLE, OFFSETS, INPUTS,
             )  # fmt: skip
-    if GATED:
-        sums = sums / (1.0 + tl.exp(-sums)) * ups
+    if BIAS:
+        bias = biases + tl.load(bias_places + expert)
+        sums += tl.load(bias + n, mask=inside, other=0.0).to(tl.float32)[None, :]
+        if GATE is not None:
+            ups += tl.load(bias + outputs + n, mask=inside, other=0.0).to(tl.float32)[None, :]
+    if GATE is not None:
+        sums = gate_and_multiply(sums, ups, GATE)
     where = output + target.to(tl.int64)[:, None] * outputs + n[None, :]
     tl.store(where, sums.to(output.dtype.element_ty), mask=here[:, None] & inside[None, :])
 
@@ -106,35 +115,41 @@ def _multiply_coded(
 class CodedMatrices:
     """One of each expert, wherever their codes, scales and offsets lie."""
 
-    def __init__(self, weights: Sequence[Quantized], even: int) -> None:
-        """``even``: a power of two that divides the groups."""
+    def __init__(
+        self, weights: Sequence[Quantized], biases: Sequence[torch.Tensor], even: int
+    ) -> None:
+        """``biases`` as ``Matrices``; ``even``: a power of two that divides the groups."""
         first = weights[0]
         self._weights = list(weights)
+        self._biases = list(biases)
         self._even = even
         self._offsets = [weight.offsets for weight in weights if weight.offsets is not None]
         scales = [weight.scales for weight in weights]
         places = [[weight.codes for weight in weights], scales, self._offsets or scales]
         self._places = torch.stack([places_of(tensors) for tensors in places])
+        self._bias_places = places_of(biases) if biases else self._places
         self._whole = first.levels is not None and are_whole(first.levels)
 
-    def multiply(self, x: torch.Tensor, routed: Routed, *, gated: bool) -> torch.Tensor:
+    def multiply(self, x: torch.Tensor, routed: Routed, gate: Gate | None) -> torch.Tensor:
         """As ``ExpertMatrices.multiply``."""
         first, count = self._weights[0], len(self._weights)
         outputs, inputs = first.shape
-        if gated:
+        if gate is not None:
             outputs //= 2
         pairs, chosen = len(routed.order), routed.weights.shape[1]
         y = x.new_empty((pairs, outputs))
         tile = tile_for(pairs / count, _TILES[x.dtype.itemsize])
-        at_once = tile.outputs // 2 if gated else tile.outputs
+        at_once = tile.outputs // 2 if gate is not None else tile.outputs
         unused = first.scales
         _multiply_coded[grid_of(pairs, count, outputs, tile.rows, at_once)](
             x, x.stride(0), routed.order, routed.starts, first.codes, first.codes.stride(0),
             first.scales, self._offsets[0] if self._offsets else unused,
-            unused if first.levels is None else first.levels, self._places, y, count, outputs,
+            unused if first.levels is None else first.levels, self._places,
+            self._biases[0] if self._biases else y, self._bias_places, y, count, outputs,
             inputs, first.scales.shape[1],
             GROUP=first.group, CODING=int(first.coding), LEVELS_ARE_WHOLE=self._whole,
-            OFFSETS=bool(self._offsets), CHOSEN=chosen, GATED=gated,
+            OFFSETS=bool(self._offsets), CHOSEN=chosen, BIAS=bool(self._biases),
+            GATE=None if gate is None else int(gate),
             EXPERTS=triton.next_power_of_2(count), ROWS=tile.rows, OUTPUTS=at_once,
             INPUTS=min(self._even, tile.inputs), num_warps=tile.warps, num_stages=tile.stages,
             **early(x.device),
@@ -142,7 +157,9 @@ class CodedMatrices:
         return y
 
 
-def coded_matrices(weights: Sequence[Quantized]) -> ExpertMatrices | None:
+def coded_matrices(
+    weights: Sequence[Quantized], biases: Sequence[torch.Tensor]
+) -> ExpertMatrices | None:
     """None where they are not of a kind, or of one that the kernel does not take."""
     first = weights[0]
     even = first.group & -first.group  # a power of two
@@ -150,7 +167,7 @@ def coded_matrices(weights: Sequence[Quantized]) -> ExpertMatrices | None:
         return None
     if not all(_can_be_one(first, weight) for weight in weights[1:]):
         return None
-    return CodedMatrices(weights, even)
+    return CodedMatrices(weights, biases, even)
 
 
 def _can_be_one(one: Quantized, other: Quantized) -> bool:

@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
+from worker.kernels.triton.activation import Gate, gate_and_multiply
 from worker.kernels.triton.launch import early, follow
 from worker.kernels.triton.routing import Routed
 from worker.kernels.triton.tiles import ALIGNED, Tile, find_tile, grid_of, places_of, tile_for
@@ -31,12 +32,15 @@ def _multiply(
     starts,
     weights,
     places,
+    biases,
+    bias_places,
     output,
     count,
     outputs,
     inputs,
     CHOSEN: tl.constexpr,
-    GATED: tl.constexpr,
+    BIAS: tl.constexpr,
+    GATE: tl.constexpr,
     EXPERTS: tl.constexpr,
     WHOLE: tl.constexpr,
     ROWS: tl.constexpr,
@@ -46,10 +50,10 @@ def _multiply(
 ):
     """A tile of one expert's pairs, OUTPUTS outputs; weights [outputs, inputs] of each expert.
 
-    If GATED, x [T, inputs] are tokens, ups lie below the gates, and the output is in the order of
-    experts; else x is in that order, and the output [T · CHOSEN, outputs] in the order of tokens.
-    ``weights`` is the first expert's, ``places`` [count] are those of all, as numbers behind it.
-    WHOLE: inputs are a multiple of INPUTS.
+    With a GATE, x [T, inputs] are tokens, ups lie below the gates, and the output is in the order
+    of experts; else x is in that order, and the output [T · CHOSEN, outputs] in that of tokens.
+    ``weights`` is the first expert's, ``places`` [count] are those of all, as numbers behind it;
+    the same of biases [outputs], if BIAS. WHOLE: inputs are a multiple of INPUTS.
     """
     follow(EARLY)
     expert, begin, end = find_tile(starts, count, EXPERTS, ROWS)
@@ -60,7 +64,7 @@ def _multiply(
     k = tl.arange(0, INPUTS)
     here, inside = m < end, n < outputs
     pair = tl.load(order + m, mask=here, other=0)
-    if GATED:
+    if GATE is not None:
         source, target = pair // CHOSEN, m
     else:
         source, target = m, pair
@@ -78,11 +82,16 @@ def _multiply(
         some = tl.load(where_x + start, mask=held, other=0.0)
         numbers = tl.load(where + start, mask=wanted, other=0.0)
         sums = tl.dot(some, numbers, sums, input_precision="ieee")
-        if GATED:
+        if GATE is not None:
             numbers = tl.load(where + to_ups + start, mask=wanted, other=0.0)
             ups = tl.dot(some, numbers, ups, input_precision="ieee")
-    if GATED:
-        sums = sums / (1.0 + tl.exp(-sums)) * ups
+    if BIAS:
+        bias = biases + tl.load(bias_places + expert)
+        sums += tl.load(bias + n, mask=inside, other=0.0).to(tl.float32)[None, :]
+        if GATE is not None:
+            ups += tl.load(bias + outputs + n, mask=inside, other=0.0).to(tl.float32)[None, :]
+    if GATE is not None:
+        sums = gate_and_multiply(sums, ups, GATE)
     where = output + target.to(tl.int64)[:, None] * outputs + n[None, :]
     tl.store(where, sums.to(output.dtype.element_ty), mask=here[:, None] & inside[None, :])
 
@@ -90,24 +99,29 @@ def _multiply(
 class Matrices:
     """One of each expert, [outputs, inputs], wherever they lie."""
 
-    def __init__(self, weights: Sequence[torch.Tensor]) -> None:
+    def __init__(self, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> None:
+        """``biases`` of all of them, or of none."""
         self._weights = list(weights)
+        self._biases = list(biases)
         self._count = len(weights)
         self._outputs, self._inputs = weights[0].shape
         self._places = places_of(weights)
+        self._bias_places = places_of(biases) if biases else self._places
 
-    def multiply(self, x: torch.Tensor, routed: Routed, *, gated: bool) -> torch.Tensor:
+    def multiply(self, x: torch.Tensor, routed: Routed, gate: Gate | None) -> torch.Tensor:
         """As ``tiles.ExpertMatrices.multiply``."""
         pairs, chosen = len(routed.order), routed.weights.shape[1]
-        outputs = self._outputs // 2 if gated else self._outputs
+        outputs = self._outputs // 2 if gate is not None else self._outputs
         y = x.new_empty((pairs, outputs))
         tile = tile_for(pairs / self._count, _TILES[x.dtype.itemsize])
-        at_once = tile.outputs // 2 if gated else tile.outputs
+        at_once = tile.outputs // 2 if gate is not None else tile.outputs
         _multiply[grid_of(pairs, self._count, outputs, tile.rows, at_once)](
-            x, x.stride(0), routed.order, routed.starts, self._weights[0], self._places, y,
-            self._count, outputs, self._inputs,
-            CHOSEN=chosen, GATED=gated, EXPERTS=triton.next_power_of_2(self._count),
-            WHOLE=self._inputs % tile.inputs == 0, ROWS=tile.rows, OUTPUTS=at_once,
-            INPUTS=tile.inputs, num_warps=tile.warps, num_stages=tile.stages, **early(x.device),
+            x, x.stride(0), routed.order, routed.starts, self._weights[0], self._places,
+            self._biases[0] if self._biases else y, self._bias_places, y, self._count, outputs,
+            self._inputs,
+            CHOSEN=chosen, BIAS=bool(self._biases), GATE=None if gate is None else int(gate),
+            EXPERTS=triton.next_power_of_2(self._count), WHOLE=self._inputs % tile.inputs == 0,
+            ROWS=tile.rows, OUTPUTS=at_once, INPUTS=tile.inputs, num_warps=tile.warps,
+            num_stages=tile.stages, **early(x.device),
         )  # fmt: skip
         return y

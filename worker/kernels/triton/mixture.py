@@ -10,10 +10,11 @@ import triton
 import triton.language as tl
 
 from worker.kernels.mixture import Expert, Held, MixExperts, Routing
+from worker.kernels.reference.activation import Activation, clamp_and_multiply
 from worker.kernels.reference.linear import ActivatedLinear, LinearOperation
 from worker.kernels.reference.mixture import OneByOne
 from worker.kernels.reference.quantized import Quantized
-from worker.kernels.triton.activation import silu_and_multiply
+from worker.kernels.triton.activation import Gate, silu_and_multiply
 from worker.kernels.triton.coded_experts import coded_matrices
 from worker.kernels.triton.experts import Matrices
 from worker.kernels.triton.launch import early, follow
@@ -22,6 +23,10 @@ from worker.kernels.triton.tiles import ExpertMatrices
 
 _CHANNELS = 1024
 """Of a row, added up by a program."""
+_GATES: dict[Activation, Gate] = {
+    silu_and_multiply: Gate.SILU,
+    clamp_and_multiply: Gate.CLAMPED,
+}
 
 
 @triton.jit
@@ -52,8 +57,11 @@ class Together:
 
     capturable = True
 
-    def __init__(self, firsts: ExpertMatrices, seconds: ExpertMatrices, routing: Routing) -> None:
+    def __init__(
+        self, firsts: ExpertMatrices, gate: Gate, seconds: ExpertMatrices, routing: Routing
+    ) -> None:
         self._firsts = firsts
+        self._gate = gate
         self._seconds = seconds
         self._routing = routing
 
@@ -65,8 +73,8 @@ class Together:
             return total
         x = x if x.stride(1) == 1 else x.contiguous()
         routed = route(logits, self._routing)
-        inner = self._firsts.multiply(x, routed, gated=True)
-        outputs = self._seconds.multiply(inner, routed, gated=False)
+        inner = self._firsts.multiply(x, routed, self._gate)
+        outputs = self._seconds.multiply(inner, routed, None)
         _add_weighted[(tokens, triton.cdiv(hidden, _CHANNELS))](
             outputs, routed.weights, total, hidden,
             CHOSEN=self._routing.chosen, BLOCK=_CHANNELS, num_warps=4, **early(x.device),
@@ -76,24 +84,31 @@ class Together:
 
 def mix(experts: Sequence[Expert], routing: Routing) -> MixExperts:
     """One of experts whose matrices are ``Held``; one by one where the kernels cannot do it."""
-    firsts = _matrices([_before_silu(expert.first) for expert in experts])
+    opened = [_opened(expert.first) for expert in experts]
+    gates = {gate for _, gate in opened}
+    firsts = _matrices([linear for linear, _ in opened])
     seconds = _matrices([expert.second for expert in experts])
-    if firsts is None or seconds is None:
+    gate = gates.pop()
+    if firsts is None or seconds is None or gate is None or gates:
         return OneByOne(experts, routing)
-    return Together(firsts, seconds, routing)
+    return Together(firsts, gate, seconds, routing)
 
 
-def _before_silu(operation: LinearOperation) -> LinearOperation | None:
-    if isinstance(operation, ActivatedLinear) and operation.activation is silu_and_multiply:
-        return operation.linear
-    return None
+def _opened(operation: LinearOperation) -> tuple[LinearOperation, Gate | None]:
+    """A linear layer, and what follows it; None: something else."""
+    if isinstance(operation, ActivatedLinear):
+        return operation.linear, _GATES.get(operation.activation)
+    return operation, None
 
 
-def _matrices(layers: Sequence[LinearOperation | None]) -> ExpertMatrices | None:
-    """Of layers whose weights are held, all of them as they are or codes of a kind; else None."""
-    held = [layer.weight for layer in layers if isinstance(layer, Held)]
-    plain = [weight for weight in held if isinstance(weight, torch.Tensor)]
+def _matrices(layers: Sequence[LinearOperation]) -> ExpertMatrices | None:
+    """Of layers that are held, all of them as they are or codes of a kind; else None."""
+    held = [layer for layer in layers if isinstance(layer, Held)]
+    biases = [layer.bias for layer in held if layer.bias is not None]
+    if len(held) < len(layers) or len(biases) not in (0, len(layers)):
+        return None
+    plain = [layer.weight for layer in held if isinstance(layer.weight, torch.Tensor)]
     if len(plain) == len(layers):
-        return Matrices(plain)
-    codes = [weight for weight in held if isinstance(weight, Quantized)]
-    return coded_matrices(codes) if len(codes) == len(layers) else None
+        return Matrices(plain, biases)
+    codes = [layer.weight for layer in held if isinstance(layer.weight, Quantized)]
+    return coded_matrices(codes, biases) if len(codes) == len(layers) else None

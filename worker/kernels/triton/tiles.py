@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
+from worker.kernels.triton.activation import Gate
 from worker.kernels.triton.routing import Routed
 
 ALIGNED = tl.constexpr(16)
@@ -34,12 +35,12 @@ class Tile:
 class ExpertMatrices(Protocol):
     """One matrix of each expert, [outputs, inputs]."""
 
-    def multiply(self, x: torch.Tensor, routed: Routed, *, gated: bool) -> torch.Tensor:
+    def multiply(self, x: torch.Tensor, routed: Routed, gate: Gate | None) -> torch.Tensor:
         """A new tensor [T · k, outputs]: what an expert's matrix makes of each of its tokens.
 
-        ``gated``: of tokens [T, inputs], in the order of experts; outputs are gates and, below
-        them, ups, and the result is ``silu(gates) * ups``. Else of rows in the order of experts
-        [T · k, inputs], in the order of tokens.
+        With a gate: of tokens [T, inputs], in the order of experts; outputs are gates and, below
+        them, ups, of which half as many become. Else of rows in the order of experts [T · k,
+        inputs], in the order of tokens.
         """
 
 

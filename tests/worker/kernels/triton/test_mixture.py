@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.worker.kernels.coded import coded
-from worker.kernels.mixture import Expert, Held, Routing, holding
+from worker.kernels.mixture import Expert, Routing, holding
 from worker.kernels.reference import linear as reference
-from worker.kernels.reference.activation import GATED_ACTIVATIONS
+from worker.kernels.reference.activation import GATED_ACTIVATIONS, LIMIT, clamp_and_multiply
 from worker.kernels.reference.mixture import OneByOne
 from worker.kernels.reference.quantized import WHOLE_LEVELS, Coding
 from worker.kernels.triton import experts as kernel
@@ -27,6 +27,17 @@ LEVELS = {
     Coding.NIBBLE: torch.randn(16, generator=torch.Generator().manual_seed(0)),
 }
 """Of all experts."""
+
+
+def biased(weights):
+    """As ``packed``, with biases, and clamped."""
+    generator = torch.Generator().manual_seed(3)
+    experts = []
+    for first, second in weights:
+        biases = [torch.randn(len(weight), generator=generator) for weight in (first, second)]
+        gated = reference.activated(PACK, clamp_and_multiply)
+        experts.append(Expert(gated(10 * first, biases[0]), PACK(second, biases[1])))
+    return experts
 
 
 def drawn(experts, hidden, width, dtype=torch.float32, seed=0):
@@ -216,9 +227,41 @@ def test_what_the_kernels_cannot_do_runs_one_by_one():
         assert isinstance(mix(experts, routing), OneByOne)
 
 
-def test_a_bias_is_not_held():
-    weight, bias = torch.zeros(4, 6), torch.ones(4)
-    assert isinstance(PACK(weight, None), Held)
-    biased = PACK(weight, bias)
-    assert not isinstance(biased, Held)
-    assert torch.equal(biased(torch.zeros(2, 6)), torch.ones(2, 4))
+def test_biases_and_gates_that_are_clamped():
+    """As gpt-oss has them: some gates and ups are beyond what they are clamped to."""
+    weights, routing = list(drawn(5, 40, 24)), Routing(2, normalized=True)
+    generator = torch.Generator().manual_seed(0)
+    x, logits = torch.randn(9, 40, generator=generator), torch.randn(9, 5, generator=generator)
+    experts = biased(weights)
+    both = experts[0].first.linear(x)
+    assert both.max() > LIMIT
+    assert both.min() < -LIMIT
+    found = mix(experts, routing)
+    assert isinstance(found, Together)
+    assert relative(found(x, logits), OneByOne(experts, routing)(x, logits)) < 1e-5
+
+
+def test_biases_beside_codes():
+    routing = Routing(2, normalized=True)
+    generator = torch.Generator().manual_seed(0)
+    experts = []
+    for seed in range(3):
+        biases = [torch.randn(size, generator=generator) for size in (64, 48)]
+        first, second = (
+            coded(Coding.FLOAT8, 64, 48, 16, seed=seed),
+            coded(Coding.FLOAT8, 48, 32, 32),
+        )
+        gated = reference.activated(PACK, clamp_and_multiply)
+        experts.append(Expert(gated(first, biases[0]), PACK(second, biases[1])))
+    found = mix(experts, routing)
+    assert isinstance(found, Together)
+    x, logits = torch.randn(4, 48, generator=generator), torch.randn(4, 3, generator=generator)
+    assert relative(found(x, logits), OneByOne(experts, routing)(x, logits)) < 1e-5
+
+
+def test_biases_of_some_experts_run_one_by_one():
+    weights, routing = list(drawn(2, 32, 24)), Routing(1, normalized=True)
+    experts = [packed(weights, clamp_and_multiply)[0], biased(weights)[1]]
+    assert isinstance(mix(experts, routing), OneByOne)
+    experts = [packed(weights)[0], packed(weights, clamp_and_multiply)[1]]
+    assert isinstance(mix(experts, routing), OneByOne)
