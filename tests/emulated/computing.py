@@ -104,7 +104,11 @@ def _mm(a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return (a.float() @ b.float()).to(dtype)
 
 
-_OF_CUDA_ONLY = {aten.mm.dtype: _mm}
+def _histc(x: torch.Tensor, *bins: Any, **named: Any) -> torch.Tensor:
+    return aten.histc(x.double(), *bins, **named).to(x.dtype)
+
+
+_OF_CUDA_ONLY = {aten.mm.dtype: _mm, aten.histc.default: _histc}
 
 
 class _Emulation(TorchDispatchMode):

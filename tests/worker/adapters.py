@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from common.adapters import CONFIG, WEIGHTS, Adapter, digest_of
 
-_UNNATURAL = re.compile(r"experts|\.gate\.|embed|lm_head|wte|wpe|embed_out")
+_UNNATURAL = re.compile(r"experts|\.gate\.|\.router\.|embed|lm_head|wte|wpe|embed_out")
 
 
 def write_adapter(

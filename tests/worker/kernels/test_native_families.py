@@ -11,7 +11,7 @@ from tests.worker.speculation.exact import check_disturbed
 from tests.worker.tiny import write_tiny
 from worker.loading import load_model
 
-MIXTURES = ["mixtral", "qwen3_moe", "qwen3_moe_normalized"]
+MIXTURES = ["gpt_oss", "mixtral", "qwen3_moe", "qwen3_moe_normalized"]
 DENSE = [name for name in FAMILIES if name not in MIXTURES]
 PARTS = ["qwen3", "olmo2", "gemma2", "gemma3", "gpt2", "gpt_neox", "gpt_neox_serial"]
 """Families with a part that Llama has not."""
