@@ -48,7 +48,7 @@ def begin(tmp_path, monkeypatch):
 
 
 def recorded(engine: Engine) -> list[int]:
-    return sorted(engine._runner._steps._decode._recorded)
+    return sorted(size for size, _ in engine._runner._steps._decode._recorded)
 
 
 @pytest.mark.parametrize(

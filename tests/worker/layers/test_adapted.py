@@ -42,7 +42,7 @@ def test_a_step_without_adapters_runs_what_it_always_ran():
     filled(layer, torch.randn(4, 8), torch.randn(6, 8))
     before, x = layer.operation, torch.randn(3, 8)
     plain = layer(x)
-    step = StepAdapters(ReferenceLowRank(), CPU)
+    step = StepAdapters(ReferenceLowRank(), CPU, 1)
     pair = LowRank(torch.randn(2, 8), torch.randn(10, 2))
     layer.adapt(step.kernel.pack([pair]), step)
     assert torch.equal(layer(x), plain)
@@ -65,7 +65,7 @@ def test_shards_add_pairs_before_they_add_up():
         layer = RowParallelLinear(kernels, Units(8), 5, bias=False)
         own = slice(4 * rank, 4 * rank + 4)
         filled(layer, weight[:, own])
-        step = StepAdapters(ReferenceLowRank(), CPU)
+        step = StepAdapters(ReferenceLowRank(), CPU, 1)
         layer.adapt(step.kernel.pack([LowRank(down[:, own], up)]), step)
         step.plan = [(0, None)]
         layer(x[:, own])
