@@ -59,7 +59,7 @@ class SlotState:
         numbers = self._tables + slots * width
         self._all = torch.zeros(numbers, dtype=torch.int64, device=self._device)
         self.rows = self._all[: self._rows]  # [rows] slots of the decoding sequences, then zeros
-        self._planned = self._all[self._plan : self._last]  # [room] of all rows' adapters
+        self._adapters = self._all[self._plan : self._last]  # [room] of all rows' adapters
         self.last_tokens = self._all[self._last : self._known]  # [slots]
         self.known = self._all[self._known : self._prompt]  # [slots] tokens, the last one included
         self.prompts = self._all[self._prompt : self._tables]  # [slots] tokens of the prompt
@@ -91,7 +91,7 @@ class SlotState:
 
     def adapter_plan(self, size: int) -> torch.Tensor:
         """The same, as ``AdapterPlans`` has laid it out for so many rows; the latest holds."""
-        return self._planned[: self._room(size)]
+        return self._adapters[: self._room(size)]
 
     def pending(self) -> StateChanges:
         """What has been noted since the last ``apply``; it stays noted until there is another."""
@@ -131,7 +131,7 @@ class SlotState:
     @property
     def _columns(self) -> tuple[torch.Tensor, ...]:
         """All but the tables."""
-        return self.rows, self._planned, self.last_tokens, self.known, self.prompts
+        return self.rows, self._adapters, self.last_tokens, self.known, self.prompts
 
     def _room(self, rows: int) -> int:
         return 0 if self._plans is None else self._plans.room(rows)
