@@ -641,6 +641,8 @@ class Step(_Message, frozen=True):
     """Rows that are computed where all decode; 0: it is ``forward``."""
     lengths: bytes
     """[S] where all decode."""
+    adapted: bool
+    """Whether some have adapters, where all decode."""
     forward: Forward | None
     """Without the last tokens of sequences that decode."""
     chosen_slots: bytes

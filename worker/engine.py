@@ -75,7 +75,7 @@ class Engine:
         vocabulary = model.configuration.vocab_size
         sampler = Sampler(vocabulary, device, sampling, watermark)
         transfers = transfers_of(device)
-        self._runner = make_runner(Device(model, cache, transfers, sampler, clock, bool(adapters)))
+        self._runner = make_runner(Device(model, cache, transfers, sampler, clock))
         self._flights: deque[Flight] = deque()
         self._ahead = 0
         self._released: list[int] = []

@@ -26,4 +26,12 @@ class StepInputs:
     """[S], a number for each sequence that stays its own until it is released: for models that keep
     state of sequences themselves."""
     adapters_host: tuple[int, ...] = ()
-    """[S], the number of each sequence's adapter, -1 for none; empty: none has one."""
+    """[S], the number of each sequence's adapter, -1 for none; empty: none has one, or
+    ``adapter_plan`` says who."""
+    adapter_plan: torch.Tensor | None = None
+    """[P] int64: the same on the device, as ``AdapterPlans`` lays it out."""
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether some sequence has an adapter."""
+        return bool(self.adapters_host) or self.adapter_plan is not None

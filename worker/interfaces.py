@@ -3,11 +3,13 @@
 Runs in the worker. Knows nothing of how a model is made.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 
 from worker.inputs import StepInputs
+from worker.transfers import Integers
 
 
 class Configuration(Protocol):
@@ -22,6 +24,19 @@ class Configuration(Protocol):
         """What it computes in."""
 
 
+class AdapterPlans(Protocol):
+    """Who has which adapter, in numbers for the device: as many for all steps of so many rows."""
+
+    def room(self, rows: int) -> int:
+        """How many; for fewer rows no more."""
+
+    def lay_out(self, adapters: Sequence[int], rows: int) -> Integers:
+        """[room] int64, of a step whose first rows have these, -1 is none, and the others none.
+
+        Zeros, for any number of rows: nobody has one.
+        """
+
+
 class Model(Protocol):
     """What the engine asks of a model."""
 
@@ -32,6 +47,10 @@ class Model(Protocol):
     @property
     def shares_prefixes(self) -> bool:
         """Whether a sequence can begin with keys and values that another one has written."""
+
+    @property
+    def adapters(self) -> AdapterPlans | None:
+        """Tell the device who has which of its adapters; None: it has none."""
 
     def release(self, sequence: int) -> None:
         """The sequence with this number in ``inputs.sequences_host`` is over."""

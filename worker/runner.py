@@ -40,8 +40,6 @@ class Device:
     transfers: Transfers
     sampler: Sampler
     clock: Callable[[], float]
-    is_adapted: bool = False
-    """Whether sequences may have adapters."""
 
 
 class Runner(ABC):
@@ -56,7 +54,6 @@ class Runner(ABC):
         self._transfers = device.transfers
         self._sampler = device.sampler
         self._clock = device.clock
-        self._is_adapted = device.is_adapted
         self._tables = tables or BlockTables()
 
     @property
@@ -91,7 +88,7 @@ class Runner(ABC):
 
     def adapters_of(self, parts: list[Part]) -> tuple[int, ...]:
         """As ``StepInputs.adapters_host``."""
-        if not self._is_adapted:
+        if self._model.adapters is None:
             return ()
         adapters = tuple([part.sequence.adapter for part in parts])
         return adapters if max(adapters) >= 0 else ()

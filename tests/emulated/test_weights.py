@@ -6,18 +6,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.gpu.engines import PROMPTS, ahead, generated, make_engine
+from tests.gpu.engines import PROMPTS, ahead, forbid_waiting, generated, make_engine
 from tests.worker.adapters import write_adapter
 from tests.worker.models.families import FAMILIES
 from tests.worker.quantization import writers
 from tests.worker.quantization.writers import quantized
 from tests.worker.tiny import write_tiny, write_tiny_llama
+from worker.ahead.decode import DecodeStep
 from worker.layers.linear import matrices
 from worker.loading import load_model
 from worker.runner import HostRunner
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 FEW = partial(generated, prompts=PROMPTS[:3], count=4)
+
 GRAPHS = ahead((1, 2, 4))
 FORMATS = {
     "gptq": writers.gptq(group=16, symmetric=False),
@@ -61,16 +63,40 @@ def test_mxfp4_says_what_it_says_on_the_cpu(tmp_path):
     assert FEW(make_engine(there, GRAPHS)) == expected
 
 
-def test_adapters_say_what_they_say_on_the_cpu(tmp_path):
+def test_adapters_say_what_they_say_on_the_cpu(tmp_path, monkeypatch):
+    """Two of them beside none, wherever all decode from graphs, which nobody waits for."""
     write_tiny_llama(tmp_path / "base", seed=3)
-    adapter = write_adapter(tmp_path / "a", tmp_path / "base", seed=1, merged=tmp_path / "merged")
-    digest = adapter.digest
-    load = partial(load_model, str(tmp_path / "base"), dtype=torch.float32, adapters=[adapter])
-    found = [
-        FEW(
-            make_engine(load(device=device), make_runner, adapters=(digest,)), adapters=(digest, "")
-        )
-        for device, make_runner in ((CPU, HostRunner), (CUDA, GRAPHS))
+    adapters = [
+        write_adapter(tmp_path / f"rank-{rank}", tmp_path / "base", rank=rank, seed=rank)
+        for rank in (4, 40)
     ]
-    assert found[0] == found[1]
-    assert found[0][0] != FEW(make_engine(load(device=CPU), HostRunner))[0]
+    digests = tuple(adapter.digest for adapter in adapters)
+    load = partial(load_model, str(tmp_path / "base"), dtype=torch.float32, adapters=adapters)
+    on_cpu = make_engine(load(device=CPU), HostRunner, adapters=digests)
+    there = make_engine(load(device=CUDA), GRAPHS, adapters=digests)
+    replayed = replays(there)
+    say = partial(FEW, count=5, adapters=(digests[1], "", digests[0]))
+    expected = say(on_cpu)
+    assert say(there) == expected
+    forbid_waiting(there, monkeypatch)
+    monkeypatch.setattr(DecodeStep, "_forward", None)
+    assert say(there) == expected
+    assert replayed == [(size, True) for size in (1, 4, 2, 2, 1)] * 2
+    plain = say(on_cpu, adapters=("",))
+    assert say(there, adapters=("",)) == plain
+    assert replayed[10:] == [(size, False) for size in (1, 4, 2, 2, 1)]
+    assert [plain[row] == expected[row] for row in range(3)] == [False, True, False]
+
+
+def replays(engine) -> list[tuple[int, bool]]:
+    """Which graphs are launched from now on: their sizes, and whether with adapters."""
+    found: list[tuple[int, bool]] = []
+    recorded = engine._runner._steps._decode._recorded
+
+    def noted(kind, program, lengths):
+        found.append(kind)
+        return program(lengths)
+
+    for kind, program in recorded.items():
+        recorded[kind] = partial(noted, kind, program)
+    return found

@@ -46,7 +46,7 @@ def main(what: str, runtime_dir: str, shard: int, size: int, model_dir: str) -> 
     else:
         engine = start(settings, leader)
         ids = generated(engine, PROMPTS, TOKENS)
-        recorded = sorted(engine._runner._steps._decode._recorded)
+        recorded = sorted(size for size, _ in engine._runner._steps._decode._recorded)
         say({"recorded": recorded, "ids": list(ids.values())})
     leader.close()
     context.term()

@@ -68,9 +68,10 @@ def test_norm(dtype, tokens, size):
     assert torch.equal(residual, total)
 
 
+@pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("dtype", list(NEAR))
 @pytest.mark.parametrize(("tokens", "inputs", "outputs"), [(1, 4096, 6144), (700, 576, 1000)])
-def test_low_rank(dtype, tokens, inputs, outputs):
+def test_low_rank(dtype, tokens, inputs, outputs, padded):
     """Ranks below and above what is computed at a time; some rows have no adapter."""
     ranks = (8, 48, 160)
     pairs = [
@@ -83,7 +84,11 @@ def test_low_rank(dtype, tokens, inputs, outputs):
     x, base = (torch.randn(tokens, inputs) * inputs**-0.5).to(dtype), torch.randn(tokens, outputs)
     y, wanted = base.to(dtype), base.to(dtype).double()
     kernel = TritonLowRank()
-    kernel.pack(pairs)(y, x, kernel.plan(numbers, x.device))
+    plan = kernel.plan(numbers, x.device)
+    if padded:
+        laid_out = kernel.lay_out(numbers, kernel.room(tokens, len(pairs)))
+        plan = kernel.laid_out(torch.from_numpy(laid_out).to(x.device), tokens)
+    kernel.pack(pairs)(y, x, plan)
     for number, pair in enumerate(pairs):
         rows = torch.from_numpy(np.flatnonzero(numbers == number)).cuda()
         wanted[rows] += x[rows].double() @ pair.down.double().T @ pair.up.double().T

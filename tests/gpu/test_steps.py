@@ -4,10 +4,14 @@ For ``make gpu-test``; ``tests/emulated/test_steps.py`` asks the same of a devic
 """
 
 import pytest
+import torch
 
 from common.sampling import SamplingParameters
 from tests.gpu.engines import PROMPTS, ahead, forbid_waiting, generated, make_engine, tiny_model
+from tests.worker.adapters import write_adapter
 from tests.worker.texts import SAMPLED
+from tests.worker.tiny import write_tiny_llama
+from worker.loading import load_model
 from worker.runner import HostRunner
 
 AHEAD, GRAPHS = ahead(), ahead((1, 2, 4, 8))
@@ -28,6 +32,24 @@ def test_tokens_are_those_of_one_step_at_a_time(model, sampling):
 def test_tokens_are_those_of_the_cpu(model, tmp_path):
     expected = generated(make_engine(tiny_model(tmp_path, "cpu"), HostRunner), PROMPTS, 40)
     assert generated(make_engine(model, GRAPHS), PROMPTS, 40) == expected
+
+
+def test_adapters_say_from_graphs_what_they_say_one_step_at_a_time(tmp_path):
+    write_tiny_llama(tmp_path / "base", seed=3)
+    adapters = [
+        write_adapter(tmp_path / f"rank-{rank}", tmp_path / "base", rank=rank, seed=rank)
+        for rank in (4, 40)
+    ]
+    model = load_model(
+        str(tmp_path / "base"), device=torch.device("cuda"), dtype=torch.float32, adapters=adapters
+    )
+    names = tuple(adapter.digest for adapter in adapters)
+    found = [
+        generated(make_engine(model, make_runner, adapters=names), PROMPTS, 8, None, (*names, ""))
+        for make_runner in (HostRunner, AHEAD, GRAPHS)
+    ]
+    assert found[1:] == [found[0]] * 2
+    assert found[0] != generated(make_engine(model, GRAPHS, adapters=names), PROMPTS, 8)
 
 
 @pytest.mark.parametrize("make_runner", [AHEAD, GRAPHS])

@@ -49,6 +49,7 @@ class HistoryModel:
     """
 
     shares_prefixes = True
+    adapters = None
 
     def __init__(self, vocabulary: int = 50) -> None:
         self.configuration = SimpleNamespace(vocab_size=vocabulary)

@@ -2,7 +2,8 @@
 
 Runs in the worker. Its tensors have shapes that depend on the number of rows and nothing else, so
 it can be recorded once for each size of a ladder and replayed with a single launch (CUDA graphs).
-A step takes the smallest size that holds it; what is beyond its rows computes slot 0.
+A step takes the smallest size that holds it; what is beyond its rows computes slot 0. Of a model
+with adapters each size is recorded twice: for steps in which somebody has one, and for others.
 """
 
 from bisect import bisect_left
@@ -39,20 +40,23 @@ class DecodeStep:
         self._transfers = transfers
         self._longest = longest
         self._gather = gather
-        self._recorded: dict[int, Program] = {}
+        self._recorded: dict[tuple[int, bool], Program] = {}
+        """By their sizes, and whether somebody has an adapter."""
         self._sizes: list[int] = []
         self._generation = state.generation
 
-    def record(self, sizes: Sequence[int]) -> None:
+    def record(self, sizes: Sequence[int], kinds: Sequence[bool] = (False,)) -> None:
         """For each of these numbers of rows, all of them padding at present.
 
-        The largest first: the others fit into its memory.
+        ``kinds``: whether somebody has an adapter. The largest first: the others fit into its
+        memory.
         """
         for size in sorted(sizes, reverse=True):
-            self._recorded[size] = self._transfers.record(
-                partial(self._forward, size), (self._longest,) * size
-            )
-        self._sizes = sorted(self._recorded)
+            for adapted in kinds:
+                self._recorded[size, adapted] = self._transfers.record(
+                    partial(self._forward, size, adapted), (self._longest,) * size
+                )
+        self._sizes = sorted(sizes)
         self._generation = self._state.generation
 
     def size_for(self, rows: int) -> int:
@@ -61,15 +65,16 @@ class DecodeStep:
         place = bisect_left(self._sizes, rows)
         return self._sizes[place] if place < len(self._sizes) else rows
 
-    def __call__(self, size: int, lengths: tuple[int, ...]) -> torch.Tensor:
+    def __call__(self, size: int, lengths: tuple[int, ...], adapted: bool = False) -> torch.Tensor:
         """Hidden rows [size, hidden] for ``state.rows``; overwritten by the next call.
 
         ``lengths`` are those of the sequences, this step's token included, as the host knows them.
+        ``adapted``: some have adapters, those of ``state.adapter_plan``.
         """
         self._forget_outdated()
         lengths += (1,) * (size - len(lengths))
-        recorded = self._recorded.get(size)
-        return self._forward(size, lengths) if recorded is None else recorded(lengths)
+        recorded = self._recorded.get((size, adapted))
+        return self._forward(size, adapted, lengths) if recorded is None else recorded(lengths)
 
     def _forget_outdated(self) -> None:
         """What was recorded before the state was laid out anew reads other tensors."""
@@ -77,7 +82,7 @@ class DecodeStep:
             self._sizes, self._recorded = [], {}
             self._generation = self._state.generation
 
-    def _forward(self, size: int, lengths_host: tuple[int, ...]) -> torch.Tensor:
+    def _forward(self, size: int, adapted: bool, lengths_host: tuple[int, ...]) -> torch.Tensor:
         state = self._state
         slots = state.rows[:size]
         found = self._gather(slots, state.last_tokens, state.known, state.tables)
@@ -92,5 +97,6 @@ class DecodeStep:
             query_lengths_host=(1,) * size,
             decode_sequences=size,
             logit_rows=torch.arange(size, device=slots.device),
+            adapter_plan=state.adapter_plan(size) if adapted else None,
         )
         return self._model.forward(inputs, self._cache)

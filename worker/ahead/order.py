@@ -37,6 +37,8 @@ class Order:
     """Rows that are computed where all decode: those of ``chosen``, and padding; 0: it is mixed."""
     lengths: tuple[int, ...] = ()
     """Of the sequences where all decode, this step's token included, as the host knows them."""
+    adapted: bool = False
+    """Where all decode: whether some have adapters, which the state knows."""
     assembly: Assembly | None = None
     """Of a mixed step: its inputs but for the last tokens of those that decode, which come first
     among those whose next token is chosen."""

@@ -6,8 +6,7 @@ the last tokens of the sequences that decode. Sampling follows, outside of what 
 kernels may differ from step to step. Nothing here waits for the device, except where a step cannot
 be read without looking at what it has computed (the most likely tokens with their ties): such a
 step, and one that follows grammars or sets watermarks (the host has to know the last tokens), lets
-no other be launched before it has been read. A step with adapters is assembled on the host, too,
-even if all decode in it.
+no other be launched before it has been read.
 
 Other shards of the model compute the same steps, from orders (``order``) that say what the host
 knows, and are told on their devices which tokens were chosen here. Alone, nobody is told anything.
@@ -123,12 +122,16 @@ class AheadRunner(Runner):
         self._others = others
         self._rows: list[int] = []
         self._size = 0
+        self._planned: tuple[int, tuple[int, ...]] = 0, ()
+        """Of which size, and of which adapters, the state's plan is."""
         self._read_s = 0.0
 
     def prepare(self) -> None:
         """Record the steps in which all decode."""
-        self._rows, self._size = [], 0
-        self._state.set_rows([], self._steps.most_recorded)
+        self._rows, self._size, self._planned = [], 0, (0, ())
+        most = self._steps.most_recorded
+        self._state.set_rows([], most)
+        self._state.set_adapters((), most)
         changes = self._state.pending()
         self._others.record(changes)
         self._steps.record(changes)
@@ -184,13 +187,17 @@ class AheadRunner(Runner):
         slots = [part.sequence.table_row + 1 for part in flight.wanted.next_tokens]
         decoding, parts = flight.decoding, flight.parts
         adapters = self.adapters_of(parts)
-        if decoding == len(parts) and not adapters:  # what is recorded knows of none
+        if decoding == len(parts):
             size = self._steps.size_for(len(slots))
             if slots != self._rows or size != self._size:
                 self._state.set_rows(slots, size)
                 self._rows, self._size = slots, size
+            if adapters and (size, adapters) != self._planned:
+                self._state.set_adapters(adapters, size)
+                self._planned = size, adapters
             lengths = tuple([part.end for part in parts])
-            return Order(self._state.pending(), len(slots), scored, size, lengths)
+            changes = self._state.pending()
+            return Order(changes, len(slots), scored, size, lengths, bool(adapters))
         tokens = [0] * decoding + tokens_of(parts[decoding:])
         assembly = assemble(parts, decoding, tokens, flight.logit_rows, self._tables, adapters)
         return Order(

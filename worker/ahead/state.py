@@ -1,10 +1,10 @@
 """What the device keeps of the sequences, so that a step needs nothing from the host to go on.
 
-Runs in the worker. One tensor of int64, cut into columns: the slots of the rows that decode; for
-each slot its last token, how many tokens are known, how many of them were its prompt; and its row
-of the block table. The host notes changes, which go with a step's parcel and are put into place by
-one scatter; when nothing has changed, nothing is sent. Tokens and lengths advance on the device
-alone.
+Runs in the worker. One tensor of int64, cut into columns: the slots of the rows that decode, and
+which adapters they have; for each slot its last token, how many tokens are known, how many of them
+were its prompt; and its row of the block table. The host notes changes, which go with a step's
+parcel and are put into place by one scatter; when nothing has changed, nothing is sent. Tokens and
+lengths advance on the device alone.
 
 Slot 0 is nobody's: its one token is of block 0, where padding writes. Sequences that have been
 given row r of the host's block tables have slot r + 1.
@@ -18,18 +18,32 @@ import torch
 
 from worker.ahead.order import StateChanges
 from worker.batch import BlockTables
+from worker.interfaces import AdapterPlans
 from worker.parcel import Sent
 
 _NUMBERS = 3
 """Kept of a slot, beside its blocks."""
+_EVEN = 2
+"""The plan begins at a multiple of 16 bytes: kernels are compiled anew for others."""
 
 
 class SlotState:
     """The tensor, and the changes that have not been sent yet."""
 
-    def __init__(self, slots: int, width: int, rows: int, device: torch.device) -> None:
-        """For so many sequences of ``width`` blocks, ``rows`` of which may decode in one step."""
+    def __init__(
+        self,
+        slots: int,
+        width: int,
+        rows: int,
+        device: torch.device,
+        plans: AdapterPlans | None = None,
+    ) -> None:
+        """For so many sequences of ``width`` blocks, ``rows`` of which may decode in one step.
+
+        ``plans``: the model's, if it has adapters.
+        """
         self._device = device
+        self._plans = plans
         self._rows = rows
         self._changes: dict[int, int] = {}
         self.generation = 0
@@ -39,11 +53,13 @@ class SlotState:
     def _lay_out(self, slots: int, width: int) -> None:
         self.slots, self.width = slots, width
         self._rows = max(self._rows, slots)
-        self._ends: list[int] = np.cumsum([self._rows] + [slots] * _NUMBERS).tolist()
-        self._last, self._known, self._prompt, self._tables = self._ends
+        shared = [-(-self._rows // _EVEN) * _EVEN, self._room(self._rows)]
+        self._ends: list[int] = np.cumsum(shared + [slots] * _NUMBERS).tolist()
+        self._plan, self._last, self._known, self._prompt, self._tables = self._ends
         numbers = self._tables + slots * width
         self._all = torch.zeros(numbers, dtype=torch.int64, device=self._device)
         self.rows = self._all[: self._rows]  # [rows] slots of the decoding sequences, then zeros
+        self._adapters = self._all[self._plan : self._last]  # [room] of all rows' adapters
         self.last_tokens = self._all[self._last : self._known]  # [slots]
         self.known = self._all[self._known : self._prompt]  # [slots] tokens, the last one included
         self.prompts = self._all[self._prompt : self._tables]  # [slots] tokens of the prompt
@@ -66,6 +82,16 @@ class SlotState:
         """The first ``size`` rows decode, those beyond ``slots`` for nobody."""
         self._changes.update(enumerate(slots))
         self._changes.update(dict.fromkeys(range(len(slots), size), 0))
+
+    def set_adapters(self, adapters: Sequence[int], size: int) -> None:
+        """Of the first rows of ``size``; those beyond have none."""
+        if self._plans is not None:
+            numbers = self._plans.lay_out(adapters, size).tolist()
+            self._changes.update(enumerate(numbers, self._plan))
+
+    def adapter_plan(self, size: int) -> torch.Tensor:
+        """The same, as ``AdapterPlans`` has laid it out for so many rows; the latest holds."""
+        return self._adapters[: self._room(size)]
 
     def pending(self) -> StateChanges:
         """What has been noted since the last ``apply``; it stays noted until there is another."""
@@ -91,18 +117,24 @@ class SlotState:
 
     def resize(self, slots: int, width: int) -> None:
         """More sequences, or longer ones, than were foreseen. What is known, or noted, stays."""
-        old, count = (self.rows, self.last_tokens, self.known, self.prompts), self.slots
+        old, count = self._columns, self.slots
         tables, before, ends = self.tables, self.width, self._ends
         self._lay_out(slots, width)
-        for new, kept in zip(
-            (self.rows, self.last_tokens, self.known, self.prompts), old, strict=True
-        ):
+        for new, kept in zip(self._columns, old, strict=True):
             new[: len(kept)].copy_(kept)
         self.tables[:count, :before].copy_(tables)
         self._changes = {
             self._moved(place, ends, before): number for place, number in self._changes.items()
         }
         self.generation += 1
+
+    @property
+    def _columns(self) -> tuple[torch.Tensor, ...]:
+        """All but the tables."""
+        return self.rows, self._adapters, self.last_tokens, self.known, self.prompts
+
+    def _room(self, rows: int) -> int:
+        return 0 if self._plans is None else self._plans.room(rows)
 
     def _moved(self, place: int, ends: list[int], width: int) -> int:
         """Where a place of another layout is in this one."""

@@ -36,7 +36,9 @@ class Steps:
     ) -> None:
         """At most ``sequences`` of at most ``longest`` tokens; ``sizes`` are to be recorded."""
         blocks = -(-longest // BLOCK_TOKENS)
-        self.state = SlotState(sequences, blocks, max([0, *sizes]), transfers.device)
+        most, plans = max([0, *sizes]), model.adapters
+        self.state = SlotState(sequences, blocks, most, transfers.device, plans)
+        self._kinds = (False,) if plans is None else (True, False)
         self._model = model
         self._cache = cache
         self._transfers = transfers
@@ -49,9 +51,12 @@ class Steps:
         return max([0, *self._sizes])
 
     def record(self, changes: StateChanges) -> None:
-        """Record steps in which all decode, once all rows of the state are padding."""
+        """Record steps in which all decode, once all rows of the state are padding.
+
+        Those with adapters before those without, which fit into their memory.
+        """
         self.update(changes)
-        self._decode.record(self._sizes)
+        self._decode.record(self._sizes, self._kinds)
 
     def update(self, changes: StateChanges) -> None:
         """Of the state, outside of a step."""
@@ -73,7 +78,7 @@ class Steps:
         if order.assembly is None:
             parcel.send(self._transfers)
             self.state.apply(sent)
-            hidden = self._decode(order.size, order.lengths)
+            hidden = self._decode(order.size, order.lengths, order.adapted)
             return hidden, self.state.rows[: order.chosen]
         arrays = [parcel.integers(array) for array in order.assembly.arrays]
         slots = parcel.integers(order.slots)

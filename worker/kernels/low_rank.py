@@ -34,5 +34,20 @@ class LowRankKernel(Protocol):
     def plan(self, adapters: Integers, device: torch.device) -> Any:
         """Of a step: [T], the number of each row's adapter, -1 for none; one has one at least."""
 
+    def room(self, rows: int, adapters: int) -> int:
+        """Numbers that a plan takes of so many rows, whoever has which of so many adapters.
+
+        Of fewer rows no more.
+        """
+
+    def lay_out(self, adapters: Integers, room: int) -> Integers:
+        """These numbers: [room] int64 of [T] as for ``plan``. Zeros, of any T: nobody has one."""
+
+    def laid_out(self, numbers: torch.Tensor, rows: int) -> Any:
+        """The plan that they are on the device: [room] int64, which are read at each use.
+
+        Its shapes, and what is launched, are the same whatever they say.
+        """
+
     def pack(self, pairs: Sequence[LowRank | None]) -> AddLowRank:
         """One layer's pairs by their adapters' numbers; None where the adapter leaves it alone."""

@@ -4,7 +4,7 @@ Runs in the worker. A step in which nobody has an adapter finds that out and goe
 nothing of files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from worker.inputs import StepInputs
 from worker.kernels.low_rank import AddLowRank, LowRankKernel
 from worker.kernels.reference.linear import LinearOperation, opened
+from worker.transfers import Integers
 
 
 class StepAdapters:
@@ -22,17 +23,33 @@ class StepAdapters:
     Shared by all layers of a model, which are called with nothing but rows.
     """
 
-    def __init__(self, kernel: LowRankKernel, device: torch.device) -> None:
+    def __init__(self, kernel: LowRankKernel, device: torch.device, count: int) -> None:
+        """Of ``count`` adapters."""
         self.kernel = kernel
         self._device = device
+        self._count = count
         self.plan: Any | None = None
         """The kernel's; None: no row has one."""
 
+    def room(self, rows: int) -> int:
+        """As ``AdapterPlans.room``."""
+        return self.kernel.room(rows, self._count)
+
+    def lay_out(self, adapters: Sequence[int], rows: int) -> Integers:
+        """As ``AdapterPlans.lay_out``."""
+        whole = np.full(rows, -1, dtype=np.int64)
+        whole[: len(adapters)] = adapters
+        return self.kernel.lay_out(whole, self.room(rows))
+
     @contextmanager
     def of(self, inputs: StepInputs) -> Iterator[None]:
-        """Within: those of this step, of which some sequence has one. All layers see all rows."""
-        numbers = np.array(inputs.adapters_host, dtype=np.int64)
-        self.plan = self.kernel.plan(np.repeat(numbers, inputs.query_lengths_host), self._device)
+        """Within: those of this step, which ``is_adapted``. All layers see all rows."""
+        if inputs.adapter_plan is not None:
+            self.plan = self.kernel.laid_out(inputs.adapter_plan, len(inputs.token_ids))
+        else:
+            numbers = np.array(inputs.adapters_host, dtype=np.int64)
+            rows = np.repeat(numbers, inputs.query_lengths_host)
+            self.plan = self.kernel.plan(rows, self._device)
         try:
             yield
         finally:

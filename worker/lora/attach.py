@@ -40,7 +40,9 @@ def attach(model: Model, adapters: Sequence[Adapter], kernels: Kernels) -> None:
             files = AdapterFiles(adapter)
             for layer, pair in _pairs(model, files, places, kernels):
                 pairs.setdefault(layer, [None] * len(adapters))[number] = pair
-        step = model.decoder.adapters = StepAdapters(kernels.low_rank, kernels.device)
+        step = model.decoder.adapters = StepAdapters(
+            kernels.low_rank, kernels.device, len(adapters)
+        )
         for layer, own in pairs.items():
             layer.adapt(kernels.low_rank.pack(own), step)
     _log.info("%d adapter(s): %s", len(adapters), ", ".join(adapter.name for adapter in adapters))

@@ -97,7 +97,7 @@ class DecoderStack(Layer, ABC):
     def _run(self, residual: torch.Tensor, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
         """All layers over the embedded tokens [T, hidden], overwritten."""
         step = self._attention.begin(inputs, cache)
-        if inputs.adapters_host and self.adapters is not None:
+        if inputs.is_adapted and self.adapters is not None:
             with self.adapters.of(inputs):
                 return self._run_adapted(residual, inputs, step)
         if self._fused is not None:
@@ -185,6 +185,11 @@ class CausalLM(Model):
     def capturable(self) -> bool:  # type: ignore[override]
         """As ``Model.capturable``."""
         return self.decoder.capturable
+
+    @property
+    def adapters(self) -> StepAdapters | None:
+        """As ``Model.adapters``."""
+        return self.decoder.adapters
 
     def forward(self, inputs: StepInputs, cache: KVCache) -> torch.Tensor:
         """As ``Model.forward``."""

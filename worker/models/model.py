@@ -8,6 +8,7 @@ import torch
 
 from worker.cache import CacheShape, KVCache
 from worker.inputs import StepInputs
+from worker.interfaces import AdapterPlans
 from worker.kernels.reference.attention import KVScales
 from worker.layers.layer import Layer
 
@@ -63,6 +64,11 @@ class Model(Layer, ABC):
         """What its weights are where they are codes, for people: the loader's."""
         self.weights_bytes: int | None = None
         """What its weights take, where the loader knows better than their numbers and its dtype."""
+
+    @property
+    def adapters(self) -> AdapterPlans | None:
+        """Tell the device who has which of its adapters; None: it has none."""
+        return None
 
     @property
     def cache_dtype(self) -> torch.dtype:

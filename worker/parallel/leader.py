@@ -13,7 +13,7 @@ from common.messages import Logits, MakeCache, Measure
 from worker.ahead.runner import Others
 from worker.errors import GroupLostError
 from worker.inputs import StepInputs
-from worker.interfaces import Configuration, Model
+from worker.interfaces import AdapterPlans, Configuration, Model
 from worker.parallel.group import Group
 from worker.parallel.orders import Ahead
 from worker.parallel.rendezvous import Crew
@@ -103,6 +103,11 @@ class LeadingModel:
     def shares_prefixes(self) -> bool:
         """As ``Model.shares_prefixes``."""
         return self._model.shares_prefixes
+
+    @property
+    def adapters(self) -> AdapterPlans | None:
+        """As ``Model.adapters``."""
+        return self._model.adapters
 
     def release(self, sequence: int) -> None:
         """As ``Model.release``: what can be cut keeps nothing of sequences."""

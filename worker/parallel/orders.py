@@ -58,6 +58,7 @@ def step_of(order: Order) -> Step:
         order.scored,
         order.size,
         bytes_of(np.array(order.lengths, dtype=np.int64)),
+        order.adapted,
         None if order.assembly is None else message_of(order.assembly),
         bytes_of(np.array(order.slots, dtype=np.int64)),
     )
@@ -77,6 +78,7 @@ def order_of(message: Step) -> Order:
         message.scored,
         message.size,
         tuple(integers_of(message.lengths).tolist()),
+        message.adapted,
         None if message.forward is None else assembly_of(message.forward),
         tuple(integers_of(message.chosen_slots).tolist()),
     )

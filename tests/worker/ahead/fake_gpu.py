@@ -181,6 +181,8 @@ class FakeTransfers:
 
     def __init__(self) -> None:
         self.recorded: list[tuple[int, ...]] = []
+        self.replayed: list[int] = []
+        """Places in ``recorded``."""
 
     def upload(self, arrays):
         return [torch.empty(array.shape, dtype=torch.int64, device=GPU) for array in arrays]
@@ -190,11 +192,17 @@ class FakeTransfers:
         return _Zeros(tensor.shape)
 
     def record(self, program, bounds):
+        number = len(self.recorded)
         self.recorded.append(bounds)
         with Copies(recorded=True) as copies:
             program(bounds)
         assert not copies.found
-        return program
+
+        def replay(lengths):
+            self.replayed.append(number)
+            return program(lengths)
+
+        return replay
 
 
 class _Zeros:

@@ -1,5 +1,6 @@
 """An engine on a fake GPU as a worker starts it there, and what its launches wait for."""
 
+import itertools
 from collections import Counter
 from functools import partial
 
@@ -42,6 +43,7 @@ class OnGPU:
         self.transfers = FakeTransfers()
         monkeypatch.setattr("worker.engine.transfers_of", lambda device: self.transfers)
         self.sizes = tuple(sizes) if model.capturable else ()
+        self.kinds = (False, True) if adapters else (False,)
         make = partial(AheadRunner, **steps_of(beside, rows, self.sizes))
         if others is not None:
             make = partial(make, others=others)
@@ -85,9 +87,15 @@ class OnGPU:
         return self._forms - self._ready
 
     @property
-    def recorded(self) -> tuple[int, ...]:
-        """Sizes of the steps that are replayed."""
-        return tuple(sorted(self.driver.engine._runner._steps._decode._recorded))
+    def recorded(self) -> list[tuple[int, bool]]:
+        """Sizes of the steps that are replayed, and whether with adapters."""
+        return sorted(self.driver.engine._runner._steps._decode._recorded)
+
+    @property
+    def replayed(self) -> list[tuple[int, bool]]:
+        """As many as have been, as ``recorded``: the largest is recorded first."""
+        recorded = sorted(self.recorded, reverse=True)
+        return [recorded[number] for number in self.transfers.replayed]
 
     def check(self) -> None:
         """All have said what they should, and nobody was kept."""
@@ -95,7 +103,7 @@ class OnGPU:
             assert (record.finish, record.error) == ("length", "")
         assert not self.waited
         assert not self.compiled
-        assert self.recorded == self.sizes
+        assert self.recorded == list(itertools.product(self.sizes, self.kinds))
 
     def generate(self, number: int, tokens: int, sampling=None, **options) -> None:
         """One more sequence, and a step: prompts of one, four or seven times as many tokens."""

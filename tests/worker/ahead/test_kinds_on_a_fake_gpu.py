@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from common.sampling import SamplingParameters
-from tests.worker.adapters import write_adapter
 from tests.worker.ahead.fake_gpu import GPU, fake_gpu
 from tests.worker.ahead.on_fake_gpu import PROMPT, SIZES, OnGPU
 from tests.worker.grammars import byte_guidance, regex
@@ -64,28 +63,6 @@ def test_weights_that_are_codes(name, llama, tmp_path, monkeypatch):
         there = OnGPU(coded, monkeypatch, forms)
         there.several()
     assert "_coded_linear" in {form[0] for form in forms}
-    there.check()
-
-
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "gpt2"])
-def test_adapters(family, tmp_path, monkeypatch):
-    """Beside each other and beside none, in steps of odd and even numbers of their rows."""
-    model = tmp_path / "model"
-    model.mkdir()
-    if family == "llama":
-        write_tiny_llama(model, num_hidden_layers=1)
-    else:
-        write_tiny(model, FAMILIES[family]())
-    adapters = [
-        write_adapter(tmp_path / f"rank-{rank}", model, rank=rank, seed=rank) for rank in (4, 40)
-    ]
-    names = ["", *(adapter.digest for adapter in adapters)]
-    with fake_gpu(monkeypatch) as forms:
-        there = OnGPU(model, monkeypatch, forms, adapters=adapters)
-        for number in range(5):
-            there.generate(number, 6 + number, adapter=names[(number + 1) % 3])
-        there.driver.run()
-        there.several(3, first=5)
     there.check()
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from common.sockets import TO_FOLLOWER, encode
+from tests.worker.adapters import write_adapter
 from tests.worker.ahead.fake_gpu import GPU, Copies, FakeTransfers, fake_gpu
 from tests.worker.ahead.on_fake_gpu import BLOCKS, SIZES, OnGPU, steps_of
 from tests.worker.ahead.waiting import Counting
@@ -86,21 +87,27 @@ def group_of(rank: int, *, short: bool) -> tuple[Group, Collectives]:
 
 
 @pytest.mark.parametrize(
-    ("family", "short", "warm"),
-    [("llama", True, True), ("llama", False, True), ("olmo2", False, False),
-     ("gemma2", False, False), ("mixtral", True, True), ("gpt2", True, False)],
+    ("family", "short", "warm", "adapted"),
+    [("llama", True, True, False), ("llama", False, True, True), ("olmo2", False, False, False),
+     ("gemma2", False, False, False), ("mixtral", True, True, False), ("gpt2", True, False, True)],
 )  # fmt: skip
-def test_all_shards_ask_for_the_same(family, short, warm, tmp_path, monkeypatch):
+def test_all_shards_ask_for_the_same(family, short, warm, adapted, tmp_path, monkeypatch):
     """Dense families launch what Llama does: what they ask the other shard for is their own."""
     if family == "llama":
         write_tiny_llama(tmp_path, num_hidden_layers=1)
     else:
         write_tiny(tmp_path, FAMILIES[family]())
+    adapters = []
+    if adapted:
+        adapters = [write_adapter(tmp_path / name, tmp_path, rank=3) for name in ("a", "b")]
     with fake_gpu(monkeypatch) as forms:
         group, followed = group_of(1, short=short)
         transfers = FakeTransfers()
         monkeypatch.setattr("worker.parallel.follower.transfers_of", lambda device: transfers)
-        part = load_model(str(tmp_path), device=GPU, dtype=torch.bfloat16, sharding=group.sharding)
+        part = load_model(
+            str(tmp_path), device=GPU, dtype=torch.bfloat16, sharding=group.sharding,
+            adapters=adapters,
+        )  # fmt: skip
         sizes = SIZES if part.capturable else ()
         steps = partial(Steps, **steps_of(Choices(), ROWS, sizes))
         follower = Follower(part, group, GPU, lambda taken: 0, steps)
@@ -110,13 +117,17 @@ def test_all_shards_ask_for_the_same(family, short, warm, tmp_path, monkeypatch)
         with torch.inference_mode():
             there = OnGPU(
                 tmp_path, monkeypatch, forms, warm=warm, rows=ROWS, others=Ahead(crew, leading),
-                sharding=leading.sharding,
+                sharding=leading.sharding, adapters=adapters,
             )  # fmt: skip
             there.several()
+            for number, adapter in enumerate(adapters):
+                there.several(3, 6 + 3 * number, adapter=adapter.digest)
+                assert there.replayed[-1] == (1, True)
     there.check()
     assert led.asked == followed.asked
     assert {"tell", "gather"} < {what for what, *_ in led.asked}
     assert ("short sum" in {what for what, *_ in led.asked}) == short
     assert transfers.recorded == there.transfers.recorded
+    assert transfers.replayed == there.transfers.replayed
     assert not crew.counting.found
     assert set(crew.copies.found) <= {"none"}

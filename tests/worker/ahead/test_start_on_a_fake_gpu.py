@@ -8,6 +8,7 @@ import torch
 from common.messages import Dispatch, NewSequence, SequenceSpec
 from common.sampling import SamplingParameters
 from common.settings import Settings
+from tests.worker.adapters import write_adapter
 from tests.worker.ahead.fake_gpu import FakeTransfers, fake_gpu
 from tests.worker.tiny import write_tiny_llama
 from worker.engine import Engine
@@ -22,6 +23,7 @@ ALL_BLOCKS = int(TOGETHER * 13 * 1.25) + 1
 def begin(tmp_path, monkeypatch):
     """Starts a worker over a tiny Llama; its GPU has so many free bytes, and steps take so many."""
     write_tiny_llama(tmp_path, num_hidden_layers=1)
+    adapters = [write_adapter(tmp_path / name, tmp_path, rank=3) for name in ("a", "b")]
 
     def begin(free_bytes: int = 1 << 40, step_bytes: int = 0, **changes) -> Engine:
         taken = iter([0, step_bytes])
@@ -43,12 +45,14 @@ def begin(tmp_path, monkeypatch):
         )  # fmt: skip
 
     with fake_gpu(monkeypatch) as forms:
-        begin.forms = forms
+        begin.forms, begin.adapters = forms, adapters
         yield begin
 
 
-def recorded(engine: Engine) -> list[int]:
-    return sorted(engine._runner._steps._decode._recorded)
+def recorded(engine: Engine, *, adapted: bool = False) -> list[int]:
+    """Sizes of steps, with adapters or without."""
+    kinds = engine._runner._steps._decode._recorded
+    return sorted(size for size, kind in kinds if kind is adapted)
 
 
 @pytest.mark.parametrize(
@@ -57,18 +61,36 @@ def recorded(engine: Engine) -> list[int]:
 def test_steps_are_recorded_as_the_setting_says_and_stay_so(begin, given, sizes):
     engine = begin(cuda_graphs=given)
     assert recorded(engine) == sizes
+    assert recorded(engine, adapted=True) == []
     assert engine.blocks == ALL_BLOCKS
     ready = set(begin.forms)
-    add = []
-    for number in range(TOGETHER):
-        spec = SequenceSpec(number, [1, 2, 3], 4, SamplingParameters())
-        add.append(NewSequence(spec, 0, [], [1 + number]))
-    engine.apply(Dispatch(1, 1, 64, add=add))
-    while engine.step() is not None:
-        pass
-    assert engine.held == 0
+    together(engine)
     assert begin.forms == ready
     assert recorded(engine) == sizes
+
+
+@pytest.mark.parametrize(("given", "sizes"), [(None, [1, 2, 4, 6]), ([], [])])
+def test_of_a_worker_with_adapters_each_is_recorded_twice(begin, given, sizes):
+    engine = begin(cuda_graphs=given, adapters=begin.adapters)
+    ready = set(begin.forms)
+    for digest in ("", begin.adapters[1].digest, ""):
+        together(engine, digest)
+        assert begin.forms == ready
+        assert recorded(engine) == sizes
+        assert recorded(engine, adapted=True) == sizes
+
+
+def together(engine: Engine, adapter: str = "") -> None:
+    """As many as there may be, until they have ended; every second one with the adapter."""
+    add = []
+    for number in range(TOGETHER):
+        own = adapter if number % 2 else ""
+        spec = SequenceSpec(number, [1, 2, 3], 4, SamplingParameters(), adapter=own)
+        add.append(NewSequence(spec, 0, [], [1 + number]))
+    engine.apply(Dispatch(1, 1, 64, add=add))
+    while (result := engine.step()) is not None:
+        assert not result.repeated
+    assert engine.held == 0
 
 
 def test_what_sampling_keeps_has_been_taken_when_the_worker_is_ready(begin):

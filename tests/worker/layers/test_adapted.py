@@ -42,7 +42,7 @@ def test_a_step_without_adapters_runs_what_it_always_ran():
     filled(layer, torch.randn(4, 8), torch.randn(6, 8))
     before, x = layer.operation, torch.randn(3, 8)
     plain = layer(x)
-    step = StepAdapters(ReferenceLowRank(), CPU)
+    step = StepAdapters(ReferenceLowRank(), CPU, 1)
     pair = LowRank(torch.randn(2, 8), torch.randn(10, 2))
     layer.adapt(step.kernel.pack([pair]), step)
     assert torch.equal(layer(x), plain)
@@ -65,7 +65,7 @@ def test_shards_add_pairs_before_they_add_up():
         layer = RowParallelLinear(kernels, Units(8), 5, bias=False)
         own = slice(4 * rank, 4 * rank + 4)
         filled(layer, weight[:, own])
-        step = StepAdapters(ReferenceLowRank(), CPU)
+        step = StepAdapters(ReferenceLowRank(), CPU, 1)
         layer.adapt(step.kernel.pack([LowRank(down[:, own], up)]), step)
         step.plan = [(0, None)]
         layer(x[:, own])
@@ -74,3 +74,14 @@ def test_shards_add_pairs_before_they_add_up():
     run(1)
     assert len(parts) == 2
     assert torch.allclose(sum(parts), x @ (weight + up @ down).T, atol=1e-5)
+
+
+def test_rows_beyond_those_of_a_step_have_none():
+    kernel = ReferenceLowRank()
+    step = StepAdapters(kernel, CPU, 3)
+    numbers = torch.from_numpy(step.lay_out((2, -1, 0), 5))
+    assert len(numbers) == step.room(5)
+    pairs = [LowRank(torch.ones(1, 2), torch.full((1, 1), 1.0 + n)) for n in range(3)]
+    y = torch.zeros(5, 1)
+    kernel.pack(pairs)(y, torch.ones(5, 2), kernel.laid_out(numbers, 5))
+    assert y[:, 0].tolist() == [6.0, 0.0, 2.0, 0.0, 0.0]

@@ -125,10 +125,10 @@ def test_an_order_survives_the_way(mixed: bool) -> None:
         assembly = Assembly(arrays, lengths, (1, 1, 5), 2, ())
         order = Order(changes, 2, 4, assembly=assembly, slots=(3, 5))
     else:
-        order = Order(changes, 2, 0, 4, (17, 30))
+        order = Order(changes, 2, 0, 4, (17, 30), True)
     got = order_of(step_of(order))
     assert (got.chosen, got.scored, got.size) == (order.chosen, order.scored, order.size)
-    assert (got.lengths, got.slots) == (order.lengths, order.slots)
+    assert (got.lengths, got.adapted, got.slots) == (order.lengths, order.adapted, order.slots)
     assert (got.changes.slots, got.changes.width) == (9, 4)
     assert (got.changes.numbers == changes.numbers).all()
     if not mixed:

@@ -15,8 +15,9 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from worker.kernels.low_rank import AddLowRank, LowRank
 from worker.transfers import Integers, send
 
-Plan = list[tuple[int, torch.Tensor | None]]
-"""Numbers of adapters and their rows, [n] int64; None: all rows."""
+Plan = list[tuple[int, torch.Tensor | None]] | torch.Tensor
+"""Numbers of adapters and their rows, [n] int64; None: all rows. Or, of fixed shape, [T] int64: the
+number of each row's adapter and 1 more, 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,26 @@ class ReferenceLowRank:
         ]
         return [(number, send(rows, device)) for number, rows in found]
 
+    def room(self, rows: int, adapters: int) -> int:
+        """As ``LowRankKernel.room``."""
+        return rows
+
+    def lay_out(self, adapters: Integers, room: int) -> Integers:
+        """As ``LowRankKernel.lay_out``."""
+        return adapters + 1
+
+    def laid_out(self, numbers: torch.Tensor, rows: int) -> Plan:
+        """As ``LowRankKernel.laid_out``."""
+        return numbers
+
     def pack(self, pairs: Sequence[LowRank | None]) -> AddLowRank:
         """As ``LowRankKernel.pack``."""
         kept = [None if pair is None else (pair.down.float(), pair.up.float()) for pair in pairs]
 
         def add(y: torch.Tensor, x: torch.Tensor, plan: Plan) -> None:
+            if isinstance(plan, torch.Tensor):
+                add_to_own(y, x, plan)
+                return
             for number, rows in plan:
                 pair = kept[number]
                 if pair is None:
@@ -49,5 +65,13 @@ class ReferenceLowRank:
                     y.add_(more)
                 else:
                     y.index_add_(0, rows, more.to(y.dtype))
+
+        def add_to_own(y: torch.Tensor, x: torch.Tensor, numbers: torch.Tensor) -> None:
+            """What each pair makes of all rows, to those that have it."""
+            for number, pair in enumerate(kept, 1):
+                if pair is not None:
+                    down, up = pair
+                    others = (numbers != number)[:, None]
+                    y.add_(F.linear(F.linear(x.float(), down).masked_fill_(others, 0.0), up))
 
         return add

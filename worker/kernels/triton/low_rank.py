@@ -3,6 +3,9 @@
 Rows are ordered by their adapters and cut into tiles, each of one adapter: the first kernel makes
 of each tile its few numbers per row (the rank), the second adds what they make to the output. The
 same division of work as Punica's (Chen et al. 2023). Sums are in float32.
+
+A plan of fixed shape has as many tiles as its rows may ever need: those beyond are of no row, and
+their programs end at once.
 """
 
 import math
@@ -27,15 +30,17 @@ alone: 16 steps for 4,096 of them, not 64, each as long as memory takes to answe
 _STAGES = {2: 4, 4: 3}
 """The same."""
 _OUTPUTS = 64
+_TILE = 3
+"""Numbers that say which rows are in one."""
 _EVEN = 2
 """Numbers of 8 bytes: tiles begin at a multiple of 16 bytes, however many rows are before them.
 Triton compiles kernels anew for arguments that begin elsewhere."""
 
 
 class Plan(NamedTuple):
-    """A step's rows that have adapters; N of them, in tiles."""
+    """A step's rows that have adapters, in tiles."""
 
-    order: torch.Tensor  # [N] int64, rows by their adapters
+    order: torch.Tensor  # [T] int64, rows by their adapters; those that have none are left out
     tiles: torch.Tensor  # [tiles, 3] int64: adapter, first of ``order``, how many
 
 
@@ -54,11 +59,11 @@ def _shrink(
     RANKS: tl.constexpr,
     INPUTS: tl.constexpr,
 ):
-    """A tile of x [T, inputs] to RANKS columns of middle [N, RANK] float32."""
+    """A tile of x [T, inputs] to RANKS columns of middle [T, RANK] float32."""
     tile = tiles + tl.program_id(0) * 3
     adapter, first, count = tl.load(tile), tl.load(tile + 1), tl.load(tile + 2)
     begin = tl.program_id(1) * RANKS
-    if begin < tl.load(ranks + adapter):
+    if begin < tl.load(ranks + adapter, mask=count > 0, other=0):
         m, r = tl.arange(0, ROWS), begin + tl.arange(0, RANKS)
         here = m < count
         row = tl.load(order + first + m, mask=here, other=0)
@@ -97,7 +102,7 @@ def _expand(
     where_middle = middle + (first + m)[:, None] * RANK
     where_up = ups + (adapter * outputs + n)[:, None] * RANK
     sums = tl.zeros((ROWS, OUTPUTS), tl.float32)
-    rank = tl.load(ranks + adapter)
+    rank = tl.load(ranks + adapter, mask=count > 0, other=0)
     for k in range(0, rank, RANKS):
         r = k + tl.arange(0, RANKS)[None, :]
         some = tl.load(where_middle + r, mask=(m < count)[:, None], other=0.0)
@@ -110,24 +115,47 @@ def _expand(
         tl.store(where, (old + sums).to(y.dtype.element_ty), mask=here)
 
 
+def _packed(adapters: Integers, room: int | None = None) -> Integers:
+    """``Plan.order``, then ``Plan.tiles``; ``room``: so many numbers, the last of them zeros."""
+    order = np.argsort(adapters, kind="stable")
+    order = order[adapters[order] >= 0]
+    numbers, starts, counts = np.unique(adapters[order], return_index=True, return_counts=True)
+    tiles = [
+        (number, start + first, min(_ROWS, count - first))
+        for number, start, count in zip(numbers, starts, counts, strict=True)
+        for first in range(0, count, _ROWS)
+    ]
+    begin = _even(len(adapters))
+    end = begin + len(tiles) * _TILE
+    packed = np.zeros(end if room is None else room, dtype=np.int64)
+    packed[: len(order)] = order
+    packed[begin:end] = np.array(tiles, dtype=np.int64).ravel()
+    return packed
+
+
+def _even(count: int) -> int:
+    return -(-count // _EVEN) * _EVEN
+
+
 class TritonLowRank:
     """As ``LowRankKernel``."""
 
     def plan(self, adapters: Integers, device: torch.device) -> Plan:
         """As ``LowRankKernel.plan``; one transfer."""
-        order = np.argsort(adapters, kind="stable")
-        order = order[adapters[order] >= 0]
-        numbers, starts, counts = np.unique(adapters[order], return_index=True, return_counts=True)
-        tiles = [
-            (number, start + first, min(_ROWS, count - first))
-            for number, start, count in zip(numbers, starts, counts, strict=True)
-            for first in range(0, count, _ROWS)
-        ]
-        before = np.zeros(-(-len(order) // _EVEN) * _EVEN, dtype=np.int64)
-        before[: len(order)] = order
-        packed = np.concatenate((before, np.array(tiles, dtype=np.int64).ravel()))
-        sent = send(torch.from_numpy(packed), device)
-        return Plan(sent[: len(order)], sent[len(before) :].view(-1, 3))
+        return self.laid_out(send(torch.from_numpy(_packed(adapters)), device), len(adapters))
+
+    def room(self, rows: int, adapters: int) -> int:
+        """As ``LowRankKernel.room``: most tiles are needed where all but one adapter have a row."""
+        most = min(rows, adapters)
+        return _even(rows) + (most + (rows - most) // _ROWS) * _TILE
+
+    def lay_out(self, adapters: Integers, room: int) -> Integers:
+        """As ``LowRankKernel.lay_out``."""
+        return _packed(adapters, room)
+
+    def laid_out(self, numbers: torch.Tensor, rows: int) -> Plan:
+        """As ``LowRankKernel.laid_out``."""
+        return Plan(numbers[:rows], numbers[_even(rows) :].view(-1, _TILE))
 
     def pack(self, pairs: Sequence[LowRank | None]) -> AddLowRank:
         """As ``LowRankKernel.pack``: all pairs in one tensor each, padded to the largest rank."""
