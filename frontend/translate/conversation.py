@@ -15,6 +15,7 @@ from frontend.limits import invalid
 from frontend.nesting import MAX_DEPTH, depth_exceeds
 from frontend.schema.openai import ChatBody, Message
 from frontend.services import Services
+from frontend.text.tools.one_by_one import one_by_one
 from frontend.text.tools.prompt import appended, tool_text, with_calls_written
 from frontend.text.tools.registry import GENERIC
 from frontend.text.tools.tool import ToolChoice
@@ -71,6 +72,8 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
         if added:
             at = len(messages) - 1 if goes_on else len(messages)  # not into the unfinished message
             messages = [*appended(messages[:at], added), *messages[at:]]
+    if services.style.format.one_by_one:
+        messages = one_by_one(messages, as_objects=template.says("tojson", **chat))
     text = services.offload.run(
         size,
         lambda: template.render(
