@@ -66,6 +66,10 @@ BROKEN = {
         "<|channel|>commentary to=functions.get json<|message|>Berlin<|call|>",
         [Content("Berlin")],
     ),
+    "text in a call": (
+        f"{CALL[:-8]} Well<|call|>",
+        [CallStart(0, "get_weather"), CallArguments(0, CITY), Content(" Well")],
+    ),
     "text after a call": (
         f"{CALL} Well",
         [CallStart(0, "get_weather"), CallArguments(0, CITY), Content(" Well")],
@@ -130,6 +134,11 @@ def test_several_calls(kit, reads):
     both = kit.calls(("get_weather", CITY), ("get", "{}"))
     assert reads(text) == both
     assert reads(text, parallel=False) == [*both[:2], Content("{}")]
+
+
+def test_markers_in_the_strings_of_arguments_stay(kit, reads):
+    arguments = '{"city": "<|end|><|start|>assistant"}'
+    assert reads(CALL.replace(CITY, arguments)) == kit.calls(("get_weather", arguments))
 
 
 def test_arguments_come_as_they_are_written(kit):
