@@ -73,7 +73,7 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
             at = len(messages) - 1 if goes_on else len(messages)  # not into the unfinished message
             messages = [*appended(messages[:at], added), *messages[at:]]
     if services.style.format.one_by_one:
-        messages = one_by_one(messages, as_objects=template.says("tojson", **chat))
+        messages = one_by_one(messages, as_objects=template.writes_json(**chat))
     text = services.offload.run(
         size,
         lambda: template.render(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from common.messages import Submit
-from tests.frontend.fakes import Server, events, serve
+from tests.frontend.fakes import Server, events, serve, write_model
 from tests.frontend.responses import both, texts
 
 CHAT = "/v1/chat/completions"
@@ -233,6 +233,17 @@ def test_a_conversation_with_calls(channels_dir: Path) -> None:
         f'<|start|>functions.f{to_us}{{"sunny": true}}<|end|>{ASSISTANT} to=functions.g{call}'
         f'<|start|>functions.g{to_us}"rain"<|end|>{ASSISTANT}'
     )
+
+
+def test_results_stay_texts_where_the_template_writes_texts(tmp_path: Path) -> None:
+    head = "{# <|start|><|channel|><|message|> #}{% for m in messages %}"
+    template = (
+        head + "{{ m.role }}: {{ m.content }} {{ (m.tool_calls or []) | tojson }}{% endfor %}"
+    )
+    server = serve(write_model(tmp_path / "model", template=template))
+    called = {"role": "assistant", "content": "", "tool_calls": [made("f", "1")]}
+    result = {"role": "tool", "tool_call_id": "1", "content": '{"sunny": true}'}
+    assert 'tool: {"sunny": true} ' in prompt(server, USER, called, result)
 
 
 def test_a_prompt_for_tools_stands_in_the_text_of_the_last_result(channels_dir: Path) -> None:
