@@ -53,6 +53,8 @@ class Order:
     """Special tokens whose text belongs to the answer's, such as the markers of tool calls."""
     hidden_ids: frozenset[int] = frozenset()
     """Other tokens whose text does not: those by which the client ends it."""
+    named_ends: frozenset[int] = frozenset()
+    """Tokens that end the answer because the client has said so."""
     priority: int = 0
     """Lower is sooner."""
 
@@ -88,6 +90,7 @@ class Run:
         """Prompt tokens that were not computed for this run; known at its end."""
         self._tokenizer = tokenizer
         self._keep = order.keep_tokens
+        self._named_ends = order.named_ends
         self._detokenizer = Detokenizer(
             tokenizer, plan.prompt_ids, shown=order.shown_special_ids, hidden=order.hidden_ids
         )
@@ -126,7 +129,7 @@ class Run:
         if self._last is None or self.finish != "eos_token":
             return None
         token = self._last.id
-        named = token in self.plan.stop_token_ids and token not in self._tokenizer.stop_token_ids
+        named = token in self._named_ends and token not in self._tokenizer.stop_token_ids
         return token if named else None
 
     @property

@@ -4,7 +4,6 @@ Runs in the checker's process. Knows no tokenizer and no limits: whether a text 
 the checker's question.
 """
 
-import re
 from typing import Any
 
 import orjson
@@ -16,8 +15,6 @@ from frontend.guidance.source import GrammarSource
 
 _ANSWER = "answer"
 _NO_SCHEMA = "its schema is not JSON that can be read"
-_GAP = r"/\n{0,2}/"
-"""What models write between their reasoning and their answer."""
 _ASCII_CLASSES = "dws"
 """``\\d``, ``\\w`` and ``\\s`` mean ASCII, as in TGI."""
 
@@ -28,18 +25,15 @@ def compile_grammar(source: GrammarSource) -> str:
     Raises ValueError, with a reason, for a schema that is no JSON or nests too deep, and for a
     grammar that is not GBNF.
     """
-    if source.kind != "reasoned":
+    if source.kind != "framed":
         return _text([_part(source)])
-    kind, text, end_tag, end_token_id = orjson.loads(source.text)
-    tag = regex_to_lark(re.escape(end_tag))
-    ends = "tag" if end_token_id is None else f"(tag | /(?s:.*)/ <[{end_token_id}]>)"
-    lark = f"start: {ends} gap @{_ANSWER}\ntag[lazy]: /(?s:.*){tag}/\ngap: {_GAP}\n"
+    kind, text, frame = orjson.loads(source.text)
     answer = _part(GrammarSource(kind, text))
-    return _text([{"name": "reasoning", "lark_grammar": lark}, {**answer, "name": _ANSWER}])
+    return _text([{"name": "frame", "lark_grammar": frame}, {**answer, "name": _ANSWER}])
 
 
 def answer_alone(text: str) -> str:
-    """Of what ``after_reasoning`` has come to, what stood there before."""
+    """Of what ``framed`` has come to, what stood there before."""
     return _text([part for part in orjson.loads(text)["grammars"] if part["name"] == _ANSWER])
 
 

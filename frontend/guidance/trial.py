@@ -29,7 +29,7 @@ def try_grammar(source: GrammarSource, tokenizer: LLTokenizer) -> Verdict:
     try:
         text = compile_grammar(source)
         # What follows after free text would not be reached by the first steps.
-        texts = [text, answer_alone(text)] if source.kind == "reasoned" else [text]
+        texts = [text, answer_alone(text)] if source.kind == "framed" else [text]
     except ValueError as wrong:
         return refusal(_readable(str(wrong)))
     if len(text.encode()) > MAX_GRAMMAR_BYTES:

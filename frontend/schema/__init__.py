@@ -4,7 +4,7 @@ Types only: which values make sense is decided in ``limits.py``. Unknown keys ar
 are never taken for numbers, floats never for integers; integers may stand for floats.
 """
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -17,6 +17,8 @@ U64 = Annotated[int, msgspec.Meta(ge=0)]
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63))]
 """OpenAI's seeds may be negative; they are taken modulo 2**64."""
 I32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""How much a model is to reason."""
 
 MOST_SHOWN = 200
 """Characters of a long message that are shown on either side: it may repeat a client's value."""

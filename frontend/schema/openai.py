@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from common.errors import ErrorKind, RequestError
-from frontend.schema import I32, U32, Seed
+from frontend.schema import I32, U32, Effort, Seed
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "use_beam_search": (False,),
@@ -174,6 +174,8 @@ class ChatBody(OpenAIBody, frozen=True, kw_only=True):
     """Whether the prompt ends where the assistant's turn begins; yes if nothing is said."""
     continue_final_message: bool | None = None
     """Whether the last message is continued; if nothing is said, one of the assistant's is."""
+    reasoning_effort: Effort | None = None
+    """Told to templates that know an effort; ``none`` asks for no reasoning."""
     chat_template_kwargs: dict[str, Any] | None = None
     """Further variables of the template."""
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from common.errors import ErrorKind, RequestError
-from frontend.schema import U32
+from frontend.schema import U32, Effort
 from frontend.schema.openai import UNSUPPORTED as UNSUPPORTED_IN_CHAT
 from frontend.schema.openai import ChatBody
 
@@ -100,7 +100,7 @@ class NamedChoice(msgspec.Struct, frozen=True, kw_only=True):
 class ReasoningConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How the model reasons; without a word its template decides."""
 
-    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    effort: Effort | None = None
     """Told to templates that know an effort; `none` asks for no reasoning."""
     summary: Literal["auto", "concise", "detailed"] | None = None
     """Accepted; the reasoning itself is answered, and no summary is written."""

@@ -42,6 +42,7 @@ _CONTINUE_HERE = "CONTINUE_FINAL_MESSAGE_TAG "
 The word is that of transformers, so that templates which measure or cut texts see the same."""
 _MAX_MESSAGE_CHARACTERS = 500
 _NO_CONTENT = re.compile(r"content['\"]?\]? +is +(not +)?none")
+_CONTENT_AS_JSON = re.compile(r"content['\"]?\]? *\| *tojson")
 _ADDED_ARGUMENTS = re.compile(r"arguments['\"]?\]? *[+~]")
 
 
@@ -101,6 +102,10 @@ class ChatTemplate:
         """Whether the template for such a chat may write the messages of a role."""
         template = self._pick(tools=tools, documents=documents)
         return role in template.words or template.writes_any_role
+
+    def writes_json(self, *, tools: bool = False, documents: bool = False) -> bool:
+        """Whether the template for such a chat writes some messages' contents as JSON."""
+        return self._pick(tools=tools, documents=documents).content_as_json
 
     def render(
         self,
@@ -177,6 +182,8 @@ class _Compiled:
     """Whether a message that only calls is told by its content being none."""
     adds_arguments: bool
     """Whether the arguments of calls are added to texts, so have to be one."""
+    content_as_json: bool
+    """Whether some contents are written as JSON, so may be any value."""
     writes_any_role: bool
     """Whether messages are written of roles that the template does not know."""
 
@@ -220,6 +227,7 @@ def _compiled(
         words,
         asks_for_none=_NO_CONTENT.search(source) is not None,
         adds_arguments=_ADDED_ARGUMENTS.search(source) is not None,
+        content_as_json=_CONTENT_AS_JSON.search(source) is not None,
         writes_any_role=_writes_any_role(environment, code, special),
     )
 

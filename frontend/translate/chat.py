@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from common.errors import ErrorKind, RequestError
 from frontend import limits
-from frontend.guidance.source import GrammarSource, after_reasoning
+from frontend.guidance.source import GrammarSource
 from frontend.runs import Order, Run
 from frontend.schema.openai import ChatBody
 from frontend.services import Services
@@ -29,15 +29,18 @@ class Conversation:
     """Prompt tokens."""
     characters: int
     """Length of the templated prompt."""
-    opened: bool
-    """Whether the prompt has begun the reasoning."""
+    opened: str
+    """What the prompt has begun of the answer's markup (``OutputStyle.opening``)."""
     choice: ToolChoice | None
     style: OutputStyle
     dialect: Dialect
 
     def reader(self) -> Reader:
-        """A new reader of one answer. TGI knows calls, but leaves reasoning in the text."""
-        if self.dialect == "tgi" and self.choice is None:
+        """A new reader of one answer.
+
+        TGI knows calls, but leaves reasoning in the text; channels are read all the same.
+        """
+        if self.dialect == "tgi" and self.choice is None and self.style.channels is None:
             return PlainReader()
         return self.style.reader(self.choice, opened=self.opened)
 
@@ -67,7 +70,7 @@ def prepare(
     if choice is not None and dialect == "tgi":
         choice = replace(choice, parallel=False)
     prompt, begun = conversation.render(body, services, choice)
-    opened = style.reasons_already(prompt, begun)
+    opened = style.opening(prompt, begun)
     added = bool(body.add_special_tokens)
     ids = encode(prompt, services.tokenizer, services.offload, add_special_tokens=added)
     if names is CHAT_NAMES:
@@ -80,6 +83,7 @@ def prepare(
         top_n_tokens=(body.top_logprobs or 0) if body.logprobs else 0,
         grammar=lambda: _grammar(source, choice, opened, services),
         names=names if choice is None else names._replace(grammar="tools"),
+        end_ids=style.end_ids,
     )
     order = orders.order(
         body,
@@ -95,7 +99,7 @@ def prepare(
 
 
 def _grammar(
-    source: GrammarSource | None, choice: ToolChoice | None, opened: bool, services: Services
+    source: GrammarSource | None, choice: ToolChoice | None, opened: str, services: Services
 ) -> GrammarSource | None:
     """What the answer must match: the client's grammar, or that of its tools' calls.
 
@@ -107,7 +111,5 @@ def _grammar(
             return None
         # PERF: 128 tools take a tenth of a second.
         size = sum(len(str(tool.parameters)) for tool in choice.tools)
-        source = services.offload.run(size, lambda: GrammarSource("lark", style.grammar(choice)))
-    if source is not None and opened:
-        return after_reasoning(source, *style.reasoning_end)
-    return source
+        return services.offload.run(size, lambda: style.calls(choice, opened))
+    return None if source is None else style.framed(source, opened)

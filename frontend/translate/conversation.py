@@ -15,9 +15,11 @@ from frontend.limits import invalid
 from frontend.nesting import MAX_DEPTH, depth_exceeds
 from frontend.schema.openai import ChatBody, Message
 from frontend.services import Services
+from frontend.text.tools.one_by_one import one_by_one
 from frontend.text.tools.prompt import appended, tool_text, with_calls_written
 from frontend.text.tools.registry import GENERIC
 from frontend.text.tools.tool import ToolChoice
+from frontend.translate.effort import effort_variables
 from frontend.translate.parts import joined
 
 MAX_MESSAGES = 4096
@@ -45,7 +47,8 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
         _shorten_ids(messages)
     documents = body.documents or None
     tools = None if choice is None else [tool.document() for tool in choice.tools]
-    size = _size([messages, tools, documents, body.chat_template_kwargs])
+    variables = effort_variables(body.reasoning_effort) | (body.chat_template_kwargs or {})
+    size = _size([messages, tools, documents, variables])
     chat = {"tools": choice is not None, "documents": documents is not None}
     if documents is not None and not template.mentions("documents", **chat):
         raise invalid("`documents` cannot be used: this model's chat template does not read them")
@@ -69,6 +72,8 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
         if added:
             at = len(messages) - 1 if goes_on else len(messages)  # not into the unfinished message
             messages = [*appended(messages[:at], added), *messages[at:]]
+    if services.style.format.one_by_one:
+        messages = one_by_one(messages, as_objects=template.writes_json(**chat))
     text = services.offload.run(
         size,
         lambda: template.render(
@@ -77,7 +82,7 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
             documents=documents,
             add_generation_prompt=not goes_on and body.add_generation_prompt is not False,
             continue_final_message=goes_on,
-            template_kwargs=body.chat_template_kwargs,
+            template_kwargs=variables,
         ),
     )
     return Prompt(text, last if goes_on else "")

@@ -6,7 +6,7 @@ strings stay, penalties are its own.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -63,6 +63,8 @@ class Wanted:
     grammar: Callable[[], GrammarSource | None] = lambda: None
     """What the answer must match; asked for when everything else is known to be right."""
     names: Names = CHAT_NAMES
+    end_ids: Sequence[int] = ()
+    """Tokens that end an answer, besides the tokenizer's own."""
     prefill_logprobs: bool = False
 
 
@@ -127,6 +129,7 @@ def plans(
     room = _room(body, len(ids), wanted, services.settings)
     sampling = _sampling(body, tokenizer.vocabulary_size, wanted.top_n_tokens, dialect)
     ends = _ends(body, tokenizer.vocabulary_size)
+    own_ends = list(dict.fromkeys([*tokenizer.stop_token_ids, *wanted.end_ids]))
     grammar = ""
     source = wanted.grammar()
     if source is not None:
@@ -138,7 +141,7 @@ def plans(
         prompt_ids=ids,
         max_new_tokens=room,
         sampling=sampling,
-        stop_token_ids=ends + ([] if body.ignore_eos else tokenizer.stop_token_ids),
+        stop_token_ids=ends + ([] if body.ignore_eos else own_ends),
         prefill_logprobs=wanted.prefill_logprobs,
         grammar=grammar,
         adapter=services.adapter(body.model),
@@ -177,6 +180,7 @@ def order(
         timeout_s=timeout_s,
         shown_special_ids=markers,
         hidden_ids=ends,
+        named_ends=frozenset(body.stop_token_ids or ()),
         priority=body.priority or 0,
     )
 

@@ -12,6 +12,7 @@ from frontend.limits import invalid
 from frontend.nesting import depth_exceeds
 from frontend.schema import responses as schema
 from frontend.schema.openai import ChatBody, FunctionDefinition, ToolDefinition
+from frontend.translate.effort import effort_variables
 from frontend.translate.responses_input import conversation
 from frontend.translate.tools import MAX_TOOLS
 
@@ -19,8 +20,6 @@ MAX_METADATA = 16
 MAX_METADATA_NAME = 64
 MAX_METADATA_TEXT = 512
 MAX_TOOL_NAME = 256
-_EFFORTS = {"minimal": "low", "xhigh": "high", "max": "high"}
-"""Names of efforts beyond those that models are trained with."""
 
 Choice = str | dict[str, Any] | None
 
@@ -147,13 +146,7 @@ def _format(body: schema.ResponsesBody) -> dict[str, Any] | None:
 
 def _template_kwargs(body: schema.ResponsesBody) -> dict[str, Any] | None:
     """Effort and verbosity under the names that models' templates give them."""
-    kwargs: dict[str, Any] = {}
-    effort = None if body.reasoning is None else body.reasoning.effort
-    if effort is not None:
-        reasons = effort != "none"
-        kwargs = {"enable_thinking": reasons, "thinking": reasons}
-        if reasons:
-            kwargs["reasoning_effort"] = _EFFORTS.get(effort, effort)
+    kwargs = effort_variables(None if body.reasoning is None else body.reasoning.effort)
     if body.text is not None and body.text.verbosity is not None:
         kwargs["verbosity"] = body.text.verbosity
     return kwargs or None

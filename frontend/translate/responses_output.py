@@ -49,6 +49,8 @@ class Output:
         events: list[Event] = []
         for delta in deltas:
             events += self._add(delta)
+        if token.special:  # a marker: what stands before it has been told, or is markup, too
+            self._untold = []
         if token.finish:
             events += self._end(token.finish)
         return events

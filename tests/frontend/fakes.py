@@ -50,7 +50,9 @@ TEMPLATE = (
 )
 
 
-def write_model(directory: Path, *, template: str | None = TEMPLATE) -> Path:
+def write_model(
+    directory: Path, *, template: str | None = TEMPLATE, special: tuple[str, ...] = ()
+) -> Path:
     """A model directory with a byte-level tokenizer: every byte, a few words, ``</s>``, ``<s>``."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {character: i for i, character in enumerate(alphabet)}
@@ -64,7 +66,7 @@ def write_model(directory: Path, *, template: str | None = TEMPLATE) -> Path:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    specials = [AddedToken(text, special=True) for text in ("</s>", "<s>", "<|call|>")]
+    specials = [AddedToken(text, special=True) for text in ("</s>", "<s>", "<|call|>", *special)]
     tokenizer.add_special_tokens(specials)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]

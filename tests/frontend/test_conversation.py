@@ -381,3 +381,14 @@ def test_deep_conversations(server: Server) -> None:
         call = {"function": {"name": "f", "arguments": text}}
         calls = {"role": "assistant", "content": "", "tool_calls": [call]}
         assert "nested too deeply" in refusal(server, USER, calls)
+
+
+def test_effort(templated: Make) -> None:
+    server = templated("{{ reasoning_effort }} {{ enable_thinking }} {{ thinking }}")
+    assert prompt(server, USER) == "  "
+    assert prompt(server, USER, reasoning_effort="high") == "high True True"
+    assert prompt(server, USER, reasoning_effort="minimal") == "low True True"
+    assert prompt(server, USER, reasoning_effort="none") == " False False"
+    own = {"chat_template_kwargs": {"reasoning_effort": "odd"}}
+    assert prompt(server, USER, reasoning_effort="low", **own) == "odd True True"
+    assert "reasoning_effort" in refusal(server, USER, reasoning_effort="huge")

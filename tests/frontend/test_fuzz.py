@@ -52,19 +52,25 @@ REPLIES = (
     '{"name": "get_weather", "arguments": {"city": "Par',
     '{"name": "\\ud800", "arguments": {"a": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[',
     '{"name": "get_weather", "arguments": "{\\"city\\": \\"\\\\u',
+    f"<|channel|>analysis<|message|>{MARK}<|end|><|start|>assistant<|channel|>commentary"
+    ' to=functions.get_weather <|constrain|>json<|message|>{"city": "\\ud800"}<|call|>',
+    '<|message|><|start|><|channel|>commentary to=functions.get_weather<|message|>{"a<|end|>',
     "data: [DONE]\n\ndata: {}\r\n\x00\x1b[31m",
     "é",
 )
 
 
 @pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterator[list[Target]]:
-    """An ordinary server, one of TGI's dialect, one whose model thinks, one without chat."""
+def targets(
+    tmp_path_factory: pytest.TempPathFactory, model_dir: Path, channels_dir: Path
+) -> Iterator[list[Target]]:
+    """An ordinary server, one of TGI's dialect, two whose models think, one without chat."""
     thinking = write_model(tmp_path_factory.mktemp("thinking") / "model", template=THINKING)
     servers = [
         serve(model_dir),
         serve(model_dir, messages_api_dialect="tgi", enable_prefill_logprobs=True),
         serve(thinking, enable_prefill_logprobs=True),
+        serve(channels_dir),
         serve(model_dir, template=False),
     ]
     found = []
@@ -117,7 +123,7 @@ def test_examples_are_right(targets: list[Target], one: Operation) -> None:
     """What is changed below is worth changing."""
     assert one.examples
     documents = [*(example.value for example in one.examples), *FULL.get(one.path, [])]
-    for target in targets[:3]:
+    for target in targets[:4]:
         for document in documents:
             target.send(one, json.dumps(document).encode())
 

@@ -315,7 +315,7 @@ def test_reasoning_that_a_begun_message_has_opened_goes_on(thinking_dir: Path) -
         assert said.get("reasoning_content") == (" test" if reasons else None)
         assert said["content"] == ("Paris" if reasons else " test</think>\n\nParis")
         assert chat(server, messages=messages, response_format=form).status_code == 200
-        assert (server.services.grammars.checks[-1].kind == "reasoned") == reasons
+        assert (server.services.grammars.checks[-1].kind == "framed") == reasons
 
 
 def test_no_template(model_dir: Path) -> None:

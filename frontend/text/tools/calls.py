@@ -11,8 +11,8 @@ import json
 import re
 from collections.abc import Callable
 
-from frontend.text.deltas import CallArguments, CallStart, Delta
-from frontend.text.tools.incoming import BLANK, Incoming, NotACallError, Wait
+from frontend.text.deltas import CallArguments, CallStart
+from frontend.text.tools.incoming import BLANK, Incoming, NotACallError, ScriptReader, Wait
 from frontend.text.tools.json_scan import ObjectScanner
 from frontend.text.tools.tool import ToolChoice
 
@@ -217,21 +217,8 @@ Script = Callable[[Incoming, Calls], Wait[None]]
 """How a format reads a whole answer."""
 
 
-class CallReader:
-    """The reader of a format: runs its script as far as the text goes."""
+class CallReader(ScriptReader):
+    """The reader of a format whose answers are content and calls."""
 
     def __init__(self, choice: ToolChoice, script: Script) -> None:
-        self._incoming = Incoming()
-        self._script = script(self._incoming, Calls(self._incoming, choice))
-
-    def push(self, text: str) -> list[Delta]:
-        """What is certain now."""
-        self._incoming.push(text)
-        next(self._script, None)
-        return self._incoming.taken()
-
-    def finish(self) -> list[Delta]:
-        """The rest. Calls that were cut off stay as they are."""
-        self._incoming.ended = True
-        next(self._script, None)
-        return self._incoming.taken()
+        super().__init__(lambda incoming: script(incoming, Calls(incoming, choice)))

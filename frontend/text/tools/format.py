@@ -20,6 +20,10 @@ class ToolFormat(Protocol):
     name: ClassVar[str]
     marker_tokens: ClassVar[tuple[str, ...]]
     """Texts that the reader must see even where they are special tokens."""
+    end_tokens: ClassVar[tuple[str, ...]] = ()
+    """Texts that end an answer where they are tokens, besides the model's own end tokens."""
+    one_by_one: ClassVar[bool] = False
+    """Whether templates write no more than one call of a message, and one text with it."""
     short_ids: ClassVar[bool] = False
     """Whether templates accept only ids of 9 letters and digits."""
 

@@ -1,15 +1,15 @@
 """Text that arrives in pieces, read by generators that pause where they need more of it.
 
-Owns what has been read but not yet given away: it becomes content (``keep``) or is left out
-(``drop``). So a reader reads top down, as if the text were whole, and cannot depend on how it was
-cut. Knows nothing of calls.
+Owns what has been read but not yet given away: it becomes part of the answer (``keep``) or is left
+out (``drop``). So a reader reads top down, as if the text were whole, and cannot depend on how it
+was cut. Knows nothing of calls.
 """
 
 import json
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TypeVar
 
-from frontend.text.deltas import Content, Delta
+from frontend.text.deltas import Content, Delta, Reasoning
 
 BLANK = " \t\r\n"
 _MOST_BLANK = 256
@@ -18,6 +18,8 @@ _MOST_BLANK = 256
 _T = TypeVar("_T")
 Wait = Generator[None, None, _T]
 """Runs until more text is needed; its value is the result."""
+Kind = type[Content] | type[Reasoning]
+"""What kept text is."""
 
 
 class NotACallError(Exception):
@@ -56,14 +58,23 @@ class Incoming:
 
     # --- what is held back --------------------------------------------------------------------
 
-    def keep(self) -> None:
-        """What is held back is content."""
+    def keep(self, kind: Kind = Content) -> None:
+        """What is held back is part of the answer."""
         if self._start < self.at:
-            self.give(Content(self.text[self._start : self.at]))
+            self.give(kind(self.text[self._start : self.at]))
 
     def drop(self) -> None:
         """What is held back is no part of the answer."""
         self._start = self.at
+
+    @property
+    def held(self) -> int:
+        """How many characters have been read and are held back."""
+        return self.at - self._start
+
+    def reread(self, held: int) -> None:
+        """Go back to where there were so many."""
+        self.at = self._start + held
 
     @property
     def exhausted(self) -> bool:
@@ -120,10 +131,10 @@ class Incoming:
 
     def string(self, limit: int) -> Wait[str]:
         """The value of a JSON string of at most so many characters. Raises NotACallError."""
-        begin = self.at - self._start  # the start of what is held back does not move meanwhile
+        begin = self.held  # the start of what is held back does not move meanwhile
         yield from self.expect('"')
         while (character := (yield from self.peek())) != '"':
-            if not character or self.at - self._start - begin > limit:
+            if not character or self.held - begin > limit:
                 raise NotACallError
             self.at += 1
             if character == "\\" and (yield from self.peek()):
@@ -134,17 +145,28 @@ class Incoming:
         except ValueError:
             raise NotACallError from None
 
-    def until(self, literal: str) -> Wait[bool]:
-        """Keep everything before a literal, which stays; False at the end."""
+    def next_of(self, literals: tuple[str, ...]) -> Wait[str]:
+        """The one of some literals that comes next, which stays; empty if none does."""
         while True:
-            found = self.text.find(literal, self.at)
-            self.at = len(self.text) - self._beginning(literal) if found < 0 else found
-            self.keep()
+            rest = self.text[self.at : self.at + max(map(len, literals))]
+            found = next((literal for literal in literals if rest.startswith(literal)), "")
+            if found or self.ended or not any(literal.startswith(rest) for literal in literals):
+                return found
+            yield
+
+    def until(self, *literals: str, kind: Kind = Content) -> Wait[bool]:
+        """Keep everything before the first of some literals, which stays; False at the end."""
+        while True:
+            places = [self.text.find(literal, self.at) for literal in literals]
+            found = min((place for place in places if place >= 0), default=-1)
+            unsure = max(map(self._beginning, literals))
+            self.at = len(self.text) - unsure if found < 0 else found
+            self.keep(kind)
             if found >= 0:
                 return True
             if self.ended:
                 self.at = len(self.text)
-                self.keep()
+                self.keep(kind)
                 return False
             yield
 
@@ -161,3 +183,24 @@ class Incoming:
         """How many of the latest unread characters may be the beginning of a literal."""
         most = min(len(literal) - 1, len(self.text) - self.at)
         return next((n for n in range(most, 0, -1) if self.text.endswith(literal[:n])), 0)
+
+
+class ScriptReader:
+    """A reader that runs a script as far as the text goes."""
+
+    def __init__(self, script: Callable[[Incoming], Wait[None]]) -> None:
+        """``script`` reads a whole answer."""
+        self._incoming = Incoming()
+        self._script = script(self._incoming)
+
+    def push(self, text: str) -> list[Delta]:
+        """What is certain now."""
+        self._incoming.push(text)
+        next(self._script, None)
+        return self._incoming.taken()
+
+    def finish(self) -> list[Delta]:
+        """The rest. Calls that were cut off stay as they are."""
+        self._incoming.ended = True
+        next(self._script, None)
+        return self._incoming.taken()

@@ -1,6 +1,7 @@
 """The formats of tool calls, and which of them a model's chat template writes."""
 
 from frontend.text.tools.format import ToolFormat
+from frontend.text.tools.harmony import Harmony
 from frontend.text.tools.hermes import Hermes
 from frontend.text.tools.json_calls import JsonCalls
 from frontend.text.tools.llama3 import Llama3
@@ -8,7 +9,14 @@ from frontend.text.tools.mistral import MistralArgs, MistralList
 
 GENERIC: ToolFormat = JsonCalls()
 """For every other model."""
-FORMATS: tuple[ToolFormat, ...] = (MistralArgs(), MistralList(), Hermes(), Llama3(), GENERIC)
+FORMATS: tuple[ToolFormat, ...] = (
+    Harmony(),
+    MistralArgs(),
+    MistralList(),
+    Hermes(),
+    Llama3(),
+    GENERIC,
+)
 """In the order in which they are tried: the more particular sign first."""
 
 

@@ -14,6 +14,7 @@ from frontend.text.tools.detected import OutputStyle
 BUILTIN = Path("common/models/builtin")
 CALL = "{{ '{\"name\": ' + call.name + ', \"%s\": ' + call.arguments + '}' }}"
 TEMPLATES = {
+    "harmony": "{{ tools }}<|start|>assistant to=functions.{{ name }}<|channel|>x<|message|>",
     "hermes": "{{ tools }}<tool_call>\n" + CALL % "arguments" + "\n</tool_call>",
     "llama3": "<|start_header_id|>{{ tools }}" + CALL % "parameters",
     "mistral_list": "{{ tools }}[TOOL_CALLS][" + CALL % "arguments" + "]",
@@ -58,7 +59,7 @@ def test_the_built_in_model_writes_generic_calls(tokenizer, kit):
     assert style.format is registry.GENERIC
     assert style.needs_grammar
     assert style.reasoning is None
-    assert not style.reasons_already("<think>")
+    assert style.opening("<think>") == ""
     assert style.shown_special_ids(kit.choice()) == frozenset()
     assert isinstance(style.reader(None), PlainReader)
 
@@ -97,11 +98,34 @@ def test_markers_that_are_tokens_are_found(kinds, kit):
     assert f"<[{think}]>" in style.grammar(kit.choice())
 
 
+def test_channels_are_read_without_tools_too(kinds, kit):
+    raw = kinds.raw["byte_fallback"]()
+    raw.add_special_tokens(["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|call|>"])
+    source = "{{ messages }}<|start|>assistant<|channel|>final<|message|></think>"
+    style = OutputStyle.of(ChatTemplate({"default": source}), Tokenizer(raw))
+    assert style.format.name == "harmony"
+    assert style.reasoning is None
+    assert style.end_ids == [raw.token_to_id("<|call|>")]
+    shown = {raw.token_to_id(text) for text in ("<|start|>", "<|channel|>", "<|message|>")}
+    shown.add(raw.token_to_id("<|end|>"))
+    assert style.shown_special_ids(None) == style.shown_special_ids(kit.choice()) == shown
+    opened = style.opening("<|start|>user<|message|>Hi<|end|><|start|>assistant")
+    text = "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>final<|message|>Yes"
+    assert kit.read(style.reader(None, opened=opened), [text]) == [Reasoning("Hm"), Content("Yes")]
+    demanded = style.reader(kit.choice("required"), opened=opened)
+    assert kit.read(demanded, [text]) == [Reasoning("Hm")]
+
+
+def test_other_models_end_by_their_own_tokens(tokenizer):
+    style = OutputStyle.of(ChatTemplate({"default": TEMPLATES["hermes"]}), tokenizer)
+    assert style.end_ids == []
+
+
 def test_readers_fit_the_prompt(tokenizer, kit):
     source = TEMPLATES["hermes"] + "{{ '</think>' }}"
     style = OutputStyle.of(ChatTemplate({"default": source}), tokenizer)
     call = '<tool_call>\n{"name": "get", "arguments": {}}\n</tool_call>'
-    said = kit.read(style.reader(kit.choice(), opened=True), [f"Hm.</think>\n\n{call}"])
+    said = kit.read(style.reader(kit.choice(), opened="<think>"), [f"Hm.</think>\n\n{call}"])
     assert said == [Reasoning("Hm."), *kit.calls(("get", "{}"))]
     plain = style.reader(None)
     assert isinstance(plain, ReasoningReader)

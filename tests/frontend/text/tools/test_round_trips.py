@@ -24,6 +24,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_
     lambda name: name.strip() == name and "[" not in name
 )
 STYLES = st.sampled_from(["json", "hermes", "llama3", "mistral_list", "mistral"])
+ALL_STYLES = STYLES | st.just("harmony")
 FRAGMENTS = st.sampled_from(
     [
         *MARKERS,
@@ -57,6 +58,9 @@ def write(style: str, calls: list[tuple[str, str]]) -> str:
         return "; ".join(objects)
     if style == "mistral_list":
         return f"[TOOL_CALLS][{', '.join(objects)}]"
+    if style == "harmony":
+        head = "<|start|>assistant<|channel|>commentary to=functions."
+        return "".join(f"{head}{name} json<|message|>{text}<|call|>" for name, text in calls)
     return "".join(f"[TOOL_CALLS]{name}[ARGS]{text}" for name, text in calls)
 
 
@@ -67,7 +71,7 @@ def cut(data, text: str) -> list[str]:
 
 
 @given(
-    style=STYLES,
+    style=ALL_STYLES,
     calls=st.lists(st.tuples(NAMES, OBJECTS), min_size=1, max_size=3),
     ascii_only=st.booleans(),
     indent=st.sampled_from([None, None, 1]),

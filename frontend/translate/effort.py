@@ -1,0 +1,15 @@
+"""How much a model is to reason, under the names that templates give it; runs in front ends."""
+
+from typing import Any
+
+_TRAINED = {"minimal": "low", "xhigh": "high", "max": "high"}
+"""Efforts beyond those that models are trained with."""
+
+
+def effort_variables(effort: str | None) -> dict[str, Any]:
+    """The variables of a chat template; none if nothing is said of an effort."""
+    if effort is None:
+        return {}
+    reasons = effort != "none"
+    switches = {"enable_thinking": reasons, "thinking": reasons}
+    return {**switches, "reasoning_effort": _TRAINED.get(effort, effort)} if reasons else switches
