@@ -82,6 +82,20 @@ def pidfds() -> Iterator[Callable[[], int]]:
     assert count() == before
 
 
+@pytest.fixture(autouse=True)
+def _nothing_that_is_closed_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be ready all the time."""
+
+    class Poller(zmq.Poller):
+        def poll(self, timeout: float | None = None) -> Any:
+            for one, _ in self.sockets:
+                if isinstance(one, int):
+                    os.fstat(one)
+            return super().poll(timeout)
+
+    monkeypatch.setattr(zmq, "Poller", Poller)
+
+
 def joining(context: zmq.Context, path: str, shard: int, *pids: int) -> zmq.Socket:
     """A follower that has joined as each of these processes, one after another."""
     socket = open_socket(context, zmq.DEALER, identity=follower_identity(shard, pids[-1]))
@@ -146,24 +160,12 @@ def test_one_that_dies_while_others_are_awaited_is_replaced(
     assert [told(peer) for peer in peers[1:]] == [Leave(), Leave()]
 
 
-class Poller(zmq.Poller):
-    """Polls nothing that is closed: it would be ready all the time."""
-
-    def poll(self, timeout: float | None = None) -> Any:
-        for one, _ in self.sockets:
-            if isinstance(one, int):
-                os.fstat(one)
-        return super().poll(timeout)
-
-
 def test_one_that_comes_again_as_another_process_is_known_as_that(
     place: tuple[zmq.Context, str],
     begin: Begin,
     pidfds: Callable[[], int],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before anybody has seen the end of the first; and one that comes twice is held once."""
-    monkeypatch.setattr(zmq, "Poller", Poller)
     context, path = place
     crew = Crew(context, path, 0, 3)
     first, second, third = begin(), begin(), begin()
@@ -180,6 +182,25 @@ def test_one_that_comes_again_as_another_process_is_known_as_that(
     for follower in (again, other):
         assert told(follower) == MakeCache(5)
         assert told(follower) == Leave()
+
+
+def test_a_leader_ends_with_a_follower_and_says_which(
+    place: tuple[zmq.Context, str],
+    begin: Begin,
+    pidfds: Callable[[], int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    context, path = place
+    left: Queue[int] = Queue()
+    crew = Crew(context, path, 0, 3, left.put)
+    first, second = begin(), begin()
+    peers = [joining(context, path, 1, first.pid), joining(context, path, 2, second.pid)]
+    crew.assemble()
+    second.end()
+    assert left.get(timeout=LIMIT_S) == EXIT_STATUS
+    assert "shard 2 has ended, and this process with it" in caplog.messages
+    crew.dismiss()
+    assert [told(peer) for peer in peers] == [Leave(), Leave()]
 
 
 def test_all_that_can_be_reached_are_told_to_leave(
