@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from common.messages import Logits, MakeCache, Measure
+from common.messages import Leave, Logits, MakeCache, Measure
 from tests.worker.parallel.drivers import together
 from tests.worker.parallel.groups import Groups
 from tests.worker.tiny import write_tiny_llama
 from worker.errors import GroupLostError
+from worker.inputs import StepInputs
 from worker.parallel.leader import Leader, LeadingModel
+from worker.sharding import Sharding
 
 
 class Crew:
@@ -30,26 +32,32 @@ class Crew:
 
     def new_store(self) -> Path:
         self._stores += 1
-        store = self._directory / f"store-{self._stores}"
-        store.touch()
-        return store
+        return self._directory / f"store-{self._stores}"
 
     def send(self, message: Any) -> None:
         self.sent.append(message)
+
+    def dismiss(self) -> None:
+        self.send(Leave())
 
 
 class Group:
     """Whose devices can, or cannot, be freed from a collective."""
 
-    def __init__(self, *, can_form_again: bool = True, refuses: int = -1) -> None:
+    sharding = Sharding()
+
+    def __init__(
+        self, *, can_form_again: bool = True, comes: tuple[bool, ...] = (True, True)
+    ) -> None:
+        """``comes``: whether anybody does, each time."""
         self.can_form_again = can_form_again
         self.events: list[str] = []
-        self._refuses = refuses
+        self._comes = iter(comes)
 
     def form(self, store: str) -> None:
-        assert Path(store).exists()
         self.events.append("form")
-        if self.events.count("form") == self._refuses:
+        Path(store).touch()
+        if not next(self._comes):
             raise RuntimeError("nobody came")
 
     def give_up(self) -> None:
@@ -64,10 +72,12 @@ def led(directory: Path, **changes: Any) -> tuple[Leader, Any, Any]:
     return Leader(crew, group), crew, group  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("refuses", [1, 2])
-def test_no_file_is_left_where_shards_have_met_or_have_not(tmp_path: Path, refuses: int) -> None:
+@pytest.mark.parametrize("comes", [(False,), (True, False)])
+def test_no_file_is_left_where_shards_have_met_or_have_not(
+    tmp_path: Path, comes: tuple[bool, ...]
+) -> None:
     def meet() -> None:
-        leader, _, _ = led(tmp_path, refuses=refuses)
+        leader, _, _ = led(tmp_path, comes=comes)
         leader.form_again(MemoryError())
 
     with pytest.raises(RuntimeError, match="nobody came"):
@@ -126,13 +136,27 @@ def test_rows_of_something_else_are_refused(tmp_path: Path, first: int, end: int
     assert not crew.sent
 
 
-def test_logits_that_fail_form_the_group_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["forward", "logits"])
+def test_what_fails_forms_the_group_again(tmp_path: Path, what: str) -> None:
     model, hidden, _, group = leading(tmp_path)
 
-    def fail(hidden: torch.Tensor) -> torch.Tensor:
+    def fail(*given: Any) -> torch.Tensor:
         raise MemoryError("too large")
 
-    model._model.logits = fail  # type: ignore[method-assign]
+    setattr(model._model, what, fail)
+    numbers = torch.ones(1, dtype=torch.int64)
+    tensors = (numbers, numbers, numbers, numbers.view(1, 1), numbers)
+    inputs = StepInputs(
+        *tensors, lengths_host=(1,), query_lengths_host=(1,), decode_sequences=0,
+        logit_rows=numbers,
+    )  # fmt: skip
     with pytest.raises(MemoryError, match="too large"):
-        model.logits(hidden)
+        model.forward(inputs, None) if what == "forward" else model.logits(hidden)
     assert group.events == ["form", "give up", "form"]
+
+
+def test_a_leader_that_ends_lets_the_others_end(tmp_path: Path) -> None:
+    leader, crew, group = led(tmp_path)
+    leader.close()
+    assert crew.sent == [Leave()]
+    assert group.events == ["form", "give up"]

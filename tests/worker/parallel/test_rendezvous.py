@@ -25,6 +25,7 @@ from common.sockets import (
 )
 from tests.processes import started
 from worker.errors import GroupLostError
+from worker.parallel import rendezvous
 from worker.parallel.rendezvous import Berth, Crew
 from worker.parallel.watch import EXIT_STATUS, Watch
 
@@ -219,9 +220,23 @@ def test_all_that_can_be_reached_are_told_to_leave(
     assert [told(follower), told(follower)] == [MakeCache(5), Leave()]
 
 
-def test_a_follower_asks_again_until_there_is_a_leader(
-    place: tuple[zmq.Context, str], begin: Begin
+def test_what_has_been_said_arrives_before_the_end(
+    place: tuple[zmq.Context, str], process: Process
 ) -> None:
+    context, path = place
+    crew = Crew(context, path, 0, 2)
+    follower = joining(context, path, 1, process.pid)
+    crew.assemble()
+    for blocks in range(3000):
+        crew.send(MakeCache(blocks))
+    crew.dismiss()
+    assert [told(follower) for _ in range(3001)][-1] == Leave()
+
+
+def test_a_follower_asks_again_until_there_is_a_leader(
+    place: tuple[zmq.Context, str], begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendezvous, "HEARTBEAT_S", 0.02)
     context, path = place
     berth = Berth(context, path, 0, 1)
     met: Queue[object] = Queue()
@@ -238,8 +253,9 @@ def test_a_follower_asks_again_until_there_is_a_leader(
     dead.end()
     leader = open_socket(context, zmq.ROUTER)
     leader.bind(shards_endpoint(path, 0))
-    assert leader.poll(LIMIT_S * 1000)
-    identity, _ = leader.recv_multipart()
+    for _ in range(3):
+        assert leader.poll(LIMIT_S * 1000)
+        identity, _ = leader.recv_multipart()
     leader.send_multipart([identity, encode(Form("/store", dead.pid))])
     assert "leader has ended" in str(met.get(timeout=LIMIT_S))
     waiting.join(LIMIT_S)
