@@ -32,6 +32,8 @@ from worker.parallel.watch import EXIT_STATUS, Watch
 ROOT = Path(__file__).parents[3]
 LIMIT_S = 20
 
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+
 
 class Process:
     """Lives until it is told to end."""
@@ -303,6 +305,7 @@ def test_a_death_ends_the_process_unless_the_watch_is_called_off(
     assert not pidfds()
     calm = Watch({os.pidfd_open(victims[0].pid): "somebody"}, left.put)
     calm.call_off()
+    assert not calm._thread.is_alive()
     victims[0].end()
     assert left.empty()
 
