@@ -71,7 +71,7 @@ def together(
         group.form(str(path / "store"))
         found[rank] = act(group, rank)
 
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
+    threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -90,7 +90,7 @@ def sums(group: Group, rank: int) -> tuple[Any, int]:
         assert total.dtype == tensor.dtype
         assert (total == 5).all()
     small = group._small
-    assert small is None or isinstance(small, Board)
+    assert small is None or (isinstance(small, Board) and small.name == "millrace-store")
     return type(small), 0 if small is None else small.calls
 
 
@@ -112,8 +112,8 @@ def test_all_do_without_if_one_cannot(tmp_path: Path, rank: int, changes: dict[s
         made = board(wrong_in=rank)
     else:
         hindered = rank
-    if changes.get("where") == "meet":  # whoever meets nobody is alone: the other waits no sum
-        made = board(fails_in=rank, where="meet", __call__=lambda self, tensor: tensor)
+    if changes.get("where") == "meet":  # whoever meets nobody is alone: nobody waits for a sum
+        made = board(fails_in=rank, where="meet", __call__=lambda self, part: part * 0 + 3)
     none = (type(None), 0)
     assert together(tmp_path, sums, made, hindered) == [none, none]
 
@@ -146,6 +146,24 @@ def test_columns_of_all_shards_are_put_side_by_side(tmp_path: Path) -> None:
 
     whole, _ = together(tmp_path, gather, board())
     assert whole.tolist() == [[0, 2, 4, 10, 12, 14], [1, 3, 5, 11, 13, 15]]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_is_gathered_lies_in_one_piece_and_is_waited_for(rank: int) -> None:
+    """As NCCL has it; gloo does without."""
+    events: list[str] = []
+
+    def gather(parts: Any, tensors: Any, options: Any) -> Any:
+        (columns,) = tensors
+        assert columns.is_contiguous()
+        assert [[part.shape for part in own] for own in parts] == [[columns.shape] * 2][rank:]
+        events.append("asked")
+        return SimpleNamespace(wait=lambda: events.append("waited"))
+
+    group = Group(rank, 2, CPU)
+    group._process_group = SimpleNamespace(gather=gather)
+    group.gather(torch.zeros(3, 2).T)
+    assert events == ["asked", "waited"]
 
 
 def test_nobody_from_elsewhere_reaches_a_group(tmp_path: Path) -> None:
