@@ -47,17 +47,19 @@ class Group:
     sharding = Sharding()
 
     def __init__(
-        self, *, can_form_again: bool = True, comes: tuple[bool, ...] = (True, True)
+        self, *, can_form_again: bool = True, comes: tuple[bool | None, ...] = (True, True)
     ) -> None:
-        """``comes``: whether anybody does, each time."""
+        """``comes``: whether anybody does, each time; None: there is not even a file."""
         self.can_form_again = can_form_again
         self.events: list[str] = []
         self._comes = iter(comes)
 
     def form(self, store: str) -> None:
         self.events.append("form")
-        Path(store).touch()
-        if not next(self._comes):
+        came = next(self._comes)
+        if came is not None:
+            Path(store).touch()
+        if not came:
             raise RuntimeError("nobody came")
 
     def give_up(self) -> None:
@@ -72,9 +74,9 @@ def led(directory: Path, **changes: Any) -> tuple[Leader, Any, Any]:
     return Leader(crew, group), crew, group  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("comes", [(False,), (True, False)])
+@pytest.mark.parametrize("comes", [(None,), (False,), (True, False)])
 def test_no_file_is_left_where_shards_have_met_or_have_not(
-    tmp_path: Path, comes: tuple[bool, ...]
+    tmp_path: Path, comes: tuple[bool | None, ...]
 ) -> None:
     def meet() -> None:
         leader, _, _ = led(tmp_path, comes=comes)
