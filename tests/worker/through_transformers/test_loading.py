@@ -205,6 +205,12 @@ def test_longrope_ends_with_the_original_context(tmp_path):
     assert load(tmp_path).configuration.max_position_embeddings == 32
 
 
+def test_yarn_reaches_as_far_as_it_stretches(checkpoint):
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
+    change_config(checkpoint, rope_parameters=rope | {"original_max_position_embeddings": 1024})
+    assert load(checkpoint).configuration.max_position_embeddings == 4096
+
+
 def test_a_class_that_divides_by_zero(checkpoint):
     rope = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 4.0}
     rope |= {"short_factor": [1.0] * 8, "long_factor": [8.0] * 8}
