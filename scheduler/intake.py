@@ -200,20 +200,21 @@ class Intake:
             case Missing():
                 if record is None or record.state is State.CANCELLING:
                     self._mail.to_frontend(number, Ended(message.id, 0, "unknown"))
-                elif self._is_current(record, message.attempt):
+                    return
+                self._spoken_of(record, message.attempt)
+                if message.attempt >= record.attempt:
                     self._endings.replay(record, message.index)
 
-    def _is_current(self, record: Record, attempt: int) -> bool:
-        """Whether a front end that speaks of a record means its latest attempt, or a later one.
+    def _spoken_of(self, record: Record, attempt: int) -> None:
+        """By its front end: it is no orphan any more.
 
-        RACE: taken for dead, it knows nothing of those in which the orphan has gone on: it is told
-        to hand it in again.
+        RACE: taken for dead, a front end knows nothing of the attempts in which the orphan has gone
+        on: it is told to hand it in again.
         """
         if record.is_orphan:
             self._streams.returns(record)
         if attempt < record.attempt:
             self._mail.to_frontend(record.frontend, Recover([record.id]))
-        return attempt >= record.attempt
 
     def _submit(self, number: int, submit: Submit, now: float) -> None:
         spec = submit.spec
@@ -227,11 +228,10 @@ class Intake:
             return
         record = self._requests.get(spec.id)
         if record is not None:
-            if not self._is_current(record, submit.attempt):
-                return
+            self._spoken_of(record, submit.attempt)
             if submit.attempt == record.attempt:
                 self._mail.to_frontend(number, Accepted(record.id, record.attempt))
-            else:
+            elif submit.attempt > record.attempt:
                 self._recovery.resubmit(record, submit, now)
         elif not self._has_seat(submit) and (self._standby or self._is_full()):
             self._standby.add(number, submit, now)

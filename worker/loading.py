@@ -87,11 +87,16 @@ def load_model(
     check_kv_dtype(choices.kv_dtype, dtype, device)
     declaration = find(architecture, model_type_of(config))
     if declaration is None:
+        from worker.models.through_transformers import classes  # transformers comes with it
+
+        found_class = classes.find(architecture, config, directory)  # before what it cannot do
         check_plain(config, rope_scaling=rope_scaling, rope_factor=rope_factor)
         plan.check_foreign(architecture)
         if adapters:
             raise StartupError(no_adapters(architecture))
-        return _foreign(architecture, config, directory, device, dtype, library, sharding, choices)
+        return _foreign(
+            architecture, found_class, directory, device, dtype, library, sharding, choices
+        )
     configuration = parse(config, dtype=dtype, rope_scaling=rope_scaling, rope_factor=rope_factor)
     _check_sharding(configuration, sharding.size)
     kernels = plan.encoding(select(device, dtype, library, sharding, choices))
@@ -121,7 +126,7 @@ def load_model(
 
 def _foreign(
     architecture: str,
-    config: Mapping[str, Any],
+    found_class: tuple[Any, Any],
     directory: Path,
     device: torch.device,
     dtype: torch.dtype,
@@ -129,16 +134,16 @@ def _foreign(
     sharding: Sharding,
     choices: Choices,
 ) -> Model:
-    """One that runs through transformers."""
+    """One that runs through transformers: of a class of its, with that class's configuration."""
     if sharding.size > 1:
         raise StartupError(
             f"{architecture} runs through transformers, which cannot be split over shards:"
             " leave out --num-shard, or use --num-replicas for more copies"
         )
-    from worker.models.through_transformers.load import load  # transformers comes with it
+    from worker.models.through_transformers.load import load
 
     kernels = select(device, dtype, library, choices=choices)
-    model = load(architecture, config, directory, kernels)
+    model = load(*found_class, directory, kernels)
     if choices.kv_dtype is not None and not model.shares_prefixes:
         raise StartupError(
             f"{architecture} keeps its keys and values itself: leave out --kv-cache-dtype"

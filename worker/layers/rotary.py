@@ -46,12 +46,21 @@ class RotaryParameters:
 
     @property
     def reach(self) -> int:
-        """Positions that turn as they are meant: yarn may be told of later than the others are."""
-        if self.limit is not None:
-            return min(self.max_positions, self.limit)
-        if self.kind == "yarn":
-            return max(self.max_positions, math.floor(self.original_max_positions * self.factor))
-        return self.max_positions
+        """Positions that turn as they are meant."""
+        return reach(self.kind, self.max_positions, self.original_max_positions, self.factor)
+
+
+def reach(kind: str, max_positions: int, original_max_positions: int, factor: float) -> int:
+    """Positions that turn as they are meant, of those that a model is configured for.
+
+    With longrope not beyond the original context: there all angles of a pass, also those of other
+    sequences, would change with the longest one. With yarn as far as it stretches.
+    """
+    if kind == "longrope":
+        return min(max_positions, original_max_positions)
+    if kind == "yarn":
+        return max(max_positions, math.floor(original_max_positions * factor))
+    return max_positions
 
 
 class Rotary:

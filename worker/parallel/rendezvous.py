@@ -84,13 +84,16 @@ class Crew:
         return store
 
     def send(self, message: msgspec.Struct) -> None:
-        """To every follower. Raises GroupLostError if one cannot be reached."""
+        """To every follower that can be reached. Raises GroupLostError if one cannot."""
         frame = encode(message)
+        lost = ""
         for shard, pid in self._pids.items():
             try:
                 self._socket.send_multipart([follower_identity(shard, pid), frame])
             except zmq.ZMQError as error:
-                raise GroupLostError(f"shard {shard} cannot be reached: {error}") from None
+                lost = f"shard {shard} cannot be reached: {error}"
+        if lost:
+            raise GroupLostError(lost)
 
     def dismiss(self) -> None:
         """The group ends in peace."""

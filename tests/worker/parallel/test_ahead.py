@@ -92,7 +92,16 @@ def test_two_shards_ahead_say_what_one_says(root: Path, group_runner: Any) -> No
         assert got[number][1] == pytest.approx(logprobs, abs=1e-4)
 
 
-def test_a_step_that_fails_loses_the_group(root: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "raised", "said"),
+    [
+        (MemoryError("too large"), GroupLostError, "in the leading shard: too large"),
+        (torch.AcceleratorError("the device is lost"), torch.AcceleratorError, "the device"),
+    ],
+)
+def test_a_step_that_fails_loses_the_group(
+    error: Exception, raised: type[Exception], said: str
+) -> None:
     """States would differ from now on: nobody tries again sequence by sequence."""
 
     class Crew:
@@ -103,10 +112,10 @@ def test_a_step_that_fails_loses_the_group(root: Path) -> None:
     ahead = Ahead(Crew(), None)  # type: ignore[arg-type]
     order = Order(StateChanges(3, 2, torch.zeros(2, 0).numpy()), 1, 0, 1, (4,))
     with (
-        pytest.raises(GroupLostError, match="in the leading shard: too large"),
+        pytest.raises(raised, match=said),
         ahead.follow(order),
     ):
-        raise MemoryError("too large")
+        raise error
     assert len(sent) == 1
 
 

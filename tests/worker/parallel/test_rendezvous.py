@@ -2,17 +2,21 @@
 
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import pytest
 import zmq
 
-from common.messages import Form, Join, Leave
+from common.messages import Form, Join, Leave, MakeCache
 from common.sockets import (
+    FROM_FOLLOWER,
     TO_FOLLOWER,
     encode,
     follower_identity,
@@ -21,10 +25,14 @@ from common.sockets import (
 )
 from tests.processes import started
 from worker.errors import GroupLostError
+from worker.parallel import rendezvous
 from worker.parallel.rendezvous import Berth, Crew
 from worker.parallel.watch import EXIT_STATUS, Watch
 
+ROOT = Path(__file__).parents[3]
 LIMIT_S = 20
+
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 class Process:
@@ -61,11 +69,49 @@ def place() -> Iterator[tuple[zmq.Context, str]]:
     context.destroy(linger=0)
 
 
-def joining(context: zmq.Context, path: str, shard: int, pid: int) -> zmq.Socket:
-    socket = open_socket(context, zmq.DEALER, identity=follower_identity(shard, pid))
+@pytest.fixture
+def pidfds() -> Iterator[Callable[[], int]]:
+    """How many are open here, beyond those of before; none is left in the end."""
+
+    def count() -> int:
+        open_ones = 0
+        for path in Path("/proc/self/fdinfo").iterdir():
+            with suppress(FileNotFoundError):  # that of the folder itself
+                open_ones += "\nPid:" in path.read_text()
+        return open_ones
+
+    before = count()
+    yield lambda: count() - before
+    assert count() == before
+
+
+@pytest.fixture(autouse=True)
+def _nothing_that_is_closed_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be ready all the time."""
+
+    class Poller(zmq.Poller):
+        def poll(self, timeout: float | None = None) -> Any:
+            for one, _ in self.sockets:
+                if isinstance(one, int):
+                    os.fstat(one)
+            return super().poll(timeout)
+
+    monkeypatch.setattr(zmq, "Poller", Poller)
+
+
+def joining(context: zmq.Context, path: str, shard: int, *pids: int) -> zmq.Socket:
+    """A follower that has joined as each of these processes, one after another."""
+    socket = open_socket(context, zmq.DEALER, identity=follower_identity(shard, pids[-1]))
     socket.connect(shards_endpoint(path, 0))
-    socket.send(encode(Join(shard, pid)))
+    for pid in pids:
+        socket.send(encode(Join(shard, pid)))
     return socket
+
+
+def told(follower: zmq.Socket) -> Any:
+    """The next message of its leader."""
+    assert follower.poll(LIMIT_S * 1000)
+    return TO_FOLLOWER.decode(follower.recv())
 
 
 def test_only_the_living_are_taken(
@@ -83,14 +129,12 @@ def test_only_the_living_are_taken(
     stores = {crew.new_store(), crew.new_store()}
     assert len(stores) == 2
     for _ in stores:
-        assert follower.poll(LIMIT_S * 1000)
-        form = TO_FOLLOWER.decode(follower.recv())
+        form = told(follower)
         assert isinstance(form, Form)
         assert form.pid == os.getpid()
         assert form.store in {str(store) for store in stores}
     crew.dismiss()
-    assert follower.poll(LIMIT_S * 1000)
-    assert TO_FOLLOWER.decode(follower.recv()) == Leave()
+    assert told(follower) == Leave()
     assert not any(other.poll(0) for other in others)
 
 
@@ -116,12 +160,72 @@ def test_one_that_dies_while_others_are_awaited_is_replaced(
     assert not assembling.is_alive()
     assert crew.pids == [process.pid, process.pid]
     crew.dismiss()
-    assert [TO_FOLLOWER.decode(peer.recv()) for peer in peers[1:]] == [Leave(), Leave()]
+    assert [told(peer) for peer in peers[1:]] == [Leave(), Leave()]
+
+
+def test_one_that_comes_again_as_another_process_is_known_as_that(
+    place: tuple[zmq.Context, str],
+    begin: Begin,
+    pidfds: Callable[[], int],
+) -> None:
+    """Before anybody has seen the end of the first; and one that comes twice is held once."""
+    context, path = place
+    crew = Crew(context, path, 0, 3)
+    first, second, third = begin(), begin(), begin()
+    again = joining(context, path, 1, first.pid, second.pid, second.pid)
+    assembling = threading.Thread(target=crew.assemble)
+    assembling.start()
+    other = joining(context, path, 2, third.pid)
+    assembling.join(LIMIT_S)
+    assert not assembling.is_alive()
+    assert sorted(crew.pids) == sorted([second.pid, third.pid])
+    assert pidfds() == 2
+    crew.send(MakeCache(5))
+    crew.dismiss()
+    for follower in (again, other):
+        assert told(follower) == MakeCache(5)
+        assert told(follower) == Leave()
+
+
+def test_a_leader_ends_with_a_follower_and_says_which(
+    place: tuple[zmq.Context, str],
+    begin: Begin,
+    pidfds: Callable[[], int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    context, path = place
+    left: Queue[int] = Queue()
+    crew = Crew(context, path, 0, 3, left.put)
+    first, second = begin(), begin()
+    peers = [joining(context, path, 1, first.pid), joining(context, path, 2, second.pid)]
+    crew.assemble()
+    second.end()
+    assert left.get(timeout=LIMIT_S) == EXIT_STATUS
+    assert "shard 2 has ended, and this process with it" in caplog.messages
+    crew.dismiss()
+    assert [told(peer) for peer in peers] == [Leave(), Leave()]
+
+
+def test_all_that_can_be_reached_are_told_to_leave(
+    place: tuple[zmq.Context, str], process: Process, begin: Begin
+) -> None:
+    context, path = place
+    crew = Crew(context, path, 0, 3)
+    follower = open_socket(context, zmq.DEALER, identity=follower_identity(2, process.pid))
+    follower.connect(shards_endpoint(path, 0))
+    for shard in (1, 2):  # under this name there is a second one only
+        follower.send(encode(Join(shard, process.pid)))
+    crew.assemble()
+    with pytest.raises(GroupLostError, match="shard 1 cannot be reached"):
+        crew.send(MakeCache(5))
+    crew.dismiss()
+    assert [told(follower), told(follower)] == [MakeCache(5), Leave()]
 
 
 def test_a_follower_asks_again_until_there_is_a_leader(
-    place: tuple[zmq.Context, str], begin: Begin
+    place: tuple[zmq.Context, str], begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rendezvous, "HEARTBEAT_S", 0.02)
     context, path = place
     berth = Berth(context, path, 0, 1)
     met: Queue[object] = Queue()
@@ -138,22 +242,66 @@ def test_a_follower_asks_again_until_there_is_a_leader(
     dead.end()
     leader = open_socket(context, zmq.ROUTER)
     leader.bind(shards_endpoint(path, 0))
-    assert leader.poll(LIMIT_S * 1000)
-    identity, _ = leader.recv_multipart()
+    for _ in range(3):
+        assert leader.poll(LIMIT_S * 1000)
+        identity, _ = leader.recv_multipart()
     leader.send_multipart([identity, encode(Form("/store", dead.pid))])
     assert "leader has ended" in str(met.get(timeout=LIMIT_S))
     waiting.join(LIMIT_S)
     berth.close()
 
 
-def test_a_death_ends_the_process_unless_the_watch_is_called_off(begin: Begin) -> None:
+def test_a_leader_begins_with_the_group(
+    place: tuple[zmq.Context, str], process: Process, pidfds: Callable[[], int]
+) -> None:
+    context, path = place
+    for first in (MakeCache(5), Form("/store", process.pid)):
+        leader = open_socket(context, zmq.ROUTER)
+        leader.bind(shards_endpoint(path, 0))
+        berth = Berth(context, path, 0, 1)
+        greeting = threading.Thread(target=greet, args=(leader, first))
+        greeting.start()
+        if isinstance(first, Form):
+            assert berth.await_leader() == first
+            assert pidfds() == 1
+        else:
+            with pytest.raises(GroupLostError, match="the leader began with MakeCache"):
+                berth.await_leader()
+        greeting.join(LIMIT_S)
+        berth.close()
+        leader.close()
+
+
+def greet(leader: zmq.Socket, message: Any) -> None:
+    """Whoever joins first."""
+    identity, frame = leader.recv_multipart()
+    assert FROM_FOLLOWER.decode(frame) == Join(1, os.getpid())
+    leader.send_multipart([identity, encode(message)])
+
+
+def test_a_death_ends_the_process_unless_the_watch_is_called_off(
+    begin: Begin, pidfds: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
     left: Queue[int] = Queue()
     victims = [begin(), begin()]
-    watch = Watch({os.pidfd_open(victim.pid): "somebody" for victim in victims}, left.put)
+    watch = Watch({os.pidfd_open(victim.pid): f"{victim.pid}" for victim in victims}, left.put)
     victims[1].end()
     assert left.get(timeout=LIMIT_S) == EXIT_STATUS
+    assert f"{victims[1].pid} has ended, and this process with it" in caplog.messages
     watch.call_off()
+    assert not pidfds()
     calm = Watch({os.pidfd_open(victims[0].pid): "somebody"}, left.put)
     calm.call_off()
     victims[0].end()
     assert left.empty()
+
+
+def test_who_only_watches_ends(begin: Begin) -> None:
+    """As where a start fails: nobody waits for the others then."""
+    code = (
+        "import os, sys\n"
+        "from worker.parallel.watch import Watch\n"
+        "Watch({os.pidfd_open(int(sys.argv[1])): 'somebody'})\n"
+    )
+    with started([sys.executable, "-c", code, str(begin().pid)], cwd=ROOT) as watching:
+        assert watching.wait(LIMIT_S) == 0

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from common.adapters import Adapter
 from common.errors import StartupError
 from tests.worker.driver import CPU
 from tests.worker.through_transformers.compare import generated, make_tiny, served
@@ -14,8 +15,10 @@ from tests.worker.through_transformers.shrink import tiny_config
 from worker.kernels.select import Choices
 from worker.loading import load_model
 from worker.models.through_transformers.paged import PagedModel
+from worker.sharding import Sharding
 
 WEIGHTS = "model.safetensors"
+ADAPTER = Adapter(name="a", digest="0", directory="/a", source="a")
 
 
 def load(directory: Path, **options):
@@ -130,6 +133,25 @@ def test_other_configurations(checkpoint, changes, parts):
     refused(checkpoint, *parts)
 
 
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        ({"sharding": Sharding(0, 2)}, {}),
+        ({"rope_factor": 2.0}, {}),
+        ({"quantize": "fp8"}, {}),
+        ({"adapters": [ADAPTER]}, {}),
+        ({}, {"quantization_config": {"quant_method": "gptq"}}),
+    ],
+)
+def test_what_transformers_does_not_know_is_said_before_what_it_cannot_do(
+    checkpoint, options, changes
+):
+    change_config(checkpoint, **changes)
+    refused(checkpoint, "ArceeForCausalLM", **options)
+    change_config(checkpoint, model_type="own")
+    refused(checkpoint, "'own'", "not known to transformers", **options)
+
+
 def test_code_beside_the_weights_is_not_run(checkpoint):
     (checkpoint / "own.py").write_text("raise SystemExit('ran')")
     change_config(checkpoint, auto_map={"AutoModelForCausalLM": "own.Own"})
@@ -181,6 +203,12 @@ def test_longrope_ends_with_the_original_context(tmp_path):
     }
     make_tiny(config).save_pretrained(tmp_path)
     assert load(tmp_path).configuration.max_position_embeddings == 32
+
+
+def test_yarn_reaches_as_far_as_it_stretches(checkpoint):
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
+    change_config(checkpoint, rope_parameters=rope | {"original_max_position_embeddings": 1024})
+    assert load(checkpoint).configuration.max_position_embeddings == 4096
 
 
 def test_a_class_that_divides_by_zero(checkpoint):

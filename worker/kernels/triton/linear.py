@@ -200,7 +200,7 @@ class _Alike(NamedTuple):
 class Trials:
     """Makes a model's linear layers, and finds out which of them gain by the kernel.
 
-    Before ``settle`` all take torch's operator.
+    Before ``settle`` all take torch's operator; those that come after it, too.
     """
 
     def __init__(self, time: Time) -> None:
@@ -226,7 +226,7 @@ class Trials:
         return self._made("silu", weight, bias, few, many)
 
     def settle(self) -> None:
-        """Once the weights are there: measure. Waits for the device."""
+        """Once the weights are there: measure, and let go of the layers. Waits for the device."""
         for alike, layers in self._layers.items():
             taken = layers[0].taken
             for less, rows in pairwise((0, *MEASURED)):
@@ -238,6 +238,7 @@ class Trials:
                 alike.end,
                 ", ".join(chosen) or "no",
             )
+        self._layers.clear()
 
     def _made(
         self,

@@ -12,6 +12,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.models.auto import modeling_auto
 
 from common.errors import StartupError
+from worker.layers.rotary import reach
 from worker.models.configuration import contradiction, model_type_of
 
 CAUSAL: Mapping[str, str] = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -28,7 +29,9 @@ _UNBOUNDED = 1 << 20
 _ENCODER_DECODER = frozenset(modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values())
 
 
-def find(architecture: str, config: Mapping[str, Any], directory: Path) -> Any:
+def find(
+    architecture: str, config: Mapping[str, Any], directory: Path
+) -> tuple[Any, PreTrainedConfig]:
     """The class and its configuration. Raises StartupError with the reason if there is none."""
     kind = model_type_of(config)
     known = transformers.__version__
@@ -82,19 +85,13 @@ def _read(directory: Path, architecture: str) -> PreTrainedConfig:
 
 
 def context_of(config: PreTrainedConfig) -> int:
-    """The longest sequence; without a bound by the configuration, as long as any.
-
-    With longrope not beyond the original context: there all angles of a pass, also those of other
-    sequences, would change with the longest one. With yarn as far as it stretches.
-    """
+    """The longest sequence; without a bound by the configuration, as long as any."""
     text = config.get_text_config(decoder=True)
     values = (getattr(text, name, None) for name in _CONTEXT)
     longest = next((n for n in values if isinstance(n, int) and n > 0), _UNBOUNDED)
     rope: Mapping[str, Any] = getattr(text, "rope_parameters", None) or {}
     for kind in (rope, *(kind for kind in rope.values() if isinstance(kind, Mapping))):
-        if kind.get("rope_type") == "longrope":
-            longest = min(longest, int(kind["original_max_position_embeddings"]))
-        elif kind.get("rope_type") == "yarn":
-            original = kind["original_max_position_embeddings"]
-            longest = max(longest, int(original * (kind.get("factor") or 1)))
+        original = int(kind.get("original_max_position_embeddings") or longest)
+        factor = kind.get("factor") or 1.0
+        longest = reach(kind.get("rope_type", "default"), longest, original, factor)
     return longest

@@ -5,11 +5,11 @@ the second says so, and why, in one line.
 """
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedConfig
 
 from common.errors import StartupError
 from worker.cache import KVCache
@@ -18,7 +18,7 @@ from worker.models.model import Model
 from worker.models.through_transformers.adapter import Adapter
 from worker.models.through_transformers.calls import ERRORS, NotPaged
 from worker.models.through_transformers.checkpoint import load_weights
-from worker.models.through_transformers.classes import context_of, find
+from worker.models.through_transformers.classes import context_of
 from worker.models.through_transformers.configuration import ForeignConfiguration
 from worker.models.through_transformers.examine import (
     BLOCKS,
@@ -36,15 +36,12 @@ from worker.models.through_transformers.paging import hand_out
 _log = logging.getLogger(__name__)
 
 
-def load(
-    architecture: str,
-    config: Mapping[str, Any],
-    directory: Path,
-    kernels: Kernels,
-) -> Model:
-    """The model, its weights on the kernels' device. Raises StartupError with the reason if not."""
-    kind, parsed = find(architecture, config, directory)
-    model = load_weights(kind, parsed, directory, kernels.dtype, kernels.device)
+def load(kind: Any, config: PreTrainedConfig, directory: Path, kernels: Kernels) -> Model:
+    """A model of a class, as ``classes.find`` has found both, its weights on the kernels' device.
+
+    Raises StartupError with the reason if not.
+    """
+    model = load_weights(kind, config, directory, kernels.dtype, kernels.device)
     with torch.inference_mode():
         return place(model, kernels)
 

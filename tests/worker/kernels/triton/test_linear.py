@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import weakref
 from collections import Counter
 
 import pytest
@@ -133,6 +134,17 @@ def test_float32_and_turned_weights_are_torchs():
         x = torch.ones((2, 6), dtype=weight.dtype)
         assert torch.equal(layer(x), torch.full((2, 4), 6, dtype=weight.dtype))
     trials.settle()
+
+
+def test_layers_that_have_been_measured_are_let_go():
+    trials = Trials(lambda calls: 1.0)
+    weight = torch.zeros((24, 32), dtype=torch.bfloat16)
+    held = weakref.ref(weight)
+    trials.pack(weight, None)
+    del weight
+    assert held() is not None
+    trials.settle()
+    assert held() is None
 
 
 def test_adapters_find_the_sums_of_a_gated_layer():
