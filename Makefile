@@ -16,6 +16,7 @@
 # make gpu-all                     both in one command with a limit: 560 s, or ARGS="--seconds 300"
 # make gpu-compile                 every GPU kernel compiled for Hopper, without a GPU; a table
 # make gpu-emulate                 the GPU path on a device that is emulated: bench/README.md says how
+# make gpu-host                    what steps cost the host of a GPU, on one that computes nothing
 # make soak                        a million requests (or 10 minutes): memory flat, nothing left
 # make docs                        docs/settings.md, docs/metrics.md from what is declared
 # make manifests                   deploy/kubernetes/manifests from the Helm chart
@@ -40,7 +41,7 @@ PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 WRONG_PYTHON = Python 3.11 or 3.12 with its venv module is needed: install one, or run make PYTHON=…
 
 .PHONY: serve test test-clients operate-test image-test models-test chaos bench bench-peers peers
-.PHONY: overload pipeline gpu-test gpu-bench gpu-all gpu-compile gpu-emulate soak docs manifests clean
+.PHONY: overload pipeline gpu-test gpu-bench gpu-all gpu-compile gpu-emulate gpu-host soak docs manifests clean
 
 serve: $(VENV)/.installed
 	@exec $(VENV)/bin/millrace --port $(PORT) $(if $(MODEL),--model-id "$(MODEL)") $(ARGS)
@@ -97,6 +98,9 @@ gpu-compile: $(VENV)/.installed-for-tests
 
 gpu-emulate: $(VENV)/.installed-for-tests
 	$(VENV)/bin/python -m tests.emulated $(ARGS)
+
+gpu-host: $(VENV)/.installed-for-tests
+	$(VENV)/bin/python -m tests.emulated.host $(ARGS)
 
 soak: $(VENV)/.installed-for-tests
 	timeout --signal=INT 900 $(VENV)/bin/python -m bench.soak $(ARGS)

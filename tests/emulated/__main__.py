@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -33,24 +35,30 @@ def missing() -> str | None:
     return f"not installed: {', '.join(tools)}" if tools else None
 
 
+@contextmanager
+def emulated() -> Iterator[dict[str, str]]:
+    """The environment of programs whose device is emulated, built for them."""
+    with tempfile.TemporaryDirectory(prefix="emulated-") as place:
+        library = build(Path(place))
+        environ = dict(os.environ)
+        environ.setdefault("EMULATED_SMS", "2")  # attention is cut into fewer parts: see device.cpp
+        yield environ | {
+            "LD_PRELOAD": str(library),
+            "LD_LIBRARY_PATH": f"{place}:{environ.get('LD_LIBRARY_PATH', '')}",
+            "TRITON_LIBCUDA_PATH": place,
+            "TRITON_INTERPRET": "0",
+        }
+
+
 def main(arguments: list[str]) -> int:
     """Build the device, run tests on it; the exit status."""
     lacks = missing()
     if lacks is not None:
         print(lacks, file=sys.stderr)
         return 1
-    with tempfile.TemporaryDirectory(prefix="emulated-") as place:
-        library = build(Path(place))
-        environ = dict(os.environ)
-        environ.setdefault("EMULATED_SMS", "2")  # attention is cut into fewer parts: see device.cpp
-        environ |= {
-            "LD_PRELOAD": str(library),
-            "LD_LIBRARY_PATH": f"{place}:{environ.get('LD_LIBRARY_PATH', '')}",
-            "TRITON_LIBCUDA_PATH": place,
-            "TRITON_INTERPRET": "0",
-        }
-        command = [sys.executable, "-m", "pytest", "-v", f"--timeout={LIMIT_S}"]
-        command += ["-p", "tests.emulated.plugin", *(arguments or TESTS)]
+    command = [sys.executable, "-m", "pytest", "-v", f"--timeout={LIMIT_S}"]
+    command += ["-p", "tests.emulated.plugin", *(arguments or TESTS)]
+    with emulated() as environ:
         return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
 
 

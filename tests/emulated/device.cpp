@@ -5,7 +5,7 @@
 // order, and as late as CUDA allows: when somebody waits for it, or for an event behind it. So a
 // host that reads too early, or overwrites what has not been read yet, gets wrong numbers always,
 // not sometimes. EMULATED_EAGER=1 does everything at once, as a device that is always faster.
-// Memory that nobody has written is NaN (0xFF).
+// Memory that nobody has written is NaN (0xFF); EMULATED_EMPTY=0 makes it zeros.
 //
 // Captures record what is queued and check what CUDA forbids meanwhile: waiting, and allocating
 // outside of a relaxed section. One device, EMULATED_SMS multiprocessors, EMULATED_BYTES of memory.
@@ -43,6 +43,7 @@ long setting(const char *name, long otherwise) {
   return text ? atol(text) : otherwise;
 }
 const bool eager = setting("EMULATED_EAGER", 0);
+const int empty = setting("EMULATED_EMPTY", 0xFF);
 const int multiprocessors = setting("EMULATED_SMS", 132);
 const size_t total_bytes = setting("EMULATED_BYTES", 6L << 30);
 
@@ -309,7 +310,7 @@ EXPORT cudaError_t cudaMalloc(void **place, size_t bytes) {
   used_bytes += bytes;
   on_device[(char *)*place] = bytes;
   constexpr size_t filled_at_most = 64 << 20;  // what is larger would be there in earnest
-  if (bytes <= filled_at_most) memset(*place, 0xFF, bytes);
+  if (bytes <= filled_at_most) memset(*place, empty, bytes);
   return cudaSuccess;
 }
 EXPORT cudaError_t cudaFree(void *place) {
