@@ -203,11 +203,15 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _chosen(slots: Iterable[Slot], stored: Mapping[str, Stored]) -> Iterator[Slot]:
-    """Slots whose tensors are stored in one piece, plain or as codes, and the parts of others."""
+    """Slots, or the parts of those whose tensors are stored in parts; plain or as codes."""
     stems = {key.rpartition(".")[0] for key in stored}
+
+    def is_stored(slot: Slot) -> bool:
+        coded = slot.for_codes is not None and slot.key.removesuffix(".weight") in stems
+        return coded or slot.key in stored
+
     for slot in slots:
-        whole = slot.key in stored or (slot.for_codes is not None and slot.key in stems)
-        if slot.parts and not whole:
+        if not is_stored(slot) and any(is_stored(part) for part in slot.parts):
             yield from slot.parts
         else:
             yield slot
