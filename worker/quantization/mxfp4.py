@@ -40,8 +40,14 @@ class Mxfp4:
         outputs, inputs = shape
         if inputs % _GROUP:
             raise StartupError(f"its {inputs} inputs are no multiple of {_GROUP}, as mxfp4 needs")
-        experts = blocks.shape[0] if len(blocks.shape) == _DIMENSIONS else 1
-        scales = experts, outputs // max(1, experts), inputs // _GROUP
+        whole = len(blocks.shape) == _DIMENSIONS
+        experts, rows = blocks.shape[:2] if whole else (1, outputs)
+        if experts * rows != outputs:
+            raise StartupError(
+                f"its blocks are {experts} experts of {rows} outputs, and config.json asks for"
+                f" {outputs} outputs in all"
+            )
+        scales = experts, rows, inputs // _GROUP
         return {
             "blocks": Expected(("U8",), ((*scales, _GROUP // 2),)),
             "scales": Expected(("U8",), (scales,)),

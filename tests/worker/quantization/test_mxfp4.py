@@ -99,6 +99,12 @@ def test_shapes_and_scales_that_make_no_sense(pair, tmp_path):
     with pytest.raises(StartupError, match=rf"lacks the tensor\(s\) {key}, {key}_bias$"):
         load(changed(pair, tmp_path / "d", neither))
 
+    def fewer(tensors):
+        tensors[f"{key}_blocks"] = tensors[f"{key}_blocks"][:3].contiguous()
+
+    with pytest.raises(StartupError, match=rf"{key}: .* 3 experts of 64 outputs, .* for 256 outpu"):
+        load(changed(pair, tmp_path / "f", fewer))
+
     def flat(tensors):
         tensors[f"{key}_blocks"] = tensors[f"{key}_blocks"].flatten()
 
