@@ -119,6 +119,11 @@ def load_model(
     fill(slots, {**stored, **found.coded})
     model.finish()
     kernels.settle()
+    if device.type == "cuda" and not model.capturable:
+        _log.warning(
+            "its steps are no CUDA graphs, which is slower: there are no kernels for its attention,"
+            " or for codes as its experts have them"
+        )
     attach(model, adapters, kernels)
     plan.report(model)
     return model
@@ -208,11 +213,15 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _chosen(slots: Iterable[Slot], stored: Mapping[str, Stored]) -> Iterator[Slot]:
-    """Slots whose tensors are stored in one piece, plain or as codes, and the parts of others."""
+    """Slots, or the parts of those whose tensors are stored in parts; plain or as codes."""
     stems = {key.rpartition(".")[0] for key in stored}
+
+    def is_stored(slot: Slot) -> bool:
+        coded = slot.for_codes is not None and slot.key.removesuffix(".weight") in stems
+        return coded or slot.key in stored
+
     for slot in slots:
-        whole = slot.key in stored or (slot.for_codes is not None and slot.key in stems)
-        if slot.parts and not whole:
+        if not is_stored(slot) and any(is_stored(part) for part in slot.parts):
             yield from slot.parts
         else:
             yield slot

@@ -13,6 +13,7 @@ from worker.models.dialects import Dialect
 from worker.models.entries import count, entry, number, numbers, optional_number
 
 _GLOBAL, _LOCAL = "full_attention", "sliding_attention"
+_ORIGINAL = "original_max_position_embeddings"
 
 
 def rotaries(
@@ -37,7 +38,7 @@ def rotaries(
                 " and rope_factor"
             )
         return None, None
-    rope = _object(config.get("rope_scaling") or config.get("rope_parameters") or {})
+    rope = _object(_rope_of(config, dialect))
     local: Mapping[str, Any] = {}
     if _GLOBAL in rope or _LOCAL in rope:
         if dialect.rotation != "local":
@@ -54,6 +55,12 @@ def rotaries(
         return common, common
     theta = number(local, "rope_theta", number(config, "rope_local_base_freq"))
     return common, _parameters(config, local, dialect, theta, channels, max_positions)
+
+
+def _rope_of(config: Mapping[str, Any], dialect: Dialect) -> Any:
+    """The one entry or the other; where both are missing or null, what the architecture means."""
+    rope = config.get("rope_scaling") or config.get("rope_parameters")
+    return dialect.defaults.get("rope_parameters", {}) if rope is None else rope
 
 
 def _object(value: Any) -> Mapping[str, Any]:
@@ -101,15 +108,13 @@ def _parameters(
         raise StartupError(
             f"rotary scaling {kind!r} is not supported; known are {', '.join(KINDS)}"
         )
-    original = config.get("original_max_position_embeddings") or rope.get(
-        "original_max_position_embeddings"
-    )
+    original = config.get(_ORIGINAL) or rope.get(_ORIGINAL)
     parameters = RotaryParameters(
         kind=kind,
         theta=theta,
         channels=channels,
         max_positions=max_positions,
-        original_max_positions=count({"x": original}, "x", max_positions),
+        original_max_positions=count({_ORIGINAL: original}, _ORIGINAL, max_positions),
         factor=_factor(rope, kind, max_positions, original),
         low_frequency_factor=number(rope, "low_freq_factor", 1.0),
         high_frequency_factor=number(rope, "high_freq_factor", 4.0),

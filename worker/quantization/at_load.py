@@ -104,9 +104,12 @@ def _to_levels(weight: torch.Tensor, levels: tuple[float, ...]) -> Weight:
 
 
 def _by_rows(encode: Callable[[torch.Tensor], Quantized], weight: torch.Tensor) -> Quantized:
-    """The codes of a weight, some rows of which at a time are handed over in float32."""
+    """The codes of a weight, some rows of which at a time are handed over in float32.
+
+    Some checkpoints have it turned: rows then lie across its memory, which torch warns about.
+    """
     some = torch.split(weight, max(1, _TOGETHER // weight.shape[1]))
-    whole = joined([encode(rows.float()) for rows in some])
+    whole = joined([encode(rows.float().contiguous()) for rows in some])
     assert whole is not None, "codes of one kind"
     return whole
 

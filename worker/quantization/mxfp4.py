@@ -14,6 +14,8 @@ from worker.kernels.reference.quantized import Coding, Quantized
 from worker.quantization.format import Expected, Header, Tensors
 
 _GROUP = 32
+_DIMENSIONS = 4
+"""Of ``blocks``."""
 _BIAS = 127
 _SIZES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 E2M1 = (*_SIZES, *(-size for size in _SIZES))
@@ -38,8 +40,14 @@ class Mxfp4:
         outputs, inputs = shape
         if inputs % _GROUP:
             raise StartupError(f"its {inputs} inputs are no multiple of {_GROUP}, as mxfp4 needs")
-        experts = blocks.shape[0] if blocks.shape else 1
-        scales = experts, outputs // max(1, experts), inputs // _GROUP
+        whole = len(blocks.shape) == _DIMENSIONS
+        experts, rows = blocks.shape[:2] if whole else (1, outputs)
+        if experts * rows != outputs:
+            raise StartupError(
+                f"its blocks are {experts} experts of {rows} outputs, and config.json asks for"
+                f" {outputs} outputs in all"
+            )
+        scales = experts, rows, inputs // _GROUP
         return {
             "blocks": Expected(("U8",), ((*scales, _GROUP // 2),)),
             "scales": Expected(("U8",), (scales,)),

@@ -130,6 +130,11 @@ def test_ends_and_dtypes():
         ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "greater than 0"),
         ({"rope_scaling": {"type": "linear", "factor": "2"}}, "factor must be a number"),
         ({"rope_scaling": "linear"}, "not an object"),
+        ({"rope_parameters": []}, "not an object"),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 2, "original_max_position_embeddings": 0}},
+            "original_max_position_embeddings must be",
+        ),
         ({"rope_theta": 0}, "rope_theta must be greater than 0"),
         (
             {"rope_theta": 1, "rope_scaling": {"type": "yarn", "factor": 2}},
@@ -176,6 +181,14 @@ def test_what_a_missing_entry_means():
     assert family("GPTNeoXForCausalLM").rotary.channels == 2
     assert family("GPTNeoXForCausalLM").parallel_residual
     assert family("Olmo2ForCausalLM").norm_epsilon == 1e-5
+
+
+def test_gpt_oss_stretches_its_positions_unless_it_is_told_not_to():
+    sizes = {"architectures": ["GptOssForCausalLM"], "head_dim": 64}
+    yarn = read(**sizes).rotary
+    assert (yarn.kind, yarn.theta, yarn.factor, yarn.truncate) == ("yarn", 150_000, 32, False)
+    assert read(**sizes, rope_parameters=None).rotary == yarn
+    assert read(**sizes, rope_parameters={}).rotary.kind == "default"
 
 
 def test_gpt2_in_its_own_names():

@@ -1,5 +1,7 @@
 """Weights that become codes as they are loaded."""
 
+import warnings
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -36,6 +38,21 @@ def test_a_row_of_zeros(name):
     weight = matrix()
     weight[3] = 0
     assert not BY_NAME[name].encode(weight).dequantized(torch.float32)[3].any()
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_a_weight_that_is_turned(name):
+    """Its codes are the same, and nobody is warned of how it lies."""
+    weight = matrix()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = BY_NAME[name].encode(weight.T.contiguous().T)
+    finally:
+        torch.set_warn_always(False)
+    wanted = BY_NAME[name].encode(weight)
+    assert torch.equal(found.dequantized(torch.float32), wanted.dequantized(torch.float32))
 
 
 class Largest(TorchDispatchMode):

@@ -93,6 +93,24 @@ def test_shapes_and_scales_that_make_no_sense(pair, tmp_path):
     with pytest.raises(StartupError, match=r"lacks the tensor .*down_proj.scales"):
         load(changed(pair, tmp_path / "c", gone))
 
+    def neither(tensors):
+        del tensors[f"{key}_blocks"], tensors[f"{key}_scales"], tensors[f"{key}_bias"]
+
+    with pytest.raises(StartupError, match=rf"lacks the tensor\(s\) {key}, {key}_bias$"):
+        load(changed(pair, tmp_path / "d", neither))
+
+    def fewer(tensors):
+        tensors[f"{key}_blocks"] = tensors[f"{key}_blocks"][:3].contiguous()
+
+    with pytest.raises(StartupError, match=rf"{key}: .* 3 experts of 64 outputs, .* for 256 outpu"):
+        load(changed(pair, tmp_path / "f", fewer))
+
+    def flat(tensors):
+        tensors[f"{key}_blocks"] = tensors[f"{key}_blocks"].flatten()
+
+    with pytest.raises(StartupError, match=r"\[12288\], and not \[1, 256, 3, 16\]"):
+        load(changed(pair, tmp_path / "e", flat))
+
 
 def test_sizes_that_groups_do_not_divide(tmp_path):
     config = FAMILIES["gpt_oss"]()

@@ -14,7 +14,7 @@ from worker.kernels.triton.launch import early, follow
 
 _PAIRS = 1024
 """Looked at together."""
-_LEAST = tl.constexpr(-3e38)
+_LEAST, _MOST = tl.constexpr(-3e38), tl.constexpr(3e38)
 
 
 class Routed(NamedTuple):
@@ -40,7 +40,7 @@ def _choose(
 ):
     """One token: logits [T, count] to weights [T, CHOSEN] float32, experts [T, CHOSEN] int32.
 
-    Of equally likely experts the first. Experts exist even where logits are no numbers.
+    Of equally likely experts the first. Experts exist even where logits are no numbers, or endless.
     """
     follow(EARLY)
     token = tl.program_id(0).to(tl.int64)
@@ -48,6 +48,7 @@ def _choose(
     where = logits + token * logits_row + e
     numbers = tl.load(where, mask=e < count, other=0.0).to(tl.float32)
     numbers = tl.where(numbers > _LEAST, numbers, _LEAST)  # no number is not, either
+    numbers = tl.where(numbers < _MOST, numbers, _MOST)  # endless less endless would be none
     numbers = tl.where(e < count, numbers, float("-inf"))
     likely = tl.exp(numbers - tl.max(numbers, 0))
     likely = likely / tl.sum(likely, 0)

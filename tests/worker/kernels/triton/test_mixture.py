@@ -105,6 +105,16 @@ def test_logits_that_are_no_numbers_choose_experts_that_exist():
     assert (weights[1] - 1 / 5).abs().max() < 1e-6
 
 
+def test_logits_without_end_choose_experts_that_exist():
+    """As a router in float16 may make: such an expert is likely, and two of them share."""
+    logits = torch.zeros(2, 5)
+    logits[0, 3] = logits[1, 1] = logits[1, 4] = torch.inf
+    weights, order, starts = route(logits, Routing(2, normalized=True))
+    assert weights.tolist() == [[1.0, 0.0], [0.5, 0.5]]
+    assert order.tolist() == [1, 2, 0, 3]
+    assert starts.tolist() == [0, 1, 2, 2, 3, 4]
+
+
 @pytest.mark.parametrize("dtype", list(NEAR))
 @pytest.mark.parametrize(
     ("tokens", "count", "chosen", "hidden", "width"),
