@@ -73,8 +73,7 @@ def test_counters_are_what_clients_have_counted(scene: tuple[Server, Prometheus]
 
 def test_too_many_requests(scene: tuple[Server, Prometheus]) -> None:
     server, watcher = scene
-    short = {"inputs": "Go on:", "parameters": {"max_new_tokens": 40}}
-    statuses = together(30, lambda i: server.post("/generate", short).status)
+    statuses = together(30, lambda i: server.post("/generate", LONG).status)
     refused = statuses.count(429)
     assert refused
     assert set(statuses) == {200, 429}

@@ -97,7 +97,8 @@ def why_not_recorded(
         with _waiting_is_an_error():
             model.forward(inputs, cache)
     except ERRORS as error:
-        return f"its code waits for the device ({str(error).splitlines()[0]})"
+        said = str(error).partition("\n")[0] or type(error).__name__
+        return f"its code waits for the device ({said})"
     return ""
 
 
