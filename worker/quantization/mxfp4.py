@@ -10,16 +10,13 @@ from typing import Any
 import torch
 
 from common.errors import StartupError
-from worker.kernels.reference.quantized import Coding, Quantized
+from worker.kernels.reference.quantized import E2M1_LEVELS, Coding, Quantized
 from worker.quantization.format import Expected, Header, Tensors
 
 _GROUP = 32
 _DIMENSIONS = 4
 """Of ``blocks``."""
 _BIAS = 127
-_SIZES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-E2M1 = (*_SIZES, *(-size for size in _SIZES))
-"""Floats of 4 bits: a sign, two bits of an exponent, one of a fraction."""
 
 
 class Mxfp4:
@@ -63,4 +60,4 @@ class Mxfp4:
         codes = tensors["blocks"].reshape(outputs, inputs // 2)
         exponents = tensors["scales"].reshape(outputs, -1).to(torch.int32) - _BIAS
         scales = torch.ldexp(torch.ones(exponents.shape), exponents)
-        return Quantized(Coding.NIBBLE, codes, scales, levels=torch.tensor(E2M1))
+        return Quantized(Coding.NIBBLE, codes, scales, levels=torch.tensor(E2M1_LEVELS))

@@ -51,7 +51,7 @@ def replace_numbers(monkeypatch) -> None:
     monkeypatch.setattr(Guide, "take", lambda guide, token: True)
     monkeypatch.setattr(sampler, "_tops", _tops)
     for module in (quantized, coded_experts):
-        monkeypatch.setattr(module, "are_whole", lambda levels: True)
+        monkeypatch.setattr(module, "kind_of", lambda levels: quantized.Levels.WHOLE)
     for module in (reference, coded_experts):
         monkeypatch.setattr(module, "alike", lambda one, other: one.coding is other.coding)
     monkeypatch.setattr(at_load, "_scales", lambda weight, most: weight.amax(-1, keepdim=True))

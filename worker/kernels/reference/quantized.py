@@ -27,6 +27,9 @@ class Coding(IntEnum):
 
 WHOLE_LEVELS = tuple(float(level) for level in range(-8, 8))
 """Of 4-bit integers around 8."""
+_SIZES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+E2M1_LEVELS = (*_SIZES, *(-size for size in _SIZES))
+"""Of 4-bit floats: a sign, two bits of an exponent, one of a fraction."""
 
 
 @dataclass(frozen=True, slots=True)

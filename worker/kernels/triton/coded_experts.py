@@ -7,17 +7,25 @@ import triton
 import triton.language as tl
 
 from worker.kernels.reference.quantized import Coding, Quantized, alike
-from worker.kernels.triton.activation import Gate, gate_and_multiply
+from worker.kernels.triton.activation import Gate
 from worker.kernels.triton.launch import early, follow
-from worker.kernels.triton.quantized import LEAST_INPUTS, are_whole, scaled_products
+from worker.kernels.triton.quantized import (
+    LEAST_INPUTS,
+    Levels,
+    even_inputs,
+    kind_of,
+    scaled_products,
+)
 from worker.kernels.triton.routing import Routed
 from worker.kernels.triton.tiles import (
     ALIGNED,
     ExpertMatrices,
     Tile,
+    end_with,
     find_tile,
     grid_of,
     places_of,
+    rows_of,
     tile_for,
 )
 
@@ -50,7 +58,7 @@ def _multiply_coded(
     groups,
     GROUP: tl.constexpr,
     CODING: tl.constexpr,
-    LEVELS_ARE_WHOLE: tl.constexpr,
+    LEVELS: tl.constexpr,
     OFFSETS: tl.constexpr,
     CHOSEN: tl.constexpr,
     BIAS: tl.constexpr,
@@ -73,12 +81,8 @@ def _multiply_coded(
     m = begin + tl.arange(0, ROWS)
     n = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
     here, inside = m < end, n < outputs
-    pair = tl.load(order + m, mask=here, other=0)
-    if GATE is not None:
-        source, target = pair // CHOSEN, m
-    else:
-        source, target = m, pair
-    where_x = x + source.to(tl.int64)[:, None] * x_row + tl.arange(0, INPUTS)[None, :]
+    source, target = rows_of(order, m, here, CHOSEN, GATE)
+    where_x = x + source[:, None] * x_row + tl.arange(0, INPUTS)[None, :]
     wide = n.to(tl.int64)
     own_codes = codes + tl.multiple_of(tl.load(places + expert), ALIGNED)
     own_scales = scales + tl.load(places + count + expert)
@@ -94,21 +98,15 @@ def _multiply_coded(
         group = where_scales + k // GROUP
         sums += scaled_products(
             some, first, levels, own_scales, own_offsets, group, inside,
-            CODING, LEVELS_ARE_WHOLE, OFFSETS, INPUTS,
+            GROUP, CODING, LEVELS, OFFSETS, INPUTS,
         )  # fmt: skip
         if GATE is not None:
             ups += scaled_products(
                 some, first + to_ups, levels, own_scales, own_offsets, group + to_scales_of_ups,
-                inside, CODING, LEVELS_ARE_WHOLE, OFFSETS, INPUTS,
+                inside, GROUP, CODING, LEVELS, OFFSETS, INPUTS,
             )  # fmt: skip
-    if BIAS:
-        bias = biases + tl.load(bias_places + expert)
-        sums += tl.load(bias + n, mask=inside, other=0.0).to(tl.float32)[None, :]
-        if GATE is not None:
-            ups += tl.load(bias + outputs + n, mask=inside, other=0.0).to(tl.float32)[None, :]
-    if GATE is not None:
-        sums = gate_and_multiply(sums, ups, GATE)
-    where = output + target.to(tl.int64)[:, None] * outputs + n[None, :]
+    sums = end_with(sums, ups, biases, bias_places, expert, n, inside, outputs, BIAS, GATE)
+    where = output + target[:, None] * outputs + n[None, :]
     tl.store(where, sums.to(output.dtype.element_ty), mask=here[:, None] & inside[None, :])
 
 
@@ -116,10 +114,14 @@ class CodedMatrices:
     """One of each expert, wherever their codes, scales and offsets lie."""
 
     def __init__(
-        self, weights: Sequence[Quantized], biases: Sequence[torch.Tensor], even: int
+        self,
+        weights: Sequence[Quantized],
+        biases: Sequence[torch.Tensor],
+        *,
+        even: int,
+        kind: Levels,
     ) -> None:
-        """``biases`` as ``Matrices``; ``even``: a power of two that divides the groups."""
-        first = weights[0]
+        """``biases`` as ``Matrices``; ``even`` and ``kind`` as ``even_inputs`` has them."""
         self._weights = list(weights)
         self._biases = list(biases)
         self._even = even
@@ -128,7 +130,7 @@ class CodedMatrices:
         places = [[weight.codes for weight in weights], scales, self._offsets or scales]
         self._places = torch.stack([places_of(tensors) for tensors in places])
         self._bias_places = places_of(biases) if biases else self._places
-        self._whole = first.levels is not None and are_whole(first.levels)
+        self._kind = kind
 
     def multiply(self, x: torch.Tensor, routed: Routed, gate: Gate | None) -> torch.Tensor:
         """As ``ExpertMatrices.multiply``."""
@@ -147,7 +149,7 @@ class CodedMatrices:
             unused if first.levels is None else first.levels, self._places,
             self._biases[0] if self._biases else y, self._bias_places, y, count, outputs,
             inputs, first.scales.shape[1],
-            GROUP=first.group, CODING=int(first.coding), LEVELS_ARE_WHOLE=self._whole,
+            GROUP=first.group, CODING=int(first.coding), LEVELS=int(self._kind),
             OFFSETS=bool(self._offsets), CHOSEN=chosen, BIAS=bool(self._biases),
             GATE=None if gate is None else int(gate),
             EXPERTS=triton.next_power_of_2(count), ROWS=tile.rows, OUTPUTS=at_once,
@@ -162,12 +164,13 @@ def coded_matrices(
 ) -> ExpertMatrices | None:
     """None where they are not of a kind, or of one that the kernel does not take."""
     first = weights[0]
-    even = first.group & -first.group  # a power of two
+    kind = kind_of(first.levels)
+    even = even_inputs(first, kind)
     if even < LEAST_INPUTS or first.order is not None:
         return None
     if not all(_can_be_one(first, weight) for weight in weights[1:]):
         return None
-    return CodedMatrices(weights, biases, even)
+    return CodedMatrices(weights, biases, even=even, kind=kind)
 
 
 def _can_be_one(one: Quantized, other: Quantized) -> bool:

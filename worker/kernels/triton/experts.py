@@ -10,10 +10,19 @@ import torch
 import triton
 import triton.language as tl
 
-from worker.kernels.triton.activation import Gate, gate_and_multiply
+from worker.kernels.triton.activation import Gate
 from worker.kernels.triton.launch import early, follow
 from worker.kernels.triton.routing import Routed
-from worker.kernels.triton.tiles import ALIGNED, Tile, find_tile, grid_of, places_of, tile_for
+from worker.kernels.triton.tiles import (
+    ALIGNED,
+    Tile,
+    end_with,
+    find_tile,
+    grid_of,
+    places_of,
+    rows_of,
+    tile_for,
+)
 
 _FEW = Tile(rows=16, outputs=64, inputs=128, warps=4, stages=5)
 _SOME = Tile(rows=64, outputs=128, inputs=64, warps=4, stages=3)
@@ -63,12 +72,8 @@ def _multiply(
     n = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
     k = tl.arange(0, INPUTS)
     here, inside = m < end, n < outputs
-    pair = tl.load(order + m, mask=here, other=0)
-    if GATE is not None:
-        source, target = pair // CHOSEN, m
-    else:
-        source, target = m, pair
-    where_x = x + source.to(tl.int64)[:, None] * x_row + k[None, :]
+    source, target = rows_of(order, m, here, CHOSEN, GATE)
+    where_x = x + source[:, None] * x_row + k[None, :]
     weight = weights + tl.multiple_of(tl.load(places + expert), ALIGNED)
     where = weight + n.to(tl.int64)[None, :] * inputs + k[:, None]
     to_ups = outputs.to(tl.int64) * inputs
@@ -85,14 +90,8 @@ def _multiply(
         if GATE is not None:
             numbers = tl.load(where + to_ups + start, mask=wanted, other=0.0)
             ups = tl.dot(some, numbers, ups, input_precision="ieee")
-    if BIAS:
-        bias = biases + tl.load(bias_places + expert)
-        sums += tl.load(bias + n, mask=inside, other=0.0).to(tl.float32)[None, :]
-        if GATE is not None:
-            ups += tl.load(bias + outputs + n, mask=inside, other=0.0).to(tl.float32)[None, :]
-    if GATE is not None:
-        sums = gate_and_multiply(sums, ups, GATE)
-    where = output + target.to(tl.int64)[:, None] * outputs + n[None, :]
+    sums = end_with(sums, ups, biases, bias_places, expert, n, inside, outputs, BIAS, GATE)
+    where = output + target[:, None] * outputs + n[None, :]
     tl.store(where, sums.to(output.dtype.element_ty), mask=here[:, None] & inside[None, :])
 
 

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from worker.kernels.triton.activation import Gate
+from worker.kernels.triton.activation import Gate, gate_and_multiply
 from worker.kernels.triton.routing import Routed
 
 ALIGNED = tl.constexpr(16)
@@ -60,6 +60,33 @@ def find_tile(starts, count, EXPERTS: tl.constexpr, ROWS: tl.constexpr):
     own = e == expert
     begin = tl.sum(tl.where(own, first + (tile - upto + tiles) * ROWS, 0), 0)
     return expert, begin, tl.sum(tl.where(own, end, 0), 0)
+
+
+@triton.jit
+def rows_of(order, m, here, CHOSEN: tl.constexpr, GATE: tl.constexpr):
+    """Where a tile's pairs ``m``, in the order of experts, are read and written."""
+    pair = tl.load(order + m, mask=here, other=0)
+    if GATE is not None:
+        source, target = pair // CHOSEN, m
+    else:
+        source, target = m, pair
+    return source.to(tl.int64), target.to(tl.int64)
+
+
+@triton.jit
+def end_with(
+    sums, ups, biases, bias_places, expert, n, inside, outputs,
+    BIAS: tl.constexpr, GATE: tl.constexpr,
+):  # fmt: skip
+    """Sums of a tile with the expert's bias, and what the gate makes of them and of the ups."""
+    if BIAS:
+        bias = biases + tl.load(bias_places + expert)
+        sums += tl.load(bias + n, mask=inside, other=0.0).to(tl.float32)[None, :]
+        if GATE is not None:
+            ups += tl.load(bias + outputs + n, mask=inside, other=0.0).to(tl.float32)[None, :]
+    if GATE is not None:
+        sums = gate_and_multiply(sums, ups, GATE)
+    return sums
 
 
 def places_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -27,9 +27,10 @@ from triton.runtime.jit import JITFunction
 from worker.kernels.low_rank import LowRank
 from worker.kernels.mixture import Expert, Routing, holding
 from worker.kernels.reference import linear as reference
+from worker.kernels.reference.activation import clamp_and_multiply
 from worker.kernels.reference.attention import AttentionShape
 from worker.kernels.reference.penalties import Penalties
-from worker.kernels.reference.quantized import WHOLE_LEVELS, Coding, Quantized
+from worker.kernels.reference.quantized import E2M1_LEVELS, WHOLE_LEVELS, Coding, Quantized
 from worker.kernels.triton import launch
 from worker.kernels.triton.activation import silu_and_multiply
 from worker.kernels.triton.chunks import attend_chunks, choose_stages
@@ -248,6 +249,23 @@ def mixtures(kept, cases):
         mix([expert] * 128, Routing(8, normalized=True))(x, logits)
 
 
+def gpt_oss(kept):
+    """Its experts as published: with biases and clamped gates, codes in groups of 32."""
+    pack = holding(reference.pack)
+    gated = reference.activated(pack, clamp_and_multiply)
+    levels = torch.tensor(E2M1_LEVELS)
+    for tokens in (1, 512):
+        kept.case = f"32 experts 2880 wide, mxfp4, {tokens} tokens bfloat16"
+        parts = []
+        for outputs in (5760, 2880):
+            codes = torch.empty((outputs, 1440), dtype=torch.uint8)
+            weight = Quantized(Coding.NIBBLE, codes, torch.empty((outputs, 90)), levels=levels)
+            parts.append((weight, torch.empty(outputs, dtype=torch.bfloat16)))
+        expert = Expert(gated(*parts[0]), pack(*parts[1]))
+        x = torch.empty((tokens, 2880), dtype=torch.bfloat16)
+        mix([expert] * 32, Routing(4, normalized=True))(x, x[:, :32].contiguous())
+
+
 def weights(coding, shape, dtype):
     if coding is None:
         return torch.empty(shape, dtype=dtype)
@@ -311,6 +329,7 @@ def main(arguments):
     few_rows(kept, _KINDS[:1] if few else _KINDS[:2])
     mixtures(kept, _MIXTURES[:1] if few else _MIXTURES)
     if not few:
+        gpt_oss(kept)
         sinks(kept)
         unsplit(kept)
         less_shared_memory(kept)
