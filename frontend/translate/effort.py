@@ -12,4 +12,9 @@ def effort_variables(effort: str | None) -> dict[str, Any]:
         return {}
     reasons = effort != "none"
     switches = {"enable_thinking": reasons, "thinking": reasons}
-    return {**switches, "reasoning_effort": _TRAINED.get(effort, effort)} if reasons else switches
+    return {**switches, "reasoning_effort": trained(effort)} if reasons else switches
+
+
+def trained(effort: str) -> str:
+    """The same effort, or the nearest that models are trained with."""
+    return _TRAINED.get(effort, effort)

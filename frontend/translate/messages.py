@@ -16,12 +16,11 @@ from frontend import limits
 from frontend.limits import invalid
 from frontend.schema import messages as schema
 from frontend.schema.openai import ChatBody, FunctionDefinition, Message, ToolDefinition
+from frontend.translate.effort import trained
 
 _JOINED_ROLES = ("user", "assistant")
 _BETWEEN_TURNS = "\n\n"
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_EFFORTS = {"xhigh": "high", "max": "high"}
-"""Names of efforts beyond those that models are trained with."""
 
 
 def chat_body(body: schema.MessagesBody, settings: Settings) -> ChatBody:
@@ -224,6 +223,5 @@ def _template_kwargs(body: schema.CountTokensBody) -> dict[str, Any] | None:
         if thinks and body.thinking.budget_tokens is not None:
             kwargs["thinking_budget"] = body.thinking.budget_tokens
     if body.output_config is not None and body.output_config.effort is not None:
-        effort = body.output_config.effort
-        kwargs["reasoning_effort"] = _EFFORTS.get(effort, effort)
+        kwargs["reasoning_effort"] = trained(body.output_config.effort)
     return kwargs or None
