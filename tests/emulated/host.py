@@ -15,16 +15,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
-
 from bench.engine import InstantScheduler
 from bench.gpu import checkpoint
 from bench.gpu.engine import prompts_of, ready_engine
 from bench.gpu.load import PROMPT_TOKENS
 from bench.gpu.shapes import SHAPES
 from tests.emulated.__main__ import ROOT, emulated, missing
+from tests.worker.ahead.fake_numbers import tops
 from worker import sampler
-from worker.sampler import Batch
 
 _INSIDE = "--inside"
 _BYTES = 16 << 30
@@ -33,15 +31,9 @@ _FIRST_TOKENS = 7
 """Tries of a prompt."""
 
 
-def _tops(asked: torch.Tensor, batch: Batch) -> list[list[tuple[int, float]]]:
-    """As ``sampler._tops``, which counts numbers, and here there are none."""
-    wanted = [batch.rows[number].parameters.top_n_tokens for number in batch.top_rows]
-    return [[(token, -1.0) for token in range(count)] for count in wanted]
-
-
 def measure(model_dir: str, size: str, streams: list[int], *, graphs: bool) -> None:
     """Print milliseconds of the median step."""
-    sampler._tops = _tops
+    sampler._tops = tops
     shape = SHAPES[size]
     engine = ready_engine(model_dir, "cuda", max(streams), graphs=graphs)
     kind = "recorded" if graphs else "not recorded"

@@ -74,9 +74,4 @@ class GptOssForCausalLM(LlamaForCausalLM):
     """The decoder and its output layer."""
 
     layer_class = GptOssLayer
-
-    def declared(self, key: str) -> str:
-        """As ``Model.declared``."""
-        for old, new in _NAMES.items():
-            key = key.replace(old, new)
-        return key
+    renamed = _NAMES

@@ -16,8 +16,4 @@ _NAMES = {
 class MixtralForCausalLM(LlamaForCausalLM):
     """The decoder and its output layer."""
 
-    def declared(self, key: str) -> str:
-        """As ``Model.declared``."""
-        for old, new in _NAMES.items():
-            key = key.replace(old, new)
-        return key
+    renamed = _NAMES

@@ -1,7 +1,8 @@
 """What every model of the registry offers to the engine and to the loader."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -54,6 +55,9 @@ class Model(Layer, ABC):
     """Whether ``forward`` can be recorded once, of decoding sequences alone, and replayed: its
     shapes, and what it does, then depend on the number of sequences and on nothing else."""
 
+    renamed: Mapping[str, str] = MappingProxyType({})
+    """Parts of a checkpoint's names, and what the declaration calls them."""
+
     def __init__(self, configuration: Served) -> None:
         self.configuration = configuration
         self.kv_dtype: torch.dtype | None = None
@@ -104,7 +108,9 @@ class Model(Layer, ABC):
         """Hidden rows [R, hidden] to a new tensor [R, vocabulary] float32."""
 
     def declared(self, key: str) -> str:
-        """The declaration's name of a checkpoint's tensor, where older checkpoints have another."""
+        """The declaration's name of a checkpoint's tensor, where checkpoints have another."""
+        for old, new in self.renamed.items():
+            key = key.replace(old, new)
         return key
 
     def is_needless(self, key: str) -> bool:

@@ -49,7 +49,7 @@ def replace_numbers(monkeypatch) -> None:
     monkeypatch.setattr(GreenLists, "after", _lists)
     monkeypatch.setattr(MaskMaker, "begin", _masks)
     monkeypatch.setattr(Guide, "take", lambda guide, token: True)
-    monkeypatch.setattr(sampler, "_tops", _tops)
+    monkeypatch.setattr(sampler, "_tops", tops)
     for module in (quantized, coded_experts):
         monkeypatch.setattr(module, "kind_of", lambda levels: quantized.Levels.WHOLE)
     for module in (reference, coded_experts):
@@ -81,7 +81,8 @@ def _masks(maker: MaskMaker, followers) -> Pending:
     return Pending(words, done, maker._device)
 
 
-def _tops(asked, batch):
+def tops(asked, batch):
+    """As ``sampler._tops``, which counts numbers."""
     assert asked.device.type == "cuda"
     wanted = [batch.rows[number].parameters.top_n_tokens for number in batch.top_rows]
     return [[(token, -1.0) for token in range(count)] for count in wanted]
