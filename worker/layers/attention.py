@@ -58,11 +58,12 @@ class Attention:
         sharding = kernels.sharding
         heads, kv_heads = Units(shape.heads), Units(shape.kv_heads)
         shape = replace(shape, heads=sharding.length(heads), kv_heads=sharding.length(kv_heads))
-        self._sinking = partial(kernels.sink_attention, shape)
+        self.with_sinks = partial(kernels.sink_attention, shape)
+        """For one layer, with its own [heads of this shard], if layers have some."""
         self.kernel: AttentionKernel
         """Of all layers, or what plans for those that have sinks."""
         if sinks:
-            self.kernel = self._sinking(torch.zeros(shape.heads, device=kernels.device))
+            self.kernel = self.with_sinks(torch.zeros(shape.heads, device=kernels.device))
         else:
             self.kernel = kernels.attention(shape)
         self._row = (-1, shape.heads + 2 * shape.kv_heads, shape.head_dim)
@@ -81,10 +82,6 @@ class Attention:
         self._rotary_of = [
             None if kind.rotary is None else list(tables).index(kind.rotary) for kind in kinds
         ]
-
-    def with_sinks(self, sinks: torch.Tensor) -> AttentionKernel:
-        """For one layer, with its own [heads of this shard], if layers have some."""
-        return self._sinking(sinks)
 
     def begin(self, inputs: StepInputs, cache: KVCache) -> Step:
         """Work out, once, what every layer needs."""

@@ -22,6 +22,7 @@ class Gate(IntEnum):
     """As ``clamp_and_multiply``."""
 
 
+SILU = tl.constexpr(int(Gate.SILU))
 _CLAMPED = tl.constexpr(int(Gate.CLAMPED))
 
 
@@ -52,7 +53,7 @@ def _silu_and_multiply(
     where = gate_and_up + row * row_stride + channels
     gate = tl.load(where, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(where + width, mask=inside, other=0.0).to(tl.float32)
-    result = gate / (1.0 + tl.exp(-gate)) * up
+    result = gate_and_multiply(gate, up, SILU)
     tl.store(output + row * width + channels, result.to(output.dtype.element_ty), mask=inside)
 
 

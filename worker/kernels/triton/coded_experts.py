@@ -8,7 +8,7 @@ import triton.language as tl
 
 from worker.kernels.reference.quantized import Coding, Quantized, alike
 from worker.kernels.triton.activation import Gate
-from worker.kernels.triton.launch import early, follow
+from worker.kernels.triton.launch import follow
 from worker.kernels.triton.quantized import (
     LEAST_INPUTS,
     Levels,
@@ -23,10 +23,9 @@ from worker.kernels.triton.tiles import (
     Tile,
     end_with,
     find_tile,
-    grid_of,
+    launch_of,
     places_of,
     rows_of,
-    tile_for,
 )
 
 _NIBBLE = tl.constexpr(int(Coding.NIBBLE))
@@ -136,25 +135,18 @@ class CodedMatrices:
         """As ``ExpertMatrices.multiply``."""
         first, count = self._weights[0], len(self._weights)
         outputs, inputs = first.shape
-        if gate is not None:
-            outputs //= 2
-        pairs, chosen = len(routed.order), routed.weights.shape[1]
-        y = x.new_empty((pairs, outputs))
-        tile = tile_for(pairs / count, _TILES[x.dtype.itemsize])
-        at_once = tile.outputs // 2 if gate is not None else tile.outputs
+        tiles = _TILES[x.dtype.itemsize]
+        y, grid, tile, constants = launch_of(x, routed, gate, outputs, count, tiles)
         unused = first.scales
-        _multiply_coded[grid_of(pairs, count, outputs, tile.rows, at_once)](
+        _multiply_coded[grid](
             x, x.stride(0), routed.order, routed.starts, first.codes, first.codes.stride(0),
             first.scales, self._offsets[0] if self._offsets else unused,
             unused if first.levels is None else first.levels, self._places,
-            self._biases[0] if self._biases else y, self._bias_places, y, count, outputs,
+            self._biases[0] if self._biases else y, self._bias_places, y, count, y.shape[1],
             inputs, first.scales.shape[1],
             GROUP=first.group, CODING=int(first.coding), LEVELS=int(self._kind),
-            OFFSETS=bool(self._offsets), CHOSEN=chosen, BIAS=bool(self._biases),
-            GATE=None if gate is None else int(gate),
-            EXPERTS=triton.next_power_of_2(count), ROWS=tile.rows, OUTPUTS=at_once,
-            INPUTS=min(self._even, tile.inputs), num_warps=tile.warps, num_stages=tile.stages,
-            **early(x.device),
+            OFFSETS=bool(self._offsets), BIAS=bool(self._biases),
+            INPUTS=min(self._even, tile.inputs), **constants,
         )  # fmt: skip
         return y
 

@@ -11,17 +11,16 @@ import triton
 import triton.language as tl
 
 from worker.kernels.triton.activation import Gate
-from worker.kernels.triton.launch import early, follow
+from worker.kernels.triton.launch import follow
 from worker.kernels.triton.routing import Routed
 from worker.kernels.triton.tiles import (
     ALIGNED,
     Tile,
     end_with,
     find_tile,
-    grid_of,
+    launch_of,
     places_of,
     rows_of,
-    tile_for,
 )
 
 _FEW = Tile(rows=16, outputs=64, inputs=128, warps=4, stages=5)
@@ -109,18 +108,13 @@ class Matrices:
 
     def multiply(self, x: torch.Tensor, routed: Routed, gate: Gate | None) -> torch.Tensor:
         """As ``tiles.ExpertMatrices.multiply``."""
-        pairs, chosen = len(routed.order), routed.weights.shape[1]
-        outputs = self._outputs // 2 if gate is not None else self._outputs
-        y = x.new_empty((pairs, outputs))
-        tile = tile_for(pairs / self._count, _TILES[x.dtype.itemsize])
-        at_once = tile.outputs // 2 if gate is not None else tile.outputs
-        _multiply[grid_of(pairs, self._count, outputs, tile.rows, at_once)](
+        tiles = _TILES[x.dtype.itemsize]
+        y, grid, tile, constants = launch_of(x, routed, gate, self._outputs, self._count, tiles)
+        _multiply[grid](
             x, x.stride(0), routed.order, routed.starts, self._weights[0], self._places,
-            self._biases[0] if self._biases else y, self._bias_places, y, self._count, outputs,
+            self._biases[0] if self._biases else y, self._bias_places, y, self._count, y.shape[1],
             self._inputs,
-            CHOSEN=chosen, BIAS=bool(self._biases), GATE=None if gate is None else int(gate),
-            EXPERTS=triton.next_power_of_2(self._count), WHOLE=self._inputs % tile.inputs == 0,
-            ROWS=tile.rows, OUTPUTS=at_once, INPUTS=tile.inputs, num_warps=tile.warps,
-            num_stages=tile.stages, **early(x.device),
+            BIAS=bool(self._biases), WHOLE=self._inputs % tile.inputs == 0, INPUTS=tile.inputs,
+            **constants,
         )  # fmt: skip
         return y

@@ -20,7 +20,7 @@ import triton.language as tl
 
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.linear import ActivatedLinear, LinearOperation
-from worker.kernels.triton.activation import silu_and_multiply
+from worker.kernels.triton.activation import SILU, gate_and_multiply, silu_and_multiply
 from worker.kernels.triton.launch import LINE_BYTES, early, follow, prefetch
 from worker.transfers import Program, Transfers
 
@@ -104,7 +104,7 @@ def _linear_of_few(
     if GATED:
         if BIAS:
             ups += tl.load(bias + outputs + n, mask=inside, other=0.0).to(tl.float32)[None, :]
-        sums = sums / (1.0 + tl.exp(-sums)) * ups
+        sums = gate_and_multiply(sums, ups, SILU)
     where = output + m.to(tl.int64)[:, None] * outputs + wide[None, :]
     tl.store(where, sums.to(output.dtype.element_ty), mask=here[:, None] & inside[None, :])
 

@@ -6,13 +6,14 @@ be, and those without a tile end at once. So launches depend on the number of to
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import triton
 import triton.language as tl
 
 from worker.kernels.triton.activation import Gate, gate_and_multiply
+from worker.kernels.triton.launch import early
 from worker.kernels.triton.routing import Routed
 
 ALIGNED = tl.constexpr(16)
@@ -30,6 +31,18 @@ class Tile:
     inputs: int
     warps: int
     stages: int
+
+
+class Launch(NamedTuple):
+    """One of all experts' matrices."""
+
+    y: torch.Tensor
+    """To be written."""
+    grid: tuple[int, int]
+    """Programs: tiles, and how often a tile's outputs."""
+    tile: Tile
+    constants: dict[str, Any]
+    """That both kernels have."""
 
 
 class ExpertMatrices(Protocol):
@@ -97,9 +110,32 @@ def places_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.tensor(places, dtype=torch.int64).to(tensors[0].device)
 
 
-def grid_of(pairs: int, experts: int, outputs: int, rows: int, at_once: int) -> tuple[int, int]:
-    """Programs: tiles, and how often ``at_once`` outputs."""
-    return most_tiles(pairs, experts, rows), triton.cdiv(outputs, at_once)
+def launch_of(
+    x: torch.Tensor,
+    routed: Routed,
+    gate: Gate | None,
+    outputs: int,
+    experts: int,
+    tiles: Sequence[Tile],
+) -> Launch:
+    """Of ``ExpertMatrices.multiply``, over matrices of so many outputs."""
+    pairs, chosen = len(routed.order), routed.weights.shape[1]
+    tile = tile_for(pairs / experts, tiles)
+    at_once = tile.outputs
+    if gate is not None:
+        outputs, at_once = outputs // 2, at_once // 2
+    constants = {
+        "CHOSEN": chosen,
+        "GATE": None if gate is None else int(gate),
+        "EXPERTS": triton.next_power_of_2(experts),
+        "ROWS": tile.rows,
+        "OUTPUTS": at_once,
+        "num_warps": tile.warps,
+        "num_stages": tile.stages,
+        **early(x.device),
+    }
+    grid = most_tiles(pairs, experts, tile.rows), triton.cdiv(outputs, at_once)
+    return Launch(x.new_empty((pairs, outputs)), grid, tile, constants)
 
 
 def most_tiles(pairs: int, experts: int, rows: int) -> int:
