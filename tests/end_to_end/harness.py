@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -76,8 +76,12 @@ class Server:
         body: Any = None,
         headers: dict[str, str] | None = None,
         timeout_s: float = 60,
+        begun: Callable[[], None] = lambda: None,
     ) -> Answer:
-        """One request on a connection of its own. ``bytes`` are sent as they are."""
+        """One request on a connection of its own. ``bytes`` are sent as they are.
+
+        ``begun`` is called when the first line of the answer's body is there.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
         sent = dict(headers or {})
         if body is not None and not isinstance(body, bytes):
@@ -87,9 +91,10 @@ class Server:
         try:
             connection.request(method, path, body, sent)
             answer = connection.getresponse()
-            return Answer(
-                answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
-            )
+            first = answer.readline()
+            begun()
+            received = {k.lower(): v for k, v in answer.getheaders()}
+            return Answer(answer.status, received, first + answer.read())
         finally:
             connection.close()
 
@@ -104,6 +109,18 @@ class Server:
         answer = self.post("/generate", {"inputs": inputs, "parameters": parameters})
         assert answer.status == 200, answer.body
         return answer.json()
+
+    def greedy(
+        self, prompt: str, tokens: int, *, begun: Callable[[], None] = lambda: None, **more: Any
+    ) -> str:
+        """Streams a text of so many tokens: the end token does not end it. See ``request``."""
+        body = {"prompt": prompt, "max_tokens": tokens, "ignore_eos": True, "temperature": 0}
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        *events, usage, done = self.post("/v1/completions", body | more, begun=begun).events()
+        assert done == "[DONE]"
+        assert all("error" not in event for event in events), events[-1]
+        assert usage["usage"]["completion_tokens"] == tokens
+        return "".join(event["choices"][0]["text"] for event in events)
 
     def metrics(self) -> dict[str, float]:
         """Every series of ``/metrics`` as ``name{labels}`` to value."""

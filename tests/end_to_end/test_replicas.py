@@ -1,5 +1,6 @@
 """Two replicas with little KV room: sharing, preemption, and the loss of a worker."""
 
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -27,17 +28,6 @@ def pair() -> Iterator[Server]:
         yield started
 
 
-def streamed(server: Server, prompt: str) -> str:
-    """Long enough to be interrupted: the end token does not end it."""
-    body = {"prompt": prompt, "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0}
-    body |= {"repetition_penalty": 1.1, "stream": True, "stream_options": {"include_usage": True}}
-    *events, usage, done = server.post("/v1/completions", body).events()
-    assert done == "[DONE]"
-    assert all("error" not in event for event in events), events[-1]
-    assert usage["usage"]["completion_tokens"] == TOKENS
-    return "".join(event["choices"][0]["text"] for event in events)
-
-
 def test_both_work_and_preemption_changes_nothing(pair: Server, reference: Reference) -> None:
     expected = [reference.greedy(reference.ids(p), 100).ids for p in PROMPTS]
     answers = together(
@@ -47,18 +37,21 @@ def test_both_work_and_preemption_changes_nothing(pair: Server, reference: Refer
 
 
 def test_a_killed_worker_is_not_noticed(pair: Server) -> None:
-    expected = [streamed(pair, prompt) for prompt in PROMPTS[:8]]
+    prompts = PROMPTS[:8]
+    penalty = {"repetition_penalty": 1.1}
+    expected = [pair.greedy(prompt, TOKENS, **penalty) for prompt in prompts]
     victim = pair.pids("--number 0")[0]
+    streams = itertools.count(1)
 
-    def run(i: int) -> str:
-        if i == 0:  # both have some then
-            pair.until(lambda: pair.metrics()["tgi_batch_current_size"] >= 4)
+    def begins() -> None:
+        if next(streams) == 4:  # more than one worker has room for: both have some
             os.kill(victim, signal.SIGKILL)
-            return ""
-        return streamed(pair, PROMPTS[i - 1])
 
-    answers = together(9, run)
-    assert answers[1:] == expected
+    answers = together(
+        len(prompts), lambda i: pair.greedy(prompts[i], TOKENS, begun=begins, **penalty)
+    )
+    assert answers == expected
+    assert pair.metrics()["millrace_recovered_sequences_total"] >= 1
     pair.until(lambda: bool(pair.pids("--number 0")) and pair.pids("--number 0") != [victim], 60)
 
 

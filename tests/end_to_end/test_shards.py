@@ -1,16 +1,13 @@
 """A model that two processes share: the same tokens, and a group that lives and dies as one."""
 
-import http.client
-import json
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from threading import Semaphore
 
 import pytest
 
-from tests.end_to_end.harness import Answer, Server, launched, running, together
+from tests.end_to_end.harness import Server, launched, running, together
 from tests.end_to_end.reference import Reference
 from tests.end_to_end.watermarks import HEATED, score, told
 
@@ -28,28 +25,6 @@ def group() -> Iterator[Server]:
         env={"WATERMARK_DELTA": "6"},
     ) as started:  # fmt: skip
         yield started
-
-
-def streamed(server: Server, prompt: str, begun: Callable[[], None] = lambda: None) -> str:
-    """Long enough to be interrupted: the end token does not end it.
-
-    ``begun`` is called when its first event is there.
-    """
-    body = {"prompt": prompt, "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0}
-    body |= {"stream": True, "stream_options": {"include_usage": True}}
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    with closing(connection):
-        sent = {"content-type": "application/json"}
-        connection.request("POST", "/v1/completions", json.dumps(body), sent)
-        answer = connection.getresponse()
-        first = answer.readline()
-        begun()
-        read = Answer(answer.status, {}, first + answer.read())
-    *events, usage, done = read.events()
-    assert done == "[DONE]"
-    assert all("error" not in event for event in events), events[-1]
-    assert usage["usage"]["completion_tokens"] == TOKENS
-    return "".join(event["choices"][0]["text"] for event in events)
 
 
 def test_the_tokens_are_those_of_one_process(group: Server, reference: Reference) -> None:
@@ -77,7 +52,7 @@ def test_another_rule_for_watermarks_with_drafts(group: Server, reference: Refer
 
 def test_a_follower_that_is_killed_takes_its_leader_along(group: Server) -> None:
     """Clients see a pause. ``tests/chaos`` has the other ways to die."""
-    expected = together(3, lambda i: streamed(group, PROMPTS[i]))
+    expected = together(3, lambda i: group.greedy(PROMPTS[i], TOKENS))
     before = [group.pids(name)[0] for name in (LEADER, FOLLOWER)]
     begun = Semaphore(0)
 
@@ -87,7 +62,7 @@ def test_a_follower_that_is_killed_takes_its_leader_along(group: Server) -> None
                 assert begun.acquire(timeout=60)
             os.kill(before[1], signal.SIGKILL)
             return ""
-        return streamed(group, PROMPTS[i], begun.release)
+        return group.greedy(PROMPTS[i], TOKENS, begun=begun.release)
 
     assert together(4, run)[:3] == expected
     assert group.metrics()["millrace_recovered_sequences_total"] >= 1
