@@ -52,7 +52,7 @@ test: $(VENV)/.installed-for-tests
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile \
-		--no-loadscope-reorder $(ARGS)
+		--no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 test-clients: $(VENV)/.installed-for-clients $(OLD_VENV)/.installed $(JS)/node_modules/.installed
 	$(VENV)/bin/python -m pytest tests/clients $(ARGS)

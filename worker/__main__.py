@@ -89,7 +89,7 @@ def _team(context: Any, settings: Settings, replica: int) -> "Team":
     size = settings.num_shard
     if size == 1:
         return Alone()
-    crew = Crew(context, settings.runtime_dir, replica, size)
+    crew = Crew(context, settings.runtime_dir, replica, size, os._exit)
     return Leader(crew, Group(0, size, choose(settings)[0]))
 
 
@@ -107,7 +107,7 @@ def _follow(context: Any, settings: Settings, replica: int, shard: int) -> None:
     from worker.start import start_follower
 
     group = Group(shard, settings.num_shard, choose(settings)[0])
-    berth = Berth(context, settings.runtime_dir, replica, shard)
+    berth = Berth(context, settings.runtime_dir, replica, shard, os._exit)
     group.form(berth.await_leader().store)
     follower = start_follower(settings, group)
     for number in (signal.SIGTERM, signal.SIGINT):

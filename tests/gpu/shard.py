@@ -4,6 +4,7 @@ The first shard prints what it found as one JSON object.
 """
 
 import json
+import os
 import sys
 
 import torch
@@ -31,7 +32,7 @@ def main(what: str, runtime_dir: str, shard: int, size: int, model_dir: str) -> 
         max_input_tokens=200, max_batch_prefill_tokens=256, cuda_graphs=[1, 2, 4, 8],
     )  # fmt: skip
     if shard:
-        berth = Berth(context, runtime_dir, 0, shard)
+        berth = Berth(context, runtime_dir, 0, shard, os._exit)
         group.form(berth.await_leader().store)
         if what == "sums":
             sums(group, shard)
@@ -40,7 +41,7 @@ def main(what: str, runtime_dir: str, shard: int, size: int, model_dir: str) -> 
             start_follower(settings, group).follow(berth)
         berth.close()
         return
-    leader = Leader(Crew(context, runtime_dir, 0, size), group)
+    leader = Leader(Crew(context, runtime_dir, 0, size, os._exit), group)
     if what == "sums":
         say(sums(group, shard))
     else:

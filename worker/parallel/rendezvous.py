@@ -42,9 +42,9 @@ class Crew:
         runtime_dir: str,
         replica: int,
         size: int,
-        leave: Callable[[int], object] = os._exit,
+        leave: Callable[[int], object],
     ) -> None:
-        """``leave`` ends this process when a follower ends; it is for tests to replace."""
+        """``leave`` ends this process when a follower ends."""
         self._leave = leave
         self._runtime_dir = Path(runtime_dir)
         self._replica = replica
@@ -130,7 +130,16 @@ class Crew:
 class Berth:
     """A follower's side: its leader."""
 
-    def __init__(self, context: Any, runtime_dir: str, replica: int, shard: int) -> None:
+    def __init__(
+        self,
+        context: Any,
+        runtime_dir: str,
+        replica: int,
+        shard: int,
+        leave: Callable[[int], object],
+    ) -> None:
+        """``leave`` ends this process when the leader ends."""
+        self._leave = leave
         self._shard = shard
         self._watch: Watch | None = None
         self._socket = open_socket(
@@ -149,9 +158,10 @@ class Berth:
         if not isinstance(message, Form):
             raise GroupLostError(f"the leader began with {type(message).__name__}")
         try:
-            self._watch = Watch({os.pidfd_open(message.pid): "shard 0, the leader,"})
+            leader = os.pidfd_open(message.pid)
         except OSError:
             raise GroupLostError("the leader has ended") from None
+        self._watch = Watch({leader: "shard 0, the leader,"}, self._leave)
         return message
 
     def receive(self) -> ToFollower:

@@ -18,12 +18,10 @@ _log = logging.getLogger(__name__)
 class Watch:
     """Ends this process when one of the others ends, unless it is called off first."""
 
-    def __init__(
-        self, processes: Mapping[int, str], leave: Callable[[int], object] = os._exit
-    ) -> None:
+    def __init__(self, processes: Mapping[int, str], leave: Callable[[int], object]) -> None:
         """``processes``: pidfds, which now belong to the watch, and what to call them.
 
-        ``leave`` is for tests to replace: it may return, and the watch is called off later.
+        ``leave`` ends this process; one that returns does no harm.
         """
         self._processes = dict(processes)
         self._leave = leave

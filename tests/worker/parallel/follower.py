@@ -6,6 +6,7 @@ whose name begins with ``ahead`` is followed as where devices are ahead of their
 in directories within the model's.
 """
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ def main(runtime_dir: str, shard: int, size: int) -> None:
     for line in sys.stdin:
         replica, model_dir = line.removesuffix("\n").split(" ", 1)
         print(HERE, flush=True)
-        berth = Berth(context, runtime_dir, int(replica), shard)
+        berth = Berth(context, runtime_dir, int(replica), shard, os._exit)
         follow(berth, Group(shard, size, torch.device("cpu")), model_dir, shard, size)
         berth.close()
         print(FREE, flush=True)

@@ -110,11 +110,11 @@ def test_a_model_that_cannot_be_cut_is_refused(root: Path) -> None:
 
 def test_whoever_loses_its_leader_ends(root: Path) -> None:
     code = (
-        "import sys, torch, zmq\n"
+        "import os, sys, torch, zmq\n"
         "from worker.parallel.group import Group\n"
         "from worker.parallel.leader import Leader\n"
         "from worker.parallel.rendezvous import Crew\n"
-        "crew = Crew(zmq.Context(), sys.argv[1], 0, 2)\n"
+        "crew = Crew(zmq.Context(), sys.argv[1], 0, 2, os._exit)\n"
         "leader = Leader(crew, Group(0, 2, torch.device('cpu')))\n"
         "print(*leader.followers, flush=True)\n"
         "leader.least(1, 0)\n"

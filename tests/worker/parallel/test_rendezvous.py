@@ -70,6 +70,12 @@ def place() -> Iterator[tuple[zmq.Context, str]]:
 
 
 @pytest.fixture
+def left() -> Queue[int]:
+    """Exit statuses with which this process should have ended: where a test fails, too."""
+    return Queue()
+
+
+@pytest.fixture
 def pidfds() -> Iterator[Callable[[], int]]:
     """How many are open here, beyond those of before; none is left in the end."""
 
@@ -99,12 +105,11 @@ def _nothing_that_is_closed_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zmq, "Poller", Poller)
 
 
-def joining(context: zmq.Context, path: str, shard: int, *pids: int) -> zmq.Socket:
-    """A follower that has joined as each of these processes, one after another."""
-    socket = open_socket(context, zmq.DEALER, identity=follower_identity(shard, pids[-1]))
+def joining(context: zmq.Context, path: str, shard: int, pid: int) -> zmq.Socket:
+    """A follower that has joined as this process."""
+    socket = open_socket(context, zmq.DEALER, identity=follower_identity(shard, pid))
     socket.connect(shards_endpoint(path, 0))
-    for pid in pids:
-        socket.send(encode(Join(shard, pid)))
+    socket.send(encode(Join(shard, pid)))
     return socket
 
 
@@ -115,12 +120,12 @@ def told(follower: zmq.Socket) -> Any:
 
 
 def test_only_the_living_are_taken(
-    place: tuple[zmq.Context, str], process: Process, begin: Begin
+    place: tuple[zmq.Context, str], process: Process, begin: Begin, left: Queue[int]
 ) -> None:
     context, path = place
     dead = begin()
     dead.end()
-    crew = Crew(context, path, 0, 2)
+    crew = Crew(context, path, 0, 2, left.put)
     others = [joining(context, path, 1, dead.pid), saying_nonsense(context, path)]
     others += [joining(context, path, shard, process.pid) for shard in (0, 2)]  # no followers
     follower = joining(context, path, 1, process.pid)
@@ -146,10 +151,10 @@ def saying_nonsense(context: zmq.Context, path: str) -> zmq.Socket:
 
 
 def test_one_that_dies_while_others_are_awaited_is_replaced(
-    place: tuple[zmq.Context, str], process: Process, begin: Begin
+    place: tuple[zmq.Context, str], process: Process, begin: Begin, left: Queue[int]
 ) -> None:
     context, path = place
-    crew = Crew(context, path, 0, 3)
+    crew = Crew(context, path, 0, 3, left.put)
     first = begin()
     peers = [joining(context, path, 1, first.pid)]
     assembling = threading.Thread(target=crew.assemble)
@@ -166,15 +171,32 @@ def test_one_that_dies_while_others_are_awaited_is_replaced(
 def test_one_that_comes_again_as_another_process_is_known_as_that(
     place: tuple[zmq.Context, str],
     begin: Begin,
+    left: Queue[int],
     pidfds: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before anybody has seen the end of the first; and one that comes twice is held once."""
     context, path = place
-    crew = Crew(context, path, 0, 3)
-    first, second, third = begin(), begin(), begin()
-    again = joining(context, path, 1, first.pid, second.pid, second.pid)
+    crew = Crew(context, path, 0, 3, left.put)
+    first, second, third, dead = begin(), begin(), begin(), begin()
+    dead.end()
+    looked_at: Queue[int] = Queue()
+    open_it = os.pidfd_open
+
+    def opened(pid: int) -> int:
+        looked_at.put(pid)
+        return open_it(pid)
+
+    monkeypatch.setattr(os, "pidfd_open", opened)
+    again = open_socket(context, zmq.DEALER, identity=follower_identity(1, second.pid))
+    again.connect(shards_endpoint(path, 0))
+    for pid in (first.pid, second.pid, second.pid, dead.pid):
+        again.send(encode(Join(1, pid)))
     assembling = threading.Thread(target=crew.assemble)
     assembling.start()
+    while looked_at.get(timeout=LIMIT_S) != dead.pid:
+        pass
+    # All of those have been read: the group was not complete before.
     other = joining(context, path, 2, third.pid)
     assembling.join(LIMIT_S)
     assert not assembling.is_alive()
@@ -190,11 +212,11 @@ def test_one_that_comes_again_as_another_process_is_known_as_that(
 def test_a_leader_ends_with_a_follower_and_says_which(
     place: tuple[zmq.Context, str],
     begin: Begin,
+    left: Queue[int],
     pidfds: Callable[[], int],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     context, path = place
-    left: Queue[int] = Queue()
     crew = Crew(context, path, 0, 3, left.put)
     first, second = begin(), begin()
     peers = [joining(context, path, 1, first.pid), joining(context, path, 2, second.pid)]
@@ -207,10 +229,10 @@ def test_a_leader_ends_with_a_follower_and_says_which(
 
 
 def test_all_that_can_be_reached_are_told_to_leave(
-    place: tuple[zmq.Context, str], process: Process, begin: Begin
+    place: tuple[zmq.Context, str], process: Process, begin: Begin, left: Queue[int]
 ) -> None:
     context, path = place
-    crew = Crew(context, path, 0, 3)
+    crew = Crew(context, path, 0, 3, left.put)
     follower = open_socket(context, zmq.DEALER, identity=follower_identity(2, process.pid))
     follower.connect(shards_endpoint(path, 0))
     for shard in (1, 2):  # under this name there is a second one only
@@ -223,11 +245,11 @@ def test_all_that_can_be_reached_are_told_to_leave(
 
 
 def test_a_follower_asks_again_until_there_is_a_leader(
-    place: tuple[zmq.Context, str], begin: Begin, monkeypatch: pytest.MonkeyPatch
+    place: tuple[zmq.Context, str], begin: Begin, left: Queue[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rendezvous, "HEARTBEAT_S", 0.02)
     context, path = place
-    berth = Berth(context, path, 0, 1)
+    berth = Berth(context, path, 0, 1, left.put)
     met: Queue[object] = Queue()
 
     def wait() -> None:
@@ -252,13 +274,13 @@ def test_a_follower_asks_again_until_there_is_a_leader(
 
 
 def test_a_leader_begins_with_the_group(
-    place: tuple[zmq.Context, str], process: Process, pidfds: Callable[[], int]
+    place: tuple[zmq.Context, str], process: Process, left: Queue[int], pidfds: Callable[[], int]
 ) -> None:
     context, path = place
     for first in (MakeCache(5), Form("/store", process.pid)):
         leader = open_socket(context, zmq.ROUTER)
         leader.bind(shards_endpoint(path, 0))
-        berth = Berth(context, path, 0, 1)
+        berth = Berth(context, path, 0, 1, left.put)
         greeting = threading.Thread(target=greet, args=(leader, first))
         greeting.start()
         if isinstance(first, Form):
@@ -280,9 +302,8 @@ def greet(leader: zmq.Socket, message: Any) -> None:
 
 
 def test_a_death_ends_the_process_unless_the_watch_is_called_off(
-    begin: Begin, pidfds: Callable[[], int], caplog: pytest.LogCaptureFixture
+    begin: Begin, left: Queue[int], pidfds: Callable[[], int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    left: Queue[int] = Queue()
     victims = [begin(), begin()]
     watch = Watch({os.pidfd_open(victim.pid): f"{victim.pid}" for victim in victims}, left.put)
     victims[1].end()
@@ -301,7 +322,7 @@ def test_who_only_watches_ends(begin: Begin) -> None:
     code = (
         "import os, sys\n"
         "from worker.parallel.watch import Watch\n"
-        "Watch({os.pidfd_open(int(sys.argv[1])): 'somebody'})\n"
+        "Watch({os.pidfd_open(int(sys.argv[1])): 'somebody'}, os._exit)\n"
     )
     with started([sys.executable, "-c", code, str(begin().pid)], cwd=ROOT) as watching:
         assert watching.wait(LIMIT_S) == 0
