@@ -640,9 +640,11 @@ class Step(_Message, frozen=True):
     size: int
     """Rows that are computed where all decode; 0: it is ``forward``."""
     lengths: bytes
-    """[S] where all decode."""
+    """[R] where all decode."""
     adapted: bool
     """Whether some have adapters, where all decode."""
+    drafts: int
+    """The last so many of ``chosen`` come after drafts."""
     forward: Forward | None
     """Without the last tokens of sequences that decode."""
     chosen_slots: bytes

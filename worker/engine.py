@@ -62,8 +62,7 @@ class Engine:
     ) -> None:
         """Without ``guidance``, sequences with a grammar fail; ``faults`` are for tests only.
 
-        ``speculation`` needs a runner that is not ahead. ``memory`` is told
-        when the cache is used.
+        ``memory`` is told when the cache is used.
         """
         self._cache = cache
         self._blocks = blocks
@@ -192,10 +191,8 @@ class Engine:
         """One step's end, with the next under way if the device can be ahead; None: nobody can."""
         self._roster.meet_guides()
         while len(self._flights) <= self._ahead and not any(f.holds_back for f in self._flights):
-            allowance = self._pace.allowance()
-            turn = take_turns(self._roster.sequences, self._step_tokens, allowance)
-            turn = self._speculation.extend(turn, self._step_tokens, allowance)
-            if not turn.parts:
+            turn = self._next_turn()
+            if turn is None or not turn.parts:
                 break
             self._flights.append(self._launch(turn))
         if not self._flights:
@@ -211,6 +208,16 @@ class Engine:
         return result
 
     # --- a step -------------------------------------------------------------------------------
+
+    def _next_turn(self) -> Turn | None:
+        """The next step, with drafts; None: what is under way has to be read before."""
+        allowance = self._pace.allowance()
+        turn = take_turns(self._roster.sequences, self._step_tokens, allowance)
+        if self._flights:
+            return None if self._speculation.waits(turn) else turn
+        if turn.readers and self._runner.ahead:  # its drafts are rows of steps in which all decode
+            return turn
+        return self._speculation.extend(turn, self._step_tokens, allowance)
 
     def _launch(self, turn: Turn) -> Flight:
         """Have these parts computed. Those of a launch that failed are as they were before it."""
@@ -288,6 +295,8 @@ class Engine:
                 self._report(sequence, self._take(sequence, chosen), result)
                 if part.drafts:
                     self._learn(part, result)
+                elif sequence.speculator is not None:
+                    sequence.speculator.see(chosen[0][0])
             else:
                 tokens = SequenceTokens(sequence.id, sequence.attempt, sequence.index)
                 result.items.append(Progress(tokens, sequence.computed))

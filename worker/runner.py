@@ -9,20 +9,20 @@ device. Knows nothing of messages, or of when a sequence ends.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from common.messages import NewSequence
-from worker.batch import BlockTables, Wanted, assemble, tokens_of
+from worker.batch import BlockTables, assemble, tokens_of
 from worker.flight import Flight, Launched, Outcome
 from worker.interfaces import Model
 from worker.masks import Pending
-from worker.parcel import Parcel, Sent
+from worker.parcel import Parcel
 from worker.processors import SamplingRow
-from worker.sampler import Batch, Choice, Chosen, Sampled, Sampler
-from worker.speculation.verification import Round, first_round, verify
+from worker.rounds import Rounds
+from worker.sampler import Chosen, Sampled, Sampler
+from worker.speculation.verification import first_round
 from worker.transfers import Transfers
 from worker.turns import Part
 
@@ -53,6 +53,7 @@ class Runner(ABC):
         self._cache = device.cache
         self._transfers = device.transfers
         self._sampler = device.sampler
+        self._rounds = Rounds(device.sampler, device.transfers)
         self._clock = device.clock
         self._tables = tables or BlockTables()
 
@@ -131,10 +132,10 @@ def by_prompt(flight: Flight, scores: Sequence[float]) -> list[list[float]]:
     return [[next(ends) for _ in ids] for _, ids in flight.wanted.prompts]
 
 
-class _Read:
-    """A step that has been read."""
+class Read:
+    """A step that has been read, and that is to be known before another is launched."""
 
-    needs_host = False
+    needs_host = True
 
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
@@ -142,17 +143,6 @@ class _Read:
     def read(self) -> Outcome:
         """As ``Launched.read``."""
         return self._outcome
-
-
-class _Due(NamedTuple):
-    """A round of tokens that are to be chosen, on the device."""
-
-    batch: Batch
-    positions: Sent
-    lengths: Sent
-    numbers: Sent
-    last_ids: list[int]
-    """Before those of ``batch.marked``."""
 
 
 class HostRunner(Runner):
@@ -177,7 +167,7 @@ class HostRunner(Runner):
         parcel = Parcel()
         arrays = [parcel.integers(array) for array in assembly.arrays]
         following = parcel.integers(following_of(flight))
-        due = self._pack(first, parcel)
+        due = self._rounds.pack(first, parcel)
         parcel.send(self._transfers)
         inputs = assembly.inputs([array.tensor for array in arrays])
         hidden = self._model.forward(inputs, self._cache)
@@ -194,73 +184,7 @@ class HostRunner(Runner):
         verified: list[list[Chosen]] = []
         if due is not None:
             next_logits = self._model.logits(hidden[:count])
-            sampled, verified = self._choose_all(wanted, first, due, next_logits, masks)
+            sampled, verified = self._rounds.choose(wanted, first, due, next_logits, masks)
         sample_s = self._clock() - forwarded
         forward_s = forwarded - began
-        return _Read(Outcome(by_prompt(flight, scores), sampled, forward_s, sample_s, verified))
-
-    def _pack(self, due: Round, parcel: Parcel) -> _Due | None:
-        """What choosing these needs on the device; None: nothing is to be chosen."""
-        if not due.rows:
-            return None
-        positions, lengths = parcel.integers(due.positions), parcel.integers(due.lengths)
-        numbers = parcel.integers(due.numbers)
-        batch = self._sampler.pack(due.rows, parcel)
-        last_ids = [due.last_id(place) for place in batch.marked]
-        return _Due(batch, positions, lengths, numbers, last_ids)
-
-    def _choose_all(
-        self,
-        wanted: Wanted,
-        first: Round,
-        due: _Due,
-        logits: torch.Tensor,
-        masks: Pending | None,
-    ) -> tuple[Sampled, list[list[Chosen]]]:
-        """The tokens of the first round, and of each part all that it yields, where some have
-        drafts.
-
-        Where one cannot be chosen, nothing has been counted of those before it.
-        """
-        counted: list[Choice] = []
-        try:
-            allowed = masks.wait() if masks is not None else None
-            sampled = self._choose(due, logits, counted, allowed)
-            if not wanted.drafts:
-                return sampled, []
-            choose_then = partial(self._choose_then, logits, counted)
-            return sampled, verify(wanted, first, sampled, choose_then)
-        except Exception:
-            for choice in counted:
-                self._sampler.take_back(choice)
-            raise
-
-    def _choose(
-        self,
-        due: _Due,
-        logits: torch.Tensor,
-        counted: list[Choice],
-        allowed: torch.Tensor | None = None,
-    ) -> Sampled:
-        """Of rows of ``logits`` [R, vocabulary], which are overwritten if they are all.
-
-        The choice is added to ``counted``.
-        """
-        numbers = due.numbers.tensor
-        if len(numbers) < len(logits):
-            logits = logits.index_select(0, numbers)
-        choice = self._sampler.choose(
-            logits, due.batch, due.positions.tensor, due.lengths.tensor, allowed, due.last_ids
-        )
-        sampled = choice.read()
-        self._sampler.accept(choice)
-        counted.append(choice)
-        return sampled
-
-    def _choose_then(self, logits: torch.Tensor, counted: list[Choice], then: Round) -> Sampled:
-        """As ``verification.Choose``, of a later round."""
-        parcel = Parcel()
-        due = self._pack(then, parcel)
-        assert due is not None, "a round without tokens"
-        parcel.send(self._transfers)
-        return self._choose(due, logits, counted)
+        return Read(Outcome(by_prompt(flight, scores), sampled, forward_s, sample_s, verified))

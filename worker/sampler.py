@@ -88,12 +88,9 @@ class Choice:
         """
         return torch.stack((self.ids.double(), self.logprobs.double()))
 
-    def read(self, packed: torch.Tensor | None = None) -> Sampled:
-        """On the host; ``packed`` may have been copied there before."""
-        if packed is None:
-            ids, values = self.ids.tolist(), self.logprobs.tolist()
-        else:
-            ids, values = packed.tolist()
+    def read(self, packed: torch.Tensor) -> Sampled:
+        """On the host, where ``packed`` has been copied to."""
+        ids, values = packed.tolist()
         tops: list[list[tuple[int, float]]] = [[] for _ in self.batch.rows]
         if self.asked is not None:
             found = _tops(self.asked, self.batch)

@@ -63,14 +63,18 @@ def start(
     block_bytes = model.block_bytes
     if team.sharding.size > 1:
         block_bytes = KVCache.bytes_per_block(shape, model.cache_dtype)
-    drafts = most_drafts(settings, device, model)
+    drafts = most_drafts(settings, model)
+    if drafts:
+        _log.info("speculates with up to %d tokens a step, from each sequence's own text", drafts)
+    elif settings.speculate:
+        _log.warning("--speculate is without effect: this model cannot take tokens back")
     speculate = partial(Speculation, drafts, make_drafter)
     make = _maker(settings, team, device, model, library, speculate)
     loaded = time.perf_counter()
     together, longest = _together(settings), _longest(settings, model)
     worst = Worst(
         tokens=longest if model.reads_whole else settings.max_batch_prefill_tokens,
-        rows=together + min(together * drafts, MOST_ROWS),
+        rows=_most_rows(settings, model),
         longest_tokens=longest,
         adapter=settings.adapters[0].digest if settings.adapters else "",
     )
@@ -154,22 +158,15 @@ def _maker(
     return make
 
 
-def most_drafts(settings: Settings, device: torch.device, model: Model) -> int:
-    """Of a sequence and step at most; says so where there are none though they are asked for."""
-    asked = settings.speculate
-    if not asked:
-        return 0
-    if not model.rolls_back:
-        _log.warning("--speculate is without effect: this model cannot take tokens back")
-        return 0
-    if _goes_ahead(device, model):
-        _log.warning(
-            "--speculate is without effect: on this device steps are launched before the last"
-            " tokens are known, which drafts would have to follow"
-        )
-        return 0
-    _log.info("speculates with up to %d tokens a step, taken from each sequence's own text", asked)
-    return asked
+def most_drafts(settings: Settings, model: Model) -> int:
+    """Of a sequence and step at most."""
+    return settings.speculate if model.rolls_back else 0
+
+
+def _most_rows(settings: Settings, model: Model) -> int:
+    """Whose next tokens are chosen in one step at most: of sequences, and after drafts."""
+    together = _together(settings)
+    return together + min(together * most_drafts(settings, model), MOST_ROWS)
 
 
 def _goes_ahead(device: torch.device, model: Model) -> bool:
@@ -179,11 +176,10 @@ def _goes_ahead(device: torch.device, model: Model) -> bool:
 
 def _steps(settings: Settings, device: torch.device, model: Model) -> dict[str, Any]:
     """What ``Steps`` are made with, in every shard."""
-    together = _together(settings)
     return {
-        "sequences": together,
+        "sequences": _together(settings),
         "longest": _longest(settings, model),
-        "sizes": sizes_for(settings, together) if model.capturable else (),
+        "sizes": sizes_for(settings, _most_rows(settings, model)) if model.capturable else (),
         "gather": select_gather(device, _choices(settings)),
     }
 

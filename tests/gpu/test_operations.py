@@ -18,6 +18,7 @@ from worker.kernels.reference import norm as reference_norm
 from worker.kernels.reference import penalties as reference_penalties
 from worker.kernels.reference.activation import silu_and_multiply as reference_silu
 from worker.kernels.reference.attention import AttentionShape
+from worker.kernels.reference.gather import DecodeRows
 from worker.kernels.reference.mixture import OneByOne
 from worker.kernels.reference.norm import HeadNorms
 from worker.kernels.reference.penalties import Penalties
@@ -274,7 +275,8 @@ def test_the_k_largest(rows):
 
 @pytest.mark.parametrize("count", [1, 256, 300])
 def test_inputs_of_a_step(count):
-    rows = torch.randint(9, (count,))
+    drafts = torch.randint(1 << 40, (count,))
+    rows = DecodeRows(torch.randint(9, (count,)), torch.randint(3, (count,)), drafts)
     last_tokens, lengths = torch.randint(1 << 40, (9,)), torch.randint(1, 131_072, (9,))
     tables = torch.randint(1 << 31, (9, 8192))
     got = gather_inputs(rows, last_tokens, lengths, tables)

@@ -161,6 +161,7 @@ class Driver:
         self.leases: dict[int, list[int]] = {}
         self.records: dict[int, Record] = {}
         self.released: list[int] = []
+        self.drafted = 0
 
     def dispatch(self, *, release=(), add=(), grants=()) -> None:
         self.number += 1
@@ -236,6 +237,7 @@ class Driver:
             self._enter(item)
         if result is None:
             return None
+        self.drafted += result.drafted_tokens
         for tokens in result.ahead:
             assert tokens.finish
             self._enter(Progress(tokens, 0))

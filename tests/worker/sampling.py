@@ -41,7 +41,8 @@ def sample(cases: list[Case], kernels: SamplingKernels = SEEING) -> Sampled:
     positions = [len(c.output) for c in cases]
     lengths = [len(c.prompt + c.output) for c in cases]
     last_ids = [(c.prompt + c.output)[-1] for c in cases if c.parameters.watermark]
-    return choose(sampler, logits, rows, positions, lengths, masks, last_ids).read()
+    choice = choose(sampler, logits, rows, positions, lengths, masks, last_ids)
+    return choice.read(choice.packed)
 
 
 def bits(allowed: list[set[int]], words: int) -> torch.Tensor:

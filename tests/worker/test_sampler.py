@@ -207,14 +207,15 @@ def test_counts_advance_with_accepted_tokens():
         ]
         lengths = [len(prompts[n]) + step for n in range(2)]
         choice = choose(sampler, logits, rows, [step] * 2, lengths)
-        sampled = choice.read()
+        sampled = choice.read(choice.packed)
         assert sampled.ids == [max(range(20), key=row.__getitem__) for row in expected]
         sampler.accept(choice)
         for output, token in zip(outputs, sampled.ids, strict=True):
             output.append(token)
     continued = sampler.admit(parameters, [], prompts[0], outputs[0])
     logits = torch.randn((1, 20), generator=generator).repeat(2, 1)
-    again = choose(sampler, logits, [rows[0], continued], [12, 12], [15, 15]).read()
+    choice = choose(sampler, logits, [rows[0], continued], [12, 12], [15, 15])
+    again = choice.read(choice.packed)
     assert again.ids[0] == again.ids[1]
     assert again.logprobs[0] == again.logprobs[1]
     for row in (*rows, continued):
@@ -231,7 +232,7 @@ def test_counts_of_a_row_that_left_before_it_was_sent_are_not_those_of_the_next(
     logits = torch.arange(6.0)[None]
     sampler.pack([row], Parcel())  # and then the launch fails
     choice = choose(sampler, logits, [row], [1], [2])
-    assert choice.read().ids == [5]
+    assert choice.read(choice.packed).ids == [5]
     assert logits[0].tolist() == [0.0, 1.0, 2.0, -47.0, 4.0, 5.0]
 
 

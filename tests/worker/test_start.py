@@ -3,7 +3,6 @@
 import os
 import select
 from time import perf_counter as time
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +15,8 @@ from tests.worker.driver import CPU, HistoryModel
 from tests.worker.grammars import regex
 from tests.worker.tiny import write_tiny_llama
 from worker.engine import Engine
-from worker.start import keep_compiled, most_drafts, start
+from worker.models.model import Model
+from worker.start import keep_compiled, start
 from worker.warmup import Worst, warm_up
 
 
@@ -94,21 +94,18 @@ def test_drafts_where_they_can_be(model_dir):
 
 
 @pytest.mark.parametrize(
-    ("device", "model", "drafts", "words"),
-    [
-        ("cpu", SimpleNamespace(rolls_back=True, runs_ahead=True), 3, "speculates with up to 3"),
-        ("cpu", SimpleNamespace(rolls_back=False, runs_ahead=False), 0, "cannot take tokens back"),
-        ("cuda", SimpleNamespace(rolls_back=True, runs_ahead=True), 0, "launched before the last"),
-        ("cuda", SimpleNamespace(rolls_back=True, runs_ahead=False), 3, "speculates"),
-    ],
+    ("drafts", "words"), [(3, "speculates with up to 3"), (0, "this model cannot take tokens back")]
 )
-def test_where_drafts_are_not_possible_the_log_says_so(device, model, drafts, words, caplog):
-    asked = settings("/m", speculate=3)
-    with caplog.at_level("INFO"):
-        assert most_drafts(asked, torch.device(device), model) == drafts
-        assert most_drafts(settings("/m"), torch.device(device), model) == 0
-    assert len(caplog.messages) == 1
-    assert words in caplog.text
+def test_the_log_says_whether_there_are_drafts(model_dir, drafts, words, caplog, monkeypatch):
+    monkeypatch.setattr(Model, "rolls_back", bool(drafts))
+    with caplog.at_level("INFO", logger="worker.start"):
+        start(settings(model_dir, speculate=3))
+        said = [message for message in caplog.messages if "specul" in message]
+        assert len(said) == 1
+        assert words in said[0]
+        caplog.clear()
+        start(settings(model_dir))
+        assert "specul" not in caplog.text
 
 
 def test_where_compiled_kernels_are_kept(monkeypatch):

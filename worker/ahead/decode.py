@@ -68,7 +68,7 @@ class DecodeStep:
     def __call__(self, size: int, lengths: tuple[int, ...], adapted: bool = False) -> torch.Tensor:
         """Hidden rows [size, hidden] for ``state.rows``; overwritten by the next call.
 
-        ``lengths`` are those of the sequences, this step's token included, as the host knows them.
+        ``lengths`` are those of the rows, each one's token included, as the host knows them.
         ``adapted``: some have adapters, those of ``state.adapter_plan``.
         """
         self._forget_outdated()
@@ -84,8 +84,9 @@ class DecodeStep:
 
     def _forward(self, size: int, adapted: bool, lengths_host: tuple[int, ...]) -> torch.Tensor:
         state = self._state
-        slots = state.rows[:size]
-        found = self._gather(slots, state.last_tokens, state.known, state.tables)
+        rows = state.decode_rows(size)
+        slots = rows.sequences
+        found = self._gather(rows, state.last_tokens, state.known, state.tables)
         width = min(-(-max(lengths_host) // BLOCK_TOKENS), state.width)
         inputs = StepInputs(
             token_ids=found.ids,

@@ -36,9 +36,12 @@ class Order:
     size: int = 0
     """Rows that are computed where all decode: those of ``chosen``, and padding; 0: it is mixed."""
     lengths: tuple[int, ...] = ()
-    """Of the sequences where all decode, this step's token included, as the host knows them."""
+    """Of the rows where all decode, each one's token included, as the host knows them."""
     adapted: bool = False
     """Where all decode: whether some have adapters, which the state knows."""
+    drafts: int = 0
+    """Where all decode: the last so many of ``chosen`` come after drafts. If any do, the host alone
+    learns which are right; the changes of the next order say so to all."""
     assembly: Assembly | None = None
     """Of a mixed step: its inputs but for the last tokens of those that decode, which come first
     among those whose next token is chosen."""

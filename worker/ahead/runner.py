@@ -6,7 +6,8 @@ the last tokens of the sequences that decode. Sampling follows, outside of what 
 kernels may differ from step to step. Nothing here waits for the device, except where a step cannot
 be read without looking at what it has computed (the most likely tokens with their ties): such a
 step, and one that follows grammars or sets watermarks (the host has to know the last tokens), lets
-no other be launched before it has been read.
+no other be launched before it has been read. Nor does one with drafts, which are rows of their own
+in a step in which all decode: the host verifies them.
 
 Other shards of the model compute the same steps, from orders (``order``) that say what the host
 knows, and are told on their devices which tokens were chosen here. Alone, nobody is told anything.
@@ -29,9 +30,11 @@ from worker.kernels.reference.gather import Gather, gather_inputs
 from worker.masks import Pending
 from worker.parcel import Parcel
 from worker.processors import SamplingRow
-from worker.runner import Device, Runner, by_prompt, following_of, scores_of
+from worker.runner import Device, Read, Runner, by_prompt, following_of, scores_of
 from worker.sampler import Choice, Sampled
+from worker.speculation.verification import first_round
 from worker.transfers import Download
+from worker.turns import Part
 
 
 class Others(Protocol):
@@ -120,15 +123,15 @@ class AheadRunner(Runner):
         self._state = self._steps.state
         super().__init__(device, SlotTables(self._state))
         self._others = others
-        self._rows: list[int] = []
-        self._size = 0
+        self._rows: tuple[list[int], list[tuple[int, int]], int] = [], [], 0
+        """What the state's rows are: slots, drafts, and of how many."""
         self._planned: tuple[int, tuple[int, ...]] = 0, ()
         """Of which size, and of which adapters, the state's plan is."""
         self._read_s = 0.0
 
     def prepare(self) -> None:
         """Record the steps in which all decode."""
-        self._rows, self._size, self._planned = [], 0, (0, ())
+        self._rows, self._planned = ([], [], 0), (0, ())
         most = self._steps.most_recorded
         self._state.set_rows([], most)
         self._state.set_adapters((), most)
@@ -146,6 +149,8 @@ class AheadRunner(Runner):
 
     def launch(self, flight: Flight, masks: Pending | None) -> Launched:
         """As ``Runner.launch``."""
+        if flight.turn.drafted:
+            return self._launch_drafted(flight, masks)
         began = self._clock()
         sequences = [part.sequence for part in flight.wanted.next_tokens]
         rows = [sequence.row for sequence in sequences]
@@ -182,27 +187,57 @@ class AheadRunner(Runner):
                 self._state.advance(slots, choice.ids)
         return _UnderWay(flight, choice, chosen, scored, partial(self._lap, began))
 
+    def _launch_drafted(self, flight: Flight, masks: Pending | None) -> Launched:
+        """One that has been read when this returns: the host says what all shards go on from."""
+        began = self._clock()
+        wanted = flight.wanted
+        first = first_round(wanted)
+        parcel = Parcel()
+        due = self._rounds.pack(first, parcel)
+        assert due is not None, "drafts of nobody"
+        order = self._order(flight, 0)
+        with self._others.follow(order):
+            hidden, _ = self._steps.run(order, parcel)
+            logits = self._steps.chosen_logits(hidden, order)
+        sampled, verified = self._rounds.choose(wanted, first, due, logits, masks)
+        for part, tokens in zip(wanted.next_tokens, verified, strict=True):
+            sequence = part.sequence
+            known = len(sequence.ids) + len(tokens)
+            self._state.enter(sequence.table_row + 1, tokens[-1][0], known, sequence.prompt_length)
+        return Read(Outcome([], sampled, self._lap(began), 0.0, verified))
+
     def _order(self, flight: Flight, scored: int) -> Order:
         """What all shards are to compute."""
-        slots = [part.sequence.table_row + 1 for part in flight.wanted.next_tokens]
         decoding, parts = flight.decoding, flight.parts
-        adapters = self.adapters_of(parts)
         if decoding == len(parts):
-            size = self._steps.size_for(len(slots))
-            if slots != self._rows or size != self._size:
-                self._state.set_rows(slots, size)
-                self._rows, self._size = slots, size
-            if adapters and (size, adapters) != self._planned:
-                self._state.set_adapters(adapters, size)
-                self._planned = size, adapters
-            lengths = tuple([part.end for part in parts])
-            changes = self._state.pending()
-            return Order(changes, len(slots), scored, size, lengths, bool(adapters))
+            return self._decoding(parts, scored)
+        slots = [part.sequence.table_row + 1 for part in flight.wanted.next_tokens]
+        adapters = self.adapters_of(parts)
         tokens = [0] * decoding + tokens_of(parts[decoding:])
         assembly = assemble(parts, decoding, tokens, flight.logit_rows, self._tables, adapters)
         return Order(
             self._state.pending(), len(slots), scored, assembly=assembly, slots=tuple(slots)
         )
+
+    def _decoding(self, parts: list[Part], scored: int) -> Order:
+        """The same where all decode: a row of each, then one of each draft."""
+        drafted = [(part, number) for part in parts for number in range(1, len(part.drafts) + 1)]
+        rows = parts + [part for part, _ in drafted]
+        slots = [part.sequence.table_row + 1 for part in rows]
+        drafts = [(number, part.drafts[number - 1]) for part, number in drafted]
+        size = self._steps.size_for(len(slots))
+        if (slots, drafts, size) != self._rows:
+            self._state.set_rows(slots, size, drafts)
+            self._rows = slots, drafts, size
+        adapters = self.adapters_of(rows)
+        if adapters and (size, adapters) != self._planned:
+            self._state.set_adapters(adapters, size)
+            self._planned = size, adapters
+        lengths = [part.start + 1 for part in rows]
+        for place, (offset, _) in enumerate(drafts, len(parts)):
+            lengths[place] += offset
+        changes, adapted = self._state.pending(), bool(adapters)
+        return Order(changes, len(slots), scored, size, tuple(lengths), adapted, len(drafts))
 
     def _lap(self, began: float) -> float:
         """Seconds that a step took which was launched then and has just been read."""

@@ -1,10 +1,11 @@
 """What the device keeps of the sequences, so that a step needs nothing from the host to go on.
 
-Runs in the worker. One tensor of int64, cut into columns: the slots of the rows that decode, and
-which adapters they have; for each slot its last token, how many tokens are known, how many of them
-were its prompt; and its row of the block table. The host notes changes, which go with a step's
-parcel and are put into place by one scatter; when nothing has changed, nothing is sent. Tokens and
-lengths advance on the device alone.
+Runs in the worker. One tensor of int64, cut into columns: the slots of the rows that decode, how
+many drafts lead up to each, the last of these, and which adapters they have; for each slot its last
+token, how many tokens are known, how many of them were its prompt; and its row of the block table.
+The host notes changes, which go with a step's parcel and are put into place by one scatter; when
+nothing has changed, nothing is sent. Tokens and lengths advance on the device alone, but after
+drafts, which the host verifies.
 
 Slot 0 is nobody's: its one token is of block 0, where padding writes. Sequences that have been
 given row r of the host's block tables have slot r + 1.
@@ -19,12 +20,14 @@ import torch
 from worker.ahead.order import StateChanges
 from worker.batch import BlockTables
 from worker.interfaces import AdapterPlans
+from worker.kernels.reference.gather import DecodeRows
 from worker.parcel import Sent
+from worker.speculation.speculation import MOST_ROWS
 
-_NUMBERS = 3
-"""Kept of a slot, beside its blocks."""
+_OF_ROWS, _OF_SLOTS = 3, 3
+"""Numbers that are kept of a row that decodes, and of a slot beside its blocks."""
 _EVEN = 2
-"""The plan begins at a multiple of 16 bytes: kernels are compiled anew for others."""
+"""What is kept of rows begins at a multiple of 16 bytes: kernels are compiled anew for others."""
 
 
 class SlotState:
@@ -46,24 +49,31 @@ class SlotState:
         self._plans = plans
         self._rows = rows
         self._changes: dict[int, int] = {}
+        self._drafted = range(0)
+        """The rows after drafts."""
         self.generation = 0
         """Another one: the tensors are others, too."""
         self._lay_out(slots + 1, width)
 
     def _lay_out(self, slots: int, width: int) -> None:
         self.slots, self.width = slots, width
-        self._rows = max(self._rows, slots)
-        shared = [-(-self._rows // _EVEN) * _EVEN, self._room(self._rows)]
-        self._ends: list[int] = np.cumsum(shared + [slots] * _NUMBERS).tolist()
-        self._plan, self._last, self._known, self._prompt, self._tables = self._ends
-        numbers = self._tables + slots * width
+        self._rows = max(self._rows, slots + MOST_ROWS)
+        rows = -(-self._rows // _EVEN) * _EVEN
+        sizes = [rows] * _OF_ROWS + [self._room(self._rows)] + [slots] * _OF_SLOTS
+        self._ends: list[int] = np.cumsum(sizes).tolist()
+        numbers = self._ends[-1] + slots * width
         self._all = torch.zeros(numbers, dtype=torch.int64, device=self._device)
-        self.rows = self._all[: self._rows]  # [rows] slots of the decoding sequences, then zeros
-        self._adapters = self._all[self._plan : self._last]  # [room] of all rows' adapters
-        self.last_tokens = self._all[self._last : self._known]  # [slots]
-        self.known = self._all[self._known : self._prompt]  # [slots] tokens, the last one included
-        self.prompts = self._all[self._prompt : self._tables]  # [slots] tokens of the prompt
-        self.tables = self._all[self._tables :].view(slots, width)  # blocks, padded with 0
+        self._columns = torch.split(self._all, [*sizes, slots * width])
+        self._tables = self._ends[-1]
+        self._offsets, self._drafts, self._plan, self._last, self._known, self._prompt = self._ends[
+            :-1
+        ]
+        self.rows = self._columns[0]  # [rows] slots of the decoding sequences, then zeros
+        self._adapters = self._columns[3]  # [room] of all rows' adapters
+        self.last_tokens = self._columns[4]  # [slots]
+        self.known = self._columns[5]  # [slots] tokens, the last one included
+        self.prompts = self._columns[6]  # [slots] tokens of the prompt
+        self.tables = self._columns[7].view(slots, width)  # blocks, padded with 0
         self.known[:1].fill_(1)
         self._ones = torch.ones_like(self.rows)
 
@@ -78,10 +88,25 @@ class SlotState:
         start = self._tables + slot * self.width + first
         self._changes.update(zip(range(start, start + len(blocks)), blocks, strict=True))
 
-    def set_rows(self, slots: Sequence[int], size: int) -> None:
-        """The first ``size`` rows decode, those beyond ``slots`` for nobody."""
+    def set_rows(
+        self, slots: Sequence[int], size: int, drafts: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        """The first ``size`` rows decode, those beyond ``slots`` for nobody.
+
+        ``drafts``: of the last ones of ``slots``, how many tokens lead up to each from the one that
+        is known, and the last of these.
+        """
         self._changes.update(enumerate(slots))
         self._changes.update(dict.fromkeys(range(len(slots), size), 0))
+        self._changes.update(dict.fromkeys([self._offsets + row for row in self._drafted], 0))
+        self._drafted = range(len(slots) - len(drafts), len(slots))
+        for row, (offset, token) in zip(self._drafted, drafts, strict=True):
+            self._changes[self._offsets + row] = offset
+            self._changes[self._drafts + row] = token
+
+    def decode_rows(self, size: int) -> DecodeRows:
+        """The first ``size`` of them."""
+        return DecodeRows(*[column[:size] for column in self._columns[:_OF_ROWS]])
 
     def set_adapters(self, adapters: Sequence[int], size: int) -> None:
         """Of the first rows of ``size``; those beyond have none."""
@@ -117,21 +142,16 @@ class SlotState:
 
     def resize(self, slots: int, width: int) -> None:
         """More sequences, or longer ones, than were foreseen. What is known, or noted, stays."""
-        old, count = self._columns, self.slots
+        old, count = self._columns[:-1], self.slots
         tables, before, ends = self.tables, self.width, self._ends
         self._lay_out(slots, width)
-        for new, kept in zip(self._columns, old, strict=True):
+        for new, kept in zip(self._columns[:-1], old, strict=True):
             new[: len(kept)].copy_(kept)
         self.tables[:count, :before].copy_(tables)
         self._changes = {
             self._moved(place, ends, before): number for place, number in self._changes.items()
         }
         self.generation += 1
-
-    @property
-    def _columns(self) -> tuple[torch.Tensor, ...]:
-        """All but the tables."""
-        return self.rows, self._adapters, self.last_tokens, self.known, self.prompts
 
     def _room(self, rows: int) -> int:
         return 0 if self._plans is None else self._plans.room(rows)

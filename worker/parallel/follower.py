@@ -109,6 +109,7 @@ class Follower:
                 pass  # the leader alone looks at them
             if order.chosen:
                 steps.chosen_logits(hidden, order)
+            if order.chosen and not order.drafts:
                 ids = torch.empty(order.chosen, dtype=torch.int64, device=self._device)
                 steps.state.advance(slots, self._group.tell(ids))
         except Exception as error:

@@ -59,6 +59,7 @@ def step_of(order: Order) -> Step:
         order.size,
         bytes_of(np.array(order.lengths, dtype=np.int64)),
         order.adapted,
+        order.drafts,
         None if order.assembly is None else message_of(order.assembly),
         bytes_of(np.array(order.slots, dtype=np.int64)),
     )
@@ -79,6 +80,7 @@ def order_of(message: Step) -> Order:
         message.size,
         tuple(integers_of(message.lengths).tolist()),
         message.adapted,
+        message.drafts,
         None if message.forward is None else assembly_of(message.forward),
         tuple(integers_of(message.chosen_slots).tolist()),
     )

@@ -3,7 +3,9 @@
 Runs in the worker, one object per engine. Drafts get what a step has left when all who decode and
 all prompts have had theirs: never a token beyond the step's budget, the leased blocks, or the
 sequence's own end. And only while they pay: a row more makes a step longer by some share, which is
-measured here, and the tokens that it wins have to outweigh that. Knows nothing of tensors.
+measured here, and the tokens that it wins have to outweigh that. Where steps are launched before
+the last tokens are known, there are drafts only for those whose drafts are worth the wait. Knows
+nothing of tensors.
 """
 
 from worker.pace import Allowance, Line
@@ -72,6 +74,22 @@ class Speculation:
         if not drafted:
             return turn
         return Turn([*plain, *drafted, *turn.readers], len(plain), len(drafted))
+
+    def waits(self, turn: Turn) -> bool:
+        """Whether this step should not be launched before what is under way has been read.
+
+        Drafts follow the last tokens. Where they are likely to pay, those have to be known.
+        """
+        if not self._tokens or turn.readers:
+            return False
+        worth = self.worth(turn.decoding, turn.decoding)
+        # Of all: each learns from it what its guesses are worth.
+        expected = [
+            part.sequence.speculator.expects(part.start, worth) and _room(part.sequence) > 0
+            for part in turn.decoders
+            if part.sequence.speculator is not None
+        ]
+        return any(expected)
 
     def worth(self, sequences: int, rows: int) -> float:
         """How sure a draft has to be: its row's share of the step, against a token's of all."""

@@ -20,7 +20,7 @@ _SURE = 0.999
 class Speculator:
     """Of one sequence."""
 
-    __slots__ = ("_drafter", "_hits", "_probing", "_rests_until", "_trials")
+    __slots__ = ("_drafter", "_guess", "_hits", "_probing", "_rests_until", "_trials")
 
     def __init__(self, drafter: Drafter) -> None:
         self._drafter = drafter
@@ -28,6 +28,7 @@ class Speculator:
         self._rests_until = 0
         """No drafts before so many tokens are known."""
         self._probing = False
+        self._guess: list[int] = []
 
     @property
     def chance(self) -> float:
@@ -49,10 +50,28 @@ class Speculator:
             most = min(most, int(math.log(worth) / math.log(chance)))
         return self._drafter.propose(most)
 
+    def expects(self, known: int, worth: float) -> bool:
+        """Whether there will be drafts that pay, once the token that is under way is known.
+
+        As far as its guess of that token tells: it costs nothing, and ``see`` says what it was.
+        """
+        self._guess = self._drafter.propose(1)
+        return bool(self._guess) and known >= self._rests_until and self.chance >= worth
+
+    def see(self, token: int) -> None:
+        """The next token, which was chosen without drafts."""
+        if self._guess:
+            right = self._guess[0] == token
+            self._count(int(right), int(not right))
+            self._guess = []
+
     def learn(self, drafted: int, accepted: int, known: int) -> None:
         """What became of the latest drafts; now so many tokens are known."""
         rejected = accepted < drafted  # of those after it nothing is known
-        self._hits = _KEPT * self._hits + accepted
-        self._trials = _KEPT * self._trials + accepted + rejected
+        self._count(accepted, int(rejected))
         if self._probing and rejected:
             self._rests_until = known + _REST_TOKENS
+
+    def _count(self, right: int, wrong: int) -> None:
+        self._hits = _KEPT * self._hits + right
+        self._trials = _KEPT * self._trials + right + wrong

@@ -27,7 +27,7 @@ class OnGPU:
 
     def __init__(
         self, directory, monkeypatch, forms, *, warm=True, sizes=SIZES, rows=40, others=None,
-        guidance=None, choices=None, beside=None, adapters=(), **options,
+        guidance=None, choices=None, beside=None, adapters=(), speculation=None, **options,
     ) -> None:  # fmt: skip
         """``forms`` are those of ``fake_gpu``, ``rows`` sequences may run together.
 
@@ -62,7 +62,7 @@ class OnGPU:
             monkeypatch.setattr(Engine, "prepare", warmed)
         self.driver = Driver(
             model, model.make_cache(model.configuration, BLOCKS, GPU), blocks=BLOCKS,
-            runner="gpu", guidance=guidance, adapters=digests,
+            runner="gpu", guidance=guidance, adapters=digests, speculation=speculation,
         )  # fmt: skip
         self.driver.step_tokens = 24
         self._forms, self._ready = forms, set(forms) if warm else forms
@@ -71,6 +71,8 @@ class OnGPU:
         launch = runner.launch
 
         def watched(flight, masks):
+            if flight.turn.drafted:  # which the host has to read
+                return launch(flight, masks)
             with self._counting, self._copies:
                 return launch(flight, masks)
 

@@ -1,5 +1,7 @@
 """A step's Python as a GPU runs it: everything is on the device, and nobody waits for it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from tests.worker.texts import SAMPLED
 from tests.worker.tiny import write_tiny, write_tiny_llama
 from worker.inputs import StepInputs
 from worker.kernels.select import Choices
+from worker.speculation.speculation import Speculation
 
 
 @pytest.mark.parametrize("custom", [True, False], ids=["in Triton", "in torch"])
@@ -49,6 +52,22 @@ def test_nothing_is_compiled_and_nothing_recorded_is_lost_once_the_worker_is_rea
             there.driver.add(number, PROMPT * 2, 5 + number, sampling=sampling)
             there.driver.step()
         there.driver.run()
+    there.check()
+
+
+def test_drafts_are_rows_of_what_was_recorded_and_compile_nothing(tmp_path, monkeypatch):
+    write_tiny_llama(tmp_path, num_hidden_layers=1)
+    guesses = SimpleNamespace(propose=lambda most: [1, 2, 3][:most])
+    with fake_gpu(monkeypatch) as forms:
+        there = OnGPU(
+            tmp_path, monkeypatch, forms, speculation=Speculation(3, lambda *given: guesses)
+        )
+        for number, sampling in enumerate([SamplingParameters(), *SAMPLED]):
+            there.driver.add(number, PROMPT * 2, 8 + number, sampling=sampling)
+            there.driver.step()
+        there.driver.run()
+        assert there.driver.drafted > 10
+        assert (4, False) in there.replayed
     there.check()
 
 

@@ -1,7 +1,5 @@
 """A worker starts on a fake GPU: what it records, how many blocks it takes, what it refuses."""
 
-import logging
-
 import pytest
 import torch
 
@@ -115,8 +113,9 @@ def test_blocks_are_what_a_step_leaves(begin):
     assert begin(room, step_bytes).blocks == wanted
 
 
-def test_drafts_are_refused_with_a_sentence(begin, caplog):
-    with caplog.at_level(logging.WARNING):
-        engine = begin(speculate=4)
-    assert "--speculate is without effect: on this device" in caplog.text
-    assert recorded(engine) == [1, 2, 4, 6]
+def test_with_drafts_larger_steps_are_recorded(begin):
+    engine = begin(speculate=4)
+    assert recorded(engine) == [1, 2, 4, 8, 16, 24, TOGETHER * 5]
+    ready = set(begin.forms)
+    together(engine)
+    assert begin.forms == ready

@@ -9,6 +9,7 @@ from tests.worker.models.comparing import CPU
 from worker.cache import KVCache, part_of
 from worker.loading import load_model
 from worker.parallel.leader import Leader
+from worker.speculation.speculation import Speculation
 
 BLOCKS = 64
 
@@ -19,10 +20,12 @@ def alone(directory: Path) -> Driver:
     return Driver(model, cache, blocks=BLOCKS)
 
 
-def together(directory: Path, leader: Leader, runner: str = "host") -> Driver:
+def together(
+    directory: Path, leader: Leader, runner: str = "host", speculation: Speculation | None = None
+) -> Driver:
     sharding = leader.sharding
     model = load_model(str(directory), device=CPU, dtype=torch.float32, sharding=sharding)
     leader.make_cache(BLOCKS)
     cache = KVCache(part_of(model.configuration, sharding), BLOCKS, CPU, torch.float32)
     led = leader.lead(model) if runner == "host" else model
-    return Driver(led, cache, blocks=BLOCKS, runner=runner)
+    return Driver(led, cache, blocks=BLOCKS, runner=runner, speculation=speculation)

@@ -16,6 +16,7 @@ from tests.worker.models.comparing import CPU, prompt
 from tests.worker.parallel.drivers import alone, together
 from tests.worker.parallel.follower import AHEAD
 from tests.worker.parallel.groups import Groups
+from tests.worker.speculation.oracle import Oracle
 from tests.worker.texts import SAMPLED
 from tests.worker.tiny import write_tiny_llama
 from worker.ahead.order import Order, StateChanges
@@ -27,6 +28,7 @@ from worker.kernels.sampling import UNSEEN
 from worker.parallel.leader import Leader
 from worker.parallel.orders import Ahead, order_of, step_of
 from worker.parcel import Parcel
+from worker.speculation.speculation import Speculation
 from worker.transfers import HostTransfers
 
 NAME = "ahead-llama"
@@ -78,13 +80,19 @@ def busy(driver: Driver) -> dict[int, tuple[list[int], list[float]]]:
     return {n: (record.ids, record.logprobs) for n, record in driver.records.items()}
 
 
-def test_two_shards_ahead_say_what_one_says(root: Path, group_runner: Any) -> None:
+@pytest.mark.parametrize("drafts", [0, 3])
+def test_two_shards_ahead_say_what_one_says(root: Path, group_runner: Any, drafts: int) -> None:
+    """Also where the leader alone learns which drafts are right."""
     wanted = busy(alone(root / NAME))
+    prompts = [prompt(75), *[prompt(9 * number, number) for number in range(1, 1 + len(SAMPLED))]]
+    texts = [ids + wanted[number][0] for number, ids in enumerate(prompts)]
+    speculation = Speculation(drafts, Oracle(texts, lies=0.2))
     with Groups(2) as groups, groups.led(root / NAME) as leader:
         group_runner(leader)
         leader.make_cache(8)  # as the start measures before it makes the one that stays
-        driver = together(root / NAME, leader, runner="group")
+        driver = together(root / NAME, leader, runner="group", speculation=speculation)
         got = busy(driver)
+        assert (driver.drafted > 20) == bool(drafts)
         assert driver.engine._runner._state.generation > 0  # all shards' states have grown
     assert got.keys() == wanted.keys()
     for number, (ids, logprobs) in wanted.items():
@@ -134,10 +142,11 @@ def test_an_order_survives_the_way(mixed: bool) -> None:
         assembly = Assembly(arrays, lengths, (1, 1, 5), 2, ())
         order = Order(changes, 2, 4, assembly=assembly, slots=(3, 5))
     else:
-        order = Order(changes, 2, 0, 4, (17, 30), True)
+        order = Order(changes, 2, 0, 4, (17, 30), True, 1)
     got = order_of(step_of(order))
     assert (got.chosen, got.scored, got.size) == (order.chosen, order.scored, order.size)
     assert (got.lengths, got.adapted, got.slots) == (order.lengths, order.adapted, order.slots)
+    assert got.drafts == order.drafts
     assert (got.changes.slots, got.changes.width) == (9, 4)
     assert (got.changes.numbers == changes.numbers).all()
     if not mixed:
@@ -160,7 +169,7 @@ def test_what_is_noted_keeps_its_meaning_when_the_state_grows() -> None:
     for one in (state, twin):
         one.enter(2, 80, 22, 19)
         one.set_blocks(2, 1, [6])
-        one.set_rows([2, 1], 3)
+        one.set_rows([2, 1, 1], 4, [(1, 70)])
     state.resize(9, 3)
     twin.resize(9, 3)
     state.set_blocks(8, 2, [7])
@@ -168,12 +177,17 @@ def test_what_is_noted_keeps_its_meaning_when_the_state_grows() -> None:
     apply(state)
     apply(twin)
     assert torch.equal(state._all, twin._all)
-    assert state.rows[:3].tolist() == [2, 1, 0]
+    rows = state.decode_rows(4)
+    assert rows.sequences.tolist() == [2, 1, 1, 0]
+    assert (rows.offsets.tolist(), rows.drafts[2]) == ([0, 0, 1, 0], 70)
     assert state.tables[1].tolist() == [4, 5, 0]
     assert state.tables[2].tolist() == [0, 6, 0]
     assert state.tables[8].tolist() == [0, 0, 7]
     assert (state.last_tokens[2], state.known[1], state.prompts[2]) == (80, 12, 19)
     assert not state.pending().numbers.size
+    state.set_rows([2], 1)
+    apply(state)
+    assert not state.decode_rows(4).offsets.any()
 
 
 def apply(state: SlotState) -> None:

@@ -86,7 +86,6 @@ def check_disturbed(model, tokens: int, seed: int, count: int = 16) -> None:
     ]
     driver = driver_of(model, tokens, Oracle(known, lies=0.2, seed=seed))
     waiting, cancelled = list(range(count)), set()
-    drafted = 0
     while waiting or driver.engine.held:
         driver.step_tokens = choice.choice([3, 9, 40, 200])
         if waiting and choice.random() < 0.3:
@@ -94,10 +93,7 @@ def check_disturbed(model, tokens: int, seed: int, count: int = 16) -> None:
             order = orders[number]
             room = choice.randrange(1, len(order.prompt) + 1)
             driver.add(number, order.prompt, order.count, room=room, **order.options)
-        result = driver.engine.step()
-        drafted += 0 if result is None else result.drafted_tokens
-        driver.enter(result)
-        if result is None:
+        if driver.step() is None:
             driver.dispatch()
         for number, order in enumerate(orders):
             if number not in driver.leases or number in cancelled or over(driver, number):
@@ -110,7 +106,7 @@ def check_disturbed(model, tokens: int, seed: int, count: int = 16) -> None:
             elif number % 5 == 4 and choice.random() < 0.02:
                 driver.release(number)
                 cancelled.add(number)
-    assert drafted > 20
+    assert driver.drafted > 20
     for number, record in enumerate(expected):
         if number in cancelled:
             assert driver.records[number].ids == record.ids[: len(driver.records[number].ids)]

@@ -20,7 +20,7 @@ from tests.worker.speculation.oracle import Oracle
 from tests.worker.texts import text
 from tests.worker.tiny import write_tiny, write_tiny_llama
 from worker.loading import load_model
-from worker.runner import HostRunner
+from worker.rounds import Rounds
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,8 @@ def model(tmp_path_factory):
     return load_model(str(directory), device=CPU, dtype=torch.float32)
 
 
-@pytest.mark.parametrize(("tokens", "seed"), [(1, 0), (4, 1), (4, 2), (7, 3)])
+@pytest.mark.usefixtures("runner")
+@pytest.mark.parametrize(("tokens", "seed"), [(1, 0), (4, 1), (7, 3)])
 def test_disturbed_in_a_busy_batch(model, tokens, seed):
     check_disturbed(model, tokens, seed)
 
@@ -42,6 +43,7 @@ def test_other_families(tmp_path, name):
     check_disturbed(model, 3, 5, count=8)
 
 
+@pytest.mark.usefixtures("runner")
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_fewer_steps(model, sampling):
     """Right drafts are all accepted, however tokens are chosen."""
@@ -53,7 +55,7 @@ def test_fewer_steps(model, sampling):
     check_same(driver.records[0], expected)
 
 
-@pytest.mark.usefixtures("settled")
+@pytest.mark.usefixtures("runner", "settled")
 def test_memory_that_is_short_between_two_choices_of_a_step(model, monkeypatch):
     """What has been counted of such a step is counted once, when it is repeated."""
     penalties = SamplingParameters(repetition_penalty=1.2, output_frequency_penalty=0.3)
@@ -61,20 +63,21 @@ def test_memory_that_is_short_between_two_choices_of_a_step(model, monkeypatch):
     expected = alone(model, order)
     driver = driver_of(model, 4, Oracle([order.prompt + expected.ids]))
     driver.add(0, order.prompt, order.count, **order.options)
-    choose, rounds = HostRunner._choose_then, iter(range(1000))
+    choose, rounds = Rounds._choose_then, iter(range(1000))
 
     def choose_or_fail(*arguments):
         if next(rounds) % 3 == 2:
             raise MemoryError
         return choose(*arguments)
 
-    monkeypatch.setattr(HostRunner, "_choose_then", choose_or_fail)
+    monkeypatch.setattr(Rounds, "_choose_then", choose_or_fail)
     driver.run()
     check_same(driver.records[0], expected)
     assert next(rounds) > 6
     assert driver.engine.held == 0
 
 
+@pytest.mark.usefixtures("runner")
 @pytest.mark.parametrize("place", range(1, 9))
 def test_an_end_within_accepted_drafts(model, place):
     """By a stop token: what was computed after it is nobody's."""
@@ -91,6 +94,7 @@ def test_an_end_within_accepted_drafts(model, place):
     assert driver.engine.held == 0
 
 
+@pytest.mark.usefixtures("runner")
 def test_drafts_of_its_own_text(model):
     """By n-grams: a text that repeats itself is drafted without anybody's help."""
     prompt = text(random.Random(3), 12) * 6

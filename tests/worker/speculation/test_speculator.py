@@ -14,6 +14,15 @@ class Counting:
         return [1] * most
 
 
+class Saying:
+    """Says this, if anything, as long as it is said."""
+
+    token: int | None = 7
+
+    def propose(self, most):
+        return [] if self.token is None else [self.token] * most
+
+
 def drafted(speculator: Speculator, known: int, most: int = 8, worth: float = 0.1) -> int:
     return len(speculator.draft(known, most, worth))
 
@@ -72,3 +81,34 @@ def test_drafts_that_win_less_than_they_cost_are_not_made():
     assert drafted(speculator, 300, worth=0.9) == 1  # to see
     speculator.learn(1, 0, 300)
     assert drafted(speculator, 301, worth=0.9) == 0
+
+
+def test_what_is_guessed_of_a_token_under_way_is_learned_from_though_nobody_waits():
+    drafter = Saying()
+    speculator = Speculator(drafter)
+    assert speculator.expects(10, worth=0.4)
+    speculator.see(8)
+    assert speculator.chance == pytest.approx(0.8 * 1 / (0.8 * 2 + 1))
+    assert not speculator.expects(11, worth=0.4)  # and so on, until they are right
+    for known in range(11, 20):
+        speculator.see(7)
+        worth_it = speculator.expects(known, worth=0.4)
+    assert worth_it
+    speculator.see(7)
+    chance = speculator.chance
+    speculator.see(9)  # of which nothing was guessed
+    assert speculator.chance == chance
+
+
+def test_nothing_is_expected_where_there_is_no_guess_or_none_may_be_made():
+    drafter = Saying()
+    speculator = Speculator(drafter)
+    drafter.token = None
+    assert not speculator.expects(10, worth=0.1)
+    speculator.see(7)
+    assert speculator.chance == 0.5
+    drafter.token = 7
+    assert speculator.draft(10, 4, worth=0.6) == [7]  # to see
+    speculator.learn(1, 0, 11)
+    assert not speculator.expects(12, worth=0.1)  # it rests
+    assert speculator.expects(11 + _REST_TOKENS, worth=0.1)

@@ -18,21 +18,32 @@ class DecodeInputs:
     lengths: torch.Tensor  # [n], this token included
 
 
-Gather = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], DecodeInputs]
+@dataclass(frozen=True, slots=True)
+class DecodeRows:
+    """What decodes: of n rows, one token each; any integers."""
+
+    sequences: torch.Tensor  # [n], their numbers
+    offsets: torch.Tensor  # [n], tokens after the last known one; 0: that one
+    drafts: torch.Tensor  # [n], the token where there is an offset
+
+
+Gather = Callable[[DecodeRows, torch.Tensor, torch.Tensor, torch.Tensor], DecodeInputs]
 """As ``gather_inputs``."""
 
 
 def gather_inputs(
-    rows: torch.Tensor, last_tokens: torch.Tensor, lengths: torch.Tensor, tables: torch.Tensor
+    rows: DecodeRows, last_tokens: torch.Tensor, lengths: torch.Tensor, tables: torch.Tensor
 ) -> DecodeInputs:
-    """The last token of each row's sequence, its position and its place in the cache.
+    """Each row's token (its sequence's last, or a draft), position and place in the cache.
 
-    rows [n], any integers, numbers of sequences; last_tokens [S] and lengths [S], any integers, the
-    last token included; tables [S, blocks], any integers.
+    last_tokens [S] and lengths [S], any integers, the last token included; tables [S, blocks], any
+    integers, in which a sequence has blocks for its drafts, too.
     """
-    known = lengths.index_select(0, rows).long()
+    sequences = rows.sequences.long()
+    known = lengths.index_select(0, sequences).long() + rows.offsets
+    ids = torch.where(rows.offsets == 0, last_tokens.index_select(0, sequences), rows.drafts)
     positions = known - 1
     columns = positions.div(BLOCK_TOKENS, rounding_mode="floor")
-    blocks = tables[rows.long(), columns].long()
+    blocks = tables[sequences, columns].long()
     slots = blocks * BLOCK_TOKENS + positions % BLOCK_TOKENS
-    return DecodeInputs(last_tokens.index_select(0, rows).long(), positions, slots, known)
+    return DecodeInputs(ids.long(), positions, slots, known)

@@ -29,6 +29,7 @@ from worker.kernels.mixture import Expert, Routing, holding
 from worker.kernels.reference import linear as reference
 from worker.kernels.reference.activation import clamp_and_multiply
 from worker.kernels.reference.attention import AttentionShape
+from worker.kernels.reference.gather import DecodeRows
 from worker.kernels.reference.penalties import Penalties
 from worker.kernels.reference.quantized import E2M1_LEVELS, WHOLE_LEVELS, Coding, Quantized
 from worker.kernels.triton import launch
@@ -288,7 +289,8 @@ def sampling(kept):
     penalize_(logits, asked, counts, counts, whole)
     top_p(logits, row)
     top_k(logits, whole, 9)
-    gather_inputs(whole, whole, whole, torch.zeros((4, 32), dtype=torch.int64))
+    rows = DecodeRows(whole, whole, whole)
+    gather_inputs(rows, whole, whole, torch.zeros((4, 32), dtype=torch.int64))
 
 
 def short(dtype):

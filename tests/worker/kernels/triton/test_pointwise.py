@@ -6,6 +6,7 @@ import torch
 from worker.kernels.reference import gather as reference_gather
 from worker.kernels.reference import norm as reference_norm
 from worker.kernels.reference.activation import silu_and_multiply as reference_silu
+from worker.kernels.reference.gather import DecodeRows
 from worker.kernels.triton.activation import silu_and_multiply
 from worker.kernels.triton.gather import gather_inputs
 from worker.kernels.triton.norm import prepare_norm
@@ -65,17 +66,24 @@ def test_gated_silu(dtype, width):
 @pytest.mark.parametrize("count", [0, 1, 130])
 def test_inputs_of_a_step(count):
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randint(9, (count,), generator=generator)
+    sequences = torch.randint(9, (count,), generator=generator)
+    offsets = torch.randint(3, (count,), generator=generator)
+    drafts = torch.randint(1 << 40, (count,), generator=generator)
     last_tokens = torch.randint(1 << 40, (9,), generator=generator)
     lengths = torch.randint(1, 600, (9,), generator=generator)
     tables = torch.randint(1 << 31, (9, 40), generator=generator)
-    got = gather_inputs(rows.int(), last_tokens, lengths.int(), tables)
+    rows = DecodeRows(sequences, offsets, drafts)
+    got = gather_inputs(
+        DecodeRows(sequences.int(), offsets.int(), drafts), last_tokens, lengths.int(), tables
+    )
     twin = reference_gather.gather_inputs(rows, last_tokens, lengths, tables)
     for name in ("ids", "positions", "slots", "lengths"):
         assert torch.equal(getattr(got, name), getattr(twin, name))
         assert getattr(got, name).data_ptr() % 16 == 0
-    for row, sequence in enumerate(rows.tolist()):
-        position = int(lengths[sequence]) - 1
-        assert int(got.ids[row]) == int(last_tokens[sequence])
+    for row, (sequence, offset) in enumerate(
+        zip(sequences.tolist(), offsets.tolist(), strict=True)
+    ):
+        position = int(lengths[sequence]) - 1 + offset
+        assert int(got.ids[row]) == int(drafts[row] if offset else last_tokens[sequence])
         assert int(got.positions[row]) == position
         assert int(got.slots[row]) == int(tables[sequence, position // 16]) * 16 + position % 16
