@@ -236,7 +236,7 @@ SCHEDULING = (
         "speculate", WHOLE, 0,
         "Tokens guessed per sequence and step: what followed its last ones before. The model "
         "checks them, so texts are the same; those that repeat something take fewer steps. Not "
-        "with a grammar, and not yet on GPUs. 0: none; at most 32.", drafts,
+        "with a grammar. 0: none; at most 32.", drafts,
     ),
     Option(
         "cuda_memory_fraction", NUMBER, 1.0, "Share of the GPU's memory that may be used.", fraction

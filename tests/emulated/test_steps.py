@@ -20,11 +20,13 @@ from tests.gpu.engines import (
 )
 from tests.worker.models.families import FAMILIES
 from tests.worker.paged import Paged
+from tests.worker.speculation.oracle import Oracle
 from tests.worker.texts import SAMPLED
 from tests.worker.tiny import write_tiny
 from worker.kernels.select import Choices
 from worker.loading import load_model
 from worker.runner import HostRunner
+from worker.speculation.speculation import Speculation
 
 GRAPHS = ahead((1, 2, 4))
 FEW = partial(generated, prompts=PROMPTS[:3], count=5)
@@ -47,6 +49,19 @@ def test_tokens_are_those_of_the_cpu(models, sampling):
     expected = FEW(make_engine(on_cpu, HostRunner), sampling=sampling)
     for make_runner in (ahead(), GRAPHS):
         assert FEW(make_engine(there, make_runner), sampling=sampling) == expected
+
+
+@pytest.mark.parametrize("sampling", [SamplingParameters(), SAMPLED[0]])
+def test_drafts_change_no_token(models, sampling):
+    """Nor do they where they are rows of what was recorded without them."""
+    on_cpu, there = models
+    few = partial(generated, prompts=PROMPTS[:2], count=12, sampling=sampling)
+    expected = few(make_engine(on_cpu, HostRunner))
+    for make_runner in (ahead(), GRAPHS):
+        oracle = Oracle([[*PROMPTS[row], *ids] for row, ids in expected.items()], lies=0.2)
+        engine = make_engine(there, make_runner, speculation=Speculation(2, oracle))
+        assert few(engine) == expected
+        assert max(oracle.asked) > 1
 
 
 @pytest.mark.parametrize("make_runner", [ahead(), GRAPHS])

@@ -16,6 +16,7 @@ from worker.kernels.select import select_gather, select_sampling
 from worker.kernels.triton.linear import FewOrMany
 from worker.layers.linear import matrices
 from worker.loading import load_model
+from worker.speculation.speculation import Speculation
 
 BLOCKS = 400
 PROMPTS = [[(7 * row + place) % 250 for place in range(3 + 11 * row)] for row in range(7)]
@@ -40,6 +41,7 @@ def make_engine(
     prepared: bool = True,
     adapters: tuple[str, ...] = (),
     device: torch.device | None = None,
+    speculation: Speculation | None = None,
 ) -> Engine:
     """On the model's device, which one of ours knows; its cache holds nothing that is a number."""
     device = device or model.decoder.tokens.weight.device
@@ -55,6 +57,7 @@ def make_engine(
         sampling=select_sampling(device),
         make_runner=make_runner,
         adapters=adapters,
+        speculation=speculation,
     )
     if prepared:
         engine.prepare()

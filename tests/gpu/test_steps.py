@@ -9,10 +9,12 @@ import torch
 from common.sampling import SamplingParameters
 from tests.gpu.engines import PROMPTS, ahead, forbid_waiting, generated, make_engine, tiny_model
 from tests.worker.adapters import write_adapter
+from tests.worker.speculation.oracle import Oracle
 from tests.worker.texts import SAMPLED
 from tests.worker.tiny import write_tiny_llama
 from worker.loading import load_model
 from worker.runner import HostRunner
+from worker.speculation.speculation import Speculation
 
 AHEAD, GRAPHS = ahead(), ahead((1, 2, 4, 8))
 
@@ -32,6 +34,16 @@ def test_tokens_are_those_of_one_step_at_a_time(model, sampling):
 def test_tokens_are_those_of_the_cpu(model, tmp_path):
     expected = generated(make_engine(tiny_model(tmp_path, "cpu"), HostRunner), PROMPTS, 40)
     assert generated(make_engine(model, GRAPHS), PROMPTS, 40) == expected
+
+
+@pytest.mark.parametrize("sampling", [SamplingParameters(), *SAMPLED])
+def test_drafts_change_no_token(model, sampling):
+    expected = generated(make_engine(model, HostRunner), PROMPTS, 40, sampling)
+    for make_runner in (AHEAD, GRAPHS):
+        oracle = Oracle([[*PROMPTS[row], *ids] for row, ids in expected.items()], lies=0.2)
+        engine = make_engine(model, make_runner, speculation=Speculation(3, oracle))
+        assert generated(engine, PROMPTS, 40, sampling) == expected
+        assert max(oracle.asked) > 1
 
 
 def test_adapters_say_from_graphs_what_they_say_one_step_at_a_time(tmp_path):
