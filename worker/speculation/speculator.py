@@ -50,13 +50,16 @@ class Speculator:
             most = min(most, int(math.log(worth) / math.log(chance)))
         return self._drafter.propose(most)
 
-    def expects(self, known: int, worth: float) -> bool:
-        """Whether there will be drafts that pay, once the token that is under way is known.
+    def expect(self, known: int, worth: float) -> float:
+        """The chance of a first draft, once the token that is under way is known; 0: there is none.
 
         As far as its guess of that token tells: it costs nothing, and ``see`` says what it was.
+        ``known`` counts it.
         """
         self._guess = self._drafter.propose(1)
-        return bool(self._guess) and known >= self._rests_until and self.chance >= worth
+        if not self._guess or known < self._rests_until or self.chance < worth:
+            return 0.0
+        return self.chance
 
     def see(self, token: int) -> None:
         """The next token, which was chosen without drafts."""
@@ -68,6 +71,7 @@ class Speculator:
     def learn(self, drafted: int, accepted: int, known: int) -> None:
         """What became of the latest drafts; now so many tokens are known."""
         rejected = accepted < drafted  # of those after it nothing is known
+        self._guess = []
         self._count(accepted, int(rejected))
         if self._probing and rejected:
             self._rests_until = known + _REST_TOKENS

@@ -212,6 +212,42 @@ def test_who_follows_a_grammar_has_no_drafts(tmp_path):
     assert bytes(driver.records[1].ids).decode().islower()
 
 
+class Guess:
+    """Of a sequence whose drafts are right with some probability."""
+
+    def __init__(self, chance):
+        self.chance = chance
+
+    def expect(self, known, worth):
+        return self.chance
+
+
+@pytest.mark.parametrize(
+    ("chances", "waits"),
+    [([0.2], True), ([0.0], False), ([0.9] + [None] * 3, True), ([0.9] + [0.0] * 15, False)],
+)
+def test_a_wait_has_to_win_more_than_it_costs_everybody(chances, waits):
+    parts = [
+        SimpleNamespace(
+            end=9,
+            sequence=SimpleNamespace(
+                speculator=None if chance is None else Guess(chance),
+                blocks=[1], launched=8, limit=20, known=9,
+            ),
+        )
+        for chance in chances
+    ]  # fmt: skip
+    turn = SimpleNamespace(readers=[], decoders=parts, decoding=len(parts))
+    assert Speculation(4).waits(turn) == waits
+    assert not Speculation(0).waits(turn)
+    turn.readers = parts
+    assert not Speculation(4).waits(turn)
+    for part in parts:
+        part.sequence.launched = 15  # the lease is full with what is under way
+    turn.readers = []
+    assert not Speculation(4).waits(turn)
+
+
 def test_a_draft_has_to_win_more_than_its_row_costs():
     speculation = Speculation(4)
     assert speculation.worth(1, 1) == pytest.approx(0.03, rel=0.1)

@@ -86,17 +86,26 @@ def test_drafts_that_win_less_than_they_cost_are_not_made():
 def test_what_is_guessed_of_a_token_under_way_is_learned_from_though_nobody_waits():
     drafter = Saying()
     speculator = Speculator(drafter)
-    assert speculator.expects(10, worth=0.4)
+    assert speculator.expect(10, worth=0.4) == 0.5
     speculator.see(8)
     assert speculator.chance == pytest.approx(0.8 * 1 / (0.8 * 2 + 1))
-    assert not speculator.expects(11, worth=0.4)  # and so on, until they are right
+    assert not speculator.expect(11, worth=0.4)  # and so on, until they are right
     for known in range(11, 20):
         speculator.see(7)
-        worth_it = speculator.expects(known, worth=0.4)
-    assert worth_it
+        worth_it = speculator.expect(known, worth=0.4)
+    assert worth_it == speculator.chance
     speculator.see(7)
     chance = speculator.chance
     speculator.see(9)  # of which nothing was guessed
+    assert speculator.chance == chance
+
+
+def test_a_guess_that_drafts_have_overtaken_is_forgotten():
+    speculator = Speculator(Saying())
+    speculator.expect(10, worth=0.1)
+    speculator.learn(2, 2, 13)
+    chance = speculator.chance
+    speculator.see(9)
     assert speculator.chance == chance
 
 
@@ -104,11 +113,11 @@ def test_nothing_is_expected_where_there_is_no_guess_or_none_may_be_made():
     drafter = Saying()
     speculator = Speculator(drafter)
     drafter.token = None
-    assert not speculator.expects(10, worth=0.1)
+    assert not speculator.expect(10, worth=0.1)
     speculator.see(7)
     assert speculator.chance == 0.5
     drafter.token = 7
     assert speculator.draft(10, 4, worth=0.6) == [7]  # to see
     speculator.learn(1, 0, 11)
-    assert not speculator.expects(12, worth=0.1)  # it rests
-    assert speculator.expects(11 + _REST_TOKENS, worth=0.1)
+    assert not speculator.expect(12, worth=0.1)  # it rests
+    assert speculator.expect(11 + _REST_TOKENS, worth=0.1)
