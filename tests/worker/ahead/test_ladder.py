@@ -62,6 +62,7 @@ def test_the_option_takes_nothing_else():
 )  # fmt: skip
 def test_a_gpu_is_ahead_where_the_model_can_be(device, ahead, capturable, recorded):
     model = SimpleNamespace(
+        rolls_back=True,
         runs_ahead=ahead,
         capturable=capturable,
         configuration=SimpleNamespace(max_position_embeddings=512),
@@ -77,7 +78,10 @@ def test_a_gpu_is_ahead_where_the_model_can_be(device, ahead, capturable, record
 
 def test_shards_are_ahead_together():
     model = SimpleNamespace(
-        runs_ahead=True, capturable=True, configuration=SimpleNamespace(max_position_embeddings=64)
+        rolls_back=True,
+        runs_ahead=True,
+        capturable=True,
+        configuration=SimpleNamespace(max_position_embeddings=64),
     )
     team = SimpleNamespace(go_ahead=lambda: "the others")
     made = _runner(settings(num_shard=2), team, torch.device("cuda"), model)
