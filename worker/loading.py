@@ -119,11 +119,6 @@ def load_model(
     fill(slots, {**stored, **found.coded})
     model.finish()
     kernels.settle()
-    if device.type == "cuda" and not model.capturable:
-        _log.warning(
-            "its steps are no CUDA graphs, which is slower: there are no kernels for its attention,"
-            " or for codes as its experts have them"
-        )
     attach(model, adapters, kernels)
     plan.report(model)
     return model

@@ -51,10 +51,6 @@ class Model(Layer, ABC):
     """Whether ``forward`` needs nothing of a step's tokens on the host, and may be launched before
     they are known there."""
 
-    capturable = False
-    """Whether ``forward`` can be recorded once, of decoding sequences alone, and replayed: its
-    shapes, and what it does, then depend on the number of sequences and on nothing else."""
-
     renamed: Mapping[str, str] = MappingProxyType({})
     """Parts of a checkpoint's names, and what the declaration calls them."""
 
@@ -68,6 +64,22 @@ class Model(Layer, ABC):
         """What its weights are where they are codes, for people: the loader's."""
         self.weights_bytes: int | None = None
         """What its weights take, where the loader knows better than their numbers and its dtype."""
+        self.recording_fault = ""
+        """What was wrong where recording was tried: the loader's, and that of the start."""
+
+    @property
+    def why_not_recorded(self) -> str:
+        """Why ``forward`` cannot be recorded once, of decoding sequences alone, and replayed.
+
+        Empty: it can. Its shapes, and what it does, then depend on the number of sequences and on
+        nothing else.
+        """
+        return self.recording_fault
+
+    @property
+    def capturable(self) -> bool:
+        """Whether it can."""
+        return not self.why_not_recorded
 
     @property
     def adapters(self) -> AdapterPlans | None:
