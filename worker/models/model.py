@@ -1,7 +1,7 @@
 """What every model of the registry offers to the engine and to the loader."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
@@ -124,6 +124,22 @@ class Model(Layer, ABC):
         for old, new in self.renamed.items():
             key = key.replace(old, new)
         return key
+
+    def names_in(self, keys: Collection[str]) -> Callable[[str], str]:
+        """From the declaration's names to those of a checkpoint with these keys, for people.
+
+        What is missing has a name all the same: the checkpoint may use some of the declaration's.
+        """
+        turned = [
+            (new, old) for old, new in self.renamed.items() if not any(new in key for key in keys)
+        ]
+
+        def name(key: str) -> str:
+            for new, old in turned:
+                key = key.replace(new, old)
+            return key
+
+        return name
 
     def is_needless(self, key: str) -> bool:
         """True for tensors (by their declared names) that may be there and are not needed."""
