@@ -113,6 +113,7 @@ def load_model(
     found = plan.find(slots, stored, name)
     plain = {key: stored[key] for key in stored if key not in found.used}
     _check(slots, plain, found, model, name)
+    plan.check_coded(found)
     model.quantization = plan.description
     model.weights_bytes = plan.bytes_of(slots.values(), found, dtype)
     if not weights:

@@ -62,7 +62,7 @@ def find_codes(
         shape = slot.shape[0], slot.shape[1]
         headers = {name: Header(part.shape, part.dtype) for name, part in names.items()}
         try:
-            expected = kind.expected(shape, headers)
+            expected = kind.expected(shape, headers, slot.matrices)
         except StartupError as error:
             raise StartupError(f"{matrix_name}: {error}") from None
         if expected is None:

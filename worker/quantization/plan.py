@@ -74,6 +74,15 @@ class WeightPlan:
         """As ``find_codes``."""
         return find_codes(slots, stored, self.stored, name) if self.stored else NOTHING
 
+    def check_coded(self, found: Found) -> None:
+        """Raise StartupError where config.json speaks of codes and all weights are plain."""
+        if self.stored and not found.coded and not self.stored.may_be_plain:
+            raise StartupError(
+                f"config.json says that weights are {self.description}, and those of the"
+                " checkpoint are plain: take quantization_config out of it, or use the checkpoint"
+                " that it belongs to"
+            )
+
     def bytes_of(self, slots: Iterable[Slot], found: Found, dtype: torch.dtype) -> int | None:
         """What all weights will take, about; None where nothing is quantized."""
         if not self.description:
