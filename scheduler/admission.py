@@ -87,8 +87,7 @@ class Admission:
         return "prefill" if room else "blocks"
 
     def _has_room(self, replica: Replica, record: Record) -> bool:
-        needed = min(blocks_for(record.known_tokens) + 1, record.most_blocks)
-        left = replica.leases.pool.available - needed
+        left = replica.leases.pool.available - _blocks(record)
         return replica.can_hold(record) and left >= self.watermark(replica)
 
     def watermark(self, replica: Replica) -> int:
@@ -103,12 +102,17 @@ class Admission:
         """
         if not replica.can_hold(record):
             return None
-        growth = 1 << record.preemptions
-        blocks = min(blocks_for(record.known_tokens) + growth, record.most_blocks)
-        fit = replica.leases.fit(record.chain, blocks, read_cache=not record.spec.prefill_logprobs)
+        read_cache = not record.spec.prefill_logprobs
+        fit = replica.leases.fit(record.chain, _blocks(record), read_cache=read_cache)
         if fit.available_after < self.watermark(replica):
             return None
         work = record.known_tokens - fit.cached_tokens
         if replica.backlog_tokens and replica.backlog_tokens + work > self._backlog_tokens:
             return None
         return fit
+
+
+def _blocks(record: Record) -> int:
+    """What a record begins with: its known tokens and some growth."""
+    growth = 1 << record.preemptions
+    return min(blocks_for(record.known_tokens) + growth, record.most_blocks)

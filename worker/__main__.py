@@ -108,7 +108,9 @@ def _follow(context: Any, settings: Settings, replica: int, shard: int) -> None:
 
     group = Group(shard, settings.num_shard, choose(settings)[0])
     berth = Berth(context, settings.runtime_dir, replica, shard, os._exit)
-    group.form(berth.await_leader().store)
+    store = berth.await_leader().store
+    with berth.collective():
+        group.form(store)
     follower = start_follower(settings, group)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -49,6 +49,8 @@ class Stored:
 class Coded:
     """Tensors of the checkpoint that are one matrix in few bits."""
 
+    name: str
+    """In the checkpoint."""
     read: Callable[[Mapping[str, torch.Tensor]], Quantized]
     """Makes it of them, whole. ValueError where the numbers make no sense."""
     tensors: Mapping[str, Stored]
@@ -114,7 +116,7 @@ def _fill(slot: Slot, file: Any, found: Stored) -> None:
 
 def _fill_codes(slot: Slot, file: Any, found: Coded) -> None:
     """Its tensors may be in several files."""
-    with _named(slot.key, found.file), ExitStack() as others:
+    with _named(found.name, found.file), ExitStack() as others:
         tensors = {}
         for name, part in found.tensors.items():
             holder = file if part.file == found.file else others.enter_context(opened(part.file))
@@ -124,7 +126,7 @@ def _fill_codes(slot: Slot, file: Any, found: Coded) -> None:
             whole.check()
             slot.fill(whole if slot.cut is None else whole.cut(slot.cut))
         except ValueError as error:
-            raise StartupError(f"{slot.key} is quantized, and {error}") from None
+            raise StartupError(f"{found.name} is quantized, and {error}") from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ file or the tensor.
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,14 @@ def load_model(
         scales = {key: tensor for key, tensor in stored.items() if is_scale(key)}
         layers = len(configuration.kv_layers)
         model.kv_scales = read_scales(scales, layers, choices.kv_dtype)
+    name = model.names_in(stored)
     stored = {model.declared(key): stored[key] for key in stored if not is_scale(key)}
     _settle_output(model, stored)
     slots = {slot.key: slot for slot in _chosen(model.slots(), stored)}
-    found = plan.find(slots, stored)
-    _check(slots, {key: stored[key] for key in stored if key not in found.used}, found, model)
+    found = plan.find(slots, stored, name)
+    plain = {key: stored[key] for key in stored if key not in found.used}
+    _check(slots, plain, found, model, name)
+    plan.check_coded(found)
     model.quantization = plan.description
     model.weights_bytes = plan.bytes_of(slots.values(), found, dtype)
     if not weights:
@@ -119,11 +122,6 @@ def load_model(
     fill(slots, {**stored, **found.coded})
     model.finish()
     kernels.settle()
-    if device.type == "cuda" and not model.capturable:
-        _log.warning(
-            "its steps are no CUDA graphs, which is slower: there are no kernels for its attention,"
-            " or for codes as its experts have them"
-        )
     attach(model, adapters, kernels)
     plan.report(model)
     return model
@@ -262,16 +260,21 @@ def _check_sharding(configuration: ModelConfiguration, shards: int) -> None:
 
 
 def _check(
-    slots: Mapping[str, Slot], stored: Mapping[str, Stored], found: Found, model: Model
+    slots: Mapping[str, Slot],
+    stored: Mapping[str, Stored],
+    found: Found,
+    model: Model,
+    name: Callable[[str], str],
 ) -> None:
     """Raise StartupError unless declaration and checkpoint, but for what is codes, agree."""
     slots = {key: slot for key, slot in slots.items() if key not in found.coded}
     missing = [key for key in slots if key not in stored]
     if missing:
-        raise StartupError(f"the checkpoint lacks {_list(missing)}{_instead(missing[0], stored)}")
+        instead = _instead(missing[0], stored)
+        raise StartupError(f"the checkpoint lacks {_list(list(map(name, missing)))}{instead}")
     left_over = [
-        key
-        for key in stored
+        part.key
+        for key, part in stored.items()
         if key not in slots and not model.is_needless(key) and not key.endswith(_NOT_WEIGHTS)
     ]
     if left_over:
@@ -280,20 +283,24 @@ def _check(
         plain = stored[key]
         if plain.shape != slot.shape:
             raise StartupError(
-                f"{key} in {plain.file.name} has the shape {list(plain.shape)}, "
+                f"{plain.key} in {plain.file.name} has the shape {list(plain.shape)}, "
                 f"config.json asks for {list(slot.shape)}"
             )
         if plain.dtype not in _FLOATS:
             raise StartupError(
-                f"{key} in {plain.file.name} is of type {plain.dtype}: not supported"
+                f"{plain.key} in {plain.file.name} is of type {plain.dtype}: not supported"
             )
 
 
 def _instead(missing: str, stored: Mapping[str, Stored]) -> str:
     """What may stand for a missing tensor: codes that config.json does not speak of."""
     stem = missing.removesuffix(".weight") + "."
-    found = next((key for key in stored if key.startswith(stem) and not key.endswith(".bias")), "")
-    return f", and has {found}: it is not quantized as config.json says" if found else ""
+    found = [
+        part.key
+        for key, part in stored.items()
+        if key.startswith(stem) and not key.endswith(".bias")
+    ]
+    return f", and has {found[0]}: it is not quantized as config.json says" if found else ""
 
 
 def _list(keys: list[str]) -> str:

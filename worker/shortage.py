@@ -14,7 +14,7 @@ _WORDS = (
 """In the messages of torch's RuntimeErrors about memory of the host."""
 
 
-def is_shortage(error: Exception) -> bool:
+def is_shortage(error: BaseException) -> bool:
     """Whether it says that there was no memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True

@@ -4,6 +4,7 @@ Runs in the worker, once; in a follower, up to its part of the model. Decides ho
 there are. The process is the caller's, torch's threads are set already. Knows nothing of sockets.
 """
 
+import gc
 import logging
 import os
 import time
@@ -20,9 +21,10 @@ from worker.ahead.ladder import sizes_for
 from worker.ahead.runner import AheadRunner
 from worker.ahead.steps import Steps
 from worker.cache import KVCache, part_of
-from worker.costs import MakeEngine, budget_bytes, measure
+from worker.costs import Cost, MakeEngine, budget_bytes, measure
 from worker.devices import choose, choose_kv_dtype, idle_build
 from worker.engine import Engine
+from worker.errors import NotRecordedError
 from worker.faults import read as read_faults
 from worker.guidance import load_guidance
 from worker.kernels.cpu.library import Library, load
@@ -59,10 +61,6 @@ def start(
         _log.warning("%s", idle)
     library = _library(settings, device)
     model = _load(settings, device, dtype, library, team.sharding)
-    shape = part_of(model.configuration, team.sharding)
-    block_bytes = model.block_bytes
-    if team.sharding.size > 1:
-        block_bytes = KVCache.bytes_per_block(shape, model.cache_dtype)
     drafts = most_drafts(settings, model)
     if drafts:
         _log.info("speculates with up to %d tokens a step, from each sequence's own text", drafts)
@@ -71,20 +69,61 @@ def start(
     speculate = partial(Speculation, drafts, make_drafter)
     make = _maker(settings, team, device, model, library, speculate)
     loaded = time.perf_counter()
-    together, longest = _together(settings), _longest(settings, model)
+    longest = _longest(settings, model)
     worst = Worst(
         tokens=longest if model.reads_whole else settings.max_batch_prefill_tokens,
         rows=_most_rows(settings, model),
         longest_tokens=longest,
         adapter=settings.adapters[0].digest if settings.adapters else "",
     )
+    if _goes_ahead(device, model):
+        _say_if_not_recorded(model)
+    fit = partial(_fit, settings, team, device, model, make, worst)
+    fitted = None
+    try:
+        fitted = fit()
+    except NotRecordedError as error:
+        if team.sharding.size > 1:  # the others go on with theirs, and would wait for this one
+            raise
+        model.recording_fault = str(error)
+        _say_if_not_recorded(model)
+    if fitted is None:
+        gc.collect()  # the first engine and its cache: the error's frames hold them
+    engine, cost = fitted or fit()
+    _log.info(
+        "ready on %s in %s: %d KV tokens (%d MiB); a step takes up to about %.1f s and %d MiB;"
+        " started in %.1f s, %.1f s of it for the warm-up",
+        device,
+        engine.dtype,
+        (engine.blocks - 1) * BLOCK_TOKENS,
+        engine.blocks * _block_bytes(team, model) >> 20,
+        cost.seconds,
+        cost.activation_bytes >> 20,
+        time.perf_counter() - began,
+        time.perf_counter() - loaded,
+    )
+    return engine
+
+
+def _fit(
+    settings: Settings,
+    team: Team,
+    device: torch.device,
+    model: Model,
+    make: MakeEngine,
+    worst: Worst,
+) -> tuple[Engine, Cost]:
+    """An engine with as many blocks as there is room for, and what the worst step costs.
+
+    Raises StartupError, and NotRecordedError.
+    """
     blocks = 0
     try:
         cost = measure(make, worst, device)
         own = budget_bytes(settings, cost.activation_bytes, device) - cost.kept_bytes
         taken = cost.activation_bytes + cost.kept_bytes  # others cannot tell the two apart
-        budget = team.least(own, taken) - together * model.sequence_bytes
-        blocks = blocks_for(settings, block_bytes, budget)
+        budget = team.least(own, taken) - _together(settings) * model.sequence_bytes
+        blocks = blocks_for(settings, _block_bytes(team, model), budget)
         engine = make(blocks, cost.seconds)
         if device.type == "cuda":  # whether it all fits together
             warm_up(engine, worst)
@@ -93,19 +132,20 @@ def start(
         if not is_shortage(error):
             raise
         raise no_room(blocks) from None
-    _log.info(
-        "ready on %s in %s: %d KV tokens (%d MiB); a step takes up to about %.1f s and %d MiB;"
-        " started in %.1f s, %.1f s of it for the warm-up",
-        device,
-        engine.dtype,
-        (blocks - 1) * BLOCK_TOKENS,
-        blocks * block_bytes >> 20,
-        cost.seconds,
-        cost.activation_bytes >> 20,
-        time.perf_counter() - began,
-        time.perf_counter() - loaded,
-    )
-    return engine
+    return engine, cost
+
+
+def _block_bytes(team: Team, model: Model) -> int:
+    """What a block of this shard takes."""
+    if team.sharding.size == 1:
+        return model.block_bytes
+    shape = part_of(model.configuration, team.sharding)
+    return KVCache.bytes_per_block(shape, model.cache_dtype)
+
+
+def _say_if_not_recorded(model: Model) -> None:
+    if model.why_not_recorded:
+        _log.warning("its steps are no CUDA graphs, which is slower: %s", model.why_not_recorded)
 
 
 def _maker(
@@ -133,7 +173,6 @@ def _maker(
             device=device,
         )
     sampling = select_sampling(device, library, _choices(settings))
-    make_runner = _runner(settings, team, device, model)
 
     def make(blocks: int, longest_step_s: float = 0.0) -> Engine:
         team.make_cache(blocks)
@@ -148,7 +187,7 @@ def _maker(
             faults=faults,
             sampling=sampling,
             watermark=Rule(settings.watermark_gamma, settings.watermark_delta),
-            make_runner=make_runner,
+            make_runner=_runner(settings, team, device, model),
             longest_step_s=longest_step_s,
             speculation=speculate(),
             adapters=tuple([adapter.digest for adapter in settings.adapters]),

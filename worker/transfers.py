@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from worker.errors import NotRecordedError
+from worker.shortage import is_shortage
+
 Integers = npt.NDArray[np.int64]
 
 Program = Callable[[tuple[int, ...]], torch.Tensor]
@@ -43,7 +46,7 @@ class Transfers(Protocol):
         """The same program, launched as one; it is run here, with lengths of at most ``bounds``.
 
         What comes out of it is overwritten by its next run, and so are those of others recorded
-        here: they share their memory.
+        here: they share their memory. Raises NotRecordedError if it can only be run.
         """
 
 
@@ -140,10 +143,19 @@ class CudaTransfers:
         main.wait_stream(aside)
         torch.cuda.synchronize(self.device)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(
+        capture = torch.cuda.graph(
             graph, pool=self._pool, stream=aside, capture_error_mode="thread_local"
-        ):
-            output = program(bounds)
+        )
+        try:
+            # A capture that cannot be ended leaves its stream the current one.
+            with torch.cuda.stream(main), capture:
+                output = program(bounds)
+        except Exception as error:
+            first = error.__context__ or error  # the other one is that of the end
+            if is_shortage(first):
+                raise first from None
+            said = str(first).partition("\n")[0] or type(first).__name__
+            raise NotRecordedError(f"its code cannot be recorded ({said})") from error
 
         def replay(_: tuple[int, ...]) -> torch.Tensor:
             graph.replay()

@@ -47,7 +47,7 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
         _shorten_ids(messages)
     documents = body.documents or None
     tools = None if choice is None else [tool.document() for tool in choice.tools]
-    variables = effort_variables(body.reasoning_effort) | (body.chat_template_kwargs or {})
+    variables = _variables(body, services)
     size = _size([messages, tools, documents, variables])
     chat = {"tools": choice is not None, "documents": documents is not None}
     if documents is not None and not template.mentions("documents", **chat):
@@ -86,6 +86,13 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
         ),
     )
     return Prompt(text, last if goes_on else "")
+
+
+def _variables(body: ChatBody, services: Services) -> dict[str, Any]:
+    """What the template is told besides."""
+    if body.reasoning_effort == "none" and services.style.channels is not None:
+        raise invalid("the reasoning effort cannot be `none`: this model always reasons; try `low`")
+    return effort_variables(body.reasoning_effort) | (body.chat_template_kwargs or {})
 
 
 def messages_of(body: ChatBody) -> list[dict[str, Any]]:

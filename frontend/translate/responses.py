@@ -12,7 +12,6 @@ from frontend.limits import invalid
 from frontend.nesting import depth_exceeds
 from frontend.schema import responses as schema
 from frontend.schema.openai import ChatBody, FunctionDefinition, ToolDefinition
-from frontend.translate.effort import effort_variables
 from frontend.translate.responses_input import conversation
 from frontend.translate.tools import MAX_TOOLS
 
@@ -46,6 +45,7 @@ def chat_body(body: schema.ResponsesBody) -> ChatBody:
         tools=tools or None,
         tool_choice=choice,
         parallel_tool_calls=body.parallel_tool_calls,
+        reasoning_effort=None if body.reasoning is None else body.reasoning.effort,
         chat_template_kwargs=_template_kwargs(body),
         cache_salt=body.cache_salt,
     )
@@ -145,8 +145,7 @@ def _format(body: schema.ResponsesBody) -> dict[str, Any] | None:
 
 
 def _template_kwargs(body: schema.ResponsesBody) -> dict[str, Any] | None:
-    """Effort and verbosity under the names that models' templates give them."""
-    kwargs = effort_variables(None if body.reasoning is None else body.reasoning.effort)
-    if body.text is not None and body.text.verbosity is not None:
-        kwargs["verbosity"] = body.text.verbosity
-    return kwargs or None
+    """Verbosity under the name that models' templates give it."""
+    if body.text is None or body.text.verbosity is None:
+        return None
+    return {"verbosity": body.text.verbosity}

@@ -253,6 +253,18 @@ def test_a_prompt_for_tools_stands_in_the_text_of_the_last_result(channels_dir: 
     assert '<|message|>"{\\"sunny\\": true}\\n---\\nCall!"<|end|>' in text
 
 
+def test_a_model_that_always_reasons_cannot_be_told_not_to(channels_dir: Path) -> None:
+    server = serve(channels_dir)
+    sentence = "the reasoning effort cannot be `none`: this model always reasons; try `low`"
+    responses = {"input": "hello", "reasoning": {"effort": "none"}}
+    for answer in (
+        chat(server, reasoning_effort="none"),
+        server.post("/v1/responses", responses),
+    ):
+        assert answer.status_code == 422
+        assert sentence in answer.text
+
+
 def test_effort_and_tools_reach_the_template(channels_dir: Path) -> None:
     server = serve(channels_dir)
     assert "Reasoning: medium" in prompt(server, USER)

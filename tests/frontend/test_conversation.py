@@ -388,6 +388,7 @@ def test_effort(templated: Make) -> None:
     assert prompt(server, USER) == "  "
     assert prompt(server, USER, reasoning_effort="high") == "high True True"
     assert prompt(server, USER, reasoning_effort="minimal") == "low True True"
+    assert prompt(server, USER, reasoning_effort="max") == "high True True"
     assert prompt(server, USER, reasoning_effort="none") == " False False"
     own = {"chat_template_kwargs": {"reasoning_effort": "odd"}}
     assert prompt(server, USER, reasoning_effort="low", **own) == "odd True True"

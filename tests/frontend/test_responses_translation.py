@@ -130,14 +130,12 @@ def test_tool_choice(given: Any, choice: Any, names: list[str]) -> None:
 
 
 def test_effort_and_verbosity_are_told_to_the_template() -> None:
-    def kwargs(**fields: Any) -> Any:
-        return chat_of({"role": "user", "content": "a"}, **fields).chat_template_kwargs
+    def told(**fields: Any) -> Any:
+        body = chat_of({"role": "user", "content": "a"}, **fields)
+        return body.reasoning_effort, body.chat_template_kwargs
 
-    thinks = {"enable_thinking": True, "thinking": True}
-    assert kwargs() is None
-    assert kwargs(reasoning={"summary": "auto"}) is None
-    assert kwargs(reasoning={"effort": "none"}) == {"enable_thinking": False, "thinking": False}
-    assert kwargs(reasoning={"effort": "medium"}) == {**thinks, "reasoning_effort": "medium"}
-    assert kwargs(reasoning={"effort": "minimal"}) == {**thinks, "reasoning_effort": "low"}
-    assert kwargs(reasoning={"effort": "max"}) == {**thinks, "reasoning_effort": "high"}
-    assert kwargs(text={"verbosity": "low"}) == {"verbosity": "low"}
+    assert told() == (None, None)
+    assert told(reasoning={"summary": "auto"}) == (None, None)
+    assert told(reasoning={"effort": "none"}) == ("none", None)
+    assert told(reasoning={"effort": "max"}) == ("max", None)
+    assert told(text={"verbosity": "low"}) == (None, {"verbosity": "low"})

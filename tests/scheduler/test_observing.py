@@ -3,6 +3,7 @@
 import pytest
 
 from common.messages import Cancel, FrontendGone, Retire, StepTiming, Submit, Tally
+from scheduler.requests import State
 from scheduler.series import Catalogue, WorstOf
 from tests.scheduler.harness import TIMING, House, sequence_id, spec, started
 
@@ -152,6 +153,15 @@ def test_what_is_too_large_for_the_open_replica_waits_for_blocks() -> None:
     house.ready(21, replica=1)
     house.submit(1, 20, 300)
     house.submit(2, 20, 300)
+    assert waiting(house) == {"blocks": 1}
+
+
+def test_who_was_preempted_waits_for_its_growth_in_advance() -> None:
+    house = started(blocks=10, waiting_served_ratio=0.0)
+    house.submit(2, 64, 40)
+    house.submit(1, 20, 100)  # 3 of 4 blocks; the next time it wants all
+    preempt(house)
+    assert house.record(ONE).state is State.QUEUED
     assert waiting(house) == {"blocks": 1}
 
 

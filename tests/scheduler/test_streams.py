@@ -1,64 +1,22 @@
 """Streams without their clients: they go on, are taken up by other front ends, or are given up."""
 
-from typing import Any
-
 import pytest
 
 from common.messages import (
-    Cancel,
     Delivered,
     Ended,
     FrontendGone,
     Keep,
-    KeptRun,
     Missing,
     Recover,
     Rejected,
     Replay,
-    Resume,
-    Resumed,
     Submit,
 )
-from scheduler.blocks import blocks_for
 from scheduler.requests import State
 from scheduler.standby import PATIENCE_S
-from scheduler.streams import MOST_BYTES, TOKEN_BYTES
-from tests.scheduler.harness import FRONTEND, House, sequence_id, spec, started
-
-TICKET, OWNER, MEMO = "ab" * 16, "owner", b"memo"
-GRACE_S = 3.0
-"""Less than a front end or a worker may be silent."""
-OTHER = FRONTEND + 1
-
-
-def keep(run: int = 0, runs: int = 1, ticket: str = TICKET, **more: Any) -> Keep:
-    return Keep(ticket, OWNER, run, runs, MEMO if run == 0 else b"", **more)
-
-
-def house(**changes: Any) -> House:
-    return started(frontends=2, **{"sse_resume_grace": GRACE_S, **changes})
-
-
-def resume(made: House, frontend: int = OTHER, owner: str = OWNER, ticket: str = TICKET) -> Resumed:
-    made.from_frontend(Resume(1, ticket, owner), frontend)
-    made.turn()
-    return made.said(Resumed, frontend)[-1]
-
-
-def leave(made: House, sequence: int) -> None:
-    """What a front end says when a client has hung up."""
-    made.from_frontend(Cancel(sequence, "client_gone"))
-    made.from_frontend(Delivered(sequence, success=False))
-    made.turn()
-
-
-def take_up(made: House, counter: int, kept: KeptRun, **more: Any) -> int:
-    """What a front end says to go on with a run."""
-    own = spec(counter, kept.spec.prompt_ids, kept.spec.max_new_tokens, frontend=OTHER)
-    wanted = keep(**{"logprobs": kept.tokens.logprobs, **more})
-    made.from_frontend(Submit(own, generated_ids=kept.tokens.ids, keep=wanted), OTHER)
-    made.turn()
-    return own.id
+from tests.scheduler.harness import FRONTEND, sequence_id, spec
+from tests.scheduler.kept import GRACE_S, MEMO, OTHER, TICKET, house, keep, leave, resume, take_up
 
 
 def test_without_a_ticket_a_client_that_leaves_is_gone() -> None:
@@ -308,62 +266,6 @@ def test_a_failed_sequence_ends_the_whole_stream() -> None:
     assert made.record(first).state is State.CANCELLING, "nobody can come back for it"
     made.turn(after_s=GRACE_S + 1)  # when it would have been given up
     assert made.metric("millrace_kept_streams") == 0
-
-
-def test_the_oldest_makes_room_for_the_newest() -> None:
-    made = house(sse_resume_streams=2)
-    sequences = [made.submit(i, keep=keep(ticket=f"{i:032x}")) for i in range(1, 4)]
-    for sequence in sequences:
-        leave(made, sequence)
-    states = [made.record(sequence).state for sequence in sequences]
-    assert states == [State.CANCELLING, State.DISPATCHED, State.DISPATCHED]
-
-
-def test_what_would_take_too_much_memory_is_not_kept() -> None:
-    made = house()
-    most = MOST_BYTES // 100
-    sequence = made.submit(1, 20, most, keep=keep())
-    assert made.parts.requests.get(sequence) is None or not made.record(sequence).ticket
-    assert resume(made).runs == []
-
-
-def test_a_stream_that_is_taken_up_takes_no_more_memory_than_before() -> None:
-    made = house(blocks=2 * blocks_for(MOST_BYTES // TOKEN_BYTES))
-    old = made.submit(1, 20, int(0.6 * MOST_BYTES / TOKEN_BYTES), keep=keep())
-    leave(made, old)
-    take_up(made, 9, resume(made).runs[0])
-    assert resume(made).runs
-
-
-@pytest.mark.parametrize("fits_alone", [False, True])
-def test_a_stream_makes_no_room_for_its_own_next_run(fits_alone: bool) -> None:
-    most = MOST_BYTES // TOKEN_BYTES
-    made = house(blocks=2 * blocks_for(most))
-    first = made.submit(1, keep=keep(0, 2))
-    made.report(made.token(first, 7, finish="length"))
-    made.from_frontend(Delivered(first, success=True))
-    made.turn()
-    assert made.metric("millrace_kept_streams") == 1, "all that is known of it is over"
-    made.submit(2, 20, most - 30 * fits_alone, keep=keep(1, 2))
-    assert resume(made).runs == []
-    # Nothing is left in the account: there is room for what takes nearly all of it.
-    third = made.submit(3, 20, int(most * 0.99), keep=keep(ticket="1" * 32))
-    assert resume(made, ticket="1" * 32).runs
-    # And nobody's room is needed once its client is gone.
-    leave(made, third)
-    made.submit(4, 20, int(most * 0.99), keep=keep(ticket="2" * 32))
-    assert resume(made, ticket="2" * 32).runs
-    assert resume(made, ticket="1" * 32).runs == []
-
-
-def test_what_is_left_of_a_stream_that_was_forgotten_is_no_part_of_its_successor() -> None:
-    most = MOST_BYTES // TOKEN_BYTES
-    made = house(blocks=2 * blocks_for(most), max_concurrent_requests=3)
-    first = made.submit(1, keep=keep(0, 3))
-    made.submit(2, 20, most, keep=keep(1, 3))
-    made.submit(3, keep=keep(2, 3))
-    leave(made, first)
-    assert made.record(first).state is State.CANCELLING, "nobody could come back for it"
 
 
 def test_a_first_token_is_counted_once() -> None:

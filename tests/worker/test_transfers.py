@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from worker import transfers as module
+from worker.errors import NotRecordedError
 from worker.transfers import CudaTransfers
 
 UNTOUCHED = -7
@@ -98,17 +99,23 @@ class Late:
     @contextmanager
     def on(self, stream):
         before, self.current = self.current, stream
-        yield
-        self.current = before
+        try:
+            yield
+        finally:
+            self.current = before
 
     @contextmanager
     def capture(self, graph, *, pool, stream, capture_error_mode):
         self.synchronize()
         self.captures.append((pool, stream, capture_error_mode))
-        self.recording = graph
-        with self.on(stream):
+        self.recording, self.current = graph, stream
+        try:
             yield
-        self.recording = None
+        finally:
+            self.recording = None
+            if graph.broken:  # as torch does: the stream remains the current one
+                raise RuntimeError("operation failed due to a previous error during capture")
+        self.current = self.main
 
     def make_stream(self, device=None):
         self.streams.append(Stream())
@@ -122,6 +129,7 @@ class Late:
 class Graph:
     def __init__(self, late):
         self.work = []
+        self.broken = False
         self._late = late
 
     def replay(self):
@@ -223,3 +231,24 @@ def test_all_are_recorded_on_one_stream_into_one_memory(late, transfers):
     assert others == [(pool, stream, mode)] * 2
     assert stream is not late.main
     assert mode == "thread_local", "threads that compute masks would break a recording"
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised", "words"),
+    [
+        (RuntimeError("it waits\nand more"), NotRecordedError, r"recorded \(it waits\)$"),
+        (torch.OutOfMemoryError("full"), torch.OutOfMemoryError, "full"),
+    ],
+)
+def test_a_program_that_cannot_be_recorded_says_why(late, transfers, fault, raised, words):
+    """If memory is short, that is all there is to say; whoever goes on does so where it was."""
+
+    def program(lengths):
+        if late.recording is not None:
+            late.recording.broken = True
+            raise fault
+
+    with pytest.raises(raised, match=words):
+        transfers.record(program, (1,))
+    assert late.current is late.main
+    transfers.record(Program(late), (1,))

@@ -37,6 +37,8 @@ class Slot:
     """Whether ``fill`` takes ``Quantized``, too."""
     upright: "Slot | None" = None
     """Takes codes instead of this one, which the checkpoint has as [inputs, outputs] if plain."""
+    matrices: int = 1
+    """So many, of as many outputs, one below the other; codes of theirs may say so."""
 
     @property
     def for_codes(self) -> "Slot | None":

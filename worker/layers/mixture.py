@@ -110,18 +110,16 @@ class Mixture(Layer):
         ups = _Parts(own, ("gate_proj.weight", "up_proj.weight"), interleaved=True)
         downs = _Parts(own, ("down_proj.weight",))
         key = f"{path}.gate_up_proj"
-        upright = Slot(
-            key, (2 * width * count, hidden), ups.fill_codes, cut=every_pair, takes_codes=True
-        )
-        shape: tuple[int, ...] = count, hidden, 2 * width
+        shape: tuple[int, ...] = 2 * width * count, hidden
+        upright = Slot(key, shape, ups.fill_codes, cut=every_pair, takes_codes=True, matrices=count)
+        shape = count, hidden, 2 * width
         yield Slot(key, shape, ups.fill_turned, ups.slots, cut(2, pairs), upright=upright)
         key = f"{path}.down_proj"
         shape = hidden * count, width
-        upright = Slot(key, shape, downs.fill_codes, cut=cut(1, Units(width)), takes_codes=True)
+        columns = cut(1, Units(width))
+        upright = Slot(key, shape, downs.fill_codes, cut=columns, takes_codes=True, matrices=count)
         shape = count, width, hidden
-        yield Slot(
-            key, shape, downs.fill_turned, downs.slots, cut(1, Units(width)), upright=upright
-        )
+        yield Slot(key, shape, downs.fill_turned, downs.slots, columns, upright=upright)
         ups = _Parts(own, ("gate_proj.bias", "up_proj.bias"), interleaved=True)
         yield Slot(
             f"{path}.gate_up_proj_bias", (count, 2 * width), ups.fill, ups.slots, cut(1, pairs)

@@ -182,9 +182,11 @@ class CausalLM(Model):
         """Under whatever name the checkpoint has it."""
 
     @property
-    def capturable(self) -> bool:  # type: ignore[override]
-        """As ``Model.capturable``."""
-        return self.decoder.capturable
+    def why_not_recorded(self) -> str:
+        """As ``Model.why_not_recorded``."""
+        if self.decoder.capturable:
+            return self.recording_fault
+        return "there are no kernels for its attention, or for codes as its experts have them"
 
     @property
     def adapters(self) -> StepAdapters | None:

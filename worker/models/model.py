@@ -1,7 +1,7 @@
 """What every model of the registry offers to the engine and to the loader."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
@@ -51,10 +51,6 @@ class Model(Layer, ABC):
     """Whether ``forward`` needs nothing of a step's tokens on the host, and may be launched before
     they are known there."""
 
-    capturable = False
-    """Whether ``forward`` can be recorded once, of decoding sequences alone, and replayed: its
-    shapes, and what it does, then depend on the number of sequences and on nothing else."""
-
     renamed: Mapping[str, str] = MappingProxyType({})
     """Parts of a checkpoint's names, and what the declaration calls them."""
 
@@ -68,6 +64,22 @@ class Model(Layer, ABC):
         """What its weights are where they are codes, for people: the loader's."""
         self.weights_bytes: int | None = None
         """What its weights take, where the loader knows better than their numbers and its dtype."""
+        self.recording_fault = ""
+        """What was wrong where recording was tried: the loader's, and that of the start."""
+
+    @property
+    def why_not_recorded(self) -> str:
+        """Why ``forward`` cannot be recorded once, of decoding sequences alone, and replayed.
+
+        Empty: it can. Its shapes, and what it does, then depend on the number of sequences and on
+        nothing else.
+        """
+        return self.recording_fault
+
+    @property
+    def capturable(self) -> bool:
+        """Whether it can."""
+        return not self.why_not_recorded
 
     @property
     def adapters(self) -> AdapterPlans | None:
@@ -112,6 +124,22 @@ class Model(Layer, ABC):
         for old, new in self.renamed.items():
             key = key.replace(old, new)
         return key
+
+    def names_in(self, keys: Collection[str]) -> Callable[[str], str]:
+        """From the declaration's names to those of a checkpoint with these keys, for people.
+
+        What is missing has a name all the same: the checkpoint may use some of the declaration's.
+        """
+        turned = [
+            (new, old) for old, new in self.renamed.items() if not any(new in key for key in keys)
+        ]
+
+        def name(key: str) -> str:
+            for new, old in turned:
+                key = key.replace(new, old)
+            return key
+
+        return name
 
     def is_needless(self, key: str) -> bool:
         """True for tensors (by their declared names) that may be there and are not needed."""

@@ -66,7 +66,8 @@ class Follower:
                     self._group.give_up()
                     return
                 if isinstance(message, Form):
-                    self._group.form(message.store)
+                    with berth.collective():
+                        self._group.form(message.store)
                 elif isinstance(message, MakeCache):
                     self._make_cache(message.blocks)
                 elif isinstance(message, Record | Step):

@@ -46,7 +46,8 @@ class Leader:
     def least(self, budget_bytes: int, activation_bytes: int) -> int:
         """As ``Team.least``."""
         self._crew.send(Measure(activation_bytes))
-        return self._group.least(budget_bytes)
+        with self._crew.collective():
+            return self._group.least(budget_bytes)
 
     def make_cache(self, blocks: int) -> None:
         """As ``Team.make_cache``."""
@@ -66,10 +67,11 @@ class Leader:
         self._group.give_up()
 
     def form(self) -> None:
-        """A new group of the same shards."""
+        """A new group of the same shards. Raises GroupLostError if one of them has ended."""
         store = self._crew.new_store()
         try:
-            self._group.form(str(store))
+            with self._crew.collective():
+                self._group.form(str(store))
         finally:
             store.unlink(missing_ok=True)
 

@@ -75,7 +75,10 @@ def fits(size_bytes: int, most_bytes: int) -> bool:
 
 
 def obstacle(rank: int, size: int, device: torch.device) -> str:
-    """Why this shard cannot take part; empty if it may try."""
+    """Why this shard cannot take part; empty if it may try.
+
+    A group has neighbouring GPUs, in the order of its shards: workers take them by their numbers.
+    """
     if device.type != "cuda":
         return "shards of a CPU add up over sockets"
     if not hasattr(torch.ops.symm_mem, "one_shot_all_reduce_copy"):
@@ -84,7 +87,8 @@ def obstacle(rank: int, size: int, device: torch.device) -> str:
     if devices < size:
         return f"{size} shards are on {devices} GPUs"
     own = device.index if device.index is not None else torch.cuda.current_device()
-    for other in range(devices):
+    for shard in range(size):
+        other = (own - rank + shard) % devices
         if other != own and not torch.cuda.can_device_access_peer(own, other):
             return f"GPU {own} does not reach the memory of GPU {other}"
     return ""

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,11 @@ class Crew:
         if lost:
             raise GroupLostError(lost)
 
+    def collective(self) -> AbstractContextManager[None]:
+        """As ``Watch.collective``; once all have been assembled."""
+        assert self._watch is not None, "nobody has come yet"
+        return self._watch.collective()
+
     def dismiss(self) -> None:
         """The group ends in peace."""
         if self._watch is not None:
@@ -163,6 +169,11 @@ class Berth:
             raise GroupLostError("the leader has ended") from None
         self._watch = Watch({leader: "shard 0, the leader,"}, self._leave)
         return message
+
+    def collective(self) -> AbstractContextManager[None]:
+        """As ``Watch.collective``; once there is a leader. It ends with whoever has ended."""
+        assert self._watch is not None, "there is no leader yet"
+        return self._watch.collective()
 
     def receive(self) -> ToFollower:
         """The next message, however long it takes: the watch sees to it that there is somebody."""

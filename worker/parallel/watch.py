@@ -8,9 +8,14 @@ import logging
 import os
 import select
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from worker.errors import GroupLostError
 
 EXIT_STATUS = 1
+NOTICE_S = 10.0
+"""A process closes its connections some time before it has ended, the more memory it had."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +33,21 @@ class Watch:
         self._off = os.eventfd(0)
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
+
+    @contextmanager
+    def collective(self) -> Iterator[None]:
+        """Raise GroupLostError where what is done together fails because another one has ended.
+
+        RACE: its connections are closed, and the main thread sees that, before the watch sees its
+        end. Here this process ends with it, and does not take that for a fault of its own.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            self._thread.join(NOTICE_S)
+            if self._thread.is_alive():
+                raise
+            raise GroupLostError(f"another shard has ended: {error}") from error
 
     def call_off(self) -> None:
         """Others may end now."""

@@ -31,6 +31,8 @@ _OUTPUTS = (0, 2, 4, 6, 1, 3, 5, 7)
 class Awq:
     """Of one checkpoint."""
 
+    may_be_plain = False
+
     def __init__(self, entries: Mapping[str, Any]) -> None:
         """``entries``: its quantization_config. Raises StartupError."""
         bits = whole_number(entries, "bits", _BITS)
@@ -50,7 +52,7 @@ class Awq:
         self.description = f"awq, {bits} bits {in_words(self._group)}"
 
     def expected(
-        self, shape: tuple[int, int], found: Mapping[str, Header]
+        self, shape: tuple[int, int], found: Mapping[str, Header], matrices: int
     ) -> Mapping[str, Expected] | None:
         """As ``Format.expected``."""
         if "qweight" not in found:

@@ -36,6 +36,8 @@ class State(msgspec.Struct):
 class Bitsandbytes:
     """Of one checkpoint."""
 
+    may_be_plain = False
+
     def __init__(self, entries: Mapping[str, Any]) -> None:
         """``entries``: its quantization_config."""
         kind = str(entries.get("bnb_4bit_quant_type", "fp4"))
@@ -50,7 +52,7 @@ class Bitsandbytes:
             )
 
     def expected(
-        self, shape: tuple[int, int], found: Mapping[str, Header]
+        self, shape: tuple[int, int], found: Mapping[str, Header], matrices: int
     ) -> Mapping[str, Expected] | None:
         """As ``Format.expected``."""
         outputs, inputs = shape

@@ -62,11 +62,12 @@ class CompressedTensors:
         bits = sorted({str(_weights(scheme).get("num_bits")) for scheme in schemes})
         kinds = " and ".join(sorted(stored))
         self.description = f"compressed-tensors ({kinds}), {' and '.join(bits)} bits"
+        self.may_be_plain = not schemes
         if not schemes:
             self.description = "compressed-tensors, of keys and values alone"
 
     def expected(
-        self, shape: tuple[int, int], found: Mapping[str, Header]
+        self, shape: tuple[int, int], found: Mapping[str, Header], matrices: int
     ) -> Mapping[str, Expected] | None:
         """As ``Format.expected``."""
         weight = found.get("weight")

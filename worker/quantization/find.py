@@ -5,7 +5,7 @@ other, and the loader, which knows slots and files. Errors are StartupErrors tha
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -38,8 +38,16 @@ NOTHING = Found({}, frozenset())
 """Of a checkpoint that is not quantized."""
 
 
-def find_codes(slots: Mapping[str, Slot], stored: Mapping[str, Stored], kind: Format) -> Found:
-    """What of ``stored`` is codes, by its declared keys. Raises StartupError."""
+def find_codes(
+    slots: Mapping[str, Slot],
+    stored: Mapping[str, Stored],
+    kind: Format,
+    name_of: Callable[[str], str],
+) -> Found:
+    """What of ``stored`` is codes, by its declared keys. Raises StartupError.
+
+    ``name_of``: what the checkpoint has or would have for a declared key.
+    """
     wanted = {
         key.removesuffix(_WEIGHT): matrix
         for key, slot in slots.items()
@@ -50,19 +58,20 @@ def find_codes(slots: Mapping[str, Slot], stored: Mapping[str, Stored], kind: Fo
     used: set[str] = set()
     for stem, names in beside.items():
         slot = wanted[stem]
+        matrix_name = name_of(f"{stem}{_WEIGHT}").removesuffix(_WEIGHT)
         shape = slot.shape[0], slot.shape[1]
         headers = {name: Header(part.shape, part.dtype) for name, part in names.items()}
         try:
-            expected = kind.expected(shape, headers)
+            expected = kind.expected(shape, headers, slot.matrices)
         except StartupError as error:
-            raise StartupError(f"{stem}: {error}") from None
+            raise StartupError(f"{matrix_name}: {error}") from None
         if expected is None:
             continue
         for name, what in expected.items():
-            _check(f"{stem}.{name}", names.get(name), what)
+            _check(name_of(f"{stem}.{name}"), names.get(name), what)
         tensors = {name: names[name] for name in expected}
         coded[slot.key] = Coded(
-            partial(kind.read, shape), tensors, names[next(iter(expected))].file
+            matrix_name, partial(kind.read, shape), tensors, names[next(iter(expected))].file
         )
         used |= {f"{stem}.{name}" for name in names if name in expected or kind.needless(name)}
         if f"{stem}.{_BIAS}" not in slots and _BIAS in names and _is_zero(names[_BIAS]):

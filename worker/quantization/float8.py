@@ -26,6 +26,8 @@ _BLOCK = (128, 128)
 class Float8:
     """Of one checkpoint."""
 
+    may_be_plain = False
+
     def __init__(self, entries: Mapping[str, Any]) -> None:
         """``entries``: its quantization_config. Raises StartupError."""
         kind = entries.get("fmt", "e4m3")
@@ -41,7 +43,7 @@ class Float8:
         self.description = f"fp8 (e4m3), {scales}"
 
     def expected(
-        self, shape: tuple[int, int], found: Mapping[str, Header]
+        self, shape: tuple[int, int], found: Mapping[str, Header], matrices: int
     ) -> Mapping[str, Expected] | None:
         """As ``Format.expected``."""
         weight = found.get("weight")

@@ -41,13 +41,16 @@ class Format(Protocol):
 
     description: str
     """For people, such as ``gptq, 4 bits in groups of 128``."""
+    may_be_plain: bool
+    """Whether a checkpoint is right that has no codes at all."""
 
     def expected(
-        self, shape: tuple[int, int], found: Mapping[str, Header]
+        self, shape: tuple[int, int], found: Mapping[str, Header], matrices: int
     ) -> Mapping[str, Expected] | None:
         """The tensors that stand for a matrix [outputs, inputs], of those ``found`` under its name.
 
-        None where the matrix is stored as it is. Tensors of the result may be missing. StartupError
+        It may be several ``matrices``, of as many outputs, one below the other. None where it is
+        stored as it is. Tensors of the result may be missing. StartupError
         for a matrix that the format cannot have.
         """
 

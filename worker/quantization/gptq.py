@@ -34,6 +34,8 @@ _FORMATS = ("gptq", "gptq_v2")
 class Gptq:
     """Of one checkpoint."""
 
+    may_be_plain = False
+
     def __init__(self, entries: Mapping[str, Any]) -> None:
         """``entries``: its quantization_config. Raises StartupError."""
         self._bits = whole_number(entries, "bits", 4)
@@ -53,7 +55,7 @@ class Gptq:
         self.description = f"gptq, {self._bits} bits {in_words(self._group)}"
 
     def expected(
-        self, shape: tuple[int, int], found: Mapping[str, Header]
+        self, shape: tuple[int, int], found: Mapping[str, Header], matrices: int
     ) -> Mapping[str, Expected] | None:
         """As ``Format.expected``."""
         if "qweight" not in found:

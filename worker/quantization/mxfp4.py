@@ -14,8 +14,6 @@ from worker.kernels.reference.quantized import E2M1_LEVELS, Coding, Quantized
 from worker.quantization.format import Expected, Header, Tensors
 
 _GROUP = 32
-_DIMENSIONS = 4
-"""Of ``blocks``."""
 _BIAS = 127
 
 
@@ -23,28 +21,21 @@ class Mxfp4:
     """Of one checkpoint."""
 
     description = f"mxfp4 in groups of {_GROUP}"
+    may_be_plain = False
 
     def __init__(self, entries: Mapping[str, Any]) -> None:
         """``entries``: its quantization_config, which says nothing that the tensors do not."""
 
     def expected(
-        self, shape: tuple[int, int], found: Mapping[str, Header]
+        self, shape: tuple[int, int], found: Mapping[str, Header], matrices: int
     ) -> Mapping[str, Expected] | None:
-        """As ``Format.expected``; a matrix is that of all experts, one below the other."""
-        blocks = found.get("blocks")
-        if blocks is None:
+        """As ``Format.expected``; the matrices are those of all experts."""
+        if "blocks" not in found:
             return None
         outputs, inputs = shape
         if inputs % _GROUP:
             raise StartupError(f"its {inputs} inputs are no multiple of {_GROUP}, as mxfp4 needs")
-        whole = len(blocks.shape) == _DIMENSIONS
-        experts, rows = blocks.shape[:2] if whole else (1, outputs)
-        if experts * rows != outputs:
-            raise StartupError(
-                f"its blocks are {experts} experts of {rows} outputs, and config.json asks for"
-                f" {outputs} outputs in all"
-            )
-        scales = experts, rows, inputs // _GROUP
+        scales = matrices, outputs // matrices, inputs // _GROUP
         return {
             "blocks": Expected(("U8",), ((*scales, _GROUP // 2),)),
             "scales": Expected(("U8",), (scales,)),

@@ -5,7 +5,7 @@ the kernels that are told to encode.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -65,9 +65,23 @@ class WeightPlan:
         output = encode if self.at_load.output_layer else None
         return replace(kernels, encode=encode, encode_output=output)
 
-    def find(self, slots: Mapping[str, Slot], stored: Mapping[str, Stored]) -> Found:
-        """The codes of the checkpoint. Raises StartupError."""
-        return find_codes(slots, stored, self.stored) if self.stored else NOTHING
+    def find(
+        self,
+        slots: Mapping[str, Slot],
+        stored: Mapping[str, Stored],
+        name: Callable[[str], str],
+    ) -> Found:
+        """As ``find_codes``."""
+        return find_codes(slots, stored, self.stored, name) if self.stored else NOTHING
+
+    def check_coded(self, found: Found) -> None:
+        """Raise StartupError where config.json speaks of codes and all weights are plain."""
+        if self.stored and not found.coded and not self.stored.may_be_plain:
+            raise StartupError(
+                f"config.json says that weights are {self.description}, and those of the"
+                " checkpoint are plain: take quantization_config out of it, or use the checkpoint"
+                " that it belongs to"
+            )
 
     def bytes_of(self, slots: Iterable[Slot], found: Found, dtype: torch.dtype) -> int | None:
         """What all weights will take, about; None where nothing is quantized."""

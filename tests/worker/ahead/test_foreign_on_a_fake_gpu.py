@@ -27,7 +27,7 @@ def moved(here: PagedModel) -> PagedModel:
     configuration = replace(here.configuration, dtype=torch.bfloat16)
     kernels = select(GPU, torch.bfloat16)
     there = make_paged(model, here._adapter, here._paging._calls, kernels, configuration)
-    there.capturable = there.attention_capturable
+    assert there.attention_capturable
     return there
 
 

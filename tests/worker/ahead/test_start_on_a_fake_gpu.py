@@ -1,5 +1,8 @@
 """A worker starts on a fake GPU: what it records, how many blocks it takes, what it refuses."""
 
+import logging
+from itertools import cycle
+
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from tests.worker.adapters import write_adapter
 from tests.worker.ahead.fake_gpu import FakeTransfers, fake_gpu
 from tests.worker.tiny import write_tiny_llama
 from worker.engine import Engine
+from worker.errors import NotRecordedError
 from worker.start import start
 
 TOGETHER, LONGEST = 6, 200
@@ -24,7 +28,7 @@ def begin(tmp_path, monkeypatch):
     adapters = [write_adapter(tmp_path / name, tmp_path, rank=3) for name in ("a", "b")]
 
     def begin(free_bytes: int = 1 << 40, step_bytes: int = 0, **changes) -> Engine:
-        taken = iter([0, step_bytes])
+        taken = cycle([0, step_bytes])
         for name, answer in {
             "is_available": lambda: True,
             "reset_peak_memory_stats": lambda device: None,
@@ -65,6 +69,26 @@ def test_steps_are_recorded_as_the_setting_says_and_stay_so(begin, given, sizes)
     together(engine)
     assert begin.forms == ready
     assert recorded(engine) == sizes
+
+
+def test_a_model_that_cannot_be_recorded_is_run_and_the_log_says_why(begin, monkeypatch, caplog):
+    record, made = FakeTransfers.record, []
+
+    def fail_at_the_second(transfers, program, bounds):
+        made.append(bounds)
+        if len(made) > 1:
+            raise NotRecordedError("its code cannot be recorded (it waits)")
+        return record(transfers, program, bounds)
+
+    monkeypatch.setattr(FakeTransfers, "record", fail_at_the_second)
+    with caplog.at_level(logging.WARNING):
+        engine = begin()
+    assert len(made) == 2
+    said = "its steps are no CUDA graphs, which is slower: its code cannot be recorded (it waits)"
+    assert caplog.messages == [said]
+    assert recorded(engine) == []
+    assert engine.blocks == ALL_BLOCKS
+    together(engine)
 
 
 @pytest.mark.parametrize(("given", "sizes"), [(None, [1, 2, 4, 6]), ([], [])])

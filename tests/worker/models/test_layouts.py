@@ -71,6 +71,37 @@ def test_a_missing_expert(tmp_path):
         generated(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [
+        ("gpt_oss", "model.layers.1.mlp.router.weight"),
+        ("mixtral", "model.layers.1.block_sparse_moe.gate.weight"),
+        ("mixtral", "model.layers.1.block_sparse_moe.experts.3.w2.weight"),
+    ],
+)
+def test_tensors_are_called_what_the_checkpoint_calls_them(family, key, tmp_path):
+    write_tiny(tmp_path, FAMILIES[family]())
+    tensors = load_file(tmp_path / WEIGHTS)
+    for changed, sentence in (
+        ({}, rf"the checkpoint lacks the tensor\(s\) {key}$"),
+        ({key: torch.zeros(3)}, rf"^{key} in .* has the shape \[3\]"),
+        ({key: torch.zeros(tensors[key].shape, dtype=torch.uint8)}, rf"^{key} in .* of type U8"),
+        ({key: tensors[key], f"{key}s": torch.zeros(1)}, rf"no place for the tensor\(s\) {key}s "),
+    ):
+        others = {name: tensor for name, tensor in tensors.items() if name != key}
+        rewritten(tmp_path, lambda _, found=others | changed: found)
+        with pytest.raises(StartupError, match=sentence):
+            generated(tmp_path)
+
+
+def test_a_checkpoint_with_the_names_of_transformers_5_keeps_them(tmp_path):
+    write_tiny(tmp_path, FAMILIES["mixtral"]())
+    key = "model.layers.1.mlp.gate.weight"
+    rewritten(tmp_path, lambda all_: {k: t for k, t in stacked(all_).items() if k != key})
+    with pytest.raises(StartupError, match=rf"lacks the tensor\(s\) {key}$"):
+        generated(tmp_path)
+
+
 def test_the_first_checkpoints_of_gpt2(tmp_path):
     """Of the decoder alone, with the causal masks."""
     write_tiny(tmp_path, FAMILIES["gpt2"]())

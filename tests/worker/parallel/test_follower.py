@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,9 @@ class Berth:
 
     def receive(self) -> Any:
         return next(self._messages)
+
+    def collective(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class Model:

@@ -257,6 +257,20 @@ def test_gpus_that_do_not_reach_each_other(monkeypatch: pytest.MonkeyPatch) -> N
     assert obstacle(1, 4, torch.device("cuda")) == ""
 
 
+@pytest.mark.parametrize(
+    ("rank", "own", "other"),
+    [(0, 0, None), (1, 1, None), (0, 2, 3), (1, 3, 2), (0, 1, 2), (0, 3, None), (1, 0, None)],
+)
+def test_only_the_gpus_of_the_group_have_to_reach_each_other(
+    monkeypatch: pytest.MonkeyPatch, rank: int, own: int, other: int | None
+) -> None:
+    """Groups of two, which may begin anywhere: all but GPU 2 reach all but GPU 2."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda *pair: 2 not in pair)
+    words = "" if other is None else f"GPU {own} does not reach the memory of GPU {other}"
+    assert obstacle(rank, 2, torch.device("cuda", own)) == words
+
+
 def test_a_torch_that_has_no_such_operator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops, "symm_mem", SimpleNamespace())
     monkeypatch.setattr(torch, "__version__", "2.0")

@@ -1,5 +1,6 @@
 """What a leader says to its followers, and leaves behind; who they are is not asked here."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,9 @@ class Crew:
 
     def send(self, message: Any) -> None:
         self.sent.append(message)
+
+    def collective(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def dismiss(self) -> None:
         self.send(Leave())

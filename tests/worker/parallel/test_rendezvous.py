@@ -26,6 +26,7 @@ from common.sockets import (
 from tests.processes import started
 from worker.errors import GroupLostError
 from worker.parallel import rendezvous
+from worker.parallel.leader import Leader
 from worker.parallel.rendezvous import Berth, Crew
 from worker.parallel.watch import EXIT_STATUS, Watch
 
@@ -315,6 +316,56 @@ def test_a_death_ends_the_process_unless_the_watch_is_called_off(
     calm.call_off()
     victims[0].end()
     assert left.empty()
+
+
+def test_what_fails_because_another_one_has_ended_says_so(begin: Begin, left: Queue[int]) -> None:
+    """The connections of who ends are closed before."""
+    victim = begin()
+    watch = Watch({os.pidfd_open(victim.pid): "somebody"}, left.put)
+    victim.end()
+    with pytest.raises(GroupLostError, match="has ended: closed by peer"), watch.collective():
+        raise RuntimeError("closed by peer")
+    assert left.get_nowait() == EXIT_STATUS
+    watch.call_off()
+
+
+def test_what_fails_while_all_live_is_what_it_is(
+    begin: Begin, left: Queue[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.parallel.watch.NOTICE_S", 0.01)
+    watch = Watch({os.pidfd_open(begin().pid): "somebody"}, left.put)
+    with pytest.raises(RuntimeError, match="no device"), watch.collective():
+        raise RuntimeError("no device")
+    watch.call_off()
+    assert left.empty()
+
+
+@pytest.mark.parametrize("step", ["form", "least"])
+def test_a_follower_that_ends_as_its_group_loads_is_a_crash(
+    place: tuple[zmq.Context, str], begin: Begin, left: Queue[int], step: str
+) -> None:
+    """The leader has met it, and begins anew with another one."""
+
+    class Group:
+        def form(self, store: str) -> None:
+            self.fail_if("form")
+
+        def least(self, number: int) -> int:
+            self.fail_if("least")
+            return number
+
+        def fail_if(self, at: str) -> None:
+            if step == at:
+                follower.end()
+                raise RuntimeError("closed by peer")
+
+    context, path = place
+    follower = begin()
+    with joining(context, path, 1, follower.pid):
+        crew = Crew(context, path, 0, 2, left.put)
+        with pytest.raises(GroupLostError, match="closed by peer"):
+            Leader(crew, Group()).least(5, 6)  # type: ignore[arg-type]
+        crew.dismiss()
 
 
 def test_who_only_watches_ends(begin: Begin) -> None:

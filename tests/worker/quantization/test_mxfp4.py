@@ -76,9 +76,7 @@ def test_shapes_and_scales_that_make_no_sense(pair, tmp_path):
     def shorter(tensors):
         tensors[f"{key}_scales"] = tensors[f"{key}_scales"][:, :, :1].contiguous()
 
-    with pytest.raises(
-        StartupError, match=r"down_proj.scales .* \[4, 64, 1\], and not \[4, 64, 3\]"
-    ):
+    with pytest.raises(StartupError, match=rf"{key}_scales .* \[4, 64, 1\], and not \[4, 64, 3\]"):
         load(changed(pair, tmp_path / "a", shorter))
 
     def endless(tensors):
@@ -90,7 +88,7 @@ def test_shapes_and_scales_that_make_no_sense(pair, tmp_path):
     def gone(tensors):
         del tensors[f"{key}_scales"]
 
-    with pytest.raises(StartupError, match=r"lacks the tensor .*down_proj.scales"):
+    with pytest.raises(StartupError, match=rf"lacks the tensor {key}_scales,"):
         load(changed(pair, tmp_path / "c", gone))
 
     def neither(tensors):
@@ -102,14 +100,29 @@ def test_shapes_and_scales_that_make_no_sense(pair, tmp_path):
     def fewer(tensors):
         tensors[f"{key}_blocks"] = tensors[f"{key}_blocks"][:3].contiguous()
 
-    with pytest.raises(StartupError, match=rf"{key}: .* 3 experts of 64 outputs, .* for 256 outpu"):
+    with pytest.raises(StartupError, match=r"\[3, 64, 3, 16\], and not \[4, 64, 3, 16\]"):
         load(changed(pair, tmp_path / "f", fewer))
+
+    def others(tensors):
+        for name in ("blocks", "scales"):
+            codes = tensors[f"{key}_{name}"]
+            tensors[f"{key}_{name}"] = codes.reshape(2, 128, *codes.shape[2:])
+
+    with pytest.raises(StartupError, match=r"\[2, 128, 3, 16\], and not \[4, 64, 3, 16\]"):
+        load(changed(pair, tmp_path / "g", others))
 
     def flat(tensors):
         tensors[f"{key}_blocks"] = tensors[f"{key}_blocks"].flatten()
 
-    with pytest.raises(StartupError, match=r"\[12288\], and not \[1, 256, 3, 16\]"):
+    with pytest.raises(StartupError, match=r"\[12288\], and not \[4, 64, 3, 16\]"):
         load(changed(pair, tmp_path / "e", flat))
+
+
+def test_plain_weights_that_config_json_calls_codes(pair, tmp_path):
+    shutil.copytree(pair[1], tmp_path / "plain")
+    change_config(tmp_path / "plain", quantization_config={"quant_method": "mxfp4"})
+    with pytest.raises(StartupError, match=r"says that weights are mxfp4 .* checkpoint are plain"):
+        load(tmp_path / "plain")
 
 
 def test_sizes_that_groups_do_not_divide(tmp_path):

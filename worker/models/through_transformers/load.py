@@ -91,10 +91,7 @@ def _better(
     else:
         _log.info("%s runs through transformers, over the paged cache", configuration.architecture)
         if kernels.device.type == "cuda":
-            reason = why_not_recorded(paged, ids, cache, kernels.device)
-            paged.capturable = not reason
-            if reason:
-                _log.warning("its steps are no CUDA graphs, which is slower: %s", reason)
+            paged.recording_fault = why_not_recorded(paged, ids, cache, kernels.device)
         return paged
     if model._can_set_attn_implementation():
         model.set_attn_implementation(own_attention)
