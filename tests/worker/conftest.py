@@ -7,14 +7,24 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from triton.runtime import interpreter
 
 from tests.worker import driver
+from tests.worker.kernels.triton.quicker import Patch
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     """Tests run beside each other: no thread pool of their own."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_interpreter():
+    """Triton's, as ``quicker`` has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interpreter, "_patch_builtin", Patch())
+        yield
 
 
 @pytest.fixture(params=driver.RUNNERS)
