@@ -92,6 +92,15 @@ def test_hostile_templates_are_stopped(name):
     assert caught.value.kind is ErrorKind.TEMPLATE
 
 
+def test_what_is_tried_at_the_start_is_bounded_too():
+    source = (
+        "{% for _ in range(999) %}{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    for steps, known in ((100, False), (2000, True)):
+        template = ChatTemplate({"default": source}, limits=RenderLimits(steps=steps))
+        assert template.knows_role("cat") == known
+
+
 def test_the_clock_alone_is_enough():
     ticks = iter(range(10**9))
     meter = Meter(RenderLimits(cpu_s=100), cpu_clock=lambda: float(next(ticks)))
