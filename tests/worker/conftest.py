@@ -47,10 +47,11 @@ def kept(tmp_path_factory):
 
 @pytest.fixture
 def settled():
-    """As in a worker, collections look at nothing that was there before: shortages make many."""
+    """As in a worker, collections look at nothing that was there before: shortages make many.
+
+    Since the tests were collected, other tests have imported more.
+    """
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture
