@@ -65,7 +65,7 @@ class ChatTemplate:
         self.sources: Mapping[str, str] = MappingProxyType(dict(sources))
         """The text of every template that the model has, by name."""
         self._templates = {
-            name: _compiled(self._environment, source, self._special, origin)
+            name: _compiled(self._environment, source, self._special, origin, self._limits)
             for name, source in sources.items()
             if name in _NAMES
         }
@@ -202,7 +202,11 @@ _WORDS_OF_ERRORS: Final = re.findall(
 
 
 def _compiled(
-    environment: Sandbox, source: str, special: Mapping[str, str], origin: str
+    environment: Sandbox,
+    source: str,
+    special: Mapping[str, str],
+    origin: str,
+    limits: RenderLimits,
 ) -> _Compiled:
     try:
         code = compile_template(environment, source)
@@ -228,13 +232,15 @@ def _compiled(
         asks_for_none=_NO_CONTENT.search(source) is not None,
         adds_arguments=_ADDED_ARGUMENTS.search(source) is not None,
         content_as_json=_CONTENT_AS_JSON.search(source) is not None,
-        writes_any_role=_writes_any_role(environment, code, special),
+        writes_any_role=_writes_any_role(environment, code, special, limits),
     )
 
 
-def _writes_any_role(environment: Sandbox, code: CodeType, special: Mapping[str, str]) -> bool:
+def _writes_any_role(
+    environment: Sandbox, code: CodeType, special: Mapping[str, str], limits: RenderLimits
+) -> bool:
     """Found by a try: whether a template writes, leaves out or refuses a stranger's message."""
-    meter = Meter(RenderLimits())
+    meter = Meter(limits)
     chat = [{"role": role, "content": f"said by {role}"} for role in ("user", "assistant", "else")]
     variables = {
         **special,

@@ -6,6 +6,7 @@ Waits with time limits, and checks that a server that is stopped leaves nothing 
 import http.client
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,21 @@ from tests.processes import alive, children_of, command_line, end, started
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 90
 STOP_LIMIT_S = 30
+_PORTS = range(10_000, 32_768)
+"""Below those of outgoing connections, as Linux has it unless told otherwise."""
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nobody listens on at the moment.
+
+    RACE: one that the system chooses may be an outgoing connection's by the time a server is there;
+    these it gives to nobody by itself.
+    """
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass

@@ -7,14 +7,24 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from triton.runtime import interpreter
 
 from tests.worker import driver
+from tests.worker.kernels.triton.quicker import Patch
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     """Tests run beside each other: no thread pool of their own."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_interpreter():
+    """Triton's, as ``quicker`` has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interpreter, "_patch_builtin", Patch())
+        yield
 
 
 @pytest.fixture(params=driver.RUNNERS)
@@ -37,10 +47,11 @@ def kept(tmp_path_factory):
 
 @pytest.fixture
 def settled():
-    """As in a worker, collections look at nothing that was there before: shortages make many."""
+    """As in a worker, collections look at nothing that was there before: shortages make many.
+
+    Since the tests were collected, other tests have imported more.
+    """
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -103,8 +103,10 @@ def test_every_family_alone(family, budget):
 
 
 @whoever_computes
+@pytest.mark.parametrize("models", ["grouped"], indirect=True)
 @pytest.mark.parametrize("seed", range(4))
 def test_in_a_busy_batch(runner, models, seed):
+    """Other models: below."""
     busy_batch(*models, seed, 14)
 
 

@@ -71,11 +71,12 @@ def working(
     )
 
 
-def test_it_runs_and_stops_when_told(runtime_dir, model_dir):
+def test_it_runs_and_stops_when_told(runtime_dir, model_dir, kept):
     context = zmq.Context()
     scheduler = open_socket(context, zmq.ROUTER)
     scheduler.bind(dispatch_endpoint(str(runtime_dir)))
-    with context, scheduler, working(runtime_dir, model_dir, json_output=True) as worker:
+    options = {"json_output": True, "kernel_cache": str(kept)}
+    with context, scheduler, working(runtime_dir, model_dir, **options) as worker:
         assert scheduler.poll(WAIT_S * 1000)
         identity, frame = scheduler.recv_multipart()
         ready = FROM_WORKER.decode(frame)
@@ -101,8 +102,8 @@ def test_it_runs_and_stops_when_told(runtime_dir, model_dir):
     assert not (runtime_dir / "failure").exists()
 
 
-def test_a_failed_start_says_why(runtime_dir):
-    with working(runtime_dir, Path("/nowhere/at/all")) as worker:
+def test_a_failed_start_says_why(runtime_dir, kept):
+    with working(runtime_dir, Path("/nowhere/at/all"), kernel_cache=str(kept)) as worker:
         _, errors = worker.communicate(timeout=WAIT_S)
     assert worker.returncode == 78
     assert "/nowhere/at/all" in errors

@@ -85,11 +85,20 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_templates_are_stopped(name):
-    limits = RenderLimits(steps=200_000, cpu_s=0.5)
+    limits = RenderLimits(steps=50_000, cpu_s=0.2)
     template = ChatTemplate({"default": HOSTILE[name]}, limits=limits)
     with pytest.raises(RequestError) as caught:
         template.render(TURNS)
     assert caught.value.kind is ErrorKind.TEMPLATE
+
+
+def test_what_is_tried_at_the_start_is_bounded_too():
+    source = (
+        "{% for _ in range(999) %}{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    for steps, known in ((100, False), (2000, True)):
+        template = ChatTemplate({"default": source}, limits=RenderLimits(steps=steps))
+        assert template.knows_role("cat") == known
 
 
 def test_the_clock_alone_is_enough():

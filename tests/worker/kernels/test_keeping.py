@@ -1,11 +1,12 @@
 """Compiled libraries are loaded only whole, and from places that nobody else writes to."""
 
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
-from worker.kernels.cpu.keeping import is_whole, keep, own_directory, scratch
+from worker.kernels.cpu.keeping import alone, is_whole, keep, own_directory, scratch
 
 
 def kept(directory: Path, content: bytes = b"code") -> Path:
@@ -20,6 +21,17 @@ def test_what_is_kept_is_whole(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o755
     assert path.read_bytes().startswith(b"code" * 1000)
     assert [found.name for found in tmp_path.iterdir()] == ["kept.so"]
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    other = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with alone(tmp_path), pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(other)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_left_where_a_library_was_made(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -42,6 +43,18 @@ def test_is_compiled_once_and_kept(library, tmp_path, monkeypatch):
     assert made == []
     native.load([tmp_path / "other"], cpu_flags=flags)
     assert made == [tmp_path / "other" / name]
+
+
+def test_what_another_worker_compiles_is_waited_for(library, tmp_path, monkeypatch):
+    flags = library.variant.needs
+    made = []
+    monkeypatch.setattr(native, "compile_to", lambda path, _: made.append(path))
+    with ThreadPoolExecutor(1) as pool:
+        with native.alone(tmp_path):
+            found = pool.submit(native.load, [tmp_path], cpu_flags=flags)
+            shutil.copy(library.path, tmp_path / native._file_name(library.variant))
+        assert found.result() is not None
+    assert made == []
 
 
 def test_without_a_compiler_there_are_none(monkeypatch, tmp_path, caplog):

@@ -108,26 +108,25 @@ def test_a_model_that_cannot_be_cut_is_refused(root: Path) -> None:
         load_model(str(root / "qwen2"), device=CPU, dtype=torch.float32, sharding=Sharding(0, 3))
 
 
-def test_whoever_loses_its_leader_ends(root: Path) -> None:
+def test_whoever_loses_its_leader_ends(root: Path, pairs: Groups) -> None:
     code = (
         "import os, sys, torch, zmq\n"
         "from worker.parallel.group import Group\n"
         "from worker.parallel.leader import Leader\n"
         "from worker.parallel.rendezvous import Crew\n"
-        "crew = Crew(zmq.Context(), sys.argv[1], 0, 2, os._exit)\n"
+        "crew = Crew(zmq.Context(), sys.argv[1], int(sys.argv[2]), 2, os._exit)\n"
         "leader = Leader(crew, Group(0, 2, torch.device('cpu')))\n"
         "print(*leader.followers, flush=True)\n"
         "leader.least(1, 0)\n"
         "sys.stdin.read()\n"
     )
-    with Groups(2) as groups:
-        assert groups.call(root / "qwen2") == 0
-        (follower,) = groups.followers
-        with started(
-            [sys.executable, "-c", code, groups.runtime_dir],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        ) as leader:  # fmt: skip
-            assert leader.stdout is not None
-            assert int(leader.stdout.readline()) == follower.process.pid
-            leader.send_signal(signal.SIGKILL)
-            assert groups.end() == [1]
+    replica = pairs.call(root / "qwen2")
+    (follower,) = pairs.followers
+    with started(
+        [sys.executable, "-c", code, pairs.runtime_dir, str(replica)],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as leader:  # fmt: skip
+        assert leader.stdout is not None
+        assert int(leader.stdout.readline()) == follower.process.pid
+        leader.send_signal(signal.SIGKILL)
+        assert pairs.end() == [1]

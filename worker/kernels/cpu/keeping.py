@@ -7,6 +7,7 @@ that went down, leaves half a library, and half a one kills the process that map
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -38,6 +39,21 @@ def own_directory(directory: Path, user: int | None = None) -> Path:
         if _others_write(status) and not (status.st_mode & stat.S_ISVTX and place != found):
             raise PermissionError(f"others may write to {place}")
     return found
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """No other process that asks for the same is in here: workers start together, one compiles.
+
+    Where the file system knows no locks, each goes ahead.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

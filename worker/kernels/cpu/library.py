@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from worker.kernels.cpu.keeping import is_whole, keep, own_directory, scratch
+from worker.kernels.cpu.keeping import alone, is_whole, keep, own_directory, scratch
 
 _SOURCES = Path(__file__).parent / "native"
 _BUILT = Path(__file__).parent / "built"
@@ -53,14 +53,14 @@ class Variant:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The C files."""
+        """The C files, first those that take a compiler longest."""
         typed = (
             f"{prefix}{element}.c"
+            for prefix in ("quantized_", "", "linear_", "layers_")
             for element in self.elements
-            for prefix in ("", "layers_", "linear_", "quantized_")
         )
         plain = ("attention_plan.c", "linear_pack.c", "sampling.c", "team.c")
-        return (*plain, "f32_bf16.c", *typed)
+        return (*typed, "f32_bf16.c", *plain)
 
 
 ELEMENTS = {torch.bfloat16: "bf16", torch.float32: "f32"}
@@ -176,7 +176,9 @@ def _load(variant: Variant, directories: Sequence[Path]) -> Library | None:
             if not is_whole(kept):
                 if directory == _BUILT:
                     continue
-                compile_to(kept, variant)
+                with alone(kept.parent):
+                    if not is_whole(kept):  # another worker may have made it meanwhile
+                        compile_to(kept, variant)
             return Library(kept, variant)
         except (OSError, AttributeError, subprocess.SubprocessError) as error:
             _log.info("no C kernels from %s: %s", directory, _reason(error))
