@@ -221,10 +221,10 @@ class AheadRunner(Runner):
 
     def _decoding(self, parts: list[Part], scored: int) -> Order:
         """The same where all decode: a row of each, then one of each draft."""
-        drafted = [(part, number) for part in parts for number in range(1, len(part.drafts) + 1)]
-        rows = parts + [part for part, _ in drafted]
+        drafted = [(part, *draft) for part in parts for draft in enumerate(part.drafts, 1)]
+        rows = parts + [part for part, _, _ in drafted]
         slots = [part.sequence.table_row + 1 for part in rows]
-        drafts = [(number, part.drafts[number - 1]) for part, number in drafted]
+        drafts = [(offset, token) for _, offset, token in drafted]
         size = self._steps.size_for(len(slots))
         if (slots, drafts, size) != self._rows:
             self._state.set_rows(slots, size, drafts)
@@ -233,9 +233,8 @@ class AheadRunner(Runner):
         if adapters and (size, adapters) != self._planned:
             self._state.set_adapters(adapters, size)
             self._planned = size, adapters
-        lengths = [part.start + 1 for part in rows]
-        for place, (offset, _) in enumerate(drafts, len(parts)):
-            lengths[place] += offset
+        lengths = [part.start + 1 for part in parts]
+        lengths += [part.start + 1 + offset for part, offset, _ in drafted]
         changes, adapted = self._state.pending(), bool(adapters)
         return Order(changes, len(slots), scored, size, tuple(lengths), adapted, len(drafts))
 

@@ -61,19 +61,16 @@ class SlotState:
         rows = -(-self._rows // _EVEN) * _EVEN
         sizes = [rows] * _OF_ROWS + [self._room(self._rows)] + [slots] * _OF_SLOTS
         self._ends: list[int] = np.cumsum(sizes).tolist()
-        numbers = self._ends[-1] + slots * width
+        self._offsets, self._drafts, self._plan, *of_slots, self._tables = self._ends
+        self._last, self._known, self._prompt = of_slots
+        numbers = self._tables + slots * width
         self._all = torch.zeros(numbers, dtype=torch.int64, device=self._device)
-        self._columns = torch.split(self._all, [*sizes, slots * width])
-        self._tables = self._ends[-1]
-        self._offsets, self._drafts, self._plan, self._last, self._known, self._prompt = self._ends[
-            :-1
-        ]
+        *self._columns, tables = torch.split(self._all, [*sizes, slots * width])
         self.rows = self._columns[0]  # [rows] slots of the decoding sequences, then zeros
-        self._adapters = self._columns[3]  # [room] of all rows' adapters
-        self.last_tokens = self._columns[4]  # [slots]
-        self.known = self._columns[5]  # [slots] tokens, the last one included
-        self.prompts = self._columns[6]  # [slots] tokens of the prompt
-        self.tables = self._columns[7].view(slots, width)  # blocks, padded with 0
+        self._adapters = self._columns[_OF_ROWS]  # [room] of all rows' adapters
+        # [slots] each; tokens: the last one, how many are known with it, how many were the prompt
+        self.last_tokens, self.known, self.prompts = self._columns[-_OF_SLOTS:]
+        self.tables = tables.view(slots, width)  # blocks, padded with 0
         self.known[:1].fill_(1)
         self._ones = torch.ones_like(self.rows)
 
@@ -142,10 +139,10 @@ class SlotState:
 
     def resize(self, slots: int, width: int) -> None:
         """More sequences, or longer ones, than were foreseen. What is known, or noted, stays."""
-        old, count = self._columns[:-1], self.slots
+        old, count = self._columns, self.slots
         tables, before, ends = self.tables, self.width, self._ends
         self._lay_out(slots, width)
-        for new, kept in zip(self._columns[:-1], old, strict=True):
+        for new, kept in zip(self._columns, old, strict=True):
             new[: len(kept)].copy_(kept)
         self.tables[:count, :before].copy_(tables)
         self._changes = {

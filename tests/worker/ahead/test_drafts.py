@@ -5,7 +5,7 @@ That texts are the same is asked of all runners in ``tests/worker/speculation``.
 
 import pytest
 
-from tests.worker.ahead.test_adapters import NAMES, AdaptedModel
+from tests.worker.ahead.adapted import NAMES, AdaptedModel
 from tests.worker.driver import Driver, HistoryModel, fake_driver
 from tests.worker.speculation.oracle import Oracle
 from worker.speculation.speculation import Speculation
