@@ -163,7 +163,7 @@ class HostRunner(Runner):
             self.adapters_of(flight.parts),
         )
         wanted = flight.wanted
-        first = first_round(wanted)
+        first = first_round(wanted, draws_cost=True)
         parcel = Parcel()
         arrays = [parcel.integers(array) for array in assembly.arrays]
         following = parcel.integers(following_of(flight))

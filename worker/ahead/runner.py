@@ -191,7 +191,7 @@ class AheadRunner(Runner):
         """One that has been read when this returns: the host says what all shards go on from."""
         began = self._clock()
         wanted = flight.wanted
-        first = first_round(wanted)
+        first = first_round(wanted, draws_cost=False)
         parcel = Parcel()
         due = self._rounds.pack(first, parcel)
         assert due is not None, "drafts of nobody"

@@ -2,10 +2,11 @@
 
 Runs in the worker, between logits and outcome. A token is chosen from (logits, parameters, seed,
 position, counts) by the sampler, as always; a draft is accepted if it is what was chosen, and only
-then is the choice after it worth anything. Greedy rows without counts are chosen all at once. Where
-an accepted token changes what the next is chosen from (counts of penalties), or where a choice
-costs (noise, green lists), tokens of a sequence are chosen in turn, so that nothing is counted or
-drawn that a step without drafts would not have. Knows nothing of the model or of messages.
+then is the choice after it worth anything. Where an accepted token changes what the next is chosen
+from (counts of penalties), or where the host's work for a choice costs more than a wait (green
+lists; where the host computes, noise, too), tokens of a sequence are chosen in turn, so that
+nothing is counted or drawn that a step without drafts would not have. All others are chosen at
+once. Knows nothing of the model or of messages.
 """
 
 import math
@@ -51,8 +52,11 @@ class Round:
 Choose = Callable[[Round], Sampled]
 
 
-def first_round(wanted: Wanted) -> Round:
-    """One token of each part, and of some parts those after their drafts."""
+def first_round(wanted: Wanted, *, draws_cost: bool) -> Round:
+    """One token of each part, and of some parts those after their drafts.
+
+    ``draws_cost``: a draw with noise costs more than a wait for the tokens before it.
+    """
     sequences = [part.sequence for part in wanted.next_tokens]
     first = Round(
         list(range(len(sequences))),
@@ -63,7 +67,7 @@ def first_round(wanted: Wanted) -> Round:
     )
     if wanted.drafts:
         for line in _lines(wanted):
-            if not line.in_turn:
+            if not line.in_turn(draws_cost=draws_cost):
                 for accepted in range(1, len(line.part.drafts) + 1):
                     first.add(line.part, line.number(accepted), accepted)
     return first
@@ -76,7 +80,7 @@ def verify(wanted: Wanted, first: Round, sampled: Sampled, choose: Choose) -> li
     """
     lines = _lines(wanted)
     found = dict(zip(first.numbers, sampled.tokens(), strict=True))
-    going = [line for line in lines if line.in_turn]
+    going = [line for line in lines if line.number(1) not in found]
     accepted = 0
     while going := [line for line in going if line.accepts(found, accepted)]:
         accepted += 1
@@ -100,11 +104,10 @@ class _Line:
     begin: int
     """The row after its first draft; the others follow."""
 
-    @property
-    def in_turn(self) -> bool:
+    def in_turn(self, *, draws_cost: bool) -> bool:
         """Whether a token can, or should, be chosen only when those before it are."""
         row = self.part.sequence.row
-        costly = row.parameters.do_sample or row.parameters.watermark
+        costly = row.parameters.watermark or (draws_cost and row.parameters.do_sample)
         return costly or row.seen != NO_ROW or row.output != NO_ROW
 
     def number(self, accepted: int) -> int:

@@ -5,10 +5,12 @@ That texts are the same is asked of all runners in ``tests/worker/speculation``.
 
 import pytest
 
+from common.sampling import SamplingParameters
 from tests.worker.ahead.adapted import NAMES, AdaptedModel
-from tests.worker.driver import Driver, HistoryModel, fake_driver
+from tests.worker.driver import GREEDY, Driver, HistoryModel, fake_driver
 from tests.worker.speculation.oracle import Oracle
 from worker.speculation.speculation import Speculation
+from worker.transfers import HostTransfers
 
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
 COUNT = 60
@@ -120,6 +122,38 @@ def test_a_step_with_drafts_that_fails_is_repeated_without_them(caplog):
     driver.run()
     assert "a step of 1 sequences failed" in caplog.text
     assert driver.records[0].ids == text()[len(PROMPT) :]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "reads"),
+    [
+        (GREEDY, 1),
+        (SamplingParameters(do_sample=True, temperature=0.8, seed=7, top_n_tokens=2), 1),
+        (SamplingParameters(repetition_penalty=1.2), 5),
+        (SamplingParameters(watermark=True), 5),
+    ],
+)
+def test_the_device_is_waited_for_once_where_tokens_do_not_depend_on_counts(
+    sampling, reads, monkeypatch
+):
+    alone = driver_with(Oracle([]))
+    alone.add(0, PROMPT, 31, sampling=sampling)
+    alone.run()
+    expected = alone.records[0]
+    driver = driver_with(Oracle([PROMPT + expected.ids]))
+    driver.add(0, PROMPT, 31, sampling=sampling)
+    driver.step()  # the prompt
+    found = []
+    download = HostTransfers.download
+    monkeypatch.setattr(
+        HostTransfers, "download", lambda own, tensor: found.append(1) or download(own, tensor)
+    )
+    for step in range(1, 7):  # of four drafts and one token more
+        driver.step()
+        assert len(found) == step * reads
+    assert driver.records[0].ids == expected.ids
+    assert driver.records[0].tops == expected.tops
+    assert driver.drafted == 24
 
 
 def test_drafts_have_the_adapters_of_their_sequences():
