@@ -1,19 +1,24 @@
 """Before anything imports Triton: its kernels run in its interpreter, on the CPU.
 
 ``tests/gpu`` and the compilation of kernels say otherwise. And the order of the files; that no
-drawn example has to be fast; that what is started here heeds Ctrl-C; and what the collector of
-garbage looks at.
+drawn example has to be fast; that what is started here heeds Ctrl-C; that modules are compiled
+once; and what the collector of garbage looks at.
 """
 
 import contextlib
 import gc
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# PERF: else every run compiles all tests and modules anew, 12 s in each process of the tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # what shells start in their background
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -100,7 +100,7 @@ def test_all_shards_ask_for_the_same(family, short, warm, adapted, tmp_path, mon
     adapters = []
     if adapted:
         adapters = [write_adapter(tmp_path / name, tmp_path, rank=3) for name in ("a", "b")]
-    with fake_gpu(monkeypatch) as forms:
+    with fake_gpu(monkeypatch) as forms, torch.inference_mode():
         group, followed = group_of(1, short=short)
         transfers = FakeTransfers()
         monkeypatch.setattr("worker.parallel.follower.transfers_of", lambda device: transfers)
@@ -114,15 +114,14 @@ def test_all_shards_ask_for_the_same(family, short, warm, adapted, tmp_path, mon
         follower._make_cache(BLOCKS)
         crew = Crew(follower)
         leading, led = group_of(0, short=short)
-        with torch.inference_mode():
-            there = OnGPU(
-                tmp_path, monkeypatch, forms, warm=warm, rows=ROWS, others=Ahead(crew, leading),
-                sharding=leading.sharding, adapters=adapters,
-            )  # fmt: skip
-            there.several()
-            for number, adapter in enumerate(adapters):
-                there.several(3, 6 + 3 * number, adapter=adapter.digest)
-                assert there.replayed[-1] == (1, True)
+        there = OnGPU(
+            tmp_path, monkeypatch, forms, warm=warm, rows=ROWS, others=Ahead(crew, leading),
+            sharding=leading.sharding, adapters=adapters,
+        )  # fmt: skip
+        there.several()
+        for number, adapter in enumerate(adapters):
+            there.several(3, 6 + 3 * number, adapter=adapter.digest)
+            assert there.replayed[-1] == (1, True)
     there.check()
     assert led.asked == followed.asked
     assert {"tell", "gather"} < {what for what, *_ in led.asked}
