@@ -284,7 +284,7 @@ class Engine:
         result.sample_s += outcome.sample_s
         for (part, _), logprobs in zip(flight.wanted.prompts, outcome.scores, strict=True):
             part.sequence.prompt_logprobs += logprobs
-        following = iter(outcome.tokens())
+        following = iter(outcome.tokens)
         for part in flight.parts:
             sequence = part.sequence
             chosen = next(following) if part.yields else None

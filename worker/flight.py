@@ -17,7 +17,7 @@ from typing import Protocol
 
 from common.messages import Progress, SequenceTokens
 from worker.batch import Wanted, wanted_rows
-from worker.sampler import Chosen, Sampled
+from worker.sampler import Chosen
 from worker.turns import Part, Turn
 
 
@@ -46,16 +46,10 @@ class Outcome:
 
     scores: list[list[float]]
     """Log-probabilities of the prompt tokens asked for, one list per entry of ``Wanted.prompts``"""
-    sampled: Sampled
-    """One entry per part of ``Wanted.next_tokens``, unless there is more to say of them."""
+    tokens: list[list[Chosen]]
+    """What each part of ``Wanted.next_tokens`` yields."""
     forward_s: float
     sample_s: float
-    verified: list[list[Chosen]] = field(default_factory=list)
-    """What each of them yields, where some have drafts."""
-
-    def tokens(self) -> list[list[Chosen]]:
-        """What each part yields."""
-        return self.verified or [[token] for token in self.sampled.tokens()]
 
 
 class Launched(Protocol):

@@ -15,14 +15,13 @@ import torch
 
 from common.messages import NewSequence
 from worker.batch import BlockTables, assemble, tokens_of
+from worker.choosing import Choosing
 from worker.flight import Flight, Launched, Outcome
 from worker.interfaces import Model
 from worker.masks import Pending
 from worker.parcel import Parcel
 from worker.processors import SamplingRow
-from worker.rounds import Rounds
-from worker.sampler import Chosen, Sampled, Sampler
-from worker.speculation.verification import first_round
+from worker.sampler import Chosen, Sampler
 from worker.transfers import Transfers
 from worker.turns import Part
 
@@ -53,7 +52,7 @@ class Runner(ABC):
         self._cache = device.cache
         self._transfers = device.transfers
         self._sampler = device.sampler
-        self._rounds = Rounds(device.sampler, device.transfers)
+        self._choosing = Choosing(device.sampler, device.transfers)
         self._clock = device.clock
         self._tables = tables or BlockTables()
 
@@ -163,28 +162,25 @@ class HostRunner(Runner):
             self.adapters_of(flight.parts),
         )
         wanted = flight.wanted
-        first = first_round(wanted, draws_cost=True)
         parcel = Parcel()
         arrays = [parcel.integers(array) for array in assembly.arrays]
         following = parcel.integers(following_of(flight))
-        due = self._rounds.pack(first, parcel)
-        parcel.send(self._transfers)
-        inputs = assembly.inputs([array.tensor for array in arrays])
-        hidden = self._model.forward(inputs, self._cache)
-        if self._transfers.device.type == "cuda":
-            torch.cuda.synchronize(self._transfers.device)
-        forwarded = self._clock()
-        count = len(wanted.next_tokens) + wanted.drafts
-        scored = hidden[count:]
-        logits = (self._model.logits(scored[rows]) for rows in pieces(len(following.tensor)))
-        scores = [
-            score for piece in scores_of(logits, following.tensor) for score in piece.tolist()
-        ]
-        sampled = Sampled([], [], [])
-        verified: list[list[Chosen]] = []
-        if due is not None:
-            next_logits = self._model.logits(hidden[:count])
-            sampled, verified = self._rounds.choose(wanted, first, due, next_logits, masks)
+        tokens: list[list[Chosen]] = []
+        with self._choosing.pack(wanted, parcel) as due:
+            parcel.send(self._transfers)
+            inputs = assembly.inputs([array.tensor for array in arrays])
+            hidden = self._model.forward(inputs, self._cache)
+            if self._transfers.device.type == "cuda":
+                torch.cuda.synchronize(self._transfers.device)
+            forwarded = self._clock()
+            count = len(wanted.next_tokens) + wanted.drafts
+            scored = hidden[count:]
+            logits = (self._model.logits(scored[rows]) for rows in pieces(len(following.tensor)))
+            scores = [
+                score for piece in scores_of(logits, following.tensor) for score in piece.tolist()
+            ]
+            if due is not None:
+                tokens = self._choosing.choose(due, self._model.logits(hidden[:count]), masks)
         sample_s = self._clock() - forwarded
         forward_s = forwarded - began
-        return Read(Outcome(by_prompt(flight, scores), sampled, forward_s, sample_s, verified))
+        return Read(Outcome(by_prompt(flight, scores), tokens, forward_s, sample_s))

@@ -157,6 +157,19 @@ class Sampler:
             self._output.release(row.output)
         row.seen = row.output = NO_ROW
 
+    def branch(self, row: SamplingRow, ids: list[int]) -> SamplingRow:
+        """The same sequence, had it these tokens, too; to be given back to ``release``."""
+        branch = SamplingRow(row.parameters, row.stop_token_ids, row.guided)
+        try:
+            if row.seen != NO_ROW:
+                branch.seen = self._seen.branch(row.seen, ids)
+            if row.output != NO_ROW:
+                branch.output = self._output.branch(row.output, ids)
+        except BaseException:
+            self.release(branch)
+            raise
+        return branch
+
     def pack(self, rows: list[SamplingRow], parcel: Parcel) -> Batch:
         """Rows that a token is to be chosen for; what the device lacks for it goes with the parcel.
 
@@ -183,7 +196,7 @@ class Sampler:
         ``positions`` are the indices of these tokens among the generated ones, ``lengths`` the
         numbers of known tokens, both [R] int64; ``masks`` ([n, words] int32) is what the n guided
         rows among them may choose; ``last_ids`` are the last known tokens of ``batch.marked``.
-        Counts of these tokens do not change: see ``accept``.
+        Counts of these tokens do not change: see ``accept`` and ``count``.
         """
         self._seen.settle()
         self._output.settle()
@@ -209,16 +222,18 @@ class Sampler:
             asked = _of_all(*(of.index_select(0, index) for of in (logits, ids, logprobs)))
         return Choice(ids, logprobs, asked, batch)
 
+    def count(self, row: SamplingRow, ids: list[int]) -> None:
+        """The sequence has taken these tokens."""
+        if row.seen != NO_ROW:
+            self._seen.append(row.seen, ids)
+        if row.output != NO_ROW:
+            self._output.append(row.output, ids)
+
     def accept(self, choice: Choice) -> None:
-        """Count the tokens chosen: their sequences have taken them."""
-        self._count(choice, 1)
+        """All sequences have taken the tokens chosen, which the host does not know yet.
 
-    def take_back(self, choice: Choice) -> None:
-        """They have not, after all."""
-        self._count(choice, -1)
-
-    def _count(self, choice: Choice, times: int) -> None:
-        """In all tables; in none where there is no memory to work out where."""
+        They are counted in all tables; in none where there is no memory to work out where.
+        """
         batch = choice.batch
         tables = ((self._seen, batch.seen), (self._output, batch.output))
         changes = [
@@ -233,7 +248,7 @@ class Sampler:
             if counted is not None
         ]
         for counts, places in changes:
-            counts.increase(places, times)
+            counts.increase(places)
 
 
 @dataclass(frozen=True, slots=True)

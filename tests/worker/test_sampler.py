@@ -223,6 +223,64 @@ def test_counts_advance_with_accepted_tokens():
     assert sampler.count_rows_in_use == 0
 
 
+@pytest.mark.parametrize("taken", [[], [4, 4]])
+def test_a_branch_is_the_sequence_with_more_tokens(taken):
+    """Also of one that has just come, and of one whose latest tokens are counted with it."""
+    parameters = SamplingParameters(
+        repetition_penalty=1.3, frequency_penalty=0.7, output_frequency_penalty=0.5, top_n_tokens=9
+    )
+    sampler = Sampler(9, CPU)
+
+    def admitted(*ids):
+        return sampler.admit(parameters, [], [1, 2, 2], [5, *ids])
+
+    row = admitted()
+    if taken:
+        choose(sampler, torch.randn((1, 9)), [row], [1], [4])
+        sampler.count(row, taken[:1])
+        sampler.count(row, taken[1:])
+    more = [7], [7, 7, 4]
+    branches = [sampler.branch(row, ids) for ids in more]
+    rows = [row, *branches, *[admitted(*taken, *ids) for ids in more]]
+    logits = torch.randn(9, generator=torch.Generator().manual_seed(2)).repeat(len(rows), 1)
+    choice = choose(sampler, logits, rows, [1] * len(rows), [9] * len(rows))
+    tops = choice.read(choice.packed).tops
+    assert tops[1:3] == tops[3:5]
+    assert tops[0] != tops[1] != tops[2]
+    for branch in branches:
+        sampler.release(branch)
+    choice = choose(sampler, torch.zeros((2, 9)), [row, admitted(*taken)], [1, 1], [9, 9])
+    tops = choice.read(choice.packed).tops
+    assert tops[0] == tops[1]
+
+
+def test_what_there_is_no_memory_to_count_is_counted_once_later(monkeypatch):
+    parameters = SamplingParameters(output_frequency_penalty=1.0)
+    sampler = Sampler(4, CPU)
+    row = sampler.admit(parameters, [], [0], [3])
+    ones_like, left = torch.ones_like, [1]
+
+    def short_ones(*arguments, **named):
+        if left[0] == 0:
+            raise torch.OutOfMemoryError("too much")
+        left[0] -= 1
+        return ones_like(*arguments, **named)
+
+    monkeypatch.setattr(torch, "ones_like", short_ones)
+    for allowed in (0, 1, 1, 9):  # nothing, the prompt, what was counted, all
+        sampler.count(row, [2] if allowed == 0 else [])
+        branch = sampler.branch(row, [1])
+        left[0] = allowed
+        logits = torch.zeros((2, 4))
+        if allowed < 9:
+            with pytest.raises(torch.OutOfMemoryError):
+                choose(sampler, logits, [row, branch], [1, 2], [2, 3])
+        else:
+            choose(sampler, logits, [row, branch], [1, 2], [2, 3])
+        sampler.release(branch)
+    assert logits.tolist() == [[0.0, 0.0, -1.0, -1.0], [0.0, -1.0, -1.0, -1.0]]
+
+
 def test_counts_of_a_row_that_left_before_it_was_sent_are_not_those_of_the_next():
     parameters = SamplingParameters(output_presence_penalty=50.0)
     sampler = Sampler(6, CPU)

@@ -31,8 +31,7 @@ from worker.masks import Pending
 from worker.parcel import Parcel
 from worker.processors import SamplingRow
 from worker.runner import Device, Read, Runner, by_prompt, following_of, scores_of
-from worker.sampler import Choice, Sampled
-from worker.speculation.verification import first_round
+from worker.sampler import Choice
 from worker.transfers import Download
 from worker.turns import Part
 
@@ -90,9 +89,10 @@ class _UnderWay:
     def read(self) -> Outcome:
         """As ``Launched.read``."""
         chosen = self._chosen.read()
-        sampled = Sampled([], [], []) if self._choice is None else self._choice.read(chosen)
+        tokens = [] if self._choice is None else self._choice.read(chosen).tokens()
         scores = [] if self._scores is None else self._scores.read().tolist()
-        return Outcome(by_prompt(self._flight, scores), sampled, self._lap(), 0.0)
+        yielded = [[token] for token in tokens]
+        return Outcome(by_prompt(self._flight, scores), yielded, self._lap(), 0.0)
 
 
 class AheadRunner(Runner):
@@ -191,20 +191,19 @@ class AheadRunner(Runner):
         """One that has been read when this returns: the host says what all shards go on from."""
         began = self._clock()
         wanted = flight.wanted
-        first = first_round(wanted, draws_cost=False)
         parcel = Parcel()
-        due = self._rounds.pack(first, parcel)
-        assert due is not None, "drafts of nobody"
-        order = self._order(flight, 0)
-        with self._others.follow(order):
-            hidden, _ = self._steps.run(order, parcel)
-            logits = self._steps.chosen_logits(hidden, order)
-        sampled, verified = self._rounds.choose(wanted, first, due, logits, masks)
+        with self._choosing.pack(wanted, parcel) as due:
+            assert due is not None, "drafts of nobody"
+            order = self._order(flight, 0)
+            with self._others.follow(order):
+                hidden, _ = self._steps.run(order, parcel)
+                logits = self._steps.chosen_logits(hidden, order)
+            verified = self._choosing.choose(due, logits, masks)
         for part, tokens in zip(wanted.next_tokens, verified, strict=True):
             sequence = part.sequence
             known = len(sequence.ids) + len(tokens)
             self._state.enter(sequence.table_row + 1, tokens[-1][0], known, sequence.prompt_length)
-        return Read(Outcome([], sampled, self._lap(began), 0.0, verified))
+        return Read(Outcome([], verified, self._lap(began), 0.0))
 
     def _order(self, flight: Flight, scored: int) -> Order:
         """What all shards are to compute."""

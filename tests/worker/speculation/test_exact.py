@@ -19,8 +19,8 @@ from tests.worker.speculation.exact import (
 from tests.worker.speculation.oracle import Oracle
 from tests.worker.texts import text
 from tests.worker.tiny import write_tiny, write_tiny_llama
+from worker import choosing
 from worker.loading import load_model
-from worker.rounds import Rounds
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +56,24 @@ def test_fewer_steps(model, sampling):
 
 
 @pytest.mark.usefixtures("runner", "settled")
-def test_memory_that_is_short_between_two_choices_of_a_step(model, monkeypatch):
-    """What has been counted of such a step is counted once, when it is repeated."""
+def test_memory_that_is_short_after_a_choice(model, monkeypatch):
+    """What is chosen in such a step is counted once, when it is repeated."""
     penalties = SamplingParameters(repetition_penalty=1.2, output_frequency_penalty=0.3)
     order = Order(text(random.Random(4), 20), 40, penalties)
     expected = alone(model, order)
     driver = driver_of(model, 4, Oracle([order.prompt + expected.ids]))
     driver.add(0, order.prompt, order.count, **order.options)
-    choose, rounds = Rounds._choose_then, iter(range(1000))
+    verify, steps = choosing.verify, iter(range(1000))
 
-    def choose_or_fail(*arguments):
-        if next(rounds) % 3 == 2:
+    def verify_or_fail(*arguments):
+        if next(steps) % 3 == 2:
             raise MemoryError
-        return choose(*arguments)
+        return verify(*arguments)
 
-    monkeypatch.setattr(Rounds, "_choose_then", choose_or_fail)
+    monkeypatch.setattr(choosing, "verify", verify_or_fail)
     driver.run()
     check_same(driver.records[0], expected)
-    assert next(rounds) > 6
+    assert next(steps) > 6
     assert driver.engine.held == 0
 
 
