@@ -227,6 +227,8 @@ def test_hostname(arguments, environ, value, level) -> None:
     resolution = resolved(*arguments, **environ)
     assert resolution["hostname"] == value
     assert [note.level for note in resolution.notes] == ([level] if level else [])
+    if level:
+        assert "no IP address" in resolution.values["hostname"].source
 
 
 def test_a_name_that_belongs_to_somebody_else() -> None:
