@@ -11,7 +11,7 @@ from common.options import OPTIONS, SECTIONS
 from launcher.commands.registry import COMMANDS, DEFAULT, Command
 
 _USAGE = """\
-millrace: a text-generation server with the API of TGI and of OpenAI
+millrace: a text-generation server with the APIs of TGI, OpenAI and Anthropic
 
 Usage:
 {commands}

@@ -7,7 +7,7 @@ from launcher.checkpoint import verify
 from launcher.doctor import machine as machines
 from launcher.doctor import model as models
 from launcher.doctor import places
-from launcher.doctor.finding import Finding, ok, problem, warning
+from launcher.doctor.finding import Finding, counted, ok, problem, warning
 from launcher.limits import derive, read_context
 from launcher.machine import Machine, look_around
 from launcher.model import Model, find_downloaded
@@ -90,7 +90,10 @@ def _threads(resolution: Resolution, machine: Machine) -> Iterator[Finding]:
     workers = resolution["num_replicas"] * resolution["num_shard"]
     if not isinstance(threads, int):
         return
-    text = f"{workers} worker(s) of {threads} thread(s) compute on {machine.cores} core(s)"
+    text = (
+        f"{counted(workers, 'worker')} of {counted(threads, 'thread')}"
+        f" on {counted(machine.cores, 'core')}"
+    )
     if threads * workers > machine.cores and resolution["device"] != "cuda" and not machine.gpus:
         yield warning(
             "threads",

@@ -198,6 +198,7 @@ def test_how_findings_look() -> None:
     text = shown(findings)
     assert text.startswith("ok       one          Fine.\nwarning  two          is it?\n")
     assert all(len(line) <= 100 for line in text.splitlines())
-    assert text.endswith("1 problems, 1 warnings")
+    assert text.endswith("1 problem, 1 warning")
+    assert shown(findings[:1]).endswith("0 problems, 0 warnings")
     assert '"ok":false' in as_json(findings)
     assert '"ok":true' in as_json(findings[:2])
