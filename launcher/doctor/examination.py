@@ -11,6 +11,7 @@ from launcher.doctor.finding import Finding, counted, ok, problem, warning
 from launcher.limits import derive, read_context
 from launcher.machine import Machine, look_around
 from launcher.model import Model, find_downloaded
+from launcher.prepare import check_sources
 from launcher.resolve import Given, Resolution, resolve
 
 
@@ -41,6 +42,7 @@ def examine(given: Sequence[Given], environ: dict[str, str]) -> Iterator[Finding
     yield from places.runtime_directory(resolution)
     yield from places.hub_cache(resolution, environ, here=model is not None)
     yield from places.collector(resolution)
+    yield from models.text(model, resolution, environ)
     yield from models.adapters(resolution)
     if not found.torch:
         return
@@ -65,6 +67,7 @@ def _model(resolution: Resolution, environ: dict[str, str], wrong: list[Finding]
     try:
         model = find_downloaded(resolution, environ)
         if model is not None and not verify(model.directory).has_fast_tokenizer:
+            check_sources(model.directory)
             wrong.append(
                 warning("tokenizer", "There is no tokenizer.json: a start converts the tokenizer.")
             )

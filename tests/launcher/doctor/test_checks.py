@@ -1,6 +1,7 @@
 """Each check by itself: what is fine, what is worth knowing, what is wrong."""
 
 import os
+import shutil
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ from launcher.doctor import machine, model, places
 from launcher.doctor.finding import Finding, as_json, ok, problem, shown, warning
 from launcher.limits import derive
 from launcher.machine import Machine
-from launcher.model import Model
+from launcher.model import Model, builtin_directory
 from launcher.resolve import Resolution, resolve
 from tests.end_to_end.harness import free_port
 from tests.launcher.models import weights
@@ -178,6 +179,21 @@ def test_adapters(tmp_path: Path) -> None:
 def test_memory(flags: str, available: int, level: str) -> None:
     found = Examination(torch="2", model=FACTS, available_bytes=available)
     assert only(model.memory(settings(flags), found))[0] == level
+
+
+def test_text(tmp_path: Path) -> None:
+    def found() -> list[tuple[str, str]]:
+        findings = model.text(Model("m", tmp_path), settings(), os.environ)
+        return [(finding.level, finding.text) for finding in findings]
+
+    assert found() == []  # a tokenizer that a start converts
+    shutil.copy(builtin_directory() / "tokenizer.json", tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    ((level, text),) = found()
+    assert (level, "no chat template" in text) == ("warning", True)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    ((level, text),) = found()
+    assert (level, "is not a tokenizer that can be loaded" in text) == ("problem", True)
 
 
 def test_memory_of_settings_that_contradict_each_other() -> None:
