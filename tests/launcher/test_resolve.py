@@ -56,6 +56,7 @@ def test_precedence(arguments, environ, value, source) -> None:
         ("log_level", {"LOG_LEVEL": "warn"}, "WARNING"),
         ("max_total_tokens", {"MAX_TOTAL_TOKENS": "auto"}, AUTO),
         ("model_id", {"HF_MODEL_ID": "a/b"}, "a/b"),
+        ("num_shard", {"SM_NUM_GPUS": "4"}, 4),
         ("model_id", {}, BUILTIN_MODEL),
         ("waiting_served_ratio", {"WAITING_SERVED_RATIO": "1.2"}, 1.2),
     ],
