@@ -6,7 +6,7 @@ A thread reads RssAnon of /proc/self/status every millisecond: resident memory w
 which are the kernel's to drop. Its peak less its end is what loading needed for a while.
 """
 
-import sys
+import argparse
 import threading
 import time
 from pathlib import Path
@@ -61,4 +61,10 @@ def main(model_dir: str, shards: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+    parser = argparse.ArgumentParser(
+        prog="bench.loading", description="What loading a model takes."
+    )
+    parser.add_argument("model_dir", metavar="MODEL_DIR")
+    parser.add_argument("shards", nargs="?", type=int, default=1, metavar="SHARDS")
+    chosen = parser.parse_args()
+    main(chosen.model_dir, chosen.shards)

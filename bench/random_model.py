@@ -1,13 +1,13 @@
 """Write a random-weight checkpoint with a real tokenizer: the models of the speed comparisons.
 
-usage: python -m bench.random_model OUT_DIR 135m|1b|qwen3|gemma3|gpt2
+usage: python -m bench.random_model DIR 135m|1b|qwen3|gemma3|gpt2
 
 Weights are random, so it says nothing sensible; speed does not depend on their values. The
 tokenizer is a byte-level BPE trained on the standard library of the interpreter that runs this.
 """
 
+import argparse
 import json
-import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -84,4 +84,10 @@ def write(out: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), sys.argv[2])
+    parser = argparse.ArgumentParser(
+        prog="bench.random_model", description="A checkpoint of random weights."
+    )
+    parser.add_argument("out", type=Path, metavar="DIR")
+    parser.add_argument("shape", choices=SHAPES)
+    chosen = parser.parse_args()
+    write(chosen.out, chosen.shape)

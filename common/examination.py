@@ -1,7 +1,8 @@
-"""What ``millrace doctor`` asks a worker that is not going to run, and what it answers.
+"""What ``millrace doctor`` asks processes that are not going to run, and what they answer.
 
 The launcher starts ``python -m worker.examine``, writes a ``Question`` as JSON to its standard
 input and reads an ``Examination`` as JSON from its standard output: only a worker may import torch.
+``python -m frontend.examine`` answers a ``TextQuestion`` in the same way.
 """
 
 import msgspec
@@ -57,3 +58,19 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelFacts | None = None
     problem: str = ""
     """Why a worker could not start; empty if it could."""
+
+
+class TextQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the same names."""
+
+    model_dir: str
+    tokenizer_config_path: str | None = None
+
+
+class TextExamination(msgspec.Struct, frozen=True, kw_only=True):
+    """What the front end found."""
+
+    has_template: bool = False
+    """Whether the model can chat."""
+    problem: str = ""
+    """Why a front end could not start; empty if it could."""

@@ -155,7 +155,7 @@ def set_up(process: str, *, json_output: bool, level: str = "INFO") -> None:
     too.
     """
     handler = CalmHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter(process) if json_output else TextFormatter(process))
+    handler.setFormatter(_formatter(process, json_output=json_output))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     logging.raiseExceptions = False
@@ -166,11 +166,13 @@ def set_up(process: str, *, json_output: bool, level: str = "INFO") -> None:
 
 def say(process: str, sentence: str, *, json_output: bool, level: int = logging.ERROR) -> str:
     """One line of a process that cannot use ``logging`` where it stands."""
-    if not json_output:
-        return sentence
     name = logging.getLevelName(level)
     record = {"name": process, "levelno": level, "levelname": name, "msg": sentence}
-    return JsonFormatter(process).format(logging.makeLogRecord(record))
+    return _formatter(process, json_output=json_output).format(logging.makeLogRecord(record))
+
+
+def _formatter(process: str, *, json_output: bool) -> logging.Formatter:
+    return JsonFormatter(process) if json_output else TextFormatter(process)
 
 
 def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

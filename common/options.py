@@ -254,6 +254,7 @@ PROCESSES = (
         "num_shard", WHOLE, 1, "Processes that share a copy of the model, each with a part of "
         "every layer (tensor parallelism): one per GPU, or cores of a CPU. It must divide the "
         "model's attention heads and the widths of its feed-forward blocks.", processes,
+        environment=("SM_NUM_GPUS",),
     ),
     Option(
         "sharded", TRUTH, None, "true: share the model among all visible GPUs, unless --num-shard "

@@ -126,7 +126,7 @@ def check_runtime_dir(path: str) -> None:
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o077:
         raise PermissionError(f"{path} must be a directory of this user with mode 0700")
     if len(str(Path(path) / _LONGEST_SOCKET).encode()) > 107:
-        raise ValueError(f"the runtime directory path is too long for a UNIX socket: {path}")
+        raise ValueError(f"{path} is too long a path for UNIX sockets")
 
 
 class SpanSender:

@@ -25,8 +25,9 @@ Millrace is ready: {url} serves {model}
 
   curl -N {url}/v1/chat/completions -H 'content-type: application/json'{key} \\
     -d '{{"model": "tgi", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
-"""
+{pages}"""
 _KEY = " -H 'authorization: Bearer YOUR-KEY'"
+_PAGES = ("/playground", "/docs")
 
 
 def wait_until_healthy(
@@ -60,11 +61,20 @@ def announcement(settings: Settings) -> str:
     """What to try."""
     host = reachable(settings.hostname)
     shown = "localhost" if host in ("127.0.0.1", "::1") else f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{settings.port}"
+    pages = [f"{url}{path}" for path in _PAGES if _opens(settings, path)]
     return _TEXT.format(
-        url=f"http://{shown}:{settings.port}",
+        url=url,
         model=settings.model_id,
         key=_KEY if settings.needs_key else "",
+        pages=f"\n  in a browser: {', '.join(pages)}\n" if pages else "",
     )
+
+
+def _opens(settings: Settings, path: str) -> bool:
+    """Whether a browser, which brings no key, sees the page."""
+    is_there = settings.playground or path != "/playground"
+    return is_there and (not settings.needs_key or path in settings.open_routes)
 
 
 def write(descriptor: int, text: str) -> None:

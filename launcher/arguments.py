@@ -38,7 +38,7 @@ def parse_arguments(arguments: Sequence[str]) -> CommandLine:
         elif word in ("-V", "--version"):
             line.version = True
         else:
-            line.given.append(_flag(word, waiting, flags))
+            line.given.append(_flag(word, waiting, flags, line.given))
     return line
 
 
@@ -50,7 +50,7 @@ def _flags() -> dict[str, Option]:
     return flags
 
 
-def _flag(word: str, waiting: list[str], flags: dict[str, Option]) -> Given:
+def _flag(word: str, waiting: list[str], flags: dict[str, Option], given: list[Given]) -> Given:
     flag, equals, text = word.partition("=")
     if flag not in flags and f"-{flag}" in flags:  # before -port becomes -p ort
         raise UsageError(f"{flag} is not a flag of this server; did you mean -{flag}?")
@@ -59,7 +59,11 @@ def _flag(word: str, waiting: list[str], flags: dict[str, Option]) -> Given:
     option = flags.get(flag)
     if option is None:
         if not word.startswith("-"):
-            hint = "a model is given as --model-id" if "/" in word else "see --help"
+            hint = "see --help"
+            if "/" in word:
+                hint = "a model is given as --model-id"
+            elif given and OPTIONS[given[-1].option].is_switch:
+                hint = f"{given[-1].flag} takes no value"
             raise UsageError(f"{word!r} belongs to no flag: {hint}")
         near = difflib.get_close_matches(flag, flags, 1)
         hint = f"; did you mean {near[0]}?" if near else ": see --help"

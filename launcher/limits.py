@@ -188,11 +188,25 @@ def _total(resolution: Resolution, context: Context | None) -> None:
             "warning" if value.explicit else "info",
         )
         resolution.derive("max_total_tokens", context.tokens, f"clipped: {context.reason}")
+    elif context is not None and total < context.tokens and _is_left_alone(resolution):
+        resolution.note(
+            f"requests may have {total} of the {context.tokens} tokens that the model can read: "
+            "--max-total-tokens auto --max-input-tokens auto allow all of them"
+        )
     if resolution["max_total_tokens"] < 2:
         raise StartupError(
             f"a context of {resolution['max_total_tokens']} tokens has no room for an answer "
             f"({resolution.values['max_total_tokens'].source})"
         )
+
+
+def _is_left_alone(resolution: Resolution) -> bool:
+    """Whether nobody has said how long requests may be, not even by the room for all of them."""
+    names = ("max_total_tokens", "max_input_tokens", "max_batch_total_tokens")
+    return all(
+        resolution[name] == OPTIONS[name].default and not resolution.values[name].explicit
+        for name in names
+    )
 
 
 def _unset_total(resolution: Resolution, context: Context | None) -> tuple[int, str]:

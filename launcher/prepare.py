@@ -31,6 +31,15 @@ def prepared_directory(model_dir: Path, place: Path) -> Path:
     return place / f"prepared-{digest[:24]}"
 
 
+def check_sources(model_dir: Path) -> None:
+    """Raises StartupError if there is nothing that a ``tokenizer.json`` could be made of."""
+    if not any(any(model_dir.glob(pattern)) for pattern in _TOKENIZERS):
+        raise StartupError(
+            f"{model_dir} has no tokenizer: there is no tokenizer.json, nor what one could be made "
+            "of (tokenizer.model, vocab.json …); fetch the repository whole"
+        )
+
+
 def prepare(model_dir: Path, place: Path) -> Path:
     """A directory with links to the model's files and a converted ``tokenizer.json``.
 
@@ -39,11 +48,7 @@ def prepare(model_dir: Path, place: Path) -> Path:
     target = prepared_directory(model_dir, place)
     if (target / "tokenizer.json").exists():
         return target
-    if not any(any(model_dir.glob(pattern)) for pattern in _TOKENIZERS):
-        raise StartupError(
-            f"{model_dir} has no tokenizer: there is no tokenizer.json, nor what one could be made "
-            "of (tokenizer.model, vocab.json …); fetch the repository whole"
-        )
+    check_sources(model_dir)
     target.mkdir(parents=True, exist_ok=True)
     for path in model_dir.iterdir():
         if path.is_file() and path.name != "tokenizer.json":

@@ -11,7 +11,7 @@ from common.options import OPTIONS, SECTIONS
 from launcher.commands.registry import COMMANDS, DEFAULT, Command
 
 _USAGE = """\
-millrace: a text-generation server with the API of TGI and of OpenAI
+millrace: a text-generation server with the APIs of TGI, OpenAI and Anthropic
 
 Usage:
 {commands}
@@ -38,8 +38,9 @@ environment prints what each setting becomes and where that comes from, and star
   if they hold something else than TGI's setting.
 - **Limits need not be set.** If only one of `--max-input-tokens` and `--max-total-tokens` is set,
   the other gives way: a total of 512 makes the input 511 at most; an input of 4000 makes the total
-  5024 (room for 1024 generated tokens). A model with a smaller context clips them, and the log
-  says so.
+  5024 (room for 1024 generated tokens). A model with a smaller context clips them; a larger one is
+  used as far as they say, or as a whole with `--max-total-tokens auto --max-input-tokens auto`. The
+  log says both.
 - **Impossible combinations** stop the start with one sentence and exit status 1; flags and values
   that cannot be understood with exit status 2.
 - **Secrets** (`API_KEY`, `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, `HF_API_TOKEN`) are taken out of the

@@ -82,14 +82,16 @@ def environment_report(machine: Machine, environ: Mapping[str, str]) -> str:
         f"driver: {driver_version(environ) or 'none'}",
         "nvidia-smi:" if machine.gpus else "nvidia-smi: none",
         *(f"  {line}" for line in gpu_table(environ) if machine.gpus),
-        "environment:",
     ]
     known = [name for option in OPTIONS.values() for name in option.environment_names]
-    for name in sorted({*known, *_HUB_NAMES}):
-        if environ.get(name):
-            lines.append(f"  {name}={_environment_value(name, environ[name])}")
+    named = [
+        f"  {name}={_environment_value(name, environ[name])}"
+        for name in sorted({*known, *_HUB_NAMES})
+        if environ.get(name)
+    ]
     others = sorted(name for name in environ if name.startswith("TGI_") and name not in known)
-    return "\n".join([*lines, *(f"  {name} is not a setting of this server" for name in others)])
+    named += [f"  {name} is not a setting of this server" for name in others]
+    return "\n".join([*lines, "environment:" if named else "environment: none", *named])
 
 
 def _environment_value(name: str, text: str) -> str:

@@ -222,7 +222,7 @@ def _hostname(resolution: Resolution) -> None:
             f"listening on {default}",
             "warning" if by_hand else "info",
         )
-        resolution.values["hostname"] = Value(default, DEFAULT)
+        resolution.derive("hostname", default, f"{value.value!r} is no IP address")
 
 
 def _heed_status(option: Option, resolution: Resolution) -> None:

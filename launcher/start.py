@@ -6,6 +6,7 @@ secrets leave the environment, and the hub client leaves the memory.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
@@ -76,9 +77,12 @@ def check_port(hostname: str, port: int, flag: str) -> None:
             probe.bind((hostname, port))
             probe.listen(1)
         except OSError as error:
+            advice = {
+                errno.EADDRINUSE: f"stop what uses it, or choose another one with {flag}",
+                errno.EADDRNOTAVAIL: "--hostname has to be an address of this machine",
+            }.get(error.errno or 0, f"choose another one with {flag}")
             raise StartupError(
-                f"port {port} on {hostname} cannot be used ({error.strerror}): stop what uses it, "
-                f"or choose another one with {flag}"
+                f"port {port} on {hostname} cannot be used ({error.strerror}): {advice}"
             ) from None
 
 

@@ -187,8 +187,9 @@ class _Alarm:
 
 
 def _line(sentence: str, *, as_json: bool, level: int = logging.ERROR) -> str:
-    told = say("supervisor", sentence, json_output=as_json, level=level)
-    return told if as_json else f"millrace: {told}"
+    if as_json:
+        return say("supervisor", sentence, json_output=True, level=level)
+    return f"millrace: {sentence}"
 
 
 def _write(line: str) -> None:

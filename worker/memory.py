@@ -32,7 +32,7 @@ def blocks_for(settings: Settings, bytes_per_block: int, budget_bytes: int) -> i
     if given is not None:
         if given < settings.max_total_tokens:
             raise StartupError(
-                f"max_batch_total_tokens ({given}) is less than max_total_tokens"
+                f"--max-batch-total-tokens ({given}) is less than --max-total-tokens"
                 f" ({settings.max_total_tokens}): raise the first or lower the second"
             )
         return _blocks(given) + 1
@@ -42,9 +42,9 @@ def blocks_for(settings: Settings, bytes_per_block: int, budget_bytes: int) -> i
     if fitting < needed:
         raise StartupError(
             f"memory for {max(0, fitting) * BLOCK_TOKENS} tokens of keys and values is left, less"
-            f" than max_total_tokens ({settings.max_total_tokens}): lower that, or what the largest"
-            " step computes (max_batch_prefill_tokens, max_batch_size), use a smaller model, or"
-            " give more memory"
+            f" than --max-total-tokens ({settings.max_total_tokens}): lower that, or what the"
+            " largest step computes (--max-batch-prefill-tokens, --max-batch-size), use a smaller"
+            " model, or give more memory"
         )
     return max(needed, min(most, fitting)) + 1
 
@@ -53,7 +53,7 @@ def no_room(blocks: int) -> StartupError:
     """What to say where so many blocks could not be had; all shards say the same."""
     return StartupError(
         f"no memory for {max(0, blocks - 1) * BLOCK_TOKENS} tokens of keys and values beside the"
-        " model: lower max_batch_total_tokens or max_batch_prefill_tokens"
+        " model: lower --max-batch-total-tokens or --max-batch-prefill-tokens"
     )
 
 
@@ -95,7 +95,7 @@ def _machine(proc: Path) -> int:
         if line.startswith(_MEMINFO_AVAILABLE):
             return int(line.split()[1]) * 1024
     raise StartupError(
-        "the kernel does not say how much memory is available: set max_batch_total_tokens"
+        "the kernel does not say how much memory is available: set --max-batch-total-tokens"
     )
 
 

@@ -91,7 +91,7 @@ def start(
         gc.collect()  # the first engine and its cache: the error's frames hold them
     engine, cost = fitted or fit()
     _log.info(
-        "ready on %s in %s: %d KV tokens (%d MiB); a step takes up to about %.1f s and %d MiB;"
+        "ready on %s in %s: %d KV tokens (%d MiB); the largest step takes about %.1f s and %d MiB;"
         " started in %.1f s, %.1f s of it for the warm-up",
         device,
         engine.dtype,

@@ -138,8 +138,8 @@ def _run(engine: Engine, number: int, add: list[NewSequence], tokens: int) -> St
         raise StartupError(f"the model cannot be run: {failed}; the worker's log says more")
     if result.repeated:
         raise StartupError(
-            "the largest step fails (the worker's log says why): lower max_batch_prefill_tokens or"
-            " max_batch_size, or give more memory"
+            "the largest step fails (the worker's log says why): lower --max-batch-prefill-tokens"
+            " or --max-batch-size, or give more memory"
         )
     return result
 

@@ -17,7 +17,7 @@ from frontend.openapi.operations.operation import Operation
 from frontend.openapi.schemas import components
 
 _ABOUT = """\
-A text-generation server with the interfaces of Text Generation Inference and of OpenAI.
+A text-generation server with the interfaces of Text Generation Inference, OpenAI and Anthropic.
 
 Unknown fields are ignored unless they would change the answer; `HEAD` works wherever `GET` does.
 Limits named in the descriptions are settings of the server: `GET /info` tells their numbers. If the

@@ -40,7 +40,11 @@ def render(body: ChatBody, services: Services, choice: ToolChoice | None = None)
     """The prompt of a chat request. Raises RequestError."""
     template = services.template
     if template is None:
-        raise RequestError(ErrorKind.TEMPLATE, "the model has no chat template")
+        raise RequestError(
+            ErrorKind.TEMPLATE,
+            "the model has no chat template: start the server with --tokenizer-config-path, or ask"
+            " for text that continues a prompt (/generate, /v1/completions)",
+        )
     messages = messages_of(body)
     last = messages[-1]["content"]
     if services.style.format.short_ids:

@@ -5,6 +5,7 @@ per request. ITL: between events that carry tokens. E2EL: until the last token. 
 requests that succeeded. Percentiles are interpolated linearly.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from launcher.bench.client import Outcome
 from launcher.bench.generator import Closed, Open, Run
 
 PERCENTILES = (90, 95, 99)
+_STATUS = len("422")
 METRICS = {
     "ttft": "time to first token",
     "tpot": "time per further token",
@@ -95,8 +97,17 @@ def most_at_once(outcomes: Sequence[Outcome]) -> int:
 
 
 def failures(outcomes: Sequence[Outcome]) -> list[tuple[str, int]]:
-    """What went wrong and how often, the most frequent first."""
-    return Counter(outcome.failure for outcome in outcomes if outcome.failure).most_common()
+    """What went wrong and how often, the most frequent first.
+
+    Reasons that differ in numbers alone count as the first of them, but not those that differ in
+    the status that they begin with.
+    """
+    first: dict[str, str] = {}
+    found: Counter[str] = Counter()
+    for text in (outcome.failure for outcome in outcomes if outcome.failure):
+        kind = text[:_STATUS] + re.sub(r"\d+", "0", text[_STATUS:])
+        found[first.setdefault(kind, text)] += 1
+    return found.most_common()
 
 
 def load_fields(load: Closed | Open) -> dict[str, Any]:

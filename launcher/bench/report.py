@@ -23,7 +23,7 @@ def table(result: Result) -> str:
     if found["completed"]:
         lines += _figures(found)
     for text, count in list(found["failures"].items())[:_SHOWN_FAILURES]:
-        lines.append(f"  FAILED {count} times: {text}")
+        lines.append(f"  FAILED {count} time{'s' if count > 1 else ''}: {text}")
     return "\n".join([*lines, *(f"  note: {note}" for note in notes(result))])
 
 

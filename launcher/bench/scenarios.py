@@ -93,11 +93,11 @@ class Scenario:
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
-        Scenario("chat", "conversations of 4 turns, each sent with its whole history",
+        Scenario("chat", "conversations of 4 turns, sent with their history, up to 4000 tokens",
                  Length(60, 10, 200, 40), Length(800, 50, 800, 100), turns=4),
-        Scenario("code", "completion of long files by a few lines",
+        Scenario("code", "completion of files of 3000 to 6000 tokens by a few lines",
                  Length(4096, 3000, 6000, 1000), Length(50, 30, 80, 10)),
-        Scenario("classification", "short questions about one of 8 long documents",
+        Scenario("classification", "short questions about one of 8 documents, up to 12000 tokens",
                  Length(40, 10, 80, 20), Length(50, 30, 80, 10),
                  shared=Length(10000, 8000, 12000, 5000), documents=8),
         Scenario("fixed", "200 tokens in, up to 800 out",

@@ -31,7 +31,10 @@ def positive(text: str) -> int:
 
 def whole(text: str) -> int:
     """A whole number from 0 up."""
-    return 0 if text == "0" else positive(text)
+    try:
+        return 0 if text == "0" else positive(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 0 up") from None
 
 
 def above_zero(text: str) -> float:

@@ -7,10 +7,11 @@ from launcher.checkpoint import verify
 from launcher.doctor import machine as machines
 from launcher.doctor import model as models
 from launcher.doctor import places
-from launcher.doctor.finding import Finding, ok, problem, warning
+from launcher.doctor.finding import Finding, counted, ok, problem, warning
 from launcher.limits import derive, read_context
 from launcher.machine import Machine, look_around
 from launcher.model import Model, find_downloaded
+from launcher.prepare import check_sources
 from launcher.resolve import Given, Resolution, resolve
 
 
@@ -41,6 +42,7 @@ def examine(given: Sequence[Given], environ: dict[str, str]) -> Iterator[Finding
     yield from places.runtime_directory(resolution)
     yield from places.hub_cache(resolution, environ, here=model is not None)
     yield from places.collector(resolution)
+    yield from models.text(model, resolution, environ)
     yield from models.adapters(resolution)
     if not found.torch:
         return
@@ -65,6 +67,7 @@ def _model(resolution: Resolution, environ: dict[str, str], wrong: list[Finding]
     try:
         model = find_downloaded(resolution, environ)
         if model is not None and not verify(model.directory).has_fast_tokenizer:
+            check_sources(model.directory)
             wrong.append(
                 warning("tokenizer", "There is no tokenizer.json: a start converts the tokenizer.")
             )
@@ -90,7 +93,10 @@ def _threads(resolution: Resolution, machine: Machine) -> Iterator[Finding]:
     workers = resolution["num_replicas"] * resolution["num_shard"]
     if not isinstance(threads, int):
         return
-    text = f"{workers} worker(s) of {threads} thread(s) compute on {machine.cores} core(s)"
+    text = (
+        f"{counted(workers, 'worker')} of {counted(threads, 'thread')}"
+        f" on {counted(machine.cores, 'core')}"
+    )
     if threads * workers > machine.cores and resolution["device"] != "cuda" and not machine.gpus:
         yield warning(
             "threads",

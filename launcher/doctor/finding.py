@@ -25,6 +25,11 @@ def sentence(text: str) -> str:
     return text if text.endswith(("?", ".", ":")) else f"{text}."
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as 1 core, 2 cores."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def ok(subject: str, text: str) -> Finding:
     """As it should be."""
     return Finding(subject, "ok", sentence(text))
@@ -51,7 +56,7 @@ def shown(findings: Sequence[Finding]) -> str:
         ))  # fmt: skip
     problems = sum(finding.level == "problem" for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
-    lines.append(f"{problems} problems, {warnings} warnings")
+    lines.append(f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}")
     return "\n".join(lines)
 
 

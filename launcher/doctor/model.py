@@ -1,19 +1,22 @@
-"""Checks of the model: its directory, whether it can be run, whether it fits; and its adapters."""
+"""Checks of the model: whether it can be read and run, whether it fits; and its adapters."""
 
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import msgspec
 
 from common.errors import StartupError
-from common.examination import Examination, ModelFacts, Question
+from common.examination import Examination, ModelFacts, Question, TextExamination, TextQuestion
 from launcher.adapters import find_local, parse, verify
 from launcher.children import child_environment
 from launcher.doctor.finding import Finding, ok, problem, warning
 from launcher.model import Model
 from launcher.progress import human
 from launcher.resolve import Resolution
+
+_Answer = TypeVar("_Answer", Examination, TextExamination)
 
 _LIMIT_S = 120
 _CPU_FRACTION = 0.5
@@ -37,18 +40,25 @@ def ask_worker(
             num_shard=resolution["num_shard"],
             watermark_gamma=resolution["watermark_gamma"],
         )
+    return _answer("worker", question, Examination, environ)
+
+
+def _answer(
+    package: str, question: msgspec.Struct, kind: type[_Answer], environ: Mapping[str, str]
+) -> _Answer:
+    """From a process of that package."""
     try:
-        answer = subprocess.run(
-            [sys.executable, "-P", "-m", "worker.examine"],
+        answer = subprocess.run(  # noqa: S603 - our own module
+            [sys.executable, "-P", "-m", f"{package}.examine"],
             input=msgspec.json.encode(question), capture_output=True, timeout=_LIMIT_S,
             env=child_environment(environ), check=False,
         )  # fmt: skip
-        return msgspec.json.decode(answer.stdout, type=Examination)
+        return msgspec.json.decode(answer.stdout, type=kind)
     except subprocess.TimeoutExpired:
-        return Examination(problem=f"a worker did not look at the machine within {_LIMIT_S} s")
+        return kind(problem=f"a {package} process did not answer within {_LIMIT_S} s")
     except msgspec.DecodeError:
         lines = answer.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
-        return Examination(problem=f"a worker cannot be started ({lines[-1]})")
+        return kind(problem=f"a {package} process cannot be started ({lines[-1]})")
 
 
 def usable(model: Model | None, resolution: Resolution, found: Examination) -> Iterator[Finding]:
@@ -70,6 +80,28 @@ def usable(model: Model | None, resolution: Resolution, found: Examination) -> I
                 f"{text} a CPU that has no instructions for {facts.dtype}: --dtype auto or float32 "
                 "is faster.",
             )
+
+
+def text(
+    model: Model | None, resolution: Resolution, environ: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Whether a front end can read it. What is still to be converted cannot be tried."""
+    if model is None or not (model.directory / "tokenizer.json").is_file():
+        return
+    question = TextQuestion(
+        model_dir=str(model.directory), tokenizer_config_path=resolution["tokenizer_config_path"]
+    )
+    found = _answer("frontend", question, TextExamination, environ)
+    if found.problem:
+        yield problem("tokenizer", found.problem)
+    elif found.has_template:
+        yield ok("tokenizer", "The tokenizer and the chat template can be read.")
+    else:
+        yield warning(
+            "tokenizer",
+            "The model has no chat template, so chats are refused: --tokenizer-config-path names a "
+            "file with one.",
+        )
 
 
 def adapters(resolution: Resolution) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,7 +113,8 @@ def test_text_does_not_repeat_ids() -> None:
 
 
 def test_a_line_without_logging() -> None:
-    assert say("supervisor", "stopping", json_output=False) == "stopping"
+    text = say("supervisor", "stopping", json_output=False)
+    assert re.fullmatch(r"\d{4}-\S+ \S+ ERROR   supervisor  stopping", text)
     line = json.loads(say("supervisor", "stopping", json_output=True, level=logging.INFO))
     assert (line["process"], line["level"], line["message"]) == ("supervisor", "INFO", "stopping")
 

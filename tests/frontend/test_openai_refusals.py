@@ -21,6 +21,7 @@ def test_no_template(model_dir: Path) -> None:
         answer = chat(server, stream=stream)
         assert answer.status_code == 422
         assert answer.json["error_type"] == "template_error"
+        assert "--tokenizer-config-path" in answer.text
         assert answer.json["error"]["message"].startswith("Template error: ")
 
 

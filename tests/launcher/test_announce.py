@@ -4,6 +4,7 @@ import http.server
 import os
 import subprocess
 import threading
+from typing import Any
 
 import msgspec
 import pytest
@@ -48,7 +49,7 @@ def test_addresses(hostname: str, asked: str, shown: str) -> None:
     assert reachable(hostname) == asked
     settings = Settings(model_id="m", model_dir="/m", hostname=hostname, port=8080)
     text = announcement(settings)
-    assert text.count(f"http://{shown}:8080/") == 2
+    assert text.count(f"http://{shown}:8080/") == 4
     assert "authorization" not in text
     with_key = announcement(msgspec.structs.replace(settings, api_key_digests=["hush"]))
     assert "authorization" in with_key
@@ -59,10 +60,30 @@ def test_addresses(hostname: str, asked: str, shown: str) -> None:
 
 def test_what_is_announced_can_be_pasted() -> None:
     text = announcement(Settings(model_id="m", model_dir="/m", hostname="127.0.0.1", port=8080))
-    for command in text.split("\n\n")[1:]:
+    commands = [part for part in text.split("\n\n") if "curl" in part]
+    assert len(commands) == 2
+    for command in commands:
         check = subprocess.run(["bash", "-n"], input=command, text=True, check=False)
         assert check.returncode == 0
         assert msgspec.json.decode(command.rsplit("'", 2)[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "pages"),
+    [
+        ({}, ["/playground", "/docs"]),
+        ({"playground": False}, ["/docs"]),
+        ({"api_key_file": "/keys", "playground": False}, []),
+        ({"api_key_file": "/keys", "open_routes": ["/playground"]}, ["/playground"]),
+    ],
+)
+def test_only_pages_that_a_browser_sees_are_announced(
+    changes: dict[str, Any], pages: list[str]
+) -> None:
+    settings = msgspec.structs.replace(Settings(model_id="m", model_dir="/m", port=80), **changes)
+    text = announcement(settings)
+    assert [page for page in ("/playground", "/docs") if f"localhost:80{page}" in text] == pages
+    assert ("in a browser" in text) == bool(pages)
 
 
 def test_a_log_without_room_does_not_keep_it_from_ending_well() -> None:

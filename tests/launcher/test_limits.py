@@ -57,7 +57,11 @@ def test_token_limits(flags, context, limits) -> None:
 @pytest.mark.parametrize(
     ("flags", "context", "level"),
     [
-        ("", 8192, None),
+        ("--max-total-tokens 2048", 8192, None),
+        ("--max-input-tokens 900", 8192, None),
+        ("--max-batch-total-tokens 9000", 8192, None),
+        ("--max-total-tokens auto", 8192, None),
+        ("", 2048, None),
         ("", 512, "info"),
         ("--max-total-tokens 4000", 512, "warning"),
         ("--max-input-tokens 700", 512, "warning"),
@@ -71,6 +75,12 @@ def test_clipping_is_said(flags, context, level) -> None:
         assert level in [note.level for note in resolution.notes]
         assert "its context" in resolution.notes[0].text
         assert resolution.values["max_total_tokens"].source == "derived: clipped: its context"
+
+
+def test_a_context_that_is_not_used_is_said() -> None:
+    (note,) = derived("", 8192).notes
+    assert note.level == "info"
+    assert "2048 of the 8192 tokens" in note.text
 
 
 @pytest.mark.parametrize(

@@ -42,3 +42,4 @@ def test_environment_report_hides_secrets() -> None:
     assert "OTHER" not in text
     assert "GPUs: NVIDIA H200" in text
     assert "torch 2" in text
+    assert environment_report(Machine(2, ()), {}).endswith("\nenvironment: none")

@@ -56,6 +56,7 @@ def test_precedence(arguments, environ, value, source) -> None:
         ("log_level", {"LOG_LEVEL": "warn"}, "WARNING"),
         ("max_total_tokens", {"MAX_TOTAL_TOKENS": "auto"}, AUTO),
         ("model_id", {"HF_MODEL_ID": "a/b"}, "a/b"),
+        ("num_shard", {"SM_NUM_GPUS": "4"}, 4),
         ("model_id", {}, BUILTIN_MODEL),
         ("waiting_served_ratio", {"WAITING_SERVED_RATIO": "1.2"}, 1.2),
     ],
@@ -106,7 +107,8 @@ def test_flags(arguments, name, value) -> None:
         (("org/name",), {}, ["'org/name'", "--model-id"]),
         (("-port", "80"), {}, ["-port is not a flag", "did you mean --port?"]),
         (("-port=80",), {}, ["-port is not a flag", "did you mean --port?"]),
-        (("--env", "loose"), {}, ["'loose' belongs to no flag"]),
+        (("--env", "loose"), {}, ["'loose' belongs to no flag", "--env takes no value"]),
+        (("--env", "org/name"), {}, ["'org/name'", "--model-id"]),
         ((), {"MAX_BEST_OF": "two"}, ["MAX_BEST_OF", "whole number"]),
         ((), {"TGI_ENV": "production"}, ["TGI_ENV", "true or false"]),
     ],
@@ -227,6 +229,8 @@ def test_hostname(arguments, environ, value, level) -> None:
     resolution = resolved(*arguments, **environ)
     assert resolution["hostname"] == value
     assert [note.level for note in resolution.notes] == ([level] if level else [])
+    if level:
+        assert "no IP address" in resolution.values["hostname"].source
 
 
 def test_a_name_that_belongs_to_somebody_else() -> None:

@@ -60,7 +60,13 @@ def test_ports() -> None:
                 check_ports(resolution_of("--hostname", "127.0.0.1", flag, port))
             assert f"port {port}" in str(caught.value)
             assert flag in str(caught.value)
+            assert "stop what uses it" in str(caught.value)
     check_port("127.0.0.1", int(port), "--port")
+
+
+def test_an_address_of_another_machine() -> None:
+    with pytest.raises(StartupError, match="--hostname has to be an address of this machine"):
+        check_port("203.0.113.1", 0, "--port")
 
 
 def test_children_get_no_secrets() -> None:

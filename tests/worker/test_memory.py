@@ -14,7 +14,7 @@ def settings(**changes) -> Settings:
 def test_what_was_given_decides():
     given = settings(max_total_tokens=100, max_batch_total_tokens=1000)
     assert blocks_for(given, 10**9, 0) == 63 + 1
-    with pytest.raises(StartupError, match=r"max_batch_total_tokens \(99\) is less"):
+    with pytest.raises(StartupError, match=r"--max-batch-total-tokens \(99\) is less"):
         blocks_for(settings(max_total_tokens=100, max_batch_total_tokens=99), 1, 0)
 
 

@@ -71,10 +71,10 @@ def test_a_narrow_cache_holds_more(model_dir, name, kv_dtype):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"max_batch_total_tokens": 100}, r"max_batch_total_tokens \(100\) is less"),
+        ({"max_batch_total_tokens": 100}, r"--max-batch-total-tokens \(100\) is less"),
         ({"dtype": "int3"}, "int3"),
         ({"kv_cache_dtype": "int3"}, "int3"),
-        ({"max_total_tokens": 10**10}, "max_total_tokens"),
+        ({"max_total_tokens": 10**10}, "--max-total-tokens"),
     ],
 )
 def test_what_is_impossible_is_one_sentence(model_dir, changes, sentence):

@@ -3,7 +3,7 @@
 import pytest
 
 from launcher.bench.client import Outcome
-from launcher.bench.figures import detailed, figures, load_fields
+from launcher.bench.figures import detailed, failures, figures, load_fields
 from launcher.bench.generator import Closed, Open, Run
 
 FAST = Outcome(10.0, 0.1, [0.1, 0.3], 0.5, input_tokens=7, output_tokens=3)
@@ -39,6 +39,20 @@ def test_figures() -> None:
     assert found["max_concurrent_requests"] == 2
     assert found["failures"] == {"429: no room": 2}
     assert found["max_start_delay_ms"] == pytest.approx(10)
+
+
+def test_reasons_that_differ_in_numbers_are_one() -> None:
+    texts = [
+        "422: 1 of 9",
+        "503: 1 of 9",
+        "422: 20 of 9",
+        "422: 3 of 9",
+        "lost after 2",
+        "lost after 3",
+        "",
+    ]
+    outcomes = [Outcome(10.0, failure=text) for text in texts]
+    assert failures(outcomes) == [("422: 1 of 9", 3), ("lost after 2", 2), ("503: 1 of 9", 1)]
 
 
 def test_nothing_succeeded() -> None:

@@ -1,6 +1,7 @@
 """Each check by itself: what is fine, what is worth knowing, what is wrong."""
 
 import os
+import shutil
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ from launcher.doctor import machine, model, places
 from launcher.doctor.finding import Finding, as_json, ok, problem, shown, warning
 from launcher.limits import derive
 from launcher.machine import Machine
-from launcher.model import Model
+from launcher.model import Model, builtin_directory
 from launcher.resolve import Resolution, resolve
 from tests.end_to_end.harness import free_port
 from tests.launcher.models import weights
@@ -180,6 +181,21 @@ def test_memory(flags: str, available: int, level: str) -> None:
     assert only(model.memory(settings(flags), found))[0] == level
 
 
+def test_text(tmp_path: Path) -> None:
+    def found() -> list[tuple[str, str]]:
+        findings = model.text(Model("m", tmp_path), settings(), os.environ)
+        return [(finding.level, finding.text) for finding in findings]
+
+    assert found() == []  # a tokenizer that a start converts
+    shutil.copy(builtin_directory() / "tokenizer.json", tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    ((level, text),) = found()
+    assert (level, "no chat template" in text) == ("warning", True)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    ((level, text),) = found()
+    assert (level, "is not a tokenizer that can be loaded" in text) == ("problem", True)
+
+
 def test_memory_of_settings_that_contradict_each_other() -> None:
     resolution = resolve(parse_arguments(["--max-total-tokens", "2048"]).given, {})
     found = Examination(torch="2", model=FACTS, available_bytes=100_000)
@@ -198,6 +214,7 @@ def test_how_findings_look() -> None:
     text = shown(findings)
     assert text.startswith("ok       one          Fine.\nwarning  two          is it?\n")
     assert all(len(line) <= 100 for line in text.splitlines())
-    assert text.endswith("1 problems, 1 warnings")
+    assert text.endswith("1 problem, 1 warning")
+    assert shown(findings[:1]).endswith("0 problems, 0 warnings")
     assert '"ok":false' in as_json(findings)
     assert '"ok":true' in as_json(findings[:2])
