@@ -193,6 +193,24 @@ def test_clients_that_leave_are_noticed(
     assert not front.backend.of(Delivered)[-1].success
 
 
+def test_who_says_no_more_gets_no_end_that_looks_whole(front: Front) -> None:
+    """It may still read, and is taken to have left: a stream without its end must not pass for one.
+
+    One that is there to be answered whole is told so.
+    """
+    for path, status in (("/generate_stream", b"200"), ("/generate", b"499")):
+        client = front.connect(path, body(2000))
+        until(lambda: front.backend.live() == 1)
+        client.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+        client.close()
+        assert answer.split(b" ")[1] == status
+        assert not answer.endswith(b"0\r\n\r\n")
+        until(lambda: front.backend.live() == 0)
+
+
 def test_pipelined_requests_are_answered(front: Front) -> None:
     data = json.dumps(body(30)).encode()
     one = (
