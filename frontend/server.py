@@ -126,31 +126,34 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
             self.wsgi.stop_gracefully()
         gevent.spawn(self._wind_down)
 
-    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Serve a request; throw away what is left of a body before the connection is closed.
 
+        If it will be closed for its body, the answer says so.
         Others run before the next request of who has sent several at once: it has been read
         already, so nothing else waits between them.
         """
         connection = self.connections[getcurrent()]
+        body, said = req.body, req.should_close
+        req.should_close = lambda: body.failed or said()
         goes_on = False
         try:
-            goes_on = super().handle_request(listener_name, req, sock, addr)
+            super().handle_request(listener_name, req, sock, addr)
+            goes_on = True
         except OSError as error:
             if error.errno == errno.EBADF:  # shut by ourselves, while something was being written
                 raise BrokenPipeError(errno.EPIPE, "the client was cut off") from None
             raise
         finally:
             # Of a body that nobody wanted, gunicorn reads the rest if the connection goes on.
-            unread = not goes_on and getattr(req.body.reader, "length", 0) > 0
-            if unread or req.body.failed:
+            unread = not goes_on and getattr(body.reader, "length", 0) > 0
+            if unread or body.failed:
                 _drain(sock)
             held = req.unreader.take_buffered()
             req.unreader.unread(held)
             connection.is_pipelined, connection.is_new = bool(held), False
         if connection.is_pipelined:
             gevent.sleep(TURN_S)
-        return goes_on
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what could not be parsed as HTTP. Nothing of it goes to the log."""

@@ -126,6 +126,41 @@ def test_a_small_body_for_nobody_is_taken_before_the_connection_ends(front: Fron
         client.sendall(b"a" * 1000)  # raises where the one before was answered with a reset
 
 
+def test_a_connection_outlives_a_small_body_for_nobody(front: Front) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
+    connection.auto_open = 0
+    connection.connect()
+    for path, kind, status in (
+        ("/nothing", "application/json", 404),
+        ("/generate", "text/plain", 415),
+        ("/info", "application/json", 405),
+        ("/generate", "application/json", 200),
+    ):
+        connection.request("POST", path, json.dumps(body(3)), {"content-type": kind})
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["connection"]) == (status, "keep-alive")
+        answer.read()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "sent"),
+    [
+        (b"Content-Length: 3000000", b"a"),
+        (b"Transfer-Encoding: chunked", b"zz\r\n"),
+        (b"Transfer-Encoding: chunked", b"2000000\r\n" + b"a" * 2_100_000),
+    ],
+)
+def test_who_is_cut_off_for_a_body_is_told(front: Front, head: bytes, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", front.port), LIMIT_S) as client:
+        start = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        client.sendall(start + head + b"\r\n\r\n" + sent)
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+    assert b"\r\nConnection: close\r\n" in answer
+
+
 def test_chunked_bodies_are_read(front: Front) -> None:
     data = json.dumps(body(3)).encode()
     connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
