@@ -80,6 +80,12 @@ def check_open_unit(name: str, value: float | None) -> None:
         raise invalid(f"`{name}` must be > 0.0 and < 1.0")
 
 
+def check_share(name: str, value: float | None) -> None:
+    """Above 0, also in single precision, and at most 1, which is all."""
+    if value is not None and not (single(name, value) > 0.0 and value <= 1.0):
+        raise invalid(f"`{name}` must be > 0.0 and <= 1.0")
+
+
 def check_min_p(value: float | None) -> None:
     """0.0 … 1.0, where 0 is none."""
     if value is not None and not 0.0 <= single("min_p", value) <= 1.0:
