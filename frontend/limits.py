@@ -190,6 +190,16 @@ def budget(
     return min(max_new_tokens, room)
 
 
+def check_sequences(count: int, settings: Settings) -> None:
+    """No more than may be alive at once: these would be refused whenever they came."""
+    most = settings.max_concurrent_requests
+    if count > most:
+        raise invalid(
+            f"the request asks for {count} texts at once, and this server takes at most {most} "
+            "(--max-concurrent-requests)"
+        )
+
+
 def single(name: str, value: float) -> float:
     """``value`` as a single-precision number, which is what samplers compute with."""
     try:
