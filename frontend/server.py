@@ -29,6 +29,7 @@ READS_AT_ONCE = 3
 """Of a connection: 8 KiB each of a body in chunks, which take 6 ms if the chunks are tiny."""
 TURN_S = 0.0001
 """Above 0: sleeping for nothing lets run who is ready, but new events wait for 50 such sleeps."""
+STEP_BYTES = 65536
 LINGER_S = 5.0
 LINGER_BYTES = 64 * 1024 * 1024
 """How much of a refused body is thrown away before the connection is closed.
@@ -139,13 +140,13 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
         goes_on = False
         try:
             super().handle_request(listener_name, req, sock, addr)
+            _skip(body)
             goes_on = True
         except OSError as error:
             if error.errno == errno.EBADF:  # shut by ourselves, while something was being written
                 raise BrokenPipeError(errno.EPIPE, "the client was cut off") from None
             raise
         finally:
-            # Of a body that nobody wanted, gunicorn reads the rest if the connection goes on.
             unread = not goes_on and getattr(body.reader, "length", 0) > 0
             if unread or body.failed:
                 _drain(sock)
@@ -272,10 +273,25 @@ class _Name(NamedTuple):
         return self.address
 
 
+def _skip(body: Any) -> None:
+    """Read a small body that nobody wanted: the next request is behind it.
+
+    Here, since the wait for that request's head begins with its first byte. If the rest does not
+    come, none will, and the connection is closed.
+    """
+    if body.failed:
+        return
+    body.failed = True
+    with suppress(OSError), gevent.Timeout(LINGER_S, False):
+        while body.read(STEP_BYTES):
+            pass
+        body.failed = False
+
+
 def _drain(sock: Any) -> None:
     """Read and forget what the client still sends, within bounds."""
     left = LINGER_BYTES
     with suppress(OSError), gevent.Timeout(LINGER_S, False):
         sock.shutdown(sockets.SHUT_WR)
-        while left > 0 and (data := sock.recv(65536)):
+        while left > 0 and (data := sock.recv(STEP_BYTES)):
             left -= len(data)
