@@ -1,10 +1,10 @@
-"""How much a grammar may cost: the same numbers where it is checked and where it is followed.
+"""Grammars where they are checked and where they are followed: the same costs, the same steps.
 
 Read by the front ends, which refuse what is larger, and by the workers, which compile it again. So
-a grammar that was accepted compiles. Plain numbers: knows nothing of llguidance but these names.
+a grammar that was accepted compiles. Loads nothing of llguidance: its objects are handed in.
 """
 
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 MAX_GRAMMAR_BYTES = 256 * 1024
 """Of a grammar's text in UTF-8, as a client writes it."""
@@ -40,3 +40,33 @@ def parser_limits() -> ParserLimits:
         max_grammar_size=500_000,
         precompute_large_lexemes=True,
     )
+
+
+class Matcher(Protocol):
+    """llguidance's ``LLMatcher``: a place in a grammar."""
+
+    def validate_tokens(self, tokens: list[int], /) -> int:
+        """How many of them may follow."""
+
+    def compute_ff_bytes(self) -> bytes:
+        """The text that has to follow."""
+
+
+class Tokenizer(Protocol):
+    """llguidance's ``LLTokenizer``."""
+
+    def greedy_tokenize(self, text: str, /) -> list[int]:
+        """The longest token first; special ones are no text."""
+
+
+def spelled(matcher: Matcher, tokenizer: Tokenizer, token: int) -> int:
+    """What to allow instead of ``token``, the only one that a mask allows: mostly itself.
+
+    llguidance allows one token where the text is forced, and reads that text as the tokenizer does:
+    "</s>" becomes the special token, which is no text and does not fit. So it has to be spelled.
+    """
+    if matcher.validate_tokens([token]):
+        return token
+    text = matcher.compute_ff_bytes().decode(errors="replace")
+    first = tokenizer.greedy_tokenize(text)[:1]
+    return first[0] if first and matcher.validate_tokens(first) else token

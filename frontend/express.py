@@ -82,11 +82,10 @@ class Express:
             self._connection.sendall(rest)
         return self._take()
 
-    def drop(self) -> bool:
-        """Nobody reads what is left; whether the client has got a part of a chunk."""
+    def drop(self) -> None:
+        """Nobody reads what is left."""
         self._events.clear()
-        is_torn, self._rest = bool(self._rest), b""
-        return is_torn
+        self._rest = b""
 
     def _take(self) -> bytes:
         events = b"".join(self._events)

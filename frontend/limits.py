@@ -80,6 +80,12 @@ def check_open_unit(name: str, value: float | None) -> None:
         raise invalid(f"`{name}` must be > 0.0 and < 1.0")
 
 
+def check_share(name: str, value: float | None) -> None:
+    """Above 0, also in single precision, and at most 1, which is all."""
+    if value is not None and not (single(name, value) > 0.0 and value <= 1.0):
+        raise invalid(f"`{name}` must be > 0.0 and <= 1.0")
+
+
 def check_min_p(value: float | None) -> None:
     """0.0 … 1.0, where 0 is none."""
     if value is not None and not 0.0 <= single("min_p", value) <= 1.0:
@@ -182,6 +188,16 @@ def budget(
             f"{max_new_tokens} `{names.max_new_tokens}`"
         )
     return min(max_new_tokens, room)
+
+
+def check_sequences(count: int, settings: Settings) -> None:
+    """No more than may be alive at once: these would be refused whenever they came."""
+    most = settings.max_concurrent_requests
+    if count > most:
+        raise invalid(
+            f"the request asks for {count} texts at once, and this server takes at most {most} "
+            "(--max-concurrent-requests)"
+        )
 
 
 def single(name: str, value: float) -> float:

@@ -220,9 +220,11 @@ class Run:
     ) -> tuple[str, str, Finish]:
         """A token's text, what it shows, and its end, with stop strings taken into account.
 
+        Those that end within the least tokens that are wanted are not, as in vLLM.
         The first ``plain`` characters of ``text`` are no special token's.
         """
-        end = stops.push(text)
+        counts = self.generated_tokens > self.plan.sampling.min_new_tokens
+        end = stops.push(text, counts=counts)
         before, self._searched = self._searched, self._searched + len(text)
         if end is not None:
             self._cut = True

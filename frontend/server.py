@@ -29,6 +29,7 @@ READS_AT_ONCE = 3
 """Of a connection: 8 KiB each of a body in chunks, which take 6 ms if the chunks are tiny."""
 TURN_S = 0.0001
 """Above 0: sleeping for nothing lets run who is ready, but new events wait for 50 such sleeps."""
+STEP_BYTES = 65536
 LINGER_S = 5.0
 LINGER_BYTES = 64 * 1024 * 1024
 """How much of a refused body is thrown away before the connection is closed.
@@ -126,31 +127,34 @@ class FrontendWorker(GeventWorker):  # type: ignore[misc]
             self.wsgi.stop_gracefully()
         gevent.spawn(self._wind_down)
 
-    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Serve a request; throw away what is left of a body before the connection is closed.
 
+        If it will be closed for its body, the answer says so.
         Others run before the next request of who has sent several at once: it has been read
         already, so nothing else waits between them.
         """
         connection = self.connections[getcurrent()]
+        body, said = req.body, req.should_close
+        req.should_close = lambda: body.failed or said()
         goes_on = False
         try:
-            goes_on = super().handle_request(listener_name, req, sock, addr)
+            super().handle_request(listener_name, req, sock, addr)
+            _skip(body)
+            goes_on = True
         except OSError as error:
             if error.errno == errno.EBADF:  # shut by ourselves, while something was being written
                 raise BrokenPipeError(errno.EPIPE, "the client was cut off") from None
             raise
         finally:
-            # Of a body that nobody wanted, gunicorn reads the rest if the connection goes on.
-            unread = not goes_on and getattr(req.body.reader, "length", 0) > 0
-            if unread or req.body.failed:
+            unread = not goes_on and getattr(body.reader, "length", 0) > 0
+            if unread or body.failed:
                 _drain(sock)
             held = req.unreader.take_buffered()
             req.unreader.unread(held)
             connection.is_pipelined, connection.is_new = bool(held), False
         if connection.is_pipelined:
             gevent.sleep(TURN_S)
-        return goes_on
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what could not be parsed as HTTP. Nothing of it goes to the log."""
@@ -269,10 +273,25 @@ class _Name(NamedTuple):
         return self.address
 
 
+def _skip(body: Any) -> None:
+    """Read a small body that nobody wanted: the next request is behind it.
+
+    Here, since the wait for that request's head begins with its first byte. If the rest does not
+    come, none will, and the connection is closed.
+    """
+    if body.failed:
+        return
+    body.failed = True
+    with suppress(OSError), gevent.Timeout(LINGER_S, False):
+        while body.read(STEP_BYTES):
+            pass
+        body.failed = False
+
+
 def _drain(sock: Any) -> None:
     """Read and forget what the client still sends, within bounds."""
     left = LINGER_BYTES
     with suppress(OSError), gevent.Timeout(LINGER_S, False):
         sock.shutdown(sockets.SHUT_WR)
-        while left > 0 and (data := sock.recv(65536)):
+        while left > 0 and (data := sock.recv(STEP_BYTES)):
             left -= len(data)

@@ -86,9 +86,9 @@ class EventStream:
                 return KEEP_ALIVE
             data = b"".join([self._events(run, tokens) for run, tokens in news])
         except ClientGoneError as gone:
-            if self._leave(gone):
-                raise BrokenPipeError(errno.EPIPE, "the client has left in a chunk") from None
-            raise StopIteration from None
+            self._leave(gone)
+            # The end of the body would tell one who only sends no more that this was all.
+            raise BrokenPipeError(errno.EPIPE, "the client has left") from None
         except RequestError as error:
             self._close(error)
             return self._dialect.failure(error) + self._dialect.end()
@@ -137,11 +137,11 @@ class EventStream:
             events += self._dialect.failure(run.error, run)
         return events
 
-    def _leave(self, gone: ClientGoneError) -> bool:
-        """Nobody reads any more; whether the end of the body would stand within a chunk."""
-        is_torn = self._express is not None and self._express.drop()
+    def _leave(self, gone: ClientGoneError) -> None:
+        """Nobody reads any more."""
+        if self._express is not None:
+            self._express.drop()
         self._close(gone)
-        return is_torn
 
     def _close(self, why: RequestError | ClientGoneError | None) -> None:
         if not self._closed:

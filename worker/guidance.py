@@ -64,7 +64,7 @@ class Guidance:
         self, owner: int, grammar: str, stop_ids: Sequence[int], generated_ids: Sequence[int]
     ) -> Guide:
         """A guide that will arrive; nobody may follow it before. All ids are valid."""
-        guide = Guide(owner, stop_ids, self._tokenizer.eos_token)
+        guide = Guide(owner, stop_ids, self._tokenizer)
         kept = None if generated_ids else self._compiled.find(grammar)
         if kept is not None:
             guide.start(kept, generated_ids)

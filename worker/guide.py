@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import llguidance
 import numpy as np
 
+from common.guidance import spelled
 from worker.masks import ALL_BITS, Words
 
 _REPLAYED = 256
@@ -24,13 +25,16 @@ class Guide:
     from ``Guidance.begin`` until they are waited for, else the main one.
     """
 
-    def __init__(self, owner: int, stop_ids: Sequence[int], end_id: int) -> None:
+    def __init__(
+        self, owner: int, stop_ids: Sequence[int], tokenizer: llguidance.LLTokenizer
+    ) -> None:
         self.owner = owner
         """The sequence's id."""
         self.error = ""
         """Why the sequence cannot go on: one sentence."""
         self._stop_ids = frozenset(stop_ids)
-        self._ends = [_bit(token) for token in {end_id, *stop_ids}]
+        self._tokenizer = tokenizer
+        self._ends = [_bit(token) for token in {tokenizer.eos_token, *stop_ids}]
         self._stops = [_bit(token) for token in self._stop_ids]
         self._matcher: llguidance.LLMatcher | None = None
         self._begun = False
@@ -73,6 +77,8 @@ class Guide:
 
         A row that has failed or ended is left unmasked: it goes through the sampler like others.
         """
+        if np.count_nonzero(allowed) == 1:
+            self._settle_forced(allowed)
         accepting = self.matcher.is_accepting()
         for word, bit in self._ends:
             allowed[word] &= ~bit
@@ -90,6 +96,17 @@ class Guide:
         else:
             self._ended = True
         allowed.fill(ALL_BITS)
+
+    def _settle_forced(self, allowed: Words) -> None:
+        """``allowed`` has bits in one word. If it is one bit, its token must be one that fits."""
+        word = int(np.argmax(allowed))
+        bits = int(allowed[word])
+        if bits & (bits - 1):
+            return
+        token = spelled(self.matcher, self._tokenizer, 32 * word + bits.bit_length() - 1)
+        allowed[word] = 0
+        word, bit = _bit(token)
+        allowed[word] = bit
 
 
 def _bit(token: int) -> tuple[int, np.uint32]:

@@ -24,6 +24,9 @@ from worker.watermark import Favour
 
 NO_ROW = -1
 
+_MOST_REPETITION = 1e30
+"""Of a repetition penalty, and of its inverse: beyond them logits would become infinite."""
+
 
 @dataclass(slots=True, eq=False)
 class SamplingRow:
@@ -57,6 +60,10 @@ class Step:
     """[guided rows, words] int32, the tokens that each one's grammar allows; None without any."""
     last_ids: Sequence[int] = ()
     """The last known token of each row that gets a watermark."""
+
+
+def _repetition(parameters: SamplingParameters) -> float:
+    return min(max(parameters.repetition_penalty, 1 / _MOST_REPETITION), _MOST_REPETITION)
 
 
 def counts_seen(parameters: SamplingParameters) -> bool:
@@ -114,7 +121,7 @@ class Penalize(Processor):
 
     def __init__(self, rows: Sequence[SamplingRow], parcel: Parcel) -> None:
         super().__init__(rows, parcel)
-        self._repetition = self._column(parcel, lambda p: p.repetition_penalty)
+        self._repetition = self._column(parcel, _repetition)
         self._frequency = self._column(parcel, lambda p: p.frequency_penalty)
         self._output_frequency = self._column(parcel, lambda p: p.output_frequency_penalty)
         self._output_presence = self._column(parcel, lambda p: p.output_presence_penalty)

@@ -9,7 +9,7 @@ import time
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-from common.guidance import MAX_GRAMMAR_BYTES, parser_limits
+from common.guidance import MAX_GRAMMAR_BYTES, parser_limits, spelled
 from frontend.guidance.compile import answer_alone, compile_grammar
 from frontend.guidance.frames import Verdict
 from frontend.guidance.source import GrammarSource
@@ -36,7 +36,7 @@ def try_grammar(source: GrammarSource, tokenizer: LLTokenizer) -> Verdict:
         return refusal(f"it must be at most {MAX_GRAMMAR_BYTES} bytes long when compiled")
     limits = LLParserLimits(**parser_limits(), verbose_errors=False)
     for tried in texts:
-        error = _walk(LLMatcher(tokenizer, tried, log_level=0, limits=limits))
+        error = _walk(LLMatcher(tokenizer, tried, log_level=0, limits=limits), tokenizer)
         if error:
             return refusal(error)
     return Verdict(grammar=text)
@@ -47,12 +47,12 @@ def refusal(error: str, *, exhausted: bool = False) -> Verdict:
     return Verdict(error=error, exhausted=exhausted)
 
 
-def _walk(matcher: LLMatcher) -> str:
+def _walk(matcher: LLMatcher, tokenizer: LLTokenizer) -> str:
     """What goes wrong at the start or within the first tokens."""
     began = time.process_time()
     steps = 0
     while steps < STEPS and not matcher.is_stopped():
-        token = _next_token(matcher)
+        token = _next_token(matcher, tokenizer)
         if token is None or not matcher.consume_token(token):
             break
         steps += 1
@@ -65,13 +65,13 @@ def _walk(matcher: LLMatcher) -> str:
     return ""
 
 
-def _next_token(matcher: LLMatcher) -> int | None:
+def _next_token(matcher: LLMatcher, tokenizer: LLTokenizer) -> int | None:
     """A token that may come next: the forced one, else the lowest."""
     mask = int.from_bytes(matcher.compute_bitmask(), "little")
     if matcher.is_error() or not mask:
         return None
-    forced = matcher.compute_ff_tokens()
-    return forced[0] if forced else (mask & -mask).bit_length() - 1
+    lowest = (mask & -mask).bit_length() - 1
+    return lowest if mask & (mask - 1) else spelled(matcher, tokenizer, lowest)
 
 
 def _readable(error: str) -> str:

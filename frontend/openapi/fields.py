@@ -32,7 +32,8 @@ MEANINGS: dict[str, str] = {
     "max_new_tokens": "Most tokens to generate, at least 1. Without it, the context is filled.",
     "max_tokens": "Most tokens to generate, at least 1. Without it, the context is filled.",
     "max_completion_tokens": "The newer name of `max_tokens`; it wins.",
-    "min_tokens": "So many tokens are generated before the model may end the text.",
+    "min_tokens": "So many tokens are generated before the model, or a stop string, may end the "
+    "text.",
     "ignore_eos": "Whether to go on where the model would end the text.",
     "best_of": "So many sequences are generated, the likeliest is answered. At most "
     "`max_best_of`; needs sampling, and no `seed`.",

@@ -10,7 +10,7 @@ import falcon
 import orjson
 
 from common.errors import RequestError
-from frontend import access, exchange
+from frontend import access, exchange, limits
 from frontend.answers import EVENT_STREAM, JSON
 from frontend.exchange import Exchange
 from frontend.express import Express, connection_of
@@ -219,6 +219,7 @@ def _most_waiting(order: Order, services: Services) -> int:
 
 
 def _start(req: falcon.Request, services: Services, generation: Generation) -> None:
+    limits.check_sequences(len(generation.runs), services.settings)
     record = exchange.of(req)
     record.counted = True
     if record.kept_body is None:

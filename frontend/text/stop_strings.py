@@ -31,8 +31,11 @@ class StopStrings:
         self.matched: str | None = None
         """The stop string that was found."""
 
-    def push(self, piece: str) -> int | None:
-        """Search on; the offset just after the first match, or None while there is none."""
+    def push(self, piece: str, *, counts: bool = True) -> int | None:
+        """Search on; the offset just after the first match, or None while there is none.
+
+        One that ends in a piece which does not count is none.
+        """
         if self._match is not None:
             return self._match[1]
         if not self._state and self._beginnings.isdisjoint(piece):  # PERF: the usual case, in C
@@ -43,7 +46,7 @@ class StopStrings:
             while character not in self._next[state] and state:
                 state = self._fallback[state]
             state = self._next[state].get(character, 0)
-            if self._matched[state]:
+            if counts and self._matched[state]:
                 end = self._seen + index
                 self.matched = self._matched[state]
                 self._match = (end - len(self.matched), end)

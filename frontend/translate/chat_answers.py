@@ -69,7 +69,7 @@ def _choice(request: ChatRequest, run: Run, tokenizer: Tokenizer) -> dict[str, A
         "index": run.index,
         "message": message,
         "logprobs": openai.logprobs(run.tokens, tokenizer) if request.logprobs else None,
-        **openai.ending(run, calls=bool(said.calls)),
+        **openai.ending(run, calls=said.calls_tools),
     }
 
 
@@ -146,7 +146,7 @@ class ChatDialect:
             deltas = [{}]
         ending = openai.GOES_ON
         if token.finish:
-            ending = openai.ending(run, calls=choice.reading.calls > 0)
+            ending = openai.ending(run, calls=choice.reading.calls_tools)
         last = len(deltas) - 1
         chunks = []
         for number, delta in enumerate(deltas):

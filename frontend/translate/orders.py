@@ -83,8 +83,7 @@ def check(body: OpenAIBody, settings: Settings) -> None:
     limits.check_penalty("frequency_penalty", body.frequency_penalty)
     limits.check_penalty("presence_penalty", body.presence_penalty)
     for name, value in (("top_p", body.top_p), ("typical_p", body.typical_p)):
-        if value is not None and value != 1.0:
-            limits.check_open_unit(name, value)
+        limits.check_share(name, value)
     if body.top_k not in (None, 0, -1):
         limits.check_top_k(body.top_k)
     limits.check_min_p(body.min_p)
@@ -205,8 +204,8 @@ def _sampling(
         seed=(random_seed() if body.seed is None else body.seed % 2**SEED_BITS) if draws else 0,
         temperature=temperature if draws else 1.0,
         top_k=max(body.top_k or 0, 0) if draws else 0,
-        top_p=1.0 if body.top_p is None or not draws else body.top_p,
-        typical_p=1.0 if body.typical_p is None or not draws else body.typical_p,
+        top_p=_share("top_p", body.top_p) if draws else 1.0,
+        typical_p=_share("typical_p", body.typical_p) if draws else 1.0,
         repetition_penalty=repetition,
         frequency_penalty=of_all,
         output_frequency_penalty=of_output,
@@ -216,6 +215,11 @@ def _sampling(
         top_n_tokens=top_n_tokens,
         min_p=(body.min_p or 0.0) if draws else 0.0,
     )
+
+
+def _share(name: str, value: float | None) -> float:
+    """Of all; what is 1 to samplers, which compute in single precision, is 1."""
+    return 1.0 if value is None else limits.single(name, value)
 
 
 def _penalties(body: OpenAIBody, dialect: Dialect) -> tuple[float, float, float, float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from frontend.runs import Run, Token
-from frontend.text.deltas import CallStart, Content, Delta, Reader, Reasoning
+from frontend.text.deltas import CallArguments, CallStart, Content, Delta, Reader, Reasoning
 
 
 @dataclass
@@ -18,7 +18,8 @@ class Call:
 
     name: str
     arguments: str = ""
-    """JSON text of an object, or its beginning where the length limit has cut it off."""
+    """JSON text of an object, or its beginning where the length limit or a stop string has cut it
+    off."""
 
 
 @dataclass
@@ -28,6 +29,11 @@ class Said:
     content: str = ""
     reasoning: str = ""
     calls: list[Call] = field(default_factory=list)
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether there are calls, the last of which is not cut off."""
+        return bool(self.calls) and is_whole(self.calls[-1].arguments)
 
     def add(self, delta: Delta) -> None:
         """Append."""
@@ -42,7 +48,7 @@ class Said:
 
 
 def is_whole(arguments: str) -> bool:
-    """Whether a call's arguments are the text of an object, not cut off by the length limit."""
+    """Whether a call's arguments are the text of an object, and not cut off."""
     try:
         orjson.loads(arguments)
     except orjson.JSONDecodeError:
@@ -70,11 +76,23 @@ class Reading:
         self._reader = reader
         self.calls = 0
         """Tool calls so far."""
+        self._arguments: list[str] = []
+        """Of the last one."""
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether there are calls, the last of which is not cut off."""
+        return self.calls > 0 and is_whole("".join(self._arguments))
 
     def read(self, token: Token) -> list[Delta]:
         """What this token makes certain; with the run's end, the rest too."""
         said = self._reader.push(token.shown) if token.shown else []
         if token.finish:
             said += self._reader.finish()
-        self.calls += sum(isinstance(delta, CallStart) for delta in said)
+        for delta in said:
+            if isinstance(delta, CallStart):
+                self.calls += 1
+                self._arguments.clear()
+            elif isinstance(delta, CallArguments):
+                self._arguments.append(delta.text)
         return said

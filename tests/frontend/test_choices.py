@@ -51,6 +51,25 @@ def test_choices_of_a_stream_have_each_their_role_and_end(server: Server) -> Non
     assert usage["usage"]["completion_tokens"] == 6
 
 
+def test_more_choices_than_may_ever_be_alive_are_no_overload(model_dir: Path) -> None:
+    """Who is told of an overload comes again, and would be refused forever."""
+    server = serve(model_dir, max_concurrent_requests=3)
+    assert server.post(COMPLETIONS, {"prompt": "a", "n": 3}).status_code == 200
+    sent = len(server.pipeline.of(Submit))
+    for path, fields in (
+        (COMPLETIONS, {"prompt": ["a", "b"], "n": 2}),
+        (COMPLETIONS, {"prompt": ["a", "b"], "n": 2, "stream": True}),
+        (CHAT, {"messages": MESSAGES, "n": 4}),
+    ):
+        answer = server.post(path, fields)
+        assert answer.status_code == 422
+        assert "4 texts at once" in answer.json["error"]["message"]
+    best = {"inputs": "a", "parameters": {"best_of": 2, "do_sample": True}}
+    answer = serve(model_dir, max_concurrent_requests=1).post("/generate", best)
+    assert (answer.status_code, answer.json["error_type"]) == (422, "validation")
+    assert len(server.pipeline.of(Submit)) == sent
+
+
 def test_priority_goes_along(server: Server) -> None:
     assert server.post(CHAT, {"messages": MESSAGES, "priority": -5}).status_code == 200
     assert server.pipeline.of(Submit)[0].priority == -5

@@ -40,11 +40,13 @@ def pipeline(tokenizer: Tokenizer, reply: str, **kwargs: Any) -> Pipeline:
     return Pipeline(tokenizer, lambda spec: reply_ids, **kwargs)
 
 
-def generation(pipe: Pipeline, *, count: int = 1, limit: int = 100, **order: Any) -> Generation:
+def generation(
+    pipe: Pipeline, *, count: int = 1, limit: int = 100, least: int = 0, **order: Any
+) -> Generation:
     plan = Plan(
         prompt_ids=ids(pipe.tokenizer, "hello"),
         max_new_tokens=limit,
-        sampling=SamplingParameters(),
+        sampling=SamplingParameters(min_new_tokens=least),
         stop_token_ids=pipe.tokenizer.stop_token_ids,
     )
     order = {"stops": [], "keep_tokens": True, **order}
@@ -116,6 +118,20 @@ def test_stop_string_is_hidden_on_openai_surfaces(tokenizer: Tokenizer) -> None:
     assert [t.shown for t in tokens] == ["a", "", ""]
     assert made.runs[0].text == "a"
     assert made.runs[0].finish == "stop_sequence"
+
+
+@pytest.mark.parametrize(
+    ("least", "text"),
+    [(0, "a"), (2, "a"), (3, "ab stop "), (5, "ab stop "), (6, "ab stop b stop!")],
+)
+def test_stop_strings_wait_for_the_least_tokens(
+    tokenizer: Tokenizer, least: int, text: str
+) -> None:
+    """A stop string may begin in them, but not end."""
+    pipe = pipeline(tokenizer, "ab stop b stop!")
+    made = generation(pipe, stops=["b st"], show_stop=False, least=least)
+    tokens = whole(made)
+    assert made.runs[0].text == "".join(t.shown for t in tokens) == text
 
 
 def test_withheld_text_comes_out_at_the_end(tokenizer: Tokenizer) -> None:

@@ -25,6 +25,8 @@ def test_resolved_sampling(server: Server) -> None:
     greedy = sampling(temperature=0, top_p=0.5, top_k=3, seed=4)
     assert (greedy.do_sample, greedy.top_p, greedy.top_k, greedy.seed) == (False, 1.0, 0, 0)
     assert sampling(seed=-1).seed == 2**64 - 1
+    nearly_all = sampling(temperature=1, top_p=1 - 1e-9, typical_p=0.25)
+    assert (nearly_all.top_p, nearly_all.typical_p) == (1.0, 0.25)
     drawn = sampling(temperature=0.5, top_p=1, top_k=-1, seed=11)
     assert (drawn.temperature, drawn.top_p, drawn.top_k, drawn.seed) == (0.5, 1.0, 0, 11)
     penalties = sampling(frequency_penalty=0.5, presence_penalty=-1, repetition_penalty=1.1)

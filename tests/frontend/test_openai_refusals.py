@@ -60,6 +60,8 @@ REFUSED = [
     ("temperature", -1),
     ("top_p", 0),
     ("top_p", 1.5),
+    ("top_p", 1 + 1e-9),
+    ("typical_p", 1e-300),
     ("top_k", -2),
     ("frequency_penalty", 3),
     ("presence_penalty", -3),

@@ -10,6 +10,7 @@ from gevent import socket
 from gunicorn.config import Config
 
 from frontend import server
+from frontend.head_wait import HeadWait
 from frontend.server import ClientSocket, FrontendWorker, Logger
 
 NAME = ("127.0.0.1", 80)
@@ -62,6 +63,36 @@ def test_a_kept_connection_may_be_silent_for_longer_than_a_new_one(
         kept.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert kept.recv(65536).endswith(b"ok")
     serves_kept.join(timeout=30)
+    worker.tmp.close()
+
+
+def test_a_body_that_nobody_reads_is_not_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes are there, but the connection is idle: only a head has to come in time."""
+    entered: list[bool] = []
+
+    class Wait(HeadWait):
+        def __enter__(self) -> None:
+            entered.append(self._connection.is_pipelined)
+            super().__enter__()
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("404 Not Found", [("Content-Length", "2")])
+        return [b"no"]
+
+    monkeypatch.setattr(server, "HeadWait", Wait)
+    monkeypatch.setattr(server, "LINGER_S", 0.05)
+    worker = serving(app)
+    client, serves = connect(worker, "/", 0, ends=False)
+    with client:
+        for _ in range(2):
+            client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+            assert client.recv(65536).endswith(b"no")
+        client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{")
+        assert client.recv(65536).endswith(b"no")
+        assert client.recv(65536) == b""  # the rest does not come
+        serves.join(timeout=30)
+    assert serves.dead
+    assert entered[:3] == [False] * 3
     worker.tmp.close()
 
 

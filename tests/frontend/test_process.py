@@ -126,6 +126,41 @@ def test_a_small_body_for_nobody_is_taken_before_the_connection_ends(front: Fron
         client.sendall(b"a" * 1000)  # raises where the one before was answered with a reset
 
 
+def test_a_connection_outlives_a_small_body_for_nobody(front: Front) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
+    connection.auto_open = 0
+    connection.connect()
+    for path, kind, status in (
+        ("/nothing", "application/json", 404),
+        ("/generate", "text/plain", 415),
+        ("/info", "application/json", 405),
+        ("/generate", "application/json", 200),
+    ):
+        connection.request("POST", path, json.dumps(body(3)), {"content-type": kind})
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["connection"]) == (status, "keep-alive")
+        answer.read()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "sent"),
+    [
+        (b"Content-Length: 3000000", b"a"),
+        (b"Transfer-Encoding: chunked", b"zz\r\n"),
+        (b"Transfer-Encoding: chunked", b"2000000\r\n" + b"a" * 2_100_000),
+    ],
+)
+def test_who_is_cut_off_for_a_body_is_told(front: Front, head: bytes, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", front.port), LIMIT_S) as client:
+        start = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        client.sendall(start + head + b"\r\n\r\n" + sent)
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+    assert b"\r\nConnection: close\r\n" in answer
+
+
 def test_chunked_bodies_are_read(front: Front) -> None:
     data = json.dumps(body(3)).encode()
     connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=LIMIT_S)
@@ -191,6 +226,24 @@ def test_clients_that_leave_are_noticed(
     cancel = front.backend.of(Cancel)[-1]
     assert (cancel.id, cancel.reason) == (front.backend.of(Submit)[-1].spec.id, "client_gone")
     assert not front.backend.of(Delivered)[-1].success
+
+
+def test_who_says_no_more_gets_no_end_that_looks_whole(front: Front) -> None:
+    """It may still read, and is taken to have left: a stream without its end must not pass for one.
+
+    One that is there to be answered whole is told so.
+    """
+    for path, status in (("/generate_stream", b"200"), ("/generate", b"499")):
+        client = front.connect(path, NEVER_BODY)
+        until(lambda: front.backend.live() == 1)
+        answer = client.recv(65536) if status == b"200" else b""
+        client.shutdown(socket.SHUT_WR)
+        while part := client.recv(65536):
+            answer += part
+        client.close()
+        assert answer.split(b" ")[1] == status
+        assert not answer.endswith(b"0\r\n\r\n")
+        until(lambda: front.backend.live() == 0)
 
 
 def test_pipelined_requests_are_answered(front: Front) -> None:

@@ -50,6 +50,20 @@ def test_a_call_is_answered_as_a_call(model_dir: Path) -> None:
     server.pipeline.check_released(success=True)
 
 
+@pytest.mark.parametrize(
+    ("stop", "reason"), [("tz", "stop"), ("Paris", "stop"), ("!", "tool_calls"), ("}}", "stop")]
+)
+def test_a_call_that_a_stop_string_cuts_off_is_none_to_be_run(
+    model_dir: Path, stop: str, reason: str
+) -> None:
+    server = serve(model_dir, CALL + "!")
+    (choice,) = chat(server, tools=[TIME], stop=stop).json["choices"]
+    assert choice["message"]["tool_calls"]
+    assert choice["finish_reason"] == reason
+    *_, last, _ = events(chat(server, tools=[TIME], stop=stop, stream=True).content)
+    assert last["choices"][0]["finish_reason"] == reason
+
+
 def test_text_is_answered_as_text(model_dir: Path) -> None:
     server = serve(model_dir, " hello world")
     (choice,) = chat(server, tools=[TIME]).json["choices"]

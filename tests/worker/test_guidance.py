@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 import worker.guidance
 from tests.worker.driver import CPU
@@ -108,6 +109,29 @@ def test_a_dead_end_is_an_error_and_leaves_the_row_unmasked(guidance):
     (row,) = allowed(guidance, dead)
     assert row == set(range(256))
     assert "none of the model's tokens" in dead.error
+
+
+def test_text_that_only_a_special_token_has_cannot_be_written(guidance):
+    guide = arrive(guidance, regex("a\\x00b"))
+    assert guide.take(ord("a"))
+    assert allowed(guidance, guide) == [set(range(256))]
+    assert "none of the model's tokens" in guide.error
+
+
+@pytest.mark.parametrize("text", ["<|eos|>", "12<|user|>x", "<|eos|><|bos|>é"])
+def test_forced_text_that_reads_as_special_tokens_is_spelled(text):
+    guidance = load_guidance(str(BUILTIN), vocabulary=2048, threads=1, device=CPU)
+    guide = guidance.admit(1, lark(f"start: {json.dumps(text)}"), [1], [])
+    while not guidance.arrived():
+        select.select([guidance.wakeup_fd], [], [], 60)
+    written = []
+    while (row := allowed(guidance, guide)[0]) != {1}:
+        (token,) = row
+        assert guide.take(token)
+        written.append(token)
+    tokenizer = Tokenizer.from_file(str(BUILTIN / "tokenizer.json"))
+    assert tokenizer.decode(written, skip_special_tokens=True) == text
+    guidance.close()
 
 
 def test_an_end_that_only_the_mask_shows(guidance):

@@ -191,6 +191,19 @@ def test_stop_tokens_wait_for_the_minimum_length():
         assert sample([case]).ids == [expected]
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1e-45, 1.0])
+@pytest.mark.parametrize(("repetition", "token"), [(1e-45, 1), (1e-38, 1), (3e38, 2)])
+def test_no_repetition_penalty_makes_infinities(repetition, token, temperature):
+    parameters = SamplingParameters(
+        do_sample=temperature > 0,
+        temperature=temperature or 1.0,
+        repetition_penalty=repetition,
+    )
+    sampled = sample([Case([-30.0, 40.0, 20.0, -5.0], parameters, prompt=[0, 1])])
+    assert sampled.ids == [token]
+    assert sampled.logprobs == [0.0]
+
+
 def test_counts_advance_with_accepted_tokens():
     parameters = SamplingParameters(
         repetition_penalty=1.3, frequency_penalty=0.7, output_frequency_penalty=0.5

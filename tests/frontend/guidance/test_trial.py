@@ -183,5 +183,23 @@ def test_refusals(text: Text, kind: str, given: str, words: str) -> None:
     assert len(error) < 400
 
 
+@pytest.mark.parametrize(
+    ("source", "written"),
+    [
+        (schema({"const": "a</think>"}), '"a</think>"'),
+        (schema({"enum": ["</think>"]}), '"</think>"'),
+        (GrammarSource("regex", "</think>[0-9]"), "</think>1"),
+        (GrammarSource("gbnf", 'root ::= "ab" "</think>"'), "ab</think>"),
+    ],
+)
+def test_text_that_reads_as_a_special_token(
+    text: Text, source: GrammarSource, written: str
+) -> None:
+    matcher = LLMatcher(text.guide, text.grammar(source))
+    ids = [text.guide.tokenize_bytes(bytes([byte]))[0] for byte in written.encode()]
+    assert matcher.try_consume_tokens(ids) == len(ids)
+    assert matcher.is_accepting()
+
+
 def test_slow_steps_are_refused(text: Text) -> None:
     assert "each token would take too long" in text.error("regex", "a{200000}")

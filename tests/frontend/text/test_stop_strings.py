@@ -42,6 +42,24 @@ def test_equals_the_naive_search_after_every_piece(stops, pieces):
             assert search.match_start >= released
 
 
+@given(
+    stops=st.lists(SMALL, max_size=4),
+    passed=st.text("ab\nc", max_size=8),
+    text=st.text("ab\nc", max_size=8),
+)
+def test_what_does_not_count_may_begin_a_match_but_not_end_it(stops, passed, text):
+    search = StopStrings(stops)
+    assert search.push(passed, counts=False) is None
+    assert search.push(text) == next(
+        (
+            len(passed) + end
+            for end in range(1, len(text) + 1)
+            if any(stop and (passed + text[:end]).endswith(stop) for stop in stops)
+        ),
+        None,
+    )
+
+
 @given(stop=st.text(min_size=1, max_size=8), around=st.text(max_size=8), cut=st.integers(0, 20))
 def test_any_characters(stop, around, cut):
     search, text = StopStrings([stop]), around + stop + around
